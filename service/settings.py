@@ -1,0 +1,111 @@
+"""Settings of every process, read from the environment once.
+
+Each field is one environment variable of the same name in capitals (`redis_url` is `REDIS_URL`), or a line in `.env`.
+The descriptions here are the reference: `inbetween-server settings` prints them.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The effective settings. Raises pydantic's `ValidationError`, naming the variable, for a value it cannot use."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: int = Field(8000, ge=1, le=65535, description="Port the API listens on.")
+    public_url: str | None = Field(
+        None, description="Base URL callers use, for links behind a proxy. Default: taken from the request."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Browser origins that may call the API, separated by commas."
+    )
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis 6.2 or newer, or Valkey; AOF on.")
+    namespace: str = Field(
+        "inbetween", pattern=r"^[a-z0-9-]{1,32}$", description="Prefix of every Redis key and queue name."
+    )
+
+    storage_url: str = Field(
+        "var/storage", description="Where files live: `s3://bucket/prefix`, or the path of a local folder."
+    )
+    storage_endpoint: str | None = Field(None, description="S3 endpoint; default is Amazon's.")
+    storage_public_endpoint: str | None = Field(
+        None, description="S3 endpoint as callers reach it, for signed URLs; default is STORAGE_ENDPOINT."
+    )
+    storage_region: str = Field("us-east-1", description="S3 region.")
+    storage_access_key: SecretStr | None = Field(
+        None, description="S3 access key; default is boto3's own chain (environment, instance role)."
+    )
+    storage_secret_key: SecretStr | None = Field(None, description="S3 secret key, with STORAGE_ACCESS_KEY.")
+    storage_proxy: bool = Field(
+        False, description="Serve files through the API instead of redirecting to signed storage URLs."
+    )
+    signed_url_ttl: int = Field(3600, ge=10, le=604800, description="Seconds a signed URL stays valid.")
+
+    result_ttl: int = Field(
+        604800, ge=60, le=31536000, description="Seconds a finished job's files are kept when the request does not say."
+    )
+    max_image_bytes: int = Field(20_000_000, ge=1024, description="Largest keyframe accepted, in bytes.")
+    max_image_pixels: int = Field(40_000_000, ge=1024, description="Largest keyframe accepted, in pixels.")
+    max_body_bytes: int = Field(120_000_000, ge=1024, description="Largest request body accepted, in bytes.")
+    fetch_allow_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Host names or addresses, separated by commas, that keyframe URLs and webhooks may reach even "
+        "though they are private or plain http.",
+    )
+
+    auth: Literal["keys", "off"] = Field(
+        "keys", description="`keys`: every request needs an API key. `off`: no keys, allowed on loopback addresses only."
+    )
+
+    model: str = Field(
+        "", description="Diffusers folder or hub id for the engine. Empty: no engine, only the `flow` method."
+    )
+    model_revision: str | None = Field(None, description="Pinned hub revision of MODEL.")
+    model_variant: str | None = Field(None, description="Weights variant of MODEL, such as `fp16`.")
+    device: str = Field("auto", description="Torch device of the engine: `auto`, `cpu`, `cuda`, `cuda:1`.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Weights in the engine: `auto` is float16 on CUDA and float32 on CPU."
+    )
+    engine_dir: Path | None = Field(
+        None, description="Private directory of the engine's socket; default is a fresh one under the temporary folder."
+    )
+    workers_per_engine: int = Field(
+        2, ge=1, le=8, description="Work-horses beside each engine, so that encoding overlaps the next job's sampling."
+    )
+
+    lease_ttl: float = Field(
+        10.0, ge=1, le=600, description="Seconds without renewal after which a running attempt counts as dead."
+    )
+    max_deaths: int = Field(3, ge=1, le=20, description="Infrastructure deaths after which a job is quarantined.")
+    max_errors: int = Field(2, ge=1, le=20, description="Application errors after which a job fails.")
+    drain_grace: float = Field(
+        60.0, ge=0, le=86400, description="Seconds a worker may take to finish its job after SIGTERM."
+    )
+    stall_factor: float = Field(
+        20.0, ge=2, description="An engine whose step takes this many medians (and at least a minute) is restarted."
+    )
+
+    log_format: Literal["console", "json"] = Field("console", description="Log lines for people or for machines.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+
+    @field_validator("cors_origins", "fetch_allow_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @cached_property
+    def queues(self) -> dict[str, tuple[str, ...]]:
+        """RQ queue names by lane, highest priority first. `gpu` jobs need an engine, `cpu` jobs (`flow`) do not."""
+        return {
+            lane: tuple(f"{self.namespace}-{lane}-{priority}" for priority in ("high", "default", "low"))
+            for lane in ("gpu", "cpu")
+        }
