@@ -17,6 +17,13 @@ Anchor = Literal["pin", "rigid", "closure"]
 Fit = Literal["cover", "contain", "stretch"]
 ANCHORS: tuple[str, ...] = get_args(Anchor)
 FITS: tuple[str, ...] = get_args(Fit)
+OUTPUT_FORMATS: dict[str, str] = {
+    "mp4": "video/mp4",
+    "webm": "video/webm",
+    "gif": "image/gif",
+    "png": "application/zip",
+}
+"""Output formats and their media types; `png` is a zip of numbered PNGs."""
 
 
 class SettingsError(ValueError):

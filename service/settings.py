@@ -63,7 +63,8 @@ class Settings(BaseSettings):
     )
 
     auth: Literal["keys", "off"] = Field(
-        "keys", description="`keys`: every request needs an API key. `off`: no keys, allowed on loopback addresses only."
+        "keys",
+        description="`keys`: every request needs an API key. `off`: no keys, allowed on loopback addresses only.",
     )
 
     model: str = Field(
