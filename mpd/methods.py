@@ -6,6 +6,7 @@ Knows nothing of tensors, images or HTTP.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -217,7 +218,8 @@ class Settings:
         for name in values:
             if name not in known:
                 raise SettingsError(name, "is not a setting", f"Known settings: {', '.join(sorted(known))}")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**arguments)
 
     @property
     def distillation(self) -> Distillation | None:
@@ -282,7 +284,7 @@ def segment_frames(settings: Settings, keyframes: int, native_frames: int) -> tu
             f"{len(settings.positions)} positions for {segments + 1} ends of segments",
             "Give one frame number per keyframe (and with loop, one more for the return to the first)",
         )
-    return tuple(b - a + 1 for a, b in zip(settings.positions, settings.positions[1:], strict=False))
+    return tuple(b - a + 1 for a, b in itertools.pairwise(settings.positions))
 
 
 def total_frames(segments: Sequence[int], loop: bool) -> int:
@@ -339,7 +341,7 @@ def _check_positions(settings: Settings) -> None:
     if len(positions) < 2 or not whole or positions[0] != 0:
         raise SettingsError("positions", f"{positions!r} is not a timeline", "Start at 0, one whole number a keyframe")
     longest = LIMITS["frames"].high
-    for before, after in zip(positions, positions[1:], strict=False):
+    for before, after in itertools.pairwise(positions):
         if not 1 <= after - before < longest:
             raise SettingsError(
                 "positions",
