@@ -1,0 +1,181 @@
+"""Who may do what: API keys, their scopes, and the webhook secrets of their owners.
+
+A key is `ibk_` and 32 random bytes; Redis holds its SHA-256 alone, so that a copy of the database opens nothing.
+An owner is whom jobs belong to; several keys may share one, so that a key can be replaced without losing sight of
+its jobs. Keys are never logged. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import secrets
+import time
+from base64 import b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, cast
+
+from service.errors import Problem
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+PREFIX = "ibk_"
+LIVE_WEBHOOK_SECRETS = 2
+
+
+class Scope(StrEnum):
+    """submit: make, cancel and erase jobs. read: see jobs, files and events. admin: both, for every owner."""
+
+    submit = "submit"
+    read = "read"
+    admin = "admin"
+
+
+class OpenDoor(Exception):
+    """The settings would let anybody in."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """An API key without its secret. created_at: epoch seconds."""
+
+    id: str
+    owner: str
+    name: str
+    scopes: frozenset[Scope]
+    created_at: float
+
+    def allows(self, scope: Scope) -> bool:
+        return scope in self.scopes or Scope.admin in self.scopes
+
+
+LOCAL = Key(id="local", owner="local", name="local", scopes=frozenset(Scope), created_at=0.0)
+"""Stands for everybody while AUTH is off."""
+
+
+class Keys:
+    """The API keys in Redis: the hash `{namespace}:keys`, from the secret's SHA-256 to the key as JSON."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._redis = redis
+        self._name = f"{settings.namespace}:keys"
+        self._secrets = f"{settings.namespace}:webhook-secrets:"
+
+    def create(self, name: str, scopes: Iterable[Scope], owner: str | None = None) -> tuple[Key, str]:
+        """A new key and its secret, which is shown this once. `owner` lets it share another key's jobs."""
+        secret = PREFIX + secrets.token_urlsafe(32)
+        key = Key(
+            id=f"key_{secrets.token_hex(8)}",
+            owner=owner or f"owner_{secrets.token_hex(8)}",
+            name=name,
+            scopes=frozenset(Scope(scope) for scope in scopes),
+            created_at=time.time(),
+        )
+        self._redis.hset(self._name, _digest(secret), _encode(key))
+        return key, secret
+
+    def verify(self, secret: str) -> Key | None:
+        """The key of this secret, or None. What is looked up is a hash, so timing tells nothing about a secret."""
+        found = cast("bytes | str | None", self._redis.hget(self._name, _digest(secret)))
+        return None if found is None else _decode(found)
+
+    def revoke(self, key_id: str) -> bool:
+        """Whether there was such a key."""
+        for digest, found in cast("dict[bytes, bytes]", self._redis.hgetall(self._name)).items():
+            if _decode(found).id == key_id:
+                return bool(self._redis.hdel(self._name, cast(str, digest)))
+        return False
+
+    def list(self) -> list[Key]:
+        """Oldest first."""
+        found = cast("dict[bytes, bytes]", self._redis.hgetall(self._name))
+        return sorted((_decode(value) for value in found.values()), key=lambda key: key.created_at)
+
+    def webhook_secrets(self, owner: str) -> tuple[str, ...]:
+        """The owner's live `whsec_` secrets, newest first; the first one is made on first use."""
+        name = self._secrets + owner
+        if not self._redis.exists(name):
+            self._redis.eval(_FIRST_SECRET, 1, name, _webhook_secret())
+        return tuple(_text(value) for value in cast("list[bytes]", self._redis.lrange(name, 0, -1)))
+
+    def rotate_webhook_secret(self, owner: str) -> str:
+        """A new webhook secret. The one before it stays live until the next rotation."""
+        secret = _webhook_secret()
+        with self._redis.pipeline() as pipe:
+            pipe.lpush(self._secrets + owner, secret)
+            pipe.ltrim(self._secrets + owner, 0, LIVE_WEBHOOK_SECRETS - 1)
+            pipe.execute()
+        return secret
+
+
+def authenticate(keys: Keys, settings: Settings, authorization: str | None, scope: Scope) -> Key:
+    """The caller's key, from the value of the Authorization header.
+
+    Raises `Problem` 401 for a missing or unknown key and 403 for one without the scope.
+    """
+    if settings.auth == "off":
+        return LOCAL
+    scheme, _, secret = (authorization or "").partition(" ")
+    key = keys.verify(secret.strip()) if scheme.lower() == "bearer" and secret else None
+    if key is None:
+        detail = "This API key is not known." if authorization else "The request carries no API key."
+        remedy = "Send `Authorization: Bearer ibk_…` with a live key."
+        headers = {"WWW-Authenticate": 'Bearer realm="inbetween"'}
+        raise Problem(401, "unauthorized", detail, remedy=remedy, headers=headers)
+    if not key.allows(scope):
+        remedy = f"Use a key with the scope `{scope}`."
+        raise Problem(403, "forbidden", f"The key lacks the scope `{scope}`.", remedy=remedy, scope=str(scope))
+    return key
+
+
+def refuse_open_door(settings: Settings) -> None:
+    """Raises `OpenDoor` when AUTH is off on an address that other machines can reach."""
+    if settings.auth == "off" and not _is_loopback(settings.host):
+        raise OpenDoor(f"AUTH=off is allowed on loopback addresses only, and HOST is {settings.host}. Set AUTH=keys.")
+
+
+_FIRST_SECRET = "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('LPUSH', KEYS[1], ARGV[1]) end"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _webhook_secret() -> str:
+    return "whsec_" + b64encode(secrets.token_bytes(32)).decode()
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _encode(key: Key) -> str:
+    return json.dumps(
+        {
+            "id": key.id,
+            "owner": key.owner,
+            "name": key.name,
+            "scopes": sorted(key.scopes),
+            "created_at": key.created_at,
+        }
+    )
+
+
+def _decode(value: bytes | str) -> Key:
+    fields: dict[str, Any] = json.loads(value)
+    scopes = frozenset(Scope(scope) for scope in fields.pop("scopes"))
+    return Key(scopes=scopes, **fields)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
