@@ -1,0 +1,54 @@
+"""Where keyframes and results live: one small interface, two homes (a local folder, S3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service.storage.interface import (
+    LinkExpired,
+    LinkInvalid,
+    ObjectMissing,
+    Stat,
+    Storage,
+    StorageError,
+    StorageUnavailable,
+    disposition,
+)
+from service.storage.links import Grant, signing_key
+from service.storage.local import LocalStorage
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from service.settings import Settings
+
+__all__ = [
+    "Grant",
+    "LinkExpired",
+    "LinkInvalid",
+    "LocalStorage",
+    "ObjectMissing",
+    "Stat",
+    "Storage",
+    "StorageError",
+    "StorageUnavailable",
+    "disposition",
+    "open_storage",
+]
+
+
+def open_storage(settings: Settings, redis: Redis) -> Storage:
+    """The home that `STORAGE_URL` names. Asks nobody yet: call `check()` to know whether it answers.
+
+    Raises `StorageUnavailable` when the folder cannot be made or the URL is none.
+    """
+    scheme, separator, _ = settings.storage_url.partition("://")
+    if not separator:
+        return LocalStorage(Path(settings.storage_url), lambda: signing_key(redis, settings.namespace))
+    if scheme != "s3":
+        raise StorageUnavailable(f"STORAGE_URL {settings.storage_url}: write s3://bucket/prefix, or a folder's path")
+    # boto3 takes a third of a second to import, so only those who use S3 pay for it.
+    from service.storage.s3 import S3Storage
+
+    return S3Storage.from_settings(settings)

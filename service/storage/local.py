@@ -1,0 +1,246 @@
+"""Files in a local folder, for one machine.
+
+    objects/KEY   the bytes, so that a person can open them
+    types/KEY     their content type
+    tmp/          what is being written or removed
+
+A file is written under `tmp/`, synced, and renamed into place. Links are HMAC tokens that the API's `/objects/` route
+checks by `verify`. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+from service.storage import links
+from service.storage.interface import (
+    CHUNK,
+    ObjectMissing,
+    Stat,
+    StorageUnavailable,
+    check_content_type,
+    check_key,
+    disposition,
+    folder_of,
+)
+
+_STALE = 86400.0
+"""Seconds after which a leaving in `tmp/` can belong to no living writer."""
+
+
+class LocalStorage:
+    """The local home. `secret` is called when the first link is signed or checked; `clock` gives epoch seconds."""
+
+    def __init__(self, folder: Path, secret: Callable[[], bytes], clock: Callable[[], float] = time.time) -> None:
+        self.folder = folder.absolute()
+        self._objects, self._types, self._tmp = (self.folder / name for name in ("objects", "types", "tmp"))
+        self._make_secret = secret
+        self._clock = clock
+        with self._errors():
+            for each in (self._objects, self._types, self._tmp):
+                each.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+
+    def put(self, key: str, source: bytes | Path, content_type: str) -> None:
+        check_key(key)
+        kind = self._write(check_content_type(content_type).encode())
+        data = self._write(source)
+        self._place(kind, self._types / key)
+        self._place(data, self._objects / key)
+
+    def get(self, key: str) -> bytes:
+        with self._errors(key):
+            return (self._objects / check_key(key)).read_bytes()
+
+    def stat(self, key: str) -> Stat:
+        with self._errors(key):
+            path = self._objects / check_key(key)
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):
+                raise ObjectMissing(key)
+        try:
+            content_type = (self._types / key).read_text()
+        except FileNotFoundError:
+            content_type = "application/octet-stream"
+        return Stat(found.st_size, content_type, found.st_mtime, f"{found.st_mtime_ns:x}-{found.st_size:x}")
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        # The file is opened by the first piece, so that an iterator nobody uses holds nothing open.
+        size = self.stat(key).size
+        return self._pieces(key, start, size if end is None else end)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        folder = folder_of(prefix)
+        return _walk(self._objects / folder, folder)
+
+    def delete(self, key: str) -> None:
+        check_key(key)
+        for tree in (self._objects, self._types):
+            path = tree / key
+            with self._errors(), contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                path.unlink()
+            self._prune(path.parent, tree)
+
+    def delete_prefix(self, prefix: str) -> None:
+        folder = folder_of(prefix)
+        if not folder:
+            raise ValueError("delete_prefix needs a folder")
+        for tree in (self._objects, self._types):
+            path = tree / folder
+            doomed = self._tmp / uuid.uuid4().hex
+            # Renamed away first: the folder vanishes as one, however long its removal takes.
+            with self._errors(), contextlib.suppress(FileNotFoundError):
+                if path.is_dir():
+                    path.rename(doomed)
+                    shutil.rmtree(doomed)
+            self._prune(path.parent, tree)
+
+    def sign_get(self, key: str, *, expires: int, filename: str | None = None, content_type: str | None = None) -> str:
+        if filename is not None:
+            disposition(filename)
+        if content_type is not None:
+            check_content_type(content_type)
+        return self._link(
+            links.Grant("GET", check_key(key), self._until(expires), content_type=content_type, filename=filename)
+        )
+
+    def sign_put(self, key: str, *, size: int, content_type: str, expires: int) -> str:
+        check_content_type(content_type)
+        return self._link(
+            links.Grant("PUT", check_key(key), self._until(expires), content_type=content_type, size=size)
+        )
+
+    def verify(self, token: str, method: str) -> links.Grant:
+        """What a link's token grants to a request by `method`. Raises `LinkInvalid`, `LinkExpired`."""
+        return links.verify(self._secret, token, method, self._clock())
+
+    def check(self) -> None:
+        with self._errors():
+            for each in (self._objects, self._types):
+                if not each.is_dir():
+                    raise StorageUnavailable(f"storage folder {self.folder} has gone")
+        self._write(b"").unlink()
+
+    @cached_property
+    def _secret(self) -> bytes:
+        return self._make_secret()
+
+    def _until(self, expires: int) -> int:
+        return int(self._clock()) + expires
+
+    def _link(self, grant: links.Grant) -> str:
+        return f"/objects/{links.issue(self._secret, grant)}"
+
+    def _write(self, source: bytes | Path) -> Path:
+        """A synced file under `tmp/` with these contents. Leaves nothing when it fails."""
+        temporary = self._tmp / uuid.uuid4().hex
+        with contextlib.ExitStack() as stack:
+            # A missing source is the caller's mistake, so it is opened outside of our own errors.
+            reader = stack.enter_context(source.open("rb")) if isinstance(source, Path) else None
+            stack.enter_context(self._errors())
+            try:
+                with temporary.open("xb") as file:
+                    if reader is None:
+                        assert isinstance(source, bytes)
+                        file.write(source)
+                    else:
+                        shutil.copyfileobj(reader, file, CHUNK)
+                    _sync(file)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        return temporary
+
+    def _place(self, temporary: Path, target: Path) -> None:
+        """Rename into place and sync the folder. A folder that a `delete` prunes meanwhile is made again."""
+        with self._errors():
+            try:
+                for last in (False, False, False, True):
+                    try:
+                        _make_folders(target.parent)
+                        temporary.rename(target)
+                        _sync_folder(target.parent)
+                        return
+                    except FileNotFoundError:
+                        if last:
+                            raise
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+
+    def _pieces(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        with self._errors(key), (self._objects / key).open("rb") as file:
+            file.seek(start)
+            while start < stop and (piece := file.read(min(CHUNK, stop - start))):
+                start += len(piece)
+                yield piece
+
+    def _prune(self, folder: Path, tree: Path) -> None:
+        """Remove the folder and those above it while they are empty."""
+        with contextlib.suppress(OSError):
+            while folder != tree:
+                folder.rmdir()
+                folder = folder.parent
+
+    def _sweep(self) -> None:
+        """Remove what killed writers left in `tmp/`."""
+        for path in self._tmp.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _STALE:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    @contextlib.contextmanager
+    def _errors(self, key: str | None = None) -> Iterator[None]:
+        """The operating system's errors as ours; a path that is not there is a missing object when `key` is given."""
+        try:
+            yield
+        except OSError as error:
+            absent = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
+            if key is not None and absent:
+                raise ObjectMissing(key) from None
+            raise StorageUnavailable(f"storage folder {self.folder}: {error.strerror}") from error
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[str]:
+    """Keys of the files below `folder`, in byte order of the whole key."""
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((entry.name + "/" if entry.is_dir() else entry.name) for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in found:
+        if name.endswith("/"):
+            yield from _walk(folder / name, prefix + name)
+        else:
+            yield prefix + name
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make_folders(folder: Path) -> None:
+    """Make a folder and its parents, each synced into the one above it."""
+    if folder.is_dir():
+        return
+    _make_folders(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
