@@ -1,0 +1,98 @@
+"""The engines at work: what each can do, published by itself and gone when it no longer says so.
+
+A hint for people and for estimates. Which jobs run is decided by queues and leases, never from here.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+import redis
+
+from service.settings import Settings
+
+
+class EngineState(StrEnum):
+    """failed: the engine gave up, such as for a missing model; `error` says why."""
+
+    starting = "starting"
+    ready = "ready"
+    failed = "failed"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One engine as it describes itself.
+
+    native_size: (width, height). max_pixels: width × height of one frame; max_frames: of one segment; None is
+    unlimited. seconds_per_call: measured time of one denoiser call per megapixel of one frame, so that a call on
+    N frames of P megapixels takes about N·P times as long. busy_with: the ticket being sampled.
+    """
+
+    id: str
+    state: EngineState
+    model: str
+    device: str
+    started_at: float
+    revision: str | None = None
+    license: str | None = None
+    methods: tuple[str, ...] = ()
+    native_frames: int | None = None
+    native_size: tuple[int, int] | None = None
+    size_multiple: int | None = None
+    max_frames: int | None = None
+    max_pixels: int | None = None
+    seconds_per_call: float | None = None
+    busy_with: str | None = None
+    error: str | None = None
+
+
+def publish(connection: redis.Redis, settings: Settings, engine: Engine, ttl: int = 15) -> None:
+    """Make `engine` known for `ttl` seconds; to be repeated well before they are over."""
+    with connection.pipeline() as pipe:
+        pipe.set(_key(settings, engine.id), json.dumps(asdict(engine)), ex=ttl)
+        pipe.sadd(_index(settings), engine.id)
+        pipe.execute()
+
+
+def withdraw(connection: redis.Redis, settings: Settings, engine_id: str) -> None:
+    """Take an engine out at once; one that is not there is no error."""
+    connection.delete(_key(settings, engine_id))
+    connection.srem(_index(settings), engine_id)
+
+
+def live(connection: redis.Redis, settings: Settings) -> list[Engine]:
+    """The engines heard of within their time, by id. Forgets the others."""
+    ids = sorted(_text(member) for member in connection.smembers(_index(settings)))
+    if not ids:
+        return []
+    found = dict(zip(ids, connection.mget([_key(settings, name) for name in ids]), strict=True))
+    silent = [name for name, value in found.items() if value is None]
+    if silent:
+        connection.srem(_index(settings), *silent)
+    return [_decode(value) for value in found.values() if value is not None]
+
+
+def _decode(value: bytes | str) -> Engine:
+    """A newer engine may say more than this version knows."""
+    known = {field.name for field in fields(Engine)}
+    read: dict[str, Any] = {name: part for name, part in json.loads(value).items() if name in known}
+    read["state"] = EngineState(read["state"])
+    read["methods"] = tuple(read["methods"])
+    read["native_size"] = tuple(read["native_size"]) if read["native_size"] else None
+    return Engine(**read)
+
+
+def _key(settings: Settings, engine_id: str) -> str:
+    return f"{settings.namespace}:engine:{engine_id}"
+
+
+def _index(settings: Settings) -> str:
+    return f"{settings.namespace}:engines"
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

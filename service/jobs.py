@@ -1,0 +1,332 @@
+"""The store of jobs: one verb per transition, each a compare-and-set in `jobs.lua`.
+
+    queued → running → succeeded | failed | canceled → expired
+
+The record is the truth; RQ only carries work. A job is written down before RQ hears of it, and what RQ loses the
+keeper puts back, so that a failure between the two delays a job and never loses it. An attempt is a fence: verbs that
+a worker calls name theirs and are refused once a newer one exists. A verb repeated by the same attempt after a lost
+answer gets that answer again.
+
+Every transition appends to the job's event stream. Knows nothing of HTTP, files or how a job is run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from importlib import resources
+from typing import Any
+
+import redis
+import structlog
+from rq import Queue
+from rq.job import Job as Carried
+from rq.serializers import JSONSerializer
+
+from service.errors import Problem
+from service.records import (
+    LANES,
+    PRIORITIES,
+    Conflict,
+    Job,
+    JobError,
+    JobMissing,
+    Keys,
+    NewJob,
+    Page,
+    State,
+    Superseded,
+    Verdict,
+    decode,
+    encode,
+    files_prefix,
+    new_id,
+    split_ticket,
+    ticket,
+)
+from service.settings import Settings
+
+__all__ = [
+    "LANES",
+    "PRIORITIES",
+    "Conflict",
+    "Job",
+    "JobError",
+    "JobMissing",
+    "Jobs",
+    "Keys",
+    "NewJob",
+    "Page",
+    "State",
+    "Superseded",
+    "Verdict",
+    "files_prefix",
+    "new_id",
+    "split_ticket",
+    "ticket",
+]
+
+TASK = "worker.tasks.run"
+"""What RQ runs, with (id, attempt). By name: the API never imports it."""
+
+FAILURE_TTL = 3600
+"""Seconds RQ keeps its own note of a task that raised, or of a ticket that was replaced."""
+
+log = structlog.get_logger(__name__)
+
+
+class Jobs:
+    """All jobs of one namespace.
+
+    `connection` must return bytes (`decode_responses=False`): RQ needs it so. Every method may raise redis'
+    `ConnectionError` or `TimeoutError`; a verb then may or may not have happened, and can be repeated.
+    """
+
+    def __init__(self, connection: redis.Redis, settings: Settings) -> None:
+        self.redis = connection
+        self.settings = settings
+        self.keys = Keys(settings.namespace)
+        self._script = connection.register_script(resources.files("service").joinpath("jobs.lua").read_text("utf-8"))
+        self._queues = {
+            (lane, priority): Queue(name, connection=connection, serializer=JSONSerializer)
+            for lane in LANES
+            for priority, name in zip(PRIORITIES, settings.queues[lane], strict=True)
+        }
+
+    # Reading
+
+    def get(self, job_id: str) -> Job | None:
+        fields = self.redis.hgetall(self.keys.job(job_id))
+        return decode(_bytes(fields)) if fields else None
+
+    def get_many(self, ids: Iterable[str]) -> list[Job]:
+        """Those of `ids` that exist, in the same order, in one round trip."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hgetall(self.keys.job(job_id))
+            return [decode(fields) for fields in pipe.execute() if fields]
+
+    def position(self, job: Job) -> int | None:
+        """How many jobs of the same lane go before this one; None unless it is queued."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zrank(self.keys.queued(job.lane, job.priority), job.ticket)
+            for priority in PRIORITIES[: PRIORITIES.index(job.priority)]:
+                pipe.zcard(self.keys.queued(job.lane, priority))
+            rank, *before = pipe.execute()
+        return None if rank is None else rank + sum(before)
+
+    def list(self, owner: str, limit: int, cursor: str | None = None, state: State | None = None) -> Page:
+        """The owner's jobs, newest first. `cursor` is the last page's `next_cursor`."""
+        return self._page(self.keys.owned(owner, state), limit, cursor)
+
+    def dead_letters(self, limit: int, cursor: str | None = None) -> Page:
+        """The quarantined jobs of all owners, newest first."""
+        return self._page(self.keys.dead, limit, cursor)
+
+    def count_owned(self, owner: str, state: State) -> int:
+        """How many of the owner's jobs are in one state."""
+        return int(self.redis.zcard(self.keys.owned(owner, state)))
+
+    def queue_lengths(self) -> dict[str, dict[str, int]]:
+        """Queued jobs by lane and priority."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for lane, priority in self._queues:
+                pipe.zcard(self.keys.queued(lane, priority))
+            counts = iter(pipe.execute())
+        return {lane: {priority: next(counts) for priority in PRIORITIES} for lane in LANES}
+
+    def running_count(self) -> int:
+        return int(self.redis.zcard(self.keys.running))
+
+    def oldest_queued_age(self) -> float:
+        """Seconds the longest-waiting queued job has waited; 0 when none waits."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for lane, priority in self._queues:
+                key = self.keys.queued(lane, priority)
+                # Jobs put in front have scores below zero, the later the lower: the oldest of each end may be oldest.
+                pipe.zrange(key, 0, "+inf", byscore=True, offset=0, num=1)
+                pipe.zrevrangebyscore(key, 0, "-inf", start=0, num=1)
+            heads = [split_ticket(member.decode())[0] for found in pipe.execute() for member in found]
+        queued = [job.queued_at for job in self.get_many(heads) if job.state is State.queued and job.queued_at]
+        return max(0.0, self.now() - min(queued)) if queued else 0.0
+
+    def now(self) -> float:
+        """Redis' clock, in epoch seconds: the one that all times of a record come from."""
+        seconds, micros = self.redis.time()
+        return float(seconds) + float(micros) / 1e6
+
+    # What a caller may do
+
+    def submit(self, new: NewJob) -> Job:
+        """Write the job down, then let RQ carry it. Raises `Conflict` for an id that exists."""
+        fields = [part for pair in encode(new).items() for part in pair]
+        return self._enqueued(self._do("submit", new.id, *fields))
+
+    def cancel(self, job_id: str) -> Job:
+        """queued → canceled; a running job is asked to stop; an ended one is returned as it is.
+
+        A request to stop is no promise: a result committed before the worker hears of it wins.
+        """
+        before, job = self._change("cancel", job_id)
+        if before is State.queued:
+            self._take_back(job)
+        return job
+
+    def delete(self, job_id: str) -> Job:
+        """Forget the job in any state and return what it was. No attempt of it can commit or renew afterwards.
+
+        Its files may be erased at once; the keeper erases them again when the last attempt cannot write any more.
+        """
+        before, job = self._change("delete", job_id, str(2 * self.settings.lease_ttl))
+        if before is State.queued:
+            self._take_back(job)
+        return job
+
+    def redrive(self, job_id: str) -> Job:
+        """failed → queued with fresh budgets and the next attempt."""
+        return self._enqueued(self._do("redrive", job_id))
+
+    # What a worker does; all raise Superseded for an attempt that is over
+
+    def start(self, job_id: str, attempt: int, worker: str) -> Job:
+        """queued → running. `worker` names the work-horse; only the same one may repeat the call."""
+        return self._do("start", job_id, str(attempt), worker)
+
+    def renew(self, job_id: str, attempt: int) -> Verdict:
+        """Keep the lease, and hear whether to go on."""
+        return _verdict(self._do("renew", job_id, str(attempt)))
+
+    def progress(self, job_id: str, attempt: int, progress: dict[str, Any], preview: str | None = None) -> Verdict:
+        """Report progress (and renew). `preview` is a data URI of a small picture; only the newest is kept."""
+        picture = json.dumps({"image": preview}) if preview else ""
+        return _verdict(self._do("progress", job_id, str(attempt), json.dumps(progress), picture))
+
+    def succeed(self, job_id: str, attempt: int, result: dict[str, Any]) -> Job:
+        """running → succeeded: the commit. Only a newer attempt, or the job's deletion, refuses it."""
+        return self._do("succeed", job_id, str(attempt), json.dumps(result))
+
+    def fail(self, job_id: str, attempt: int, problem: dict[str, Any], retry: bool) -> Job:
+        """An application error. With `retry` and budget left: queued again with the next attempt; else failed."""
+        most = self.settings.max_errors if retry else 0
+        return self._enqueued(self._do("fail", job_id, str(attempt), json.dumps(problem), str(most)))
+
+    def release(self, job_id: str, attempt: int) -> Job:
+        """Give the job back: queued again with the next attempt, in front, at no cost to its budgets."""
+        return self._enqueued(self._do("release", job_id, str(attempt)), front=True)
+
+    def stopped(self, job_id: str, attempt: int) -> Job:
+        """running → canceled, once a cancel was requested."""
+        return self._do("stopped", job_id, str(attempt))
+
+    # What the keeper and the launcher do
+
+    def died(self, job_id: str, attempt: int, cause: str, lease: float | None = None) -> Job:
+        """The running attempt's process died: queued again with the next attempt, in front; at `max_deaths` failed
+        and quarantined; canceled when that was requested.
+
+        lease: refuse with `Conflict` when the lease is no longer this one, so that a late sign of life counts.
+        """
+        most = self.settings.max_deaths
+        detail = f"{most} workers died while they ran this job; the last cause was: {cause}."
+        problem = json.dumps(Problem(500, "quarantined", detail).to_dict())
+        seen = "" if lease is None else f"{lease:.0f}"
+        job = self._do("died", job_id, str(attempt), cause, str(most), problem, seen)
+        self._expire_note(ticket(job_id, attempt))
+        return self._enqueued(job, front=True)
+
+    def requeue(self, job_id: str, attempt: int) -> Job:
+        """A queued job that RQ has lost: queued with the next attempt, in front, where it most likely was."""
+        job = self._do("requeue", job_id, str(attempt))
+        self._expire_note(ticket(job_id, attempt))
+        return self._enqueued(job, front=True)
+
+    def expire(self, job_id: str) -> Job:
+        """An ended job past its `expires_at` → expired. Its files are due for erasure."""
+        return self._do("expire", job_id)
+
+    def delivered(self, job_id: str, attempt: int) -> None:
+        """The final event of this attempt has been handed to webhook delivery, or is not wanted."""
+        self.redis.zrem(self.keys.undelivered, ticket(job_id, attempt))
+
+    # Counting
+
+    def count(self, name: str, amount: float = 1) -> None:
+        """Add to a running total such as `gpu_seconds_total` or `stage_seconds_sum{stage="upload"}`."""
+        self.redis.hincrbyfloat(self.keys.counters, name, amount)
+
+    def counters(self) -> dict[str, float]:
+        """All running totals by name."""
+        return {name.decode(): float(value) for name, value in _bytes(self.redis.hgetall(self.keys.counters)).items()}
+
+    # RQ
+
+    def queue(self, lane: str, priority: str) -> Queue:
+        """The RQ queue that carries jobs of this lane and priority."""
+        return self._queues[lane, priority]  # type: ignore[index]
+
+    def _enqueued(self, job: Job, front: bool = False) -> Job:
+        """Give a queued job's ticket to RQ; any other job passes through."""
+        if job.state is not State.queued:
+            return job
+        try:
+            self.queue(job.lane, job.priority).enqueue_call(
+                TASK,
+                args=[job.id, job.attempt],
+                job_id=job.ticket,
+                timeout=-1,
+                result_ttl=0,
+                failure_ttl=FAILURE_TTL,
+                description=job.ticket,
+                at_front=front,
+            )
+        except redis.RedisError as error:
+            # The record is safe, so the job is accepted; the keeper finds it in no list and enqueues it.
+            log.warning("enqueue failed, left to the keeper", job=job.id, attempt=job.attempt, error=str(error))
+        return job
+
+    def _take_back(self, job: Job) -> None:
+        """Remove a ticket from RQ's list. Were it popped meanwhile, its start would be refused."""
+        self.queue(job.lane, job.priority).remove(job.ticket)
+        self.redis.delete(Carried.key_for(job.ticket))
+
+    def _expire_note(self, name: str) -> None:
+        """Let RQ's note of a replaced ticket go in a while; a live work-horse may still hold it."""
+        self.redis.expire(Carried.key_for(name), FAILURE_TTL)
+
+    # The script
+
+    def _change(self, verb: str, job_id: str, *arguments: str) -> tuple[State, Job]:
+        """Run a verb of `jobs.lua`: the state before, and the job after it (for `delete`, as it was)."""
+        reply: Any = self._script(
+            keys=[self.keys.job(job_id)], args=[verb, self.settings.namespace, job_id, *arguments]
+        )
+        outcome, before, *fields = reply
+        match outcome:
+            case b"ok":
+                return State(before.decode()), decode(dict(zip(fields[::2], fields[1::2], strict=True)))
+            case b"superseded":
+                raise Superseded(f"{ticket(job_id, int(arguments[0]))} is over")
+            case b"missing":
+                raise JobMissing(f"there is no job {job_id}")
+            case _:
+                raise Conflict(job_id, State(before.decode()))
+
+    def _do(self, verb: str, job_id: str, *arguments: str) -> Job:
+        return self._change(verb, job_id, *arguments)[1]
+
+    def _page(self, key: str, limit: int, cursor: str | None) -> Page:
+        """A page of a set of ids that all have score 0, and so sort by id: by time of creation."""
+        below = f"({cursor}" if cursor else "+"
+        members: Any = self.redis.zrevrangebylex(key, below, "-", start=0, num=limit + 1)
+        ids = [member.decode() for member in members]
+        more = len(ids) > limit
+        return Page(tuple(self.get_many(ids[:limit])), ids[limit - 1] if more else None)
+
+
+def _verdict(job: Job) -> Verdict:
+    return Verdict.cancel if job.cancel_requested else Verdict.go
+
+
+def _bytes(fields: Any) -> dict[bytes, bytes]:
+    """What redis-py's types leave open: this connection answers with bytes."""
+    return dict(fields)
