@@ -16,7 +16,7 @@ from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from service.errors import Problem
 from service.settings import Settings
@@ -81,19 +81,19 @@ class Keys:
 
     def verify(self, secret: str) -> Key | None:
         """The key of this secret, or None. What is looked up is a hash, so timing tells nothing about a secret."""
-        found = cast("bytes | str | None", self._redis.hget(self._name, _digest(secret)))
+        found = self._redis.hget(self._name, _digest(secret))
         return None if found is None else _decode(found)
 
     def revoke(self, key_id: str) -> bool:
         """Whether there was such a key."""
-        for digest, found in cast("dict[bytes, bytes]", self._redis.hgetall(self._name)).items():
+        for digest, found in self._redis.hgetall(self._name).items():
             if _decode(found).id == key_id:
-                return bool(self._redis.hdel(self._name, cast(str, digest)))
+                return bool(self._redis.hdel(self._name, _text(digest)))
         return False
 
     def list(self) -> list[Key]:
         """Oldest first."""
-        found = cast("dict[bytes, bytes]", self._redis.hgetall(self._name))
+        found = self._redis.hgetall(self._name)
         return sorted((_decode(value) for value in found.values()), key=lambda key: key.created_at)
 
     def webhook_secrets(self, owner: str) -> tuple[str, ...]:
@@ -101,7 +101,7 @@ class Keys:
         name = self._secrets + owner
         if not self._redis.exists(name):
             self._redis.eval(_FIRST_SECRET, 1, name, _webhook_secret())
-        return tuple(_text(value) for value in cast("list[bytes]", self._redis.lrange(name, 0, -1)))
+        return tuple(_text(value) for value in self._redis.lrange(name, 0, -1))
 
     def rotate_webhook_secret(self, owner: str) -> str:
         """A new webhook secret. The one before it stays live until the next rotation."""
