@@ -62,7 +62,9 @@ class Options(Strict):
     """Everything but the keyframes. All are optional; a null is the same as leaving the field out."""
 
     method: MethodName = Field(
-        "mpd-vibid", description="How the frames are made; `GET /methods` describes each.", examples=["mpd-vibid"]
+        default="mpd-vibid",
+        description="How the frames are made; `GET /methods` describes each.",
+        examples=["mpd-vibid"],
     )
     frames: int | None = _bounded(
         "frames", "Frames of each segment, both its keyframes included. Default: the model's own number.", None
@@ -70,7 +72,7 @@ class Options(Strict):
     steps: int = _bounded("steps", "Sampling steps.", 25)
     seed: int | None = _bounded("seeds", "Shorthand for `seeds` with one seed. Default 0.", None)
     seeds: list[int] | None = Field(
-        None,
+        default=None,
         min_length=int(LIMITS["takes"].low),
         max_length=int(LIMITS["takes"].high),
         description=f"One take per seed, each used once; {LIMITS['takes'].why}.",
@@ -78,13 +80,15 @@ class Options(Strict):
     )
     width: int | None = _bounded("width", "Width of the sampled frames, with `height`. Default: the model's own.", None)
     height: int | None = _bounded("height", "Height of the sampled frames, with `width`.", None)
-    fit: Fit = Field("cover", description="How a keyframe of another shape is made to fit: crop, bars, or distort.")
-    background: str = Field(
-        "#000000", pattern=r"^#[0-9a-fA-F]{6}$", description="Colour under transparent pixels and of the bars."
+    fit: Fit = Field(
+        default="cover", description="How a keyframe of another shape is made to fit: crop, bars, or distort."
     )
-    loop: bool = Field(False, description="Return to the first keyframe at the end, so that the video repeats.")
+    background: str = Field(
+        default="#000000", pattern=r"^#[0-9a-fA-F]{6}$", description="Colour under transparent pixels and of the bars."
+    )
+    loop: bool = Field(default=False, description="Return to the first keyframe at the end, so that the video repeats.")
     loop_frame: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=10_000,
         description="With `loop` and keyframes at given frames: the frame at which the first keyframe comes again.",
@@ -97,12 +101,14 @@ class Options(Strict):
     )
     k: int | None = _bounded("k", "MPD: rounds at each early step. Default: the method's.", None)
     lam: float | None = _bounded("lam", "MPD: weight λ of the distilled estimate. Default: the method's.", None)
-    anchor: Anchor | None = Field(None, description="MPD: how the end keyframe's error is spread over the frames.")
+    anchor: Anchor | None = Field(
+        default=None, description="MPD: how the end keyframe's error is spread over the frames."
+    )
     handover: float | None = _bounded(
         "handover", "MPD: share of the early steps in which the MPD step replaces the host's step.", None
     )
     guidance: list[float] | None = Field(
-        None,
+        default=None,
         min_length=2,
         max_length=2,
         description="Guidance scale at the first and the last frame, for methods that have one.",
@@ -115,16 +121,19 @@ class Options(Strict):
         description="What to deliver. `png` is a zip of numbered PNGs.",
         examples=[["mp4", "gif"]],
     )
-    priority: Priority = Field("default", description="Which line the job waits in.")
+    priority: Priority = Field(default="default", description="Which line the job waits in.")
     result_ttl: int | None = Field(
-        None,
+        default=None,
         ge=RESULT_TTL[0],
         le=RESULT_TTL[1],
         description="Seconds the finished job and its files are kept. Default: the server's.",
     )
     webhook: Webhook | None = None
     reference: str | None = Field(
-        None, max_length=200, description="Your own name for the job; comes back unchanged.", examples=["shot-012"]
+        default=None,
+        max_length=200,
+        description="Your own name for the job; comes back unchanged.",
+        examples=["shot-012"],
     )
 
     @field_validator("seeds", "formats")
@@ -176,7 +185,7 @@ class Keyframe(Strict):
 
     image: str = Field(min_length=1, description=IMAGE, examples=["https://example.com/a.jpg"])
     frame: int | None = Field(
-        None,
+        default=None,
         ge=0,
         le=10_000,
         description="Where on the timeline it stands, from 0. Give it for every keyframe, or for none.",
@@ -186,10 +195,10 @@ class Keyframe(Strict):
 class InbetweenRequest(Strict):
     """Keyframes and options. Name the images as `start` and `end`, or as a list of `keyframes`."""
 
-    start: str | None = Field(None, min_length=1, description=f"First keyframe. {IMAGE}")
-    end: str | None = Field(None, min_length=1, description=f"Last keyframe. {IMAGE}")
+    start: str | None = Field(default=None, min_length=1, description=f"First keyframe. {IMAGE}")
+    end: str | None = Field(default=None, min_length=1, description=f"Last keyframe. {IMAGE}")
     keyframes: list[Keyframe] | None = Field(
-        None,
+        default=None,
         min_length=int(LIMITS["keyframes"].low),
         max_length=int(LIMITS["keyframes"].high),
         description=f"All keyframes in order, instead of `start` and `end`; {LIMITS['keyframes'].why}.",
