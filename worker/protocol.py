@@ -1,0 +1,150 @@
+"""What an engine and its clients say to each other over a unix socket.
+
+A message is one JSON header and as many raw byte messages as the header's `parts` says; nothing is ever pickled.
+Knows nothing of models, jobs or Redis.
+
+client → engine                                                        parts
+  generate  job, settings (mpd.methods.Settings), pictures ([h, w, 3])   one raw RGB picture each
+  cancel                                                                 stops the client's job at its next step
+  status
+engine → client
+  waiting   ahead: how many jobs are before this one
+  started   sampling has begun: from here on the engine's death is this job's
+  progress  the numbers of mpd.progress.Progress                         none, or a small preview JPEG
+  take      index, seed, fps, shape ([n, h, w, 3])                       one raw RGB frame each
+  done      seconds
+  canceled
+  error     kind (`bad-input`, `cuda`, `internal`), detail, field, remedy
+  status    state, busy_with, waiting, quiet_seconds, median_step
+
+The directory of the socket is private to its owner (0700): whoever can open it may use the engine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from multiprocessing.connection import Client, Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpd.progress import Pictures
+
+SOCKET_NAME = "engine.sock"
+_MAX_HEADER = 1 << 20
+_MAX_PART = 1 << 27
+"""One RGB picture of 2048 x 2048 is a tenth of this."""
+_MAX_PATH = 107
+"""Bytes of a unix socket's path on Linux."""
+
+
+class ProtocolError(Exception):
+    """The other side sent something that is no message."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """A decoded message: `type` and the other values of the header, and the raw parts after it."""
+
+    type: str
+    values: dict[str, Any]
+    parts: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Status:
+    """What an engine says of itself.
+
+    state: `starting` or `ready`. busy_with: the job being sampled. waiting: jobs behind it.
+    quiet_seconds: since the last step (or start) of the job being sampled, None when idle.
+    median_step: seconds a step of that job takes; None before its first.
+    """
+
+    state: str
+    busy_with: str | None
+    waiting: int
+    quiet_seconds: float | None
+    median_step: float | None
+
+
+def socket_path(folder: Path) -> str:
+    """Path of the engine's socket in `folder`. Raises ValueError when the system cannot hold so long a path."""
+    path = str(folder / SOCKET_NAME)
+    if len(path.encode()) > _MAX_PATH:
+        raise ValueError(f"ENGINE_DIR: {folder} is too long for a unix socket; choose a path of at most 90 characters")
+    return path
+
+
+def send(connection: Connection, kind: str, values: dict[str, Any], parts: Sequence[bytes | Pictures] = ()) -> None:
+    """Send one message. An array goes as its bytes in C order."""
+    connection.send_bytes(json.dumps({"type": kind, **values, "parts": len(parts)}).encode())
+    for part in parts:
+        # Connection counts the items of an array's buffer and not its bytes, which corrupts the stream.
+        connection.send_bytes(part.tobytes() if isinstance(part, np.ndarray) else part)
+
+
+def receive(connection: Connection) -> Message:
+    """Wait for one message. Raises EOFError or OSError when the other side has gone, ProtocolError on nonsense."""
+    try:
+        header = json.loads(connection.recv_bytes(_MAX_HEADER))
+        kind, count = header.pop("type"), header.pop("parts")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ProtocolError(f"no message header: {error}") from error
+    return Message(kind, header, tuple(connection.recv_bytes(_MAX_PART) for _ in range(count)))
+
+
+def pictures(parts: Sequence[bytes], shapes: Sequence[Sequence[int]]) -> list[Pictures]:
+    """Raw parts as writable (h, w, 3) arrays. Raises ProtocolError when a part does not have its shape's size."""
+    if len(parts) != len(shapes):
+        raise ProtocolError(f"{len(shapes)} shapes for {len(parts)} pictures")
+    arrays = []
+    for part, shape in zip(parts, shapes, strict=True):
+        if len(shape) != 3 or shape[2] != 3 or len(part) != math.prod(shape):
+            raise ProtocolError(f"{len(part)} bytes are no picture of shape {list(shape)}")
+        arrays.append(np.frombuffer(part, np.uint8).reshape(shape).copy())
+    return arrays
+
+
+class Probe:
+    """Asks one engine for its status again and again, without ever waiting for it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._connection: Connection | None = None
+        self._asked = 0.0
+
+    def ask(self, now: float) -> Status | None:
+        """The answer to the last question if it has come, asking the next one; else None.
+
+        now: a monotonic time in seconds.
+        """
+        try:
+            if self._connection is None:
+                self._connection = Client(self._path, family="AF_UNIX")
+                self._question(now)
+            if not self._connection.poll():
+                return None
+            values = receive(self._connection).values
+            self._question(now)
+        except (OSError, EOFError):
+            self.close()
+            return None
+        return Status(**{field.name: values[field.name] for field in fields(Status)})
+
+    def silent_seconds(self, now: float) -> float:
+        """How long the last question has been unanswered; 0 while there is nobody to ask."""
+        return now - self._asked if self._connection is not None else 0.0
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _question(self, now: float) -> None:
+        assert self._connection is not None
+        send(self._connection, "status", {})
+        self._asked = now

@@ -1,0 +1,262 @@
+"""The line of jobs before the GPU: clients of worker/protocol.py on one side, one `generate` at a time on the other.
+
+Knows nothing of models, CUDA devices, Redis or job records: what generates is given to `Server.run`.
+"""
+
+from __future__ import annotations
+
+import io
+import queue
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, Listener
+from typing import Any
+
+import structlog
+from PIL import Image
+
+from mpd.methods import Settings as Options
+from mpd.methods import SettingsError
+from mpd.progress import Pictures, Progress, Take
+from worker import protocol
+
+PREVIEW_SECONDS = 1.0
+PREVIEW_SIZE = (256, 256)
+
+Generate = Callable[[list[Pictures], Options], Iterator[Progress | Take]]
+OnJob = Callable[[Options, list[Take], float], None]
+log = structlog.get_logger("engine")
+
+
+class CudaFailed(Exception):
+    """The CUDA context is lost: this process cannot generate any more."""
+
+
+@dataclass
+class _Client:
+    """One connection. What is sent waits in a queue, so that a slow reader never holds up the GPU."""
+
+    connection: Connection
+    outbox: queue.SimpleQueue[tuple[str, dict[str, Any], tuple[bytes | Pictures, ...]] | None] = field(
+        default_factory=queue.SimpleQueue
+    )
+    gone: threading.Event = field(default_factory=threading.Event)
+
+    def send(self, kind: str, values: dict[str, Any], *parts: bytes | Pictures) -> None:
+        self.outbox.put((kind, values, parts))
+
+    def write(self) -> None:
+        """Send what is put into the outbox until it closes or the client goes away."""
+        while (message := self.outbox.get()) is not None:
+            try:
+                protocol.send(self.connection, *message)
+            except OSError:
+                self.gone.set()
+                return
+
+
+@dataclass
+class _Job:
+    name: str
+    options: Options
+    pictures: list[Pictures]
+    client: _Client
+    canceled: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def stopped(self) -> bool:
+        return self.canceled.is_set() or self.client.gone.is_set()
+
+
+class Server:
+    """The line of jobs and its one server. `run` belongs to the main thread; clients have threads of their own."""
+
+    def __init__(self, path: str, on_change: Callable[[], None] = lambda: None) -> None:
+        self.state = "starting"
+        self.busy_with: str | None = None
+        self._on_change = on_change
+        self._line: deque[_Job] = deque()
+        self._work = threading.Condition()
+        self._stopping = False
+        self._sign_of_life = 0.0
+        self._steps: list[float] = []
+        self._listener = Listener(path, family="AF_UNIX", backlog=64)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def stop(self) -> None:
+        """Have `run` return; the job being sampled stops at its next step."""
+        with self._work:
+            self._stopping = True
+            self._work.notify_all()
+
+    def run(self, generate: Generate, on_job: OnJob | None = None) -> None:
+        """Generate the jobs of the line, first come first served, until `stop`.
+
+        on_job: called after each finished job with its options, its takes and the seconds it took.
+        Raises `CudaFailed` after telling the client.
+        """
+        self.state = "ready"
+        self._on_change()
+        while (job := self._next()) is not None:
+            self._on_change()
+            try:
+                self._serve(job, generate, on_job)
+            finally:
+                self.busy_with = None
+                self._on_change()
+
+    def _next(self) -> _Job | None:
+        with self._work:
+            while not self._stopping:
+                while self._line and self._line[0].stopped:
+                    self._line.popleft().client.send("canceled", {})
+                if self._line:
+                    job = self._line.popleft()
+                    self.busy_with = job.name
+                    self._steps = []
+                    self._sign_of_life = time.monotonic()
+                    return job
+                self._work.wait()
+        return None
+
+    def _serve(self, job: _Job, generate: Generate, on_job: OnJob | None) -> None:
+        began = time.monotonic()
+        takes = []
+        job.client.send("started", {})
+        try:
+            for event in self._until_stopped(job, generate):
+                if isinstance(event, Take):
+                    takes.append(event)
+                    _send_take(job.client, event)
+        except _Stopped:
+            job.client.send("canceled", {})
+            return
+        except Exception as error:  # noqa: BLE001 — reported to the client, which knows what it means for the job
+            self._report(job, error)
+            return
+        seconds = time.monotonic() - began
+        job.client.send("done", {"seconds": seconds})
+        if on_job is not None:
+            on_job(job.options, takes, seconds)
+
+    def _until_stopped(self, job: _Job, generate: Generate) -> Iterator[Progress | Take]:
+        """The events of a job, its progress sent on the way. Raises `_Stopped` at the first step after a cancel."""
+        previewed = time.monotonic()
+        for event in generate(job.pictures, job.options):
+            now = time.monotonic()
+            if job.stopped or self._stopping:
+                raise _Stopped
+            if isinstance(event, Progress):
+                self._steps.append(now - self._sign_of_life)
+                parts: tuple[bytes, ...] = ()
+                if now - previewed >= PREVIEW_SECONDS:
+                    previewed = now
+                    parts = _preview(event)
+                job.client.send("progress", _numbers(event), *parts)
+            self._sign_of_life = now
+            yield event
+
+    def _report(self, job: _Job, error: Exception) -> None:
+        if isinstance(error, SettingsError):
+            values = _bad_input(error)
+        elif _is_cuda(error):
+            values = {"kind": "cuda", "detail": str(error).splitlines()[0]}
+        else:
+            values = {"kind": "internal", "detail": f"{type(error).__name__}: {error}"}
+        log.error("generate failed", job=job.name, **values, exc_info=values["kind"] != "bad-input")
+        job.client.send("error", values)
+        if values["kind"] == "cuda":
+            raise CudaFailed(values["detail"]) from error
+
+    def _accept(self) -> None:
+        while True:
+            client = _Client(self._listener.accept())
+            threading.Thread(target=client.write, daemon=True).start()
+            threading.Thread(target=self._listen, args=(client,), daemon=True).start()
+
+    def _listen(self, client: _Client) -> None:
+        """Take a client's messages until it closes or talks nonsense."""
+        job: _Job | None = None
+        try:
+            while True:
+                message = protocol.receive(client.connection)
+                if message.type == "status":
+                    client.send("status", self._status())
+                elif message.type == "cancel" and job is not None:
+                    job.canceled.set()
+                elif message.type == "generate":
+                    job = self._enqueue(client, message)
+                else:
+                    raise protocol.ProtocolError(f"unexpected message {message.type!r}")
+        except (EOFError, OSError):
+            client.gone.set()
+        except (protocol.ProtocolError, KeyError) as error:
+            log.error("client dropped", reason=str(error))
+            client.gone.set()
+        client.outbox.put(None)
+
+    def _enqueue(self, client: _Client, message: protocol.Message) -> _Job | None:
+        values = message.values
+        try:
+            options = Options.from_json(values["settings"])
+        except SettingsError as error:
+            client.send("error", _bad_input(error))
+            return None
+        job = _Job(values["job"], options, protocol.pictures(message.parts, values["pictures"]), client)
+        with self._work:
+            ahead = len(self._line) + (self.busy_with is not None)
+            client.send("waiting", {"ahead": ahead})
+            self._line.append(job)
+            self._work.notify_all()
+        return job
+
+    def _status(self) -> dict[str, Any]:
+        busy, steps = self.busy_with, self._steps
+        return {
+            "state": self.state,
+            "busy_with": busy,
+            "waiting": len(self._line),
+            "quiet_seconds": time.monotonic() - self._sign_of_life if busy else None,
+            "median_step": statistics.median(steps) if steps else None,
+        }
+
+
+class _Stopped(Exception):
+    """The client cancelled or went away."""
+
+
+def _bad_input(error: SettingsError) -> dict[str, Any]:
+    return {"kind": "bad-input", "detail": error.problem, "field": error.field, "remedy": error.remedy}
+
+
+def _numbers(progress: Progress) -> dict[str, Any]:
+    names = ("take", "takes", "segment", "segments", "step", "steps", "fraction", "sigma")
+    return {name: getattr(progress, name) for name in names}
+
+
+def _preview(progress: Progress) -> tuple[bytes, ...]:
+    """The current estimate as a small JPEG, if the method can give one."""
+    picture = progress.preview()
+    if picture is None:
+        return ()
+    image = Image.fromarray(picture)
+    image.thumbnail(PREVIEW_SIZE)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=75)
+    return (buffer.getvalue(),)
+
+
+def _send_take(client: _Client, take: Take) -> None:
+    values = {"index": take.index, "seed": take.seed, "fps": take.fps, "shape": take.frames.shape}
+    client.send("take", values, *take.frames)
+
+
+def _is_cuda(error: Exception) -> bool:
+    """Whether the error leaves the CUDA context unusable. Running out of memory does not."""
+    if type(error).__name__ == "OutOfMemoryError":
+        return False
+    return any(sign in str(error) for sign in ("CUDA error", "CUDNN_STATUS", "CUBLAS_STATUS"))
