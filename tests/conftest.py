@@ -1,13 +1,16 @@
-"""Fixtures shared by all tests: a real redis-server of our own."""
+"""Fixtures shared by all tests: a real redis-server and a real S3 server of our own."""
 
 from __future__ import annotations
 
 import shutil
 import socket
 import subprocess
+import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 import redis
 from tenacity import retry, stop_after_delay, wait_fixed
@@ -56,3 +59,37 @@ def redis_url(redis_server: str) -> str:
     with redis.Redis.from_url(redis_server) as client:
         client.flushall()
     return redis_server
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The settings that reach a real S3 server (OpenStack Swift), which lives as long as the test session."""
+    home = Path(__file__).parent / "s3"
+    folder = tmp_path_factory.mktemp("s3")
+    install = subprocess.run([sys.executable, home / "install.py"], stdout=subprocess.PIPE, text=True, check=True)
+    command = [install.stdout.strip(), home / "server.py", folder]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    assert process.stdout is not None
+    endpoint = process.stdout.readline().strip()
+    assert endpoint, (folder / "log").read_text()
+    yield {"storage_endpoint": endpoint, "storage_access_key": "test:tester", "storage_secret_key": "testing"}
+    process.terminate()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.fixture
+def s3_settings(s3_server: dict[str, str]) -> dict[str, str]:
+    """The settings of an S3 home in a fresh bucket: `Settings(**s3_settings)`, or capitalised an environment."""
+    bucket = f"test-{uuid.uuid4().hex}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3_server["storage_endpoint"],
+        aws_access_key_id=s3_server["storage_access_key"],
+        aws_secret_access_key=s3_server["storage_secret_key"],
+        region_name="us-east-1",
+    )
+    client.create_bucket(Bucket=bucket)
+    client.close()
+    return {**s3_server, "storage_url": f"s3://{bucket}/home"}

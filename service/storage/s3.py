@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
-import boto3.exceptions
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
@@ -43,6 +42,7 @@ class S3Storage:
 
     endpoint: None is Amazon's. public_endpoint: as callers reach it, in signed links alone; default `endpoint`.
     credentials: access and secret key; None leaves them to boto3's own chain.
+    timeout: seconds without a byte after which the endpoint is silent. Each call is tried three times.
     """
 
     def __init__(
@@ -54,15 +54,16 @@ class S3Storage:
         public_endpoint: str | None = None,
         region: str = "us-east-1",
         credentials: tuple[str, str] | None = None,
+        timeout: float = 20.0,
     ) -> None:
         self.bucket = bucket
         self._prefix = folder_of(prefix)
         self._endpoint = endpoint
         access, secret = credentials or (None, None)
         session = boto3.Session(access, secret, region_name=region)
-        self._client = _client(session, endpoint, connect=5, read=60, attempts=3)
-        self._probe = _client(session, endpoint, connect=2, read=5, attempts=1)
-        self._signer = _client(session, public_endpoint, connect=2, read=5, attempts=1) if public_endpoint else None
+        self._client = _client(session, endpoint, timeout, attempts=3)
+        self._probe = _client(session, endpoint, min(timeout, 3.0), attempts=1)
+        self._signer = _client(session, public_endpoint, timeout, attempts=1) if public_endpoint else self._client
 
     @classmethod
     def from_settings(cls, settings: Settings) -> S3Storage:
@@ -86,13 +87,13 @@ class S3Storage:
             raise StorageUnavailable(f"storage settings: {error}") from None
 
     def put(self, key: str, source: bytes | Path, content_type: str) -> None:
-        name, kind = self._name(key), check_content_type(content_type)
-        if isinstance(source, bytes):
-            with self._errors():
-                self._client.put_object(Bucket=self.bucket, Key=name, Body=source, ContentType=kind)
-            return
-        with source.open("rb") as file, self._errors():
-            self._client.upload_fileobj(file, self.bucket, name, ExtraArgs={"ContentType": kind})
+        # One PUT and never a multipart upload: it is whole or absent, and a killed writer leaves no parts behind.
+        with contextlib.ExitStack() as stack:
+            body = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+            stack.enter_context(self._errors())
+            self._client.put_object(
+                Bucket=self.bucket, Key=self._name(key), Body=body, ContentType=check_content_type(content_type)
+            )
 
     def get(self, key: str) -> bytes:
         with self._errors(key):
@@ -112,10 +113,13 @@ class S3Storage:
         if end is not None and end <= start:
             self.stat(key)
             return iter(())
-        whole: dict[str, str] = {} if start == 0 and end is None else {"Range": f"bytes={start}-{_last(end)}"}
+        # Without a Range when all is wanted: an empty object has no byte 0 to ask for.
+        part: dict[str, Any] = {}
+        if start > 0 or end is not None:
+            part["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
         try:
             with self._errors(key):
-                body = self._client.get_object(Bucket=self.bucket, Key=self._name(key), **whole)["Body"]  # type: ignore[arg-type]
+                body = self._client.get_object(Bucket=self.bucket, Key=self._name(key), **part)["Body"]
         except _PastTheEnd:
             return iter(())
         return self._pieces(key, body)
@@ -139,7 +143,6 @@ class S3Storage:
                 )
             for failed in answer.get("Errors", ()):
                 raise StorageUnavailable(f"{self._where}: {failed.get('Key')} was not deleted: {failed.get('Code')}")
-        self._abort_uploads(folder)
 
     def sign_get(self, key: str, *, expires: int, filename: str | None = None, content_type: str | None = None) -> str:
         parameters: dict[str, Any] = {"Bucket": self.bucket, "Key": self._name(key)}
@@ -172,7 +175,7 @@ class S3Storage:
 
     def _sign(self, operation: str, parameters: dict[str, Any], expires: int) -> str:
         with self._errors():
-            return (self._signer or self._client).generate_presigned_url(operation, parameters, ExpiresIn=expires)
+            return self._signer.generate_presigned_url(operation, parameters, ExpiresIn=expires)
 
     def _pages(self, folder: str) -> Iterator[tuple[str, ...]]:
         """Object names below a folder, a page at a time."""
@@ -183,16 +186,6 @@ class S3Storage:
             ):
                 if names := tuple(entry["Key"] for entry in page.get("Contents", ())):
                     yield names
-
-    def _abort_uploads(self, folder: str) -> None:
-        """Drop the invisible parts of uploads whose writers were killed."""
-        paginator = self._client.get_paginator("list_multipart_uploads")
-        with self._errors():
-            for page in paginator.paginate(Bucket=self.bucket, Prefix=self._prefix + folder):
-                for upload in page.get("Uploads", ()):
-                    self._client.abort_multipart_upload(
-                        Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-                    )
 
     def _pieces(self, key: str, body: Any) -> Iterator[bytes]:
         with self._errors(key), contextlib.closing(body):
@@ -209,28 +202,29 @@ class S3Storage:
             raise StorageUnavailable(
                 f"{self._where}: no credentials; set STORAGE_ACCESS_KEY and STORAGE_SECRET_KEY"
             ) from error
-        except (BotoCoreError, boto3.exceptions.Boto3Error) as error:
-            raise StorageUnavailable(f"{self._where} does not answer: {_one_line(error)}") from error
+        except BotoCoreError as error:
+            raise StorageUnavailable(f"{self._where} does not answer: {' '.join(str(error).split())}") from error
 
     def _refused(self, error: ClientError, key: str | None) -> StorageError:
-        code = error.response.get("Error", {}).get("Code", "")
+        fault = error.response.get("Error", {})
+        code, message = fault.get("Code", ""), " ".join(fault.get("Message", "").split())
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if code == "InvalidRange":
-            return _PastTheEnd(_one_line(error))
+            return _PastTheEnd(message)
         if status == 404 and code != "NoSuchBucket" and key is not None:
             return ObjectMissing(key)
         if status in (401, 403):
             return StorageUnavailable(f"{self._where} refuses these credentials: {code}")
         if code == "NoSuchBucket" or status >= 500 or status == 429:
-            return StorageUnavailable(f"{self._where}: {_one_line(error)}")
-        return StorageError(f"{self._where}: {_one_line(error)}")
+            return StorageUnavailable(f"{self._where}: {code} {message}")
+        return StorageError(f"{self._where}: {code} {message}")
 
 
 class _PastTheEnd(StorageError):
     """The range begins at or past the object's end."""
 
 
-def _client(session: boto3.Session, endpoint: str | None, *, connect: float, read: float, attempts: int) -> S3Client:
+def _client(session: boto3.Session, endpoint: str | None, timeout: float, *, attempts: int) -> S3Client:
     return session.client(
         "s3",
         endpoint_url=endpoint,
@@ -238,8 +232,8 @@ def _client(session: boto3.Session, endpoint: str | None, *, connect: float, rea
             signature_version="s3v4",
             # Endpoints other than Amazon's are hosts or addresses of their own, without a name per bucket.
             s3={"addressing_style": "path" if endpoint else "virtual"},
-            connect_timeout=connect,
-            read_timeout=read,
+            connect_timeout=min(timeout, 5.0),
+            read_timeout=timeout,
             retries={"mode": "standard", "total_max_attempts": attempts},
             max_pool_connections=40,
             # Several S3 servers refuse the checksum trailers that boto3 adds unasked.
@@ -247,11 +241,3 @@ def _client(session: boto3.Session, endpoint: str | None, *, connect: float, rea
             response_checksum_validation="when_required",
         ),
     )
-
-
-def _last(end: int | None) -> str:
-    return "" if end is None else str(end - 1)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
