@@ -1,0 +1,242 @@
+"""A base model: loaded once, it turns keyframes into conditions and latents into frames.
+
+Stable Video Diffusion's diffusers layout is the one known here: a folder, or a hub id such as
+`stabilityai/stable-video-diffusion-img2vid-xt` as it stands. What the samplers do with a denoiser is not known here.
+
+Precision: the UNet, the image encoder and the VAE's decoder run in the model's dtype; the VAE's encoder always in
+float32, because SVD's overflows in half precision; latents stay float32.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mpd import weights
+from mpd.denoiser import Condition, SvdDenoiser
+from mpd.methods import LIMITS
+from mpd.progress import Pictures
+from mpd.schedule import karras
+from mpd.weights import ModelError
+
+__all__ = ["Keyframe", "Model", "ModelError", "load"]
+
+DECODE_BUDGET = {"cuda": 16e9, "cpu": 8e9}
+"""Bytes of activations one decoded chunk may take: with SVD-XT's 4.7 GB of weights a peak under 24 GB, on any GPU."""
+
+TENSORS_PER_FRAME = 6
+"""Full-size feature maps alive at the decoder's widest point: the block's input, the normalised and the activated one,
+the convolution's output and workspace, and the residual. An estimate on the safe side."""
+
+
+@dataclass(frozen=True)
+class Keyframe:
+    """A keyframe as the model sees it, before any noise.
+
+    pixels: (3, H, W) float32 in [-1, 1]; z: (C, h, w) float32, scaled latent; embedding: (1, 1, D), CLIP's.
+    """
+
+    pixels: Tensor
+    z: Tensor
+    embedding: Tensor
+
+
+class Model:
+    """SVD's parts on one device, and what a caller must know of them.
+
+    name: the folder or hub id as given; revision: the hub commit, if known; license: as the model card names it.
+    native_frames, native_size (w, h): what it was trained at; size_multiple: width and height must be multiples of it.
+    reversible: latents reversed in time are the latents of the reversed video, which the two-path methods rely on.
+    """
+
+    reversible = True
+    max_frames = int(LIMITS["frames"].high)
+
+    def __init__(self, parts: weights.Parts, name: str, device: torch.device, dtype: torch.dtype) -> None:
+        self.name = name
+        self.revision = parts.revision
+        self.license = parts.license
+        self.device = device
+        self.dtype = dtype
+        self.unet: Any = parts.unet.to(device).eval()
+        self.image_encoder: Any = parts.image_encoder.to(device).eval()
+        self.vae: Any = parts.vae.to(device).eval()
+        self.vae.decoder.to(dtype)
+        self._image_mean, self._image_std = parts.image_mean, parts.image_std
+        self._sigma_min, self._sigma_max = parts.sigma_min, parts.sigma_max
+        self._scale = float(self.vae.config.scaling_factor)
+        self.size_multiple = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self.latent_channels = int(self.vae.config.latent_channels)
+        self.native_frames = int(self.unet.config.num_frames)
+        self.native_size = _native_size(self.unet.config.sample_size, self.size_multiple)
+        self._colours: Tensor | None = None
+        self._fitting = threading.Lock()
+
+    def sigmas(self, steps: int) -> list[float]:
+        """The schedule the model was published with: Karras from σ_max to σ_min, then 0."""
+        return karras(steps, self._sigma_min, self._sigma_max)
+
+    @torch.inference_mode()
+    def keyframe(self, picture: Pictures) -> Keyframe:
+        """picture: (H, W, 3) uint8, its sides multiples of `size_multiple`."""
+        unit = torch.from_numpy(np.ascontiguousarray(picture)).to(self.device).permute(2, 0, 1).float() / 255
+        pixels = 2 * unit - 1
+        return Keyframe(pixels, self._scale * self._encode(pixels), self._embed(pixels))
+
+    @torch.inference_mode()
+    def condition(self, keyframe: Keyframe, noise: Tensor, strength: float) -> Condition:
+        """noise: standard normal shaped like the keyframe's pixels, added to them with `strength` before encoding."""
+        image_latents = self._encode(keyframe.pixels + strength * noise.to(self.device))
+        return Condition(image_latents, keyframe.embedding)
+
+    def denoiser(self, condition: Condition, fps: int, motion_bucket_id: int, noise_aug_strength: float) -> SvdDenoiser:
+        """fps is the video's; the UNet was trained on one less."""
+        time_ids = torch.tensor([[fps - 1, motion_bucket_id, noise_aug_strength]], device=self.device)
+        return SvdDenoiser(self.unet, condition, time_ids, self.dtype)
+
+    def latent_shape(self, frames: int, width: int, height: int) -> tuple[int, int, int, int]:
+        return frames, self.latent_channels, height // self.size_multiple, width // self.size_multiple
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor, chunk: int | None = None) -> Pictures:
+        """Scaled latents (N, C, h, w) to frames (N, H, W, 3) uint8.
+
+        At most `chunk` frames are decoded together, by default as many as fit. The decoder looks along time, so a
+        video is split evenly: no short rest is left whose frames would know no neighbours.
+        """
+        chunk = chunk or self._decode_chunk(latents.shape[2] * latents.shape[3])
+        pieces = torch.tensor_split(latents / self._scale, math.ceil(len(latents) / chunk))
+        return np.concatenate([self._decode(piece) for piece in pieces])
+
+    @torch.inference_mode()
+    def preview(self, x0: Tensor) -> Pictures:
+        """The middle frame of scaled latents (N, C, h, w) as a (h, w, 3) picture, without the VAE.
+
+        A linear map from latent to colour, fitted at the first call to the model's own encoding of a colour chart.
+        """
+        middle = x0[len(x0) // 2].permute(1, 2, 0)  # (h, w, C)
+        rgb = F.pad(middle, (0, 1), value=1.0) @ self._latent_colours()
+        return _to_uint8(rgb).cpu().numpy()
+
+    def _decode(self, z: Tensor) -> Pictures:
+        frames = self.vae.decode(z.to(self.dtype), num_frames=len(z)).sample
+        return _to_uint8(frames.float()).permute(0, 2, 3, 1).cpu().numpy()
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        """(3, H, W) in [-1, 1] to the posterior's mode, (C, h, w), unscaled."""
+        latents: Tensor = self.vae.encode(pixels[None]).latent_dist.mode()[0]
+        return latents
+
+    def _embed(self, pixels: Tensor) -> Tensor:
+        """(3, H, W) in [-1, 1] to the CLIP embedding (1, 1, D)."""
+        small = (_resize(pixels[None], 224) + 1) / 2
+        mean = torch.tensor(self._image_mean, device=self.device).view(3, 1, 1)
+        std = torch.tensor(self._image_std, device=self.device).view(3, 1, 1)
+        embedding: Tensor = self.image_encoder(((small - mean) / std).to(self.dtype)).image_embeds
+        return embedding[:, None]
+
+    def _decode_chunk(self, latent_pixels: int) -> int:
+        """How many frames fit into the budget, or into three quarters of the memory that is free if that is less."""
+        widest = self.vae.config.block_out_channels[min(1, len(self.vae.config.block_out_channels) - 1)]
+        area = latent_pixels * self.size_multiple**2
+        frame = TENSORS_PER_FRAME * area * widest * torch.empty(0, dtype=self.dtype).element_size()
+        budget = DECODE_BUDGET[self.device.type]
+        if self.device.type == "cuda":
+            free = torch.cuda.mem_get_info(self.device)[0]
+            cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+            budget = min(budget, 0.75 * (free + cached))
+        return max(1, int(budget / frame))
+
+    def _latent_colours(self) -> Tensor:
+        """(C + 1, 3): from a latent and 1 to its colour in [-1, 1]; a ridge regression for latents of variance 1."""
+        with self._fitting:
+            if self._colours is None:
+                level = torch.linspace(-1, 1, 6)
+                patches = torch.cartesian_prod(level, level, level).T.reshape(3, 12, 18)
+                chart = patches.repeat_interleave(4, 1).repeat_interleave(4, 2)  # (3, 48, 72), one value per latent
+                pixels = F.interpolate(chart[None], scale_factor=self.size_multiple)[0].to(self.device)
+                z = (self._scale * self._encode(pixels)).flatten(1).T  # (48·72, C)
+                known = F.pad(z, (0, 1), value=1.0)
+                ridge = 0.01 * len(known) * torch.eye(known.shape[1], device=self.device)
+                colours = chart.flatten(1).T.to(self.device)
+                self._colours = torch.linalg.solve(known.T @ known + ridge, known.T @ colours)
+            return self._colours
+
+
+def load(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    variant: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> Model:
+    """Loads a diffusers folder or hub id.
+
+    revision and variant (such as `fp16`) are the hub's; a folder that holds one variant alone needs no naming of it.
+    device: `auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:1`. dtype: `auto` (float16 on CUDA, float32 on CPU),
+    `float16`, `bfloat16` or `float32`. Raises `ModelError`, one line that says what is wrong.
+    """
+    place = _device(device)
+    precision = _dtype(dtype, place)
+    parts = weights.read(str(source), revision, variant, precision)
+    return Model(parts, str(source), place, precision)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise ModelError(f"device {name!r} is not known: choose auto, cpu, cuda or cuda:N")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise ModelError(f"device {name!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
+    return torch.device(name)
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    known = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if name not in known:
+        raise ModelError(f"dtype {name!r} is not known: choose auto, {', '.join(known)}")
+    return known[name]
+
+
+def _native_size(sample_size: int | list[int], factor: int) -> tuple[int, int]:
+    """(w, h) in pixels. SVD's own configuration says 96 latents square, though it was trained at 1024x576."""
+    if sample_size == 96:
+        return 1024, 576
+    height, width = (sample_size, sample_size) if isinstance(sample_size, int) else sample_size
+    return width * factor, height * factor
+
+
+def _resize(x: Tensor, size: int) -> Tensor:
+    """(1, 3, H, W) to size x size as SVD was trained: a Gaussian against aliasing, then bicubic, corners aligned."""
+    for axis in (2, 3):
+        x = _blur(x, axis, (x.shape[axis] / size - 1) / 2)
+    return F.interpolate(x, size=(size, size), mode="bicubic", align_corners=True)
+
+
+def _blur(x: Tensor, axis: int, deviation: float) -> Tensor:
+    """A Gaussian of two deviations either side along one axis, reflected at the borders."""
+    if deviation <= 0:
+        return x
+    reach = (int(max(4 * deviation, 3)) | 1) // 2
+    offsets = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
+    kernel = torch.exp(-(offsets**2) / (2 * deviation**2))
+    kernel = (kernel / kernel.sum()).view((1, 1, -1, 1) if axis == 2 else (1, 1, 1, -1)).expand(3, 1, -1, -1)
+    border = (0, 0, reach, reach) if axis == 2 else (reach, reach, 0, 0)
+    return F.conv2d(F.pad(x, border, mode="reflect"), kernel, groups=3)
+
+
+def _to_uint8(x: Tensor) -> Tensor:
+    return ((x / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)

@@ -1,0 +1,147 @@
+"""The files of a base model: found in a folder or on the hub, checked, read. Knows nothing of devices or pictures."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PIPELINE = "StableVideoDiffusionPipeline"
+CONFIGS = {
+    "unet": "config.json",
+    "vae": "config.json",
+    "image_encoder": "config.json",
+    "scheduler": "scheduler_config.json",
+    "feature_extractor": "preprocessor_config.json",
+}
+
+
+class ModelError(Exception):
+    """A model cannot be loaded. The message is one line for the person who named it."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What was read. The modules are on the CPU; UNet and image encoder in the dtype asked for, the VAE in float32."""
+
+    unet: Any
+    vae: Any
+    image_encoder: Any
+    sigma_min: float
+    sigma_max: float
+    image_mean: tuple[float, ...]
+    image_std: tuple[float, ...]
+    revision: str | None
+    license: str | None
+
+
+def read(source: str, revision: str | None, variant: str | None, dtype: torch.dtype) -> Parts:
+    """Finds and reads all parts of `source`; the UNet and image encoder in `dtype`. Raises `ModelError`."""
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        folder = _fetch(source, revision, variant)
+    configs = _configs(source, folder)
+    scheduler, extractor = configs["scheduler"], configs["feature_extractor"]
+    unet, vae, image_encoder = _modules(source, folder, variant or _only_variant(folder), dtype)
+    return Parts(
+        unet,
+        vae,
+        image_encoder,
+        sigma_min=float(scheduler["sigma_min"]),
+        sigma_max=float(scheduler["sigma_max"]),
+        image_mean=tuple(extractor["image_mean"]),
+        image_std=tuple(extractor["image_std"]),
+        revision=folder.resolve().name if re.fullmatch(r"[0-9a-f]{40}", folder.resolve().name) else None,
+        license=_license(folder),
+    )
+
+
+def _fetch(source: str, revision: str | None, variant: str | None) -> Path:
+    """The hub's snapshot of `source`, only the files that are read; from the cache alone under HF_HUB_OFFLINE."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", source):
+        raise ModelError(f"{source}: no such folder, and not a hub id (owner/name)")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    files = ["*.json", f"*.{variant}*.safetensors" if variant else "*.safetensors"]
+    wanted = ["model_index.json", "README.md", *(f"{part}/{file}" for part in CONFIGS for file in files)]
+    unwanted = None if variant else ["*.fp16*"]
+    try:
+        folder = snapshot_download(source, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted)
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise ModelError(f"{source}: no such folder, and the hub does not give it: {_first_line(error)}") from error
+    return Path(folder)
+
+
+def _configs(source: str, folder: Path) -> dict[str, dict[str, Any]]:
+    """Every part's configuration, once it is sure that this is SVD's architecture."""
+    index = _json(source, folder, "model_index.json")
+    if index.get("_class_name") != PIPELINE:
+        raise ModelError(f"{source}: is a {index.get('_class_name')}, not a {PIPELINE}")
+    configs = {part: _json(source, folder, f"{part}/{name}") for part, name in CONFIGS.items()}
+    unet, vae, scheduler = configs["unet"], configs["vae"], configs["scheduler"]
+    if unet.get("in_channels") != 2 * unet.get("out_channels", 0) or vae.get("latent_channels") != unet["out_channels"]:
+        raise ModelError(f"{source}: its UNet and VAE do not fit SVD's architecture (latent and image channels)")
+    if scheduler.get("prediction_type") != "v_prediction" or not {"sigma_min", "sigma_max"} <= scheduler.keys():
+        raise ModelError(f"{source}: its scheduler is not SVD's (v_prediction with sigma_min and sigma_max)")
+    return configs
+
+
+def _modules(source: str, folder: Path, variant: str | None, dtype: torch.dtype) -> tuple[Any, Any, Any]:
+    from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
+    from safetensors import SafetensorError
+    from transformers import CLIPVisionModelWithProjection
+    from transformers.utils import logging
+
+    options = {"variant": variant, "use_safetensors": True, "local_files_only": True}
+    had_bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        return (
+            UNetSpatioTemporalConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype, **options),
+            AutoencoderKLTemporalDecoder.from_pretrained(folder / "vae", torch_dtype=torch.float32, **options),
+            CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder", **options).to(dtype),
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{source}: its weights cannot be read: {_first_line(error)}") from error
+    finally:
+        if had_bars:
+            logging.enable_progress_bar()
+
+
+def _json(source: str, folder: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / name).read_text())
+    except FileNotFoundError as error:
+        raise ModelError(f"{source}: has no {name}; a diffusers folder of {PIPELINE} is needed") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{source}: {name} cannot be read: {_first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{source}: {name} holds no configuration")
+    return content
+
+
+def _only_variant(folder: Path) -> str | None:
+    """The variant of the UNet's weights where no plain ones lie beside them."""
+    stems = {re.sub(r"-\d+-of-\d+", "", path.stem) for path in (folder / "unet").glob("*.safetensors")}
+    variants = {stem.removeprefix("diffusion_pytorch_model").removeprefix(".") for stem in stems}
+    return variants.pop() or None if len(variants) == 1 else None
+
+
+def _license(folder: Path) -> str | None:
+    """The licence in the model card's front matter: its name where the card gives one, else its identifier."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return None
+    front = card.read_text(errors="replace").partition("---\n")[2].partition("\n---")[0]
+    found = dict(re.findall(r"^(license|license_name):\s*(\S.*?)\s*$", front, re.MULTILINE))
+    return found.get("license_name") or found.get("license")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
