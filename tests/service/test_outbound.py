@@ -1,0 +1,557 @@
+"""Requests to addresses that callers chose, against real servers on loopback."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import trustme
+
+from service.addresses import is_public
+from service.outbound import (
+    MAX_URL,
+    BadAnswer,
+    HostRefused,
+    Outbound,
+    OutboundError,
+    TooLarge,
+    TooSlow,
+    Unreachable,
+    UrlRefused,
+)
+
+PUBLIC = "93.184.215.14"
+LOOPBACK = "127.0.0.1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.seen.append((self.command, self.path, headers))
+        self.rfile.read(int(headers.get("content-length", 0)))
+        status, headers, body = self.server.answer
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    """Answers every request with `answer` and remembers it in `seen`."""
+
+    def __init__(self) -> None:
+        super().__init__((LOOPBACK, 0), Handler)
+        self.answer: tuple[int, dict[str, str], bytes] = (200, {"content-type": "image/png"}, b"picture")
+        self.seen: list[tuple[str, str, dict[str, str]]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.server_port}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A caller that hangs up early is what some tests are about."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with running(Server()) as server:
+        yield server
+
+
+@contextmanager
+def running(server: Server) -> Iterator[Server]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def raw_server(serve: Callable[[socket.socket, threading.Event], None]) -> Iterator[int]:
+    """Port of a server that hands its one connection to `serve`; the event is set when the test is over."""
+    over = threading.Event()
+    with socket.create_server((LOOPBACK, 0)) as listener:
+
+        def run() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                try:
+                    serve(connection, over)
+                except ConnectionError:
+                    return
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            over.set()
+            thread.join()
+
+
+def drip(first: bytes, then: bytes) -> Callable[[socket.socket, threading.Event], None]:
+    """Sends `first`, then `then` again and again, never silent long enough for a read to time out."""
+
+    def serve(connection: socket.socket, over: threading.Event) -> None:
+        connection.sendall(first)
+        while not over.wait(0.02):
+            connection.sendall(then)
+
+    return serve
+
+
+trusting = Outbound([LOOPBACK, "receiver.test"], resolve=lambda host, port: [LOOPBACK])
+strict = Outbound()
+
+
+class Names:
+    """A resolver with a script: one answer per question, the last one for ever."""
+
+    def __init__(self, *answers: list[str]) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, int]] = []
+
+    def __call__(self, host: str, port: int) -> list[str]:
+        self.asked.append((host, port))
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+class Dials:
+    """Remembers which addresses were connected to, and refuses."""
+
+    def __init__(self) -> None:
+        self.dialed: list[str] = []
+
+    def __call__(self, address: str, port: int, seconds: float) -> socket.socket:
+        self.dialed.append(address)
+        raise ConnectionRefusedError
+
+
+def test_fetch_gives_the_bytes(server: Server) -> None:
+    fetched = trusting.fetch(f"{server.url}/a.png?size=1#top", max_bytes=100)
+    assert fetched.body == b"picture"
+    assert fetched.content_type == "image/png"
+    command, path, headers = server.seen[0]
+    assert (command, path) == ("GET", "/a.png?size=1")
+    assert headers["host"] == f"{LOOPBACK}:{server.server_port}"
+    assert headers["accept-encoding"] == "identity"
+
+
+def test_fetch_takes_exactly_the_bytes_allowed(server: Server) -> None:
+    assert trusting.fetch(server.url, max_bytes=7).body == b"picture"
+
+
+@pytest.mark.parametrize("headers", [{"content-length": "7"}, {}], ids=["declared", "undeclared"])
+def test_too_many_bytes(server: Server, headers: dict[str, str]) -> None:
+    server.answer = (200, headers, b"picture")
+    with pytest.raises(TooLarge):
+        trusting.fetch(server.url, max_bytes=6)
+
+
+def test_a_body_without_end_is_cut_off() -> None:
+    with raw_server(drip(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 50_000)) as port, pytest.raises(TooLarge):
+        trusting.fetch(f"http://{LOOPBACK}:{port}/", max_bytes=1_000_000)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_refused_and_not_followed(server: Server, status: int) -> None:
+    server.answer = (status, {"location": f"{server.url}/elsewhere"}, b"")
+    with pytest.raises(BadAnswer, match="redirect") as caught:
+        trusting.fetch(server.url, max_bytes=100)
+    assert caught.value.status == status
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("status", [204, 206, 404, 500])
+def test_only_200_is_an_answer(server: Server, status: int) -> None:
+    server.answer = (status, {}, b"")
+    with pytest.raises(BadAnswer) as caught:
+        trusting.fetch(server.url, max_bytes=100)
+    assert caught.value.status == status
+
+
+def test_a_compressed_body_is_refused(server: Server) -> None:
+    server.answer = (200, {"content-encoding": "gzip"}, b"\x1f\x8b")
+    with pytest.raises(BadAnswer, match="compressed"):
+        trusting.fetch(server.url, max_bytes=100)
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\nx-slow: ", b"x"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+    ids=["body", "headers", "informational"],
+)
+def test_a_server_that_drips_meets_the_total_time_limit(first: bytes, then: bytes) -> None:
+    with raw_server(drip(first, then)) as port, pytest.raises(TooSlow):
+        trusting.fetch(f"http://{LOOPBACK}:{port}/", max_bytes=10_000_000, timeout=0.3)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_silent_server_meets_the_total_time_limit(scheme: str) -> None:
+    with raw_server(lambda connection, over: over.wait() or None) as port, pytest.raises(TooSlow):
+        trusting.fetch(f"{scheme}://{LOOPBACK}:{port}/", max_bytes=100, timeout=0.3)
+
+
+def test_a_server_that_does_not_read_meets_the_total_time_limit() -> None:
+    with raw_server(lambda connection, over: over.wait() or None) as port, pytest.raises(TooSlow):
+        trusting.post(f"http://{LOOPBACK}:{port}/", b"x" * 50_000_000, {}, timeout=0.3)
+
+
+def test_a_resolver_that_hangs_meets_the_total_time_limit() -> None:
+    over = threading.Event()
+
+    def hangs(host: str, port: int) -> list[str]:
+        over.wait()
+        return [PUBLIC]
+
+    with pytest.raises(TooSlow):
+        Outbound(resolve=hangs).fetch("https://example.com/", max_bytes=100, timeout=0.3)
+    over.set()
+
+
+def test_nonsense_instead_of_http() -> None:
+    serve = drip(b"SSH-2.0-nonsense\r\n\r\n", b"")
+    with raw_server(serve) as port, pytest.raises(Unreachable):
+        trusting.fetch(f"http://{LOOPBACK}:{port}/", max_bytes=100)
+
+
+def test_nobody_listens() -> None:
+    with socket.socket() as unused:
+        unused.bind((LOOPBACK, 0))
+        with pytest.raises(Unreachable):
+            trusting.fetch(f"http://{LOOPBACK}:{unused.getsockname()[1]}/", max_bytes=100)
+
+
+def test_post_sends_the_body_and_gives_status_and_headers(server: Server) -> None:
+    server.answer = (503, {"Retry-After": "7"}, b"busy")
+    answer = trusting.post(f"{server.url}/hook", b"{}", {"content-type": "application/json"})
+    assert answer.status == 503
+    assert answer.headers["retry-after"] == "7"
+    command, path, headers = server.seen[0]
+    assert (command, path, headers["content-type"], headers["content-length"]) == (
+        "POST",
+        "/hook",
+        "application/json",
+        "2",
+    )
+
+
+def test_post_does_not_follow_a_redirect(server: Server) -> None:
+    server.answer = (307, {"location": f"{server.url}/elsewhere"}, b"")
+    assert trusting.post(server.url, b"{}", {}).status == 307
+    assert len(server.seen) == 1
+
+
+def test_proxy_variables_are_not_read(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, server.url)
+    outbound = Outbound(["receiver.test"], resolve=lambda host, port: [LOOPBACK])
+    outbound.fetch(f"http://receiver.test:{server.server_port}/direct", max_bytes=100)
+    assert server.seen[0][1] == "/direct"
+
+
+LOOPBACK_IN_DISGUISE = [
+    "127.0.0.1",
+    "127.255.255.254",
+    "127.1",
+    "127.0.1",
+    "2130706433",
+    "0x7f000001",
+    "0X7F000001",
+    "0x7f.0.0.1",
+    "0x7f.1",
+    "0177.0.0.1",
+    "0177.1",
+    "017700000001",
+    "00000177.0.0.1",
+    "127.0.0.01",
+    "127.0.0.0x1",
+    "127.0.0.1.",
+    "127。0。0。1",
+    "127｡0｡0｡1",
+    "①②⑦.⓪.⓪.①",
+    "１２７.0.0.1",
+    "127.0.0.%31",
+    "%31%32%37.0.0.1",
+    "0",
+    "0.0.0.0",
+    "0x0",
+    "[::1]",
+    "[0:0:0:0:0:0:0:1]",
+    "[::]",
+    "[::1%25lo]",
+    "[::1%lo]",
+    "[::127.0.0.1]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "[::ffff:0:127.0.0.1]",
+    "[64:ff9b::127.0.0.1]",
+    "[64:ff9b::7f00:1]",
+    "[64:ff9b:1::7f00:1]",
+    "[2002:7f00:1::]",
+    "[2002:7f00:1::1]",
+    "[2001:0:4136:e378:8000:63bf:80ff:fffe]",
+    "[2606:4700::5efe:7f00:1]",
+    "[2606:4700::200:5efe:7f00:1]",
+]
+INSIDE = [
+    "10.0.0.1",
+    "172.16.0.1",
+    "172.31.255.254",
+    "192.168.1.1",
+    "100.64.0.1",
+    "100.100.100.200",
+    "169.254.169.254",
+    "2852039166",
+    "0xa9fea9fe",
+    "0251.0376.0251.0376",
+    "168.63.129.16",
+    "192.0.0.192",
+    "192.0.2.1",
+    "198.18.0.1",
+    "198.51.100.1",
+    "203.0.113.1",
+    "192.88.99.1",
+    "224.0.0.1",
+    "239.255.255.250",
+    "240.0.0.1",
+    "255.255.255.255",
+    "[fe80::1]",
+    "[fe80::1%25eth0]",
+    "[fec0::1]",
+    "[fc00::1]",
+    "[fd00:ec2::254]",
+    "[ff02::1]",
+    "[::ffff:169.254.169.254]",
+    "[::ffff:a9fe:a9fe]",
+    "[::ffff:10.0.0.1]",
+    "[64:ff9b::169.254.169.254]",
+    "[64:ff9b::a00:1]",
+    "[2002:a9fe:a9fe::1]",
+    "[2002:a00:1::1]",
+    "[2001::1]",
+    "[2001:0:a9fe:a9fe::1]",
+    "[2001:db8::1]",
+    "[2001:10::1]",
+    "[3fff::1]",
+    "[100::1]",
+    "[5f00::1]",
+    "[4000::1]",
+]
+
+
+@pytest.mark.parametrize("host", LOOPBACK_IN_DISGUISE + INSIDE)
+def test_every_way_to_write_an_inner_address_is_refused(host: str) -> None:
+    names, dials = Names([PUBLIC]), Dials()
+    outbound = Outbound(resolve=names, dial=dials)
+    for url in (f"https://{host}/", f"https://{host}:8443/latest/meta-data"):
+        with pytest.raises(UrlRefused):
+            outbound.check(url)
+        with pytest.raises(UrlRefused):
+            outbound.fetch(url, max_bytes=100)
+    assert names.asked == dials.dialed == []
+
+
+@pytest.mark.parametrize("host", [host.strip("[]") for host in LOOPBACK_IN_DISGUISE + INSIDE])
+def test_a_name_that_resolves_to_an_inner_address_is_refused(host: str) -> None:
+    dials = Dials()
+    with pytest.raises(HostRefused):
+        Outbound(resolve=Names([host]), dial=dials).fetch("https://example.com/", max_bytes=100)
+    assert dials.dialed == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "/relative",
+        "//example.com/",
+        "https:///path",
+        "https://",
+        "http://example.com/",
+        "ftp://example.com/",
+        "file:///etc/passwd",
+        "gopher://example.com/",
+        "unix:///run/socket",
+        "data:image/png;base64,AAAA",
+        "javascript:alert(1)",
+        "https://user@example.com/",
+        "https://user:password@example.com/",
+        "https://example.com@127.0.0.1/",
+        "https://example.com\\@127.0.0.1/",
+        "https://127.0.0.1\\.example.com/",
+        "https://example.com /",
+        " https://example.com/",
+        "https://exam\tple.com/",
+        "https://example.com/\r\nHost: inside",
+        "https://example.com:0/",
+        "https://example.com:65536/",
+        "https://example.com:-1/",
+        "https://exa_mple-.com/",
+        "https://-example.com/",
+        "https://example..com/",
+        f"https://{'a' * 64}.com/",
+        f"https://{'a.' * 130}com/",
+        "https://[::1/",
+        "https://[v1.fe80]/",
+        "https://exam<ple>.com/",
+        f"https://example.com/{'a' * MAX_URL}",
+    ],
+)
+def test_urls_that_are_not_requested(url: str) -> None:
+    with pytest.raises(UrlRefused):
+        strict.check(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("https://example.com", "example.com", 443),
+        ("https://EXAMPLE.com.:8443/hook?a=b", "example.com", 8443),
+        ("https://bücher.example/", "xn--bcher-kva.example", 443),
+        ("https://a_b.example/", "a_b.example", 443),
+        ("https://8.8.8.8/", "8.8.8.8", 443),
+        ("https://[2606:4700:4700:0::1111]/", "2606:4700:4700::1111", 443),
+        ("https://[64:ff9b::8.8.8.8]/", "64:ff9b::808:808", 443),
+        ("https://3com.example/", "3com.example", 443),
+    ],
+)
+def test_urls_that_are_requested(url: str, host: str, port: int) -> None:
+    target = strict.check(url)
+    assert (target.host, target.port, target.trusted) == (host, port, False)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "192.0.1.1", "2606:4700::1", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+def test_public_addresses(address: str) -> None:
+    assert is_public(address)
+
+
+def test_the_checked_address_is_the_one_connected_to() -> None:
+    names, dials = Names([PUBLIC], [LOOPBACK]), Dials()
+    outbound = Outbound(resolve=names, dial=dials)
+    with pytest.raises(Unreachable):
+        outbound.fetch("https://rebinding.example/", max_bytes=100)
+    assert names.asked == [("rebinding.example", 443)]
+    assert dials.dialed == [PUBLIC]
+    with pytest.raises(HostRefused):
+        outbound.fetch("https://rebinding.example/", max_bytes=100)
+    assert dials.dialed == [PUBLIC]
+
+
+def test_one_inner_address_condemns_the_whole_answer() -> None:
+    dials = Dials()
+    with pytest.raises(HostRefused):
+        Outbound(resolve=Names([PUBLIC, LOOPBACK]), dial=dials).fetch("https://example.com/", max_bytes=100)
+    assert dials.dialed == []
+
+
+def test_the_next_address_is_tried() -> None:
+    dials = Dials()
+    with pytest.raises(Unreachable):
+        Outbound(resolve=Names(["2606:4700::1", PUBLIC]), dial=dials).fetch("https://example.com/", max_bytes=100)
+    assert dials.dialed == ["2606:4700::1", PUBLIC]
+
+
+def test_an_inner_server_is_never_connected_to(server: Server) -> None:
+    outbound = Outbound(resolve=Names([LOOPBACK]))
+    with pytest.raises(HostRefused):
+        outbound.fetch(f"https://example.com:{server.server_port}/", max_bytes=100)
+    with pytest.raises(UrlRefused):
+        outbound.fetch(server.url, max_bytes=100)
+    assert server.seen == []
+
+
+def test_a_name_without_addresses_and_one_with_inner_addresses_look_alike() -> None:
+    def unknown(host: str, port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    messages = set()
+    for resolver in (unknown, Names([LOOPBACK]), Names([])):
+        with pytest.raises(HostRefused) as caught:
+            Outbound(resolve=resolver).fetch("https://example.com/", max_bytes=100)
+        messages.add(str(caught.value))
+    assert len(messages) == 1
+
+
+def test_no_error_echoes_an_address() -> None:
+    for resolver in (Names(["10.1.2.3"]), Names([PUBLIC])):
+        with pytest.raises(OutboundError) as caught:
+            Outbound(resolve=resolver, dial=Dials()).fetch("https://example.com/", max_bytes=100)
+        assert "10.1.2.3" not in str(caught.value)
+        assert PUBLIC not in str(caught.value)
+
+
+def test_the_allow_list_names_hosts_not_addresses() -> None:
+    outbound = Outbound(["inside.example", "[FD00::1]", "10.0.0.5"])
+    assert outbound.check("http://INSIDE.example:8080/hook").trusted
+    assert outbound.check("http://[fd00:0::1]/hook").trusted
+    assert outbound.check("https://10.0.0.5/hook").trusted
+    for url in ("http://sub.inside.example/", "http://inside.example.com/", "http://10.0.0.6/", "http://167772165/"):
+        with pytest.raises(UrlRefused):
+            outbound.check(url)
+
+
+class TestTls:
+    """A receiver with a certificate for `receiver.test`, on loopback."""
+
+    @pytest.fixture
+    def authority(self) -> trustme.CA:
+        return trustme.CA()
+
+    @pytest.fixture
+    def names_asked_for(self) -> list[str | None]:
+        return []
+
+    @pytest.fixture
+    def secure(self, authority: trustme.CA, names_asked_for: list[str | None]) -> Iterator[Server]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("receiver.test").configure_cert(context)
+        context.sni_callback = lambda connection, name, _: names_asked_for.append(name)
+        server = Server()
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        with running(server):
+            yield server
+
+    def outbound(self, authority: trustme.CA) -> Outbound:
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        return Outbound(["receiver.test", "other.test"], resolve=lambda host, port: [LOOPBACK], tls=context)
+
+    def test_the_name_stays_the_name(
+        self, authority: trustme.CA, secure: Server, names_asked_for: list[str | None]
+    ) -> None:
+        answer = self.outbound(authority).post(f"https://receiver.test:{secure.server_port}/hook", b"{}", {})
+        assert answer.status == 200
+        assert names_asked_for == ["receiver.test"]
+        assert secure.seen[0][2]["host"] == f"receiver.test:{secure.server_port}"
+
+    def test_a_certificate_for_another_name_is_refused(self, authority: trustme.CA, secure: Server) -> None:
+        with pytest.raises(Unreachable):
+            self.outbound(authority).post(f"https://other.test:{secure.server_port}/hook", b"{}", {})
+        assert secure.seen == []
+
+    def test_a_certificate_nobody_vouches_for_is_refused(self, secure: Server) -> None:
+        with pytest.raises(Unreachable):
+            trusting.post(f"https://receiver.test:{secure.server_port}/hook", b"{}", {})
+        assert secure.seen == []
