@@ -56,6 +56,11 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(20_000_000, ge=1024, description="Largest keyframe accepted, in bytes.")
     max_image_pixels: int = Field(40_000_000, ge=1024, description="Largest keyframe accepted, in pixels.")
     max_body_bytes: int = Field(120_000_000, ge=1024, description="Largest request body accepted, in bytes.")
+    max_video_pixels: int = Field(
+        1_000_000_000,
+        ge=1_000_000,
+        description="Largest video of one take, as frames × width × height: a worker holds three bytes for each.",
+    )
     fetch_allow_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Host names or addresses, separated by commas, that keyframe URLs and webhooks may reach even "

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from mpd.methods import LIMITS, SettingsError
+from mpd.methods import LIMITS, METHODS, SettingsError
 from service.errors import Problem
 from service.schema import Keyframe, Options, Webhook
 
@@ -106,4 +106,5 @@ def _path(parts: Sequence[str | int]) -> str:
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:].rstrip(".") + "."
+    named = text.partition(" ")[0].rstrip(",") in METHODS
+    return (text if named else text[:1].upper() + text[1:]).rstrip(".") + "."

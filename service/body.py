@@ -1,0 +1,185 @@
+"""The body of `POST /inbetween` in both its forms, read into one `Wanted`.
+
+Knows the shape of a request and nothing of what the images are or where they come from: a picture is bytes that came
+in the form, or a reference (URL, data URI, `upload:ID`) still to be followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from anyio import to_thread
+from pydantic import ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from mpd.methods import LIMITS, Settings, SettingsError, segment_frames
+from service.errors import Problem
+from service.schema import InbetweenRequest, Keyframe, Options
+from service.validation import Fault, from_pydantic, from_settings, refused
+
+_FORM_FIELDS = ("start", "end", "keyframes", "at", "options")
+_MOST_KEYFRAMES = int(LIMITS["keyframes"].high)
+_ANY_LENGTH = 2
+"""Stands in for a model's own number of frames where only the number of segments is asked."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One keyframe as it came: its bytes, or a reference to them. field: its name in the request."""
+
+    source: bytes | str
+    field: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A request that is right in itself. positions: the frame of each keyframe, when the request says.
+
+    settings: what `mpd` will be asked for.
+    """
+
+    pictures: tuple[Picture, ...]
+    positions: tuple[int, ...] | None
+    options: Options
+    settings: Settings
+
+
+async def read(request: Request) -> Wanted:
+    """Raises `Problem`: 400 for a broken body, 415 for another content type, 422 naming every field at fault."""
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type == "application/json":
+        body = await request.body()
+        return await to_thread.run_sync(_from_json, body)
+    if content_type == "multipart/form-data":
+        return await _from_form(request)
+    detail = f"The body is {content_type[:80]!r}." if content_type else "The request has no Content-Type."
+    remedy = "Send `multipart/form-data` with the images as files, or `application/json`."
+    raise Problem(415, "unsupported-media-type", detail, remedy=remedy)
+
+
+def _from_json(body: bytes) -> Wanted:
+    try:
+        asked = InbetweenRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise _invalid(error, InbetweenRequest) from None
+    if asked.keyframes is not None:
+        pictures = [Picture(keyframe.image, f"keyframes[{i}].image") for i, keyframe in enumerate(asked.keyframes)]
+        _refuse_two_forms(asked.start or asked.end)
+        return _wanted(pictures, _positions(asked.keyframes), asked.options)
+    ends = [Picture(image, name) for name, image in (("start", asked.start), ("end", asked.end)) if image is not None]
+    return _wanted(ends, None, asked.options)
+
+
+async def _from_form(request: Request) -> Wanted:
+    try:
+        async with request.form(max_files=_MOST_KEYFRAMES + 1, max_fields=2 * _MOST_KEYFRAMES + 8) as form:
+            _refuse_unknown(form)
+            options = await to_thread.run_sync(_options, form.getlist("options"))
+            named = {name: await _pictures(form, name) for name in ("start", "end", "keyframes")}
+            positions = _at(form.getlist("at"), len(named["keyframes"]))
+    except HTTPException as error:
+        remedy = f"Send at most {_MOST_KEYFRAMES} keyframes, in a form as an HTTP client builds it."
+        raise Problem(400, "malformed-body", f"The form cannot be read: {error.detail}", remedy=remedy) from None
+    for name in ("start", "end"):
+        if len(named[name]) > 1:
+            raise refused([Fault(name, "This field comes more than once.", "Send it once, or use `keyframes`.")])
+    if named["keyframes"]:
+        _refuse_two_forms(named["start"] or named["end"])
+        return _wanted(named["keyframes"], positions, options)
+    return _wanted(named["start"] + named["end"], None, options)
+
+
+async def _pictures(form: FormData, name: str) -> list[Picture]:
+    parts = form.getlist(name)
+    fields = [f"{name}[{i}]" for i in range(len(parts))] if name == "keyframes" else [name] * len(parts)
+    found = []
+    for field, part in zip(fields, parts, strict=True):
+        source = await part.read() if isinstance(part, UploadFile) else part
+        if not source:
+            raise refused([Fault(field, "This field is empty.", "Send the image as a file, or a URL as text.")])
+        found.append(Picture(source, field))
+    return found
+
+
+def _refuse_unknown(form: FormData) -> None:
+    known = ", ".join(_FORM_FIELDS)
+    unknown = [name for name in form if name not in _FORM_FIELDS]
+    if unknown:
+        raise refused(
+            [Fault(name[:80], "There is no such field.", f"Remove it. Known fields: {known}.") for name in unknown]
+        )
+
+
+def _refuse_two_forms(start_or_end: object) -> None:
+    if start_or_end:
+        raise refused(
+            [Fault("keyframes", "`keyframes` and `start` or `end` both name images.", "Send one of the two.")]
+        )
+
+
+def _options(parts: Sequence[UploadFile | str]) -> Options:
+    """From the form's `options`, a JSON object as text or as a file of type application/json."""
+    if len(parts) > 1:
+        raise refused([Fault("options", "This field comes more than once.", "Send one JSON object.")])
+    if not parts:
+        return Options()
+    part = parts[0]
+    text = part if isinstance(part, str) else part.file.read(1 << 20)
+    try:
+        return Options.model_validate_json(text)
+    except ValidationError as error:
+        raise _invalid(error, Options, "options") from None
+
+
+def _at(parts: Sequence[UploadFile | str], keyframes: int) -> tuple[int, ...] | None:
+    """The frame numbers of a form, one `at` for each of `keyframes`."""
+    if not parts:
+        return None
+    if len(parts) != keyframes:
+        remedy = "Send one `at` for each of `keyframes`, in the same order, or none."
+        raise refused([Fault("at", f"{len(parts)} frame numbers came with {keyframes} `keyframes`.", remedy)])
+    numbers = []
+    for i, part in enumerate(parts):
+        if not isinstance(part, str) or not part.isascii() or not part.isdecimal() or len(part) > 6:
+            raise refused([Fault(f"at[{i}]", "This is no frame number.", "Send a whole number from 0.")])
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
+def _positions(keyframes: Sequence[Keyframe]) -> tuple[int, ...] | None:
+    given = [keyframe.frame for keyframe in keyframes if keyframe.frame is not None]
+    if not given:
+        return None
+    if len(given) != len(keyframes):
+        missing = next(i for i, keyframe in enumerate(keyframes) if keyframe.frame is None)
+        remedy = "Give the frame of every keyframe, or of none."
+        raise refused(
+            [Fault(f"keyframes[{missing}].frame", "Other keyframes have a frame, this one has none.", remedy)]
+        )
+    return tuple(given)
+
+
+def _wanted(pictures: Sequence[Picture], positions: tuple[int, ...] | None, options: Options) -> Wanted:
+    if not pictures or pictures[0].field == "end":
+        raise refused([Fault("start", "The first keyframe is missing.", "Send `start` and `end`, or `keyframes`.")])
+    try:
+        settings = options.settings(positions)
+        segment_frames(settings, len(pictures), _ANY_LENGTH)
+    except SettingsError as error:
+        if error.field == "keyframes" and [picture.field for picture in pictures] == ["start"]:
+            raise refused([Fault("end", f"{error.problem}.", "Send the end image too.")]) from None
+        raise from_settings(error) from None
+    return Wanted(tuple(pictures), positions, options, settings)
+
+
+def _invalid(error: ValidationError, model: type[InbetweenRequest | Options], field: str = "") -> Problem:
+    faults = error.errors(include_url=False, include_input=False)
+    if faults[0]["type"] == "json_invalid":
+        where = f"`{field}`" if field else "The body"
+        reason = str(faults[0].get("ctx", {}).get("error", ""))[:200]
+        remedy = "Send a JSON object in UTF-8."
+        return Problem(400, "malformed-body", f"{where} is not JSON: {reason}.", field=field or None, remedy=remedy)
+    return from_pydantic(faults, field, model)

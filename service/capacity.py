@@ -1,0 +1,100 @@
+"""What the engines at work can do, asked before a job is accepted.
+
+A job that no live engine could ever run is refused here, with the limits it breaks. When no engine is ready nothing
+is known, and the job waits. Knows nothing of HTTP or queues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mpd.methods import METHODS, Settings, segment_frames, total_frames
+from service.engines import Engine, EngineState
+from service.errors import Problem
+from service.settings import Settings as ServiceSettings
+
+
+def ready(engines: Sequence[Engine]) -> list[Engine]:
+    return [engine for engine in engines if engine.state is EngineState.ready]
+
+
+def size_on(settings: Settings, engine: Engine) -> tuple[int, int] | None:
+    """(width, height) at which an engine would sample; None where neither the job nor the model says."""
+    if settings.width is not None and settings.height is not None:
+        return settings.width, settings.height
+    return engine.native_size
+
+
+def segments_on(settings: Settings, keyframes: int, engine: Engine) -> tuple[int, ...]:
+    """Frames of each segment on an engine, both ends included."""
+    return segment_frames(settings, keyframes, engine.native_frames or settings.frames or 2)
+
+
+def check(settings: Settings, keyframes: int, engines: Sequence[Engine], service: ServiceSettings) -> Engine | None:
+    """The ready engine that would run the job; None when none is ready, or the method needs none.
+
+    Raises `Problem` when every ready engine would have to refuse it, or when the video is too long to keep.
+    """
+    able = ready(engines)
+    engine = None
+    if METHODS[settings.method].needs_model and able:
+        with_method = [engine for engine in able if settings.method in engine.methods]
+        if not with_method:
+            raise _method_unavailable(settings, able)
+        refusals = [(_refusal(settings, keyframes, engine), engine) for engine in with_method]
+        engine = next((engine for refusal, engine in refusals if refusal is None), None)
+        if engine is None:
+            raise next(refusal for refusal, _ in refusals if refusal is not None)
+    _check_length(settings, keyframes, engine, service)
+    return engine
+
+
+def _method_unavailable(settings: Settings, engines: Sequence[Engine]) -> Problem:
+    has = {name for engine in engines for name in engine.methods}
+    available = [name for name, method in METHODS.items() if name in has or not method.needs_model]
+    return Problem(
+        422,
+        "method-unavailable",
+        f"No engine at work has the method {settings.method}.",
+        field="options.method",
+        remedy=f"Choose one of {', '.join(available)}.",
+        available=available,
+    )
+
+
+def _refusal(settings: Settings, keyframes: int, engine: Engine) -> Problem | None:
+    """Why this engine cannot run the job."""
+    size = size_on(settings, engine)
+    multiple = engine.size_multiple
+    if multiple and size and settings.width is not None:
+        for name, side in zip(("width", "height"), size, strict=True):
+            if side % multiple:
+                near = [end for end in (side - side % multiple, side - side % multiple + multiple) if end]
+                remedy = f"Send {' or '.join(map(str, near))}."
+                detail = f"The model's {name} must be a multiple of {multiple}, and {side} is not."
+                return Problem(422, "beyond-capacity", detail, field=f"options.{name}", remedy=remedy)
+    if engine.max_pixels and size and size[0] * size[1] > engine.max_pixels:
+        detail = f"{size[0]}×{size[1]} is more than the {engine.max_pixels} pixels a frame may have here."
+        remedy = f"Ask for at most {engine.max_pixels} pixels a frame."
+        return Problem(422, "beyond-capacity", detail, field="options.width", remedy=remedy, limit=engine.max_pixels)
+    longest = max(segments_on(settings, keyframes, engine))
+    if engine.max_frames and longest > engine.max_frames:
+        field = "keyframes" if settings.positions else "options.frames"
+        detail = f"A segment of {longest} frames is longer than the {engine.max_frames} that fit here."
+        remedy = f"Ask for at most {engine.max_frames} frames a segment, or send more keyframes."
+        return Problem(422, "beyond-capacity", detail, field=field, remedy=remedy, limit=engine.max_frames)
+    return None
+
+
+def _check_length(settings: Settings, keyframes: int, engine: Engine | None, service: ServiceSettings) -> None:
+    """A worker holds one take's frames in memory at once."""
+    known = engine or Engine(id="", state=EngineState.ready, model="", device="", started_at=0.0)
+    size = size_on(settings, known)
+    if size is None:
+        return
+    frames = total_frames(segments_on(settings, keyframes, known), settings.loop)
+    if frames * size[0] * size[1] > service.max_video_pixels:
+        most = service.max_video_pixels // (size[0] * size[1])
+        detail = f"{frames} frames of {size[0]}×{size[1]} are more than a worker keeps in memory."
+        remedy = f"At this size, ask for at most {most} frames in all, or choose a smaller size."
+        raise Problem(422, "beyond-capacity", detail, field="options.frames", remedy=remedy, limit=most)

@@ -1,0 +1,97 @@
+"""Images sent ahead of a request: a signed link to PUT one to, then `upload:ID` in place of the image.
+
+Redis holds who may use an upload and for how long; the size was signed and is compared again on use. What the file
+is, `intake.py` finds out. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from service.errors import Problem
+from service.settings import Settings
+from service.storage import ObjectMissing, Storage
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+PREFIX = "upload:"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A granted upload. url: as the storage signed it, absolute or a path. expires_at: epoch seconds."""
+
+    id: str
+    url: str
+    content_type: str
+    size: int
+    expires_at: float
+
+
+class Uploads:
+    """Records `{namespace}:upload:{id}`, files under `uploads/{id}`, and a set of ids by the end of their time."""
+
+    def __init__(self, redis: Redis, storage: Storage, settings: Settings) -> None:
+        self._redis = redis
+        self._storage = storage
+        self._settings = settings
+        self._due = f"{settings.namespace}:uploads"
+
+    def grant(self, owner: str, content_type: str, size: int) -> Upload:
+        """A link for one file. Raises `Problem` 413 for one larger than a keyframe may be."""
+        most = self._settings.max_image_bytes
+        if size > most:
+            detail = f"A keyframe of {size} bytes is larger than {most}."
+            raise Problem(413, "image-too-large", detail, field="size", remedy=f"Send at most {most} bytes.")
+        upload_id = secrets.token_hex(16)
+        ttl = self._settings.signed_url_ttl
+        url = self._storage.sign_put(_file(upload_id), size=size, content_type=content_type, expires=ttl)
+        record = json.dumps({"owner": owner, "content_type": content_type, "size": size})
+        expires_at = time.time() + ttl
+        with self._redis.pipeline() as pipe:
+            pipe.set(self._record(upload_id), record, ex=ttl)
+            pipe.zadd(self._due, {upload_id: expires_at})
+            pipe.execute()
+        return Upload(upload_id, url, content_type, size, expires_at)
+
+    def read(self, owner: str, reference: str, field: str) -> bytes:
+        """The file behind `upload:ID`. Raises `Problem` 422 for another owner's, an expired or an unsent one."""
+        upload_id = reference.removeprefix(PREFIX)
+        found = self._redis.get(self._record(upload_id)) if upload_id.isalnum() and upload_id.isascii() else None
+        record = json.loads(found) if found is not None else None
+        if record is None or record["owner"] != owner:
+            raise self._missing("There is no such upload, or its time is over.", field)
+        try:
+            size = self._storage.stat(_file(upload_id)).size
+            if size != record["size"]:
+                detail = f"The file has {size} bytes where {record['size']} were announced."
+                raise Problem(422, "upload-mismatch", detail, field=field, remedy="Upload the file again.")
+            return self._storage.get(_file(upload_id))
+        except ObjectMissing:
+            raise self._missing("Nothing was sent to this upload's link.", field) from None
+
+    def sweep(self, limit: int = 100) -> int:
+        """Erase the files of uploads whose time is over; how many. For the keeper."""
+        # A file PUT just before its link ended may still be in use, hence the margin of one link's time.
+        before = time.time() - self._settings.signed_url_ttl
+        due = self._redis.zrange(self._due, "-inf", str(before), byscore=True, offset=0, num=limit)
+        for member in due:
+            upload_id = member.decode() if isinstance(member, bytes) else str(member)
+            self._storage.delete(_file(upload_id))
+            self._redis.zrem(self._due, upload_id)
+        return len(due)
+
+    def _record(self, upload_id: str) -> str:
+        return f"{self._settings.namespace}:upload:{upload_id}"
+
+    def _missing(self, detail: str, field: str) -> Problem:
+        return Problem(422, "upload-not-found", detail, field=field, remedy="Ask POST /uploads for a link, PUT there.")
+
+
+def _file(upload_id: str) -> str:
+    return f"uploads/{upload_id}"
