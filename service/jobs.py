@@ -4,8 +4,8 @@
 
 The record is the truth; RQ only carries work. A job is written down before RQ hears of it, and what RQ loses the
 keeper puts back, so that a failure between the two delays a job and never loses it. An attempt is a fence: verbs that
-a worker calls name theirs and are refused once a newer one exists. A verb repeated by the same attempt after a lost
-answer gets that answer again.
+a worker calls name theirs and are refused once a newer one exists. A verb repeated after a lost answer gets that
+answer again, or is refused as superseded where it led to the next attempt.
 
 Every transition appends to the job's event stream. Knows nothing of HTTP, files or how a job is run.
 """
@@ -194,12 +194,12 @@ class Jobs:
 
     def renew(self, job_id: str, attempt: int) -> Verdict:
         """Keep the lease, and hear whether to go on."""
-        return _verdict(self._do("renew", job_id, str(attempt)))
+        return Verdict(self._call("renew", job_id, str(attempt))[0])
 
     def progress(self, job_id: str, attempt: int, progress: dict[str, Any], preview: str | None = None) -> Verdict:
         """Report progress (and renew). `preview` is a data URI of a small picture; only the newest is kept."""
         picture = json.dumps({"image": preview}) if preview else ""
-        return _verdict(self._do("progress", job_id, str(attempt), json.dumps(progress), picture))
+        return Verdict(self._call("progress", job_id, str(attempt), json.dumps(progress), picture)[0])
 
     def succeed(self, job_id: str, attempt: int, result: dict[str, Any]) -> Job:
         """running → succeeded: the commit. Only a newer attempt, or the job's deletion, refuses it."""
@@ -208,7 +208,7 @@ class Jobs:
     def fail(self, job_id: str, attempt: int, problem: dict[str, Any], retry: bool) -> Job:
         """An application error. With `retry` and budget left: queued again with the next attempt; else failed."""
         most = self.settings.max_errors if retry else 0
-        return self._enqueued(self._do("fail", job_id, str(attempt), json.dumps(problem), str(most)))
+        return self._enqueued(self._do("fail", job_id, str(attempt), json.dumps(problem), str(most)), front=True)
 
     def release(self, job_id: str, attempt: int) -> Job:
         """Give the job back: queued again with the next attempt, in front, at no cost to its budgets."""
@@ -295,21 +295,24 @@ class Jobs:
 
     # The script
 
-    def _change(self, verb: str, job_id: str, *arguments: str) -> tuple[State, Job]:
-        """Run a verb of `jobs.lua`: the state before, and the job after it (for `delete`, as it was)."""
+    def _call(self, verb: str, job_id: str, *arguments: str) -> tuple[str, dict[bytes, bytes]]:
+        """Run a verb of `jobs.lua`: the state before (of a renewal, the verdict), and the record."""
         reply: Any = self._script(
             keys=[self.keys.job(job_id)], args=[verb, self.settings.namespace, job_id, *arguments]
         )
-        outcome, before, *fields = reply
-        match outcome:
-            case b"ok":
-                return State(before.decode()), decode(dict(zip(fields[::2], fields[1::2], strict=True)))
-            case b"superseded":
+        match reply:
+            case [b"ok", before, *fields]:
+                return before.decode(), dict(zip(fields[::2], fields[1::2], strict=True))
+            case [b"conflict", state]:
+                raise Conflict(job_id, State(state.decode()))
+            case [b"superseded"]:
                 raise Superseded(f"{ticket(job_id, int(arguments[0]))} is over")
-            case b"missing":
-                raise JobMissing(f"there is no job {job_id}")
-            case _:
-                raise Conflict(job_id, State(before.decode()))
+        raise JobMissing(f"there is no job {job_id}")
+
+    def _change(self, verb: str, job_id: str, *arguments: str) -> tuple[State, Job]:
+        """The state before a transition and the job after it (for `delete`, as it was)."""
+        before, fields = self._call(verb, job_id, *arguments)
+        return State(before), decode(fields)
 
     def _do(self, verb: str, job_id: str, *arguments: str) -> Job:
         return self._change(verb, job_id, *arguments)[1]
@@ -321,10 +324,6 @@ class Jobs:
         ids = [member.decode() for member in members]
         more = len(ids) > limit
         return Page(tuple(self.get_many(ids[:limit])), ids[limit - 1] if more else None)
-
-
-def _verdict(job: Job) -> Verdict:
-    return Verdict.cancel if job.cancel_requested else Verdict.go
 
 
 def _bytes(fields: Any) -> dict[bytes, bytes]:

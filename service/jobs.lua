@@ -1,0 +1,393 @@
+-- The transitions of a job's record: compare state and attempt, then set, in one step.
+--
+-- KEYS[1] the record; ARGV: verb, namespace, job id, then the verb's own arguments (attempt first where it has one).
+-- Answers {'ok', state before, record as field, value, …}; renew and progress {'ok', verdict}.
+-- Refusals: {'superseded'}, {'conflict', state}, {'missing'}; they leave everything as it was.
+--
+-- Every record is in exactly one of the sets queued, running, expiry (ended) and tombstones (expired), the one that
+-- fits its state. The other keys are built from the namespace, so all of them live in one Redis, not in a cluster.
+
+local verb, namespace, id = ARGV[1], ARGV[2], ARGV[3]
+local record = KEYS[1]
+
+local TOMBSTONE_TTL = 90 * 86400 -- seconds an expired job still answers as expired
+local EVENTS_KEPT = 300
+local EVENTS_LINGER = 300        -- seconds for a reader of the stream to see how it ended
+local WAITS = {0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400}
+
+local clock = redis.call('TIME')
+local stamp = string.format('%d.%06d', clock[1], clock[2])
+local now = tonumber(stamp)
+local beat = string.format('%.0f', tonumber(clock[1]) * 1000000 + tonumber(clock[2])) -- a double holds it exactly
+
+local function key(...)
+  return table.concat({namespace, ...}, ':')
+end
+
+local job = {}
+
+local function load()
+  local names = {'state', 'attempt', 'deaths', 'errors', 'owner', 'lane', 'priority', 'queued_at', 'expires_at',
+    'result_ttl', 'worker', 'webhook', 'cancel_requested', 'preview'}
+  local values = redis.call('HMGET', record, unpack(names))
+  for i, name in ipairs(names) do
+    job[name] = values[i] or nil
+  end
+end
+
+local function ticket()
+  return id .. '-' .. job.attempt
+end
+
+local function queue()
+  return key('queued', job.lane, job.priority)
+end
+
+local function ended()
+  return job.state == 'succeeded' or job.state == 'failed' or job.state == 'canceled'
+end
+
+local function set(name, value)
+  job[name] = value
+  redis.call('HSET', record, name, value)
+end
+
+local function unset(...)
+  for _, name in ipairs({...}) do
+    job[name] = nil
+  end
+  redis.call('HDEL', record, ...)
+end
+
+local function count(name, amount)
+  redis.call('HINCRBYFLOAT', key('counters'), name, amount or 1)
+end
+
+local function count_wait(seconds)
+  for _, bound in ipairs(WAITS) do
+    if seconds <= bound then
+      count('queue_wait_seconds_bucket{le="' .. bound .. '"}')
+    end
+  end
+  count('queue_wait_seconds_bucket{le="+Inf"}')
+  count('queue_wait_seconds_sum', string.format('%.6f', seconds))
+end
+
+-- Append an event; `data` is JSON.
+local function emit(type, data)
+  return redis.call('XADD', key('events', id), 'MAXLEN', '~', EVENTS_KEPT, '*', 'type', type, 'data', data)
+end
+
+-- `problem`, when given, is JSON already and goes in as it is.
+local function emit_state(problem)
+  local data = cjson.encode({
+    state = job.state,
+    attempt = tonumber(job.attempt),
+    deaths = tonumber(job.deaths),
+    errors = tonumber(job.errors),
+    cancel_requested = job.cancel_requested ~= nil,
+  })
+  if problem then
+    data = string.sub(data, 1, -2) .. ',"error":' .. problem .. '}'
+  end
+  emit('state', data)
+end
+
+-- Take the job out of whatever fits its present state.
+local function leave()
+  if job.state == 'queued' then
+    redis.call('ZREM', queue(), ticket())
+  elseif job.state == 'running' then
+    redis.call('ZREM', key('running'), ticket())
+    if job.preview then
+      redis.call('XDEL', key('events', id), job.preview)
+    end
+    unset('preview')
+  elseif job.state == 'expired' then
+    redis.call('ZREM', key('tombstones'), id)
+  else
+    redis.call('ZREM', key('expiry'), id)
+    redis.call('ZREM', key('dead'), id)
+    redis.call('ZREM', key('undelivered'), ticket())
+  end
+  redis.call('ZREM', key('owned', job.state, job.owner), id)
+end
+
+local function enter(state)
+  set('state', state)
+  redis.call('ZADD', key('owned', state, job.owner), 0, id)
+end
+
+-- → queued with the next attempt. In front of the queue the scores fall below zero, as RQ pushes on the left.
+local function to_queue(front)
+  leave()
+  set('attempt', string.format('%d', tonumber(job.attempt) + 1))
+  enter('queued')
+  set('queued_at', stamp)
+  unset('started_at', 'finished_at', 'expires_at', 'worker', 'progress')
+  local order = redis.call('INCR', key('order'))
+  redis.call('ZADD', queue(), front and -order or order, ticket())
+  emit_state()
+end
+
+-- → succeeded, failed or canceled.
+local function finish(state, problem)
+  leave()
+  enter(state)
+  local expires = now + tonumber(job.result_ttl)
+  set('finished_at', stamp)
+  set('expires_at', string.format('%.6f', expires))
+  redis.call('ZADD', key('expiry'), string.format('%.6f', expires), id)
+  if job.webhook then
+    redis.call('ZADD', key('undelivered'), stamp, ticket())
+  end
+  if problem then
+    set('error', problem)
+  end
+  count('jobs_total{outcome="' .. state .. '"}')
+  emit_state(problem)
+end
+
+-- → failed, into the dead-letter list.
+local function quarantine(problem)
+  set('quarantined', '1')
+  finish('failed', problem)
+  redis.call('ZADD', key('dead'), 0, id)
+  count('quarantines_total')
+end
+
+local function answer(before)
+  local reply = redis.call('HGETALL', record)
+  table.insert(reply, 1, before)
+  table.insert(reply, 1, 'ok')
+  return reply
+end
+
+local function conflict()
+  return {'conflict', job.state}
+end
+
+local function renew()
+  redis.call('ZADD', key('running'), beat, ticket())
+end
+
+local function verdict()
+  return {'ok', job.cancel_requested and 'cancel' or 'go'}
+end
+
+-- Verbs that a caller or the keeper uses on a job, whichever attempt it is at.
+local on_job = {}
+
+-- Arguments: the record's own fields, as field, value, …
+function on_job.submit()
+  redis.call('HSET', record, 'attempt', '0', 'deaths', '0', 'errors', '0', 'created_at', stamp, unpack(ARGV, 4))
+  load()
+  redis.call('ZADD', key('owned', 'all', job.owner), 0, id)
+  -- Not in any set yet, so there is nothing to leave but the empty state.
+  job.state = 'queued'
+  to_queue(false)
+  count('jobs_submitted_total')
+  return answer('queued')
+end
+
+function on_job.cancel()
+  local before = job.state
+  if before == 'queued' then
+    finish('canceled')
+  elseif before == 'running' then
+    redis.call('PUBLISH', key('cancel'), ticket())
+    if not job.cancel_requested then
+      set('cancel_requested', '1')
+      emit_state()
+    end
+  end
+  return answer(before)
+end
+
+-- Argument: seconds until a running attempt must have noticed.
+function on_job.delete()
+  local before, reply = job.state, nil
+  reply = answer(before)
+  leave()
+  local due = now
+  if before == 'queued' or before == 'running' then
+    redis.call('PUBLISH', key('cancel'), ticket())
+    job.state = 'canceled'
+    emit_state()
+    due = now + tonumber(ARGV[4])
+  end
+  redis.call('EXPIRE', key('events', id), EVENTS_LINGER)
+  redis.call('ZREM', key('owned', 'all', job.owner), id)
+  redis.call('ZADD', key('erasures'), string.format('%.6f', due), id)
+  redis.call('DEL', record)
+  return reply
+end
+
+function on_job.redrive()
+  if job.state ~= 'failed' then
+    return conflict()
+  end
+  set('deaths', '0')
+  set('errors', '0')
+  unset('quarantined', 'error', 'cancel_requested')
+  to_queue(false)
+  count('redrives_total')
+  return answer('failed')
+end
+
+function on_job.expire()
+  local before = job.state
+  if not ended() or tonumber(job.expires_at) > now then
+    return conflict()
+  end
+  leave()
+  enter('expired')
+  unset('options', 'keyframes', 'webhook', 'progress', 'result', 'error', 'quarantined', 'traceparent', 'worker')
+  redis.call('ZADD', key('tombstones'), string.format('%.6f', now + TOMBSTONE_TTL), id)
+  redis.call('ZADD', key('erasures'), stamp, id)
+  emit_state()
+  redis.call('EXPIRE', key('events', id), EVENTS_LINGER)
+  return answer(before)
+end
+
+-- Verbs of one attempt; ARGV[4] is the attempt, which is the job's present one.
+local on_attempt = {}
+
+function on_attempt.start()
+  local worker = ARGV[5]
+  if job.state == 'running' and job.worker == worker then
+    return answer('running')
+  end
+  if job.state ~= 'queued' then
+    return conflict()
+  end
+  leave()
+  enter('running')
+  set('started_at', stamp)
+  set('worker', worker)
+  renew()
+  count_wait(math.max(0, now - tonumber(job.queued_at)))
+  emit_state()
+  return answer('queued')
+end
+
+function on_attempt.renew()
+  if job.state ~= 'running' then
+    return conflict()
+  end
+  renew()
+  return verdict()
+end
+
+-- Arguments: progress as JSON, preview as JSON or nothing.
+function on_attempt.progress()
+  if job.state ~= 'running' then
+    return conflict()
+  end
+  renew()
+  set('progress', ARGV[5])
+  emit('progress', ARGV[5])
+  if ARGV[6] ~= '' then
+    if job.preview then
+      redis.call('XDEL', key('events', id), job.preview)
+    end
+    set('preview', emit('preview', ARGV[6]))
+  end
+  return verdict()
+end
+
+function on_attempt.succeed()
+  if job.state == 'succeeded' then
+    return answer('succeeded')
+  end
+  if job.state ~= 'running' then
+    return conflict()
+  end
+  set('result', ARGV[5])
+  finish('succeeded')
+  return answer('running')
+end
+
+-- Arguments: the problem as JSON, the errors that end the job (0: this one does).
+function on_attempt.fail()
+  if job.state == 'failed' then
+    return answer('failed')
+  end
+  if job.state ~= 'running' then
+    return conflict()
+  end
+  local most = tonumber(ARGV[6])
+  set('errors', string.format('%d', tonumber(job.errors) + 1))
+  if most > 0 and job.cancel_requested then
+    finish('canceled')
+  elseif tonumber(job.errors) < most then
+    to_queue(true)
+    count('retries_total')
+  else
+    finish('failed', ARGV[5])
+  end
+  return answer('running')
+end
+
+function on_attempt.release()
+  if job.state ~= 'running' then
+    return conflict()
+  end
+  if job.cancel_requested then
+    finish('canceled')
+  else
+    to_queue(true)
+    count('releases_total')
+  end
+  return answer('running')
+end
+
+function on_attempt.stopped()
+  if job.state == 'canceled' then
+    return answer('canceled')
+  end
+  if job.state ~= 'running' or not job.cancel_requested then
+    return conflict()
+  end
+  finish('canceled')
+  return answer('running')
+end
+
+-- Arguments: the cause, the deaths that end the job, the problem as JSON for that case, the lease seen or nothing.
+function on_attempt.died()
+  if job.state ~= 'running' then
+    return conflict()
+  end
+  if ARGV[8] ~= '' and tonumber(redis.call('ZSCORE', key('running'), ticket())) ~= tonumber(ARGV[8]) then
+    return conflict()
+  end
+  set('deaths', string.format('%d', tonumber(job.deaths) + 1))
+  count('reclaims_total{cause="' .. ARGV[5] .. '"}')
+  if job.cancel_requested then
+    finish('canceled')
+  elseif tonumber(job.deaths) >= tonumber(ARGV[6]) then
+    quarantine(ARGV[7])
+  else
+    to_queue(true)
+  end
+  return answer('running')
+end
+
+function on_attempt.requeue()
+  if job.state ~= 'queued' then
+    return conflict()
+  end
+  to_queue(true)
+  count('reclaims_total{cause="lost"}')
+  return answer('queued')
+end
+
+load()
+if verb == 'submit' then
+  return job.state and conflict() or on_job.submit()
+elseif on_job[verb] then
+  return job.state and on_job[verb]() or {'missing'}
+elseif job.attempt ~= ARGV[4] then
+  return {'superseded'}
+end
+return on_attempt[verb]()
