@@ -1,0 +1,66 @@
+"""Keyframes and settings in, progress and finished takes out.
+
+Two halves, because a service does them in two processes: `mpd.keyframes.prepare` brings all keyframes to one size, and
+`generate` samples at that size. `inbetween` is both, and the way back to the source's aspect. Both give generators:
+whoever reads them sees progress after every step, and cancels by closing them.
+
+Loads torch only for methods that need a model. Knows nothing of video formats or HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from mpd import keyframes
+from mpd.methods import METHODS, Settings, SettingsError
+from mpd.progress import Pictures, Progress, Take
+
+if TYPE_CHECKING:
+    from mpd.model import Model
+
+Source = Image.Image | Pictures | str | Path | bytes
+
+
+def inbetween(model: Model | None, sources: Sequence[Source], settings: Settings) -> Iterator[Progress | Take]:
+    """The inbetween video of two or more keyframes: one `Progress` per step, one `Take` per seed.
+
+    model: None suffices for `flow`. sources: Pillow images, (H, W, 3) uint8 arrays, or image files by path or content.
+    Takes come at the output size: with `fit="contain"` the bars are cut away, with `stretch` the aspect is the start
+    keyframe's again. Raises `SettingsError` or `KeyframeError` before the first step.
+    """
+    images = [_image(source) for source in sources]
+    if not METHODS[settings.method].needs_model:
+        from mpd import flow
+
+        size = flow.flow_size(images[0].size, settings.width, settings.height)
+        pictures, frame = keyframes.prepare(images, settings, native_size=size, size_multiple=2)
+        return _restored(flow.generate(pictures, settings), frame)
+    if model is None:
+        raise SettingsError("method", f"{settings.method} needs a model", "Load one, or choose flow")
+    pictures, frame = keyframes.prepare(
+        images, settings, native_size=model.native_size, size_multiple=model.size_multiple
+    )
+    return _restored(generate(model, pictures, settings), frame)
+
+
+def generate(model: Model, pictures: Sequence[Pictures], settings: Settings) -> Iterator[Progress | Take]:
+    """The second half: from pictures of the model's size to frames of that size (`mpd.segments.generate`)."""
+    from mpd import segments
+
+    return segments.generate(model, pictures, settings)
+
+
+def _restored(reports: Iterator[Progress | Take], frame: keyframes.Frame) -> Iterator[Progress | Take]:
+    for report in reports:
+        yield replace(report, frames=keyframes.restore(report.frames, frame)) if isinstance(report, Take) else report
+
+
+def _image(source: Source) -> Image.Image:
+    if isinstance(source, Image.Image):
+        return source
+    return keyframes.load(source) if isinstance(source, str | Path | bytes) else Image.fromarray(source)

@@ -1,0 +1,146 @@
+"""The samplers: one flat step per host, Motion Prior Distillation composed over any of them.
+
+Latents are (N, C, H, W) float32, frames first, x = x0 + σn. What a denoiser is made of, where noise comes from and what
+becomes of the latents is not known here.
+
+A step takes x from noise level sigma to sigma_next and gives it back with the estimate x̂0 that it went by.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from torch import Tensor
+
+from mpd.denoiser import Denoiser
+from mpd.methods import METHODS, Anchor, Distillation, early_steps
+from mpd.operators import euler, flip, fuse, guide, pin, ramp, renoise
+from mpd.residual import distill
+
+T = TypeVar("T")
+Noise = Callable[[Tensor], Tensor]
+"""Standard normal noise shaped like its argument, drawn in the order of the calls."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """What a segment is conditioned on.
+
+    start, end: the denoisers conditioned on the two keyframes; only the two-path hosts need `end`.
+    z_start, z_end: the keyframes' scaled latents, (C, H, W); `svd` alone needs no z_end.
+    """
+
+    start: Denoiser
+    end: Denoiser | None
+    z_start: Tensor
+    z_end: Tensor | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """Step `index` (zero-based) of `total` is done: x at noise level sigma, and the estimate x̂0 it went by."""
+
+    index: int
+    total: int
+    sigma: float
+    x: Tensor
+    x0: Tensor
+
+
+def svd_step(
+    paths: Paths, x: Tensor, sigma: float, sigma_next: float, guidance: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
+    """The base model's own step: Euler, with guidance that grows along the frames."""
+    x0 = _guided(paths.start, x, sigma, guidance)
+    return euler(x, x0, x0, sigma, sigma_next), x0
+
+
+def trf_step(
+    paths: Paths, x: Tensor, sigma: float, sigma_next: float, guidance: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
+    """Time Reversal Fusion: the reversed sample is denoised from the end keyframe, guidance along its own frames."""
+    forward = _guided(paths.start, x, sigma, guidance)
+    backward = flip(_guided(_needed(paths.end), flip(x), sigma, guidance))
+    x0 = fuse(forward, backward)
+    return euler(x, x0, x0, sigma, sigma_next), x0
+
+
+def vibid_step(paths: Paths, x: Tensor, sigma: float, sigma_next: float, noise: Noise) -> tuple[Tensor, Tensor]:
+    """ViBiDSampler: a CFG++ step forward in time, the noise put back, a CFG++ step on the reversed sample."""
+    need_uncond = sigma_next > 0
+    x0_c, x0_u = paths.start(x, sigma, need_uncond)
+    x = euler(x, pin(x0_c, -1, _needed(paths.z_end)), x0_u, sigma, sigma_next)
+    x = flip(renoise(x, sigma_next, sigma, noise(x)))
+    x0_c, x0_u = _needed(paths.end)(x, sigma, need_uncond)
+    x0 = pin(x0_c, -1, paths.z_start)
+    return flip(euler(x, x0, x0_u, sigma, sigma_next)), flip(x0)
+
+
+def mpd_step(
+    paths: Paths, x: Tensor, sigma: float, sigma_next: float, lam: float, anchor: Anchor
+) -> tuple[Tensor, Tensor]:
+    """Motion Prior Distillation: Eq. 13–18, then the first frame pinned to the start keyframe, then Eq. 19."""
+    x0_c, x0_u = paths.start(x, sigma, sigma_next > 0)
+    x0 = distill(x, x0_c, _needed(paths.z_end), sigma, lam, anchor)
+    x0 = pin(x0, 0, paths.z_start)
+    return euler(x, x0, x0_u, sigma, sigma_next), x0
+
+
+HostStep = Callable[[Paths, Tensor, float, float], tuple[Tensor, Tensor]]
+
+
+def _hosts(noise: Noise, guidance: tuple[float, float], mpd: HostStep) -> dict[str, HostStep]:
+    """Every host's ordinary step. Another host is another line here, and MPD over it a line in `mpd.methods`."""
+    return {
+        "svd": partial(svd_step, guidance=guidance),
+        "trf": partial(trf_step, guidance=guidance),
+        "vibid": partial(vibid_step, noise=noise),
+        "mpd": mpd,
+    }
+
+
+def sample(
+    method: str,
+    paths: Paths,
+    x: Tensor,
+    sigmas: Sequence[float],
+    *,
+    distillation: Distillation | None = None,
+    guidance: tuple[float, float] | None = None,
+    noise: Noise,
+) -> Iterator[Step]:
+    """Takes x from noise level sigmas[0] to sigmas[-1], one `Step` at a time (Algorithm 1 over the method's host).
+
+    While i < γ·steps, `k` MPD steps come before the host's, each re-noised to the σ it started from; while
+    i < handover·steps an MPD step is itself the host's. `distillation` and `guidance` default to the method's own.
+    """
+    spec = METHODS[method]
+    if spec.host is None:
+        raise ValueError(f"{method} samples nothing")
+    plan = distillation or spec.distillation or Distillation(gamma=0.0, k=0, lam=0.0, anchor="rigid")
+    mpd: HostStep = partial(mpd_step, lam=plan.lam, anchor=plan.anchor)
+    host = _hosts(noise, guidance or spec.guidance or (1.0, 1.0), mpd)[spec.host]
+    total = len(sigmas) - 1
+    early, handed = early_steps(plan.gamma, total), early_steps(plan.handover, total)
+    for i, (sigma, sigma_next) in enumerate(itertools.pairwise(sigmas)):
+        for _ in range(plan.k if i < early else 0):
+            x, _x0 = mpd(paths, x, sigma, sigma_next)
+            x = renoise(x, sigma_next, sigma, noise(x))
+        x, x0 = (mpd if i < handed else host)(paths, x, sigma, sigma_next)
+        yield Step(i, total, sigma_next, x, x0)
+
+
+def _needed(part: T | None) -> T:
+    if part is None:
+        raise ValueError("this method needs the end keyframe's denoiser and latent")
+    return part
+
+
+def _guided(denoiser: Denoiser, x: Tensor, sigma: float, guidance: tuple[float, float]) -> Tensor:
+    """x̂0 guided by a per-frame ramp; a ramp of 1 throughout needs no unconditional estimate."""
+    x0_c, x0_u = denoiser(x, sigma, guidance != (1.0, 1.0))
+    return x0_c if x0_u is None else guide(x0_c, x0_u, ramp(*guidance, x))

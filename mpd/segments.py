@@ -1,0 +1,129 @@
+"""Pictures of a model's size in, frames of that size out: one sampled segment between every two neighbouring keyframes.
+
+Knows nothing of image files, fitting or video formats, nor of what a sampler does.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpd.denoiser import Denoiser
+from mpd.methods import METHODS, Settings, SettingsError, segment_frames
+from mpd.model import Keyframe, Model
+from mpd.progress import Pictures, Progress, Take
+from mpd.samplers import Paths, Step, sample
+
+
+def generate(model: Model, pictures: Sequence[Pictures], settings: Settings) -> Iterator[Progress | Take]:
+    """One `Progress` per step and one `Take` per seed.
+
+    pictures: (H, W, 3) uint8, all alike, their sides multiples of `model.size_multiple`. Raises `SettingsError` when
+    they or the settings do not fit the model, before anything is sampled.
+    """
+    if not METHODS[settings.method].needs_model:
+        raise SettingsError("method", f"{settings.method} samples nothing from a model", "Choose another method")
+    shapes = {picture.shape for picture in pictures}
+    if len(shapes) > 1:
+        raise SettingsError("keyframes", "differ in size", "Bring all to one size first")
+    for height, width, _ in shapes:
+        if height % model.size_multiple or width % model.size_multiple:
+            size = f"{width}x{height}"
+            raise SettingsError("width", f"{size} does not suit the model", f"Use multiples of {model.size_multiple}")
+    frames = segment_frames(settings, len(pictures), model.native_frames)
+    return _takes(model, pictures, settings, frames)
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """`frames` frames from one keyframe to the next, both included; `end` is None where the start stands alone."""
+
+    frames: int
+    start: Keyframe
+    end: Keyframe | None
+
+
+class _Noise:
+    """Standard normal noise from one seeded generator, on the CPU: so a seed means the same on every device."""
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._generator = torch.Generator("cpu").manual_seed(seed)
+        self._device = device
+
+    def __call__(self, like: Tensor) -> Tensor:
+        return self.draw(like.shape)
+
+    def draw(self, shape: Sequence[int]) -> Tensor:
+        return torch.randn(tuple(shape), generator=self._generator, dtype=torch.float32).to(self._device)
+
+
+@torch.inference_mode()
+def _takes(
+    model: Model, pictures: Sequence[Pictures], settings: Settings, frames: tuple[int, ...]
+) -> Iterator[Progress | Take]:
+    stops: list[Keyframe | None] = [model.keyframe(picture) for picture in pictures]
+    if settings.loop or len(stops) == 1:
+        stops.append(stops[0] if settings.loop else None)
+    segments = [
+        _Segment(count, start, end)
+        for count, (start, end) in zip(frames, itertools.pairwise(stops), strict=True)
+        if start is not None
+    ]
+    jobs = len(settings.seeds) * len(segments) * settings.steps
+    for take, seed in enumerate(settings.seeds):
+        noise = _Noise(seed, model.device)
+        shots = []
+        for index, segment in enumerate(segments):
+            for step in _sample(model, segment, settings, noise):
+                done = (take * len(segments) + index) * settings.steps + step.index + 1
+                yield Progress(
+                    take=take,
+                    takes=len(settings.seeds),
+                    segment=index,
+                    segments=len(segments),
+                    step=step.index + 1,
+                    steps=step.total,
+                    fraction=done / jobs,
+                    sigma=step.sigma,
+                    preview=partial(model.preview, step.x0),
+                )
+            shots.append(model.decode(step.x))
+        yield Take(take, seed, _join(shots, settings.loop), settings.fps)
+
+
+def _sample(model: Model, segment: _Segment, settings: Settings, noise: _Noise) -> Iterator[Step]:
+    """Noise is drawn in this order: the start keyframe's augmentation, x_T, the end keyframe's, then the sampler's."""
+
+    def denoiser(keyframe: Keyframe, augmentation: Tensor) -> Denoiser:
+        strength = settings.noise_aug_strength
+        condition = model.condition(keyframe, augmentation, strength)
+        return model.denoiser(condition, settings.fps, settings.motion_bucket_id, strength)
+
+    start, end = segment.start, segment.end
+    sigmas = model.sigmas(settings.steps)
+    _, height, width = start.pixels.shape
+    forward = denoiser(start, noise(start.pixels))
+    x = math.sqrt(1 + sigmas[0] ** 2) * noise.draw(model.latent_shape(segment.frames, width, height))
+    backward = denoiser(end, noise(end.pixels)) if end is not None else None
+    return sample(
+        settings.method,
+        Paths(forward, backward, start.z, end.z if end is not None else None),
+        x,
+        sigmas,
+        distillation=settings.distillation,
+        guidance=settings.guidance_ramp,
+        noise=noise,
+    )
+
+
+def _join(shots: Sequence[Pictures], loop: bool) -> Pictures:
+    """One video, each shared keyframe once: its frame is the one that starts the segment after it."""
+    parts = [shot[:-1] for shot in shots]
+    return np.concatenate(parts if loop else [*parts, shots[-1][-1:]])
