@@ -402,7 +402,7 @@ def snapshot(jobs: Jobs) -> dict[bytes, Any]:
         b"set": jobs.redis.smembers,
         b"string": jobs.redis.get,
     }
-    return {key: read[jobs.redis.type(key)](key) for key in jobs.redis.keys()}
+    return {key: read[jobs.redis.type(key)](key) for key in jobs.redis.scan_iter()}
 
 
 @pytest.mark.parametrize(("verb", "state"), sorted(set(itertools.product(ATTEMPT_VERBS, State)) - ALLOWED))

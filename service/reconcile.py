@@ -1,0 +1,131 @@
+"""Sweeps: what should be true of all jobs, made true by difference and not record by record.
+
+Each sweep reads sets, decides, and calls a verb of `Jobs` for what is wrong; a job that meanwhile moved on refuses the
+verb, which is as good. So several sweepers at once do no harm. How long something has been wrong is judged by `Watch`
+on this process' own clock. Knows neither how often it is called nor who calls.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from service.jobs import LANES, PRIORITIES, Job, JobError, Jobs, files_prefix, split_ticket
+from service.storage import Storage
+
+log = structlog.get_logger(__name__)
+
+
+class Watch:
+    """How long things have been seen unchanged.
+
+    patience: seconds after which something counts as unchanged. stride: the longest time that may count between two
+    looks, so that a process that was itself stopped for a while does not blame others for the silence.
+    """
+
+    def __init__(self, patience: float, stride: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._patience = patience
+        self._stride = stride
+        self._clock = clock
+        self._last: float | None = None
+        self._awake = 0.0
+        self._seen: dict[str, tuple[object, float]] = {}
+
+    def unchanged(self, things: Mapping[str, object]) -> list[str]:
+        """Names of those that have had the same value at every look for as long as `patience`, in their order."""
+        now = self._clock()
+        if self._last is not None:
+            self._awake += min(now - self._last, self._stride)
+        self._last = now
+        before, self._seen = self._seen, {}
+        for name, value in things.items():
+            known = before.get(name)
+            self._seen[name] = known if known is not None and known[0] == value else (value, self._awake)
+        return [name for name, (_, since) in self._seen.items() if self._awake - since >= self._patience]
+
+    def reset(self) -> None:
+        """Start anew, as after an outage in which nobody could have changed anything."""
+        self._last = None
+        self._seen = {}
+
+
+def leases(jobs: Jobs) -> dict[str, float]:
+    """The lease of every running ticket: a number that changes whenever it is renewed."""
+    members: Any = jobs.redis.zrange(jobs.keys.running, 0, -1, withscores=True)
+    return {member.decode(): float(score) for member, score in members}
+
+
+def unlisted(jobs: Jobs) -> list[str]:
+    """Queued tickets that are in no main list of RQ, by queue and position.
+
+    A ticket that a worker has just popped, or that is just being enqueued, is here for a moment too.
+    """
+    missing: list[str] = []
+    for lane in LANES:
+        for priority in PRIORITIES:
+            queued: Any = jobs.redis.zrange(jobs.keys.queued(lane, priority), 0, -1)
+            if queued:
+                listed = set(jobs.queue(lane, priority).job_ids)
+                missing += [name for name in (member.decode() for member in queued) if name not in listed]
+    return missing
+
+
+def reclaim_dead(jobs: Jobs, watch: Watch) -> int:
+    """Take jobs from workers whose lease has not changed for as long as `watch` waits. Gives how many."""
+    held = leases(jobs)
+    reclaimed = 0
+    for name in watch.unchanged(held):
+        job_id, attempt = split_ticket(name)
+        reclaimed += _done(jobs.died, job_id, attempt, "lease", lease=held[name])
+    return reclaimed
+
+
+def requeue_lost(jobs: Jobs, watch: Watch) -> int:
+    """Enqueue again what has been in no list for as long as `watch` waits. Gives how many."""
+    lost = watch.unchanged(dict.fromkeys(unlisted(jobs)))
+    # Each goes in front of all others, so the last one first keeps their order.
+    return sum(_done(jobs.requeue, *split_ticket(name)) for name in reversed(lost))
+
+
+def expire_due(jobs: Jobs, limit: int = 500) -> int:
+    """Expire ended jobs whose time is over, and forget tombstones whose time is over too. Gives how many of both."""
+    expired = sum(_done(jobs.expire, name) for name in _due(jobs, jobs.keys.expiry, limit))
+    return expired + sum(_done(jobs.delete, name) for name in _due(jobs, jobs.keys.tombstones, limit))
+
+
+def announce_due(jobs: Jobs, announce: Callable[[Job], object], limit: int = 500) -> int:
+    """Hand the final events of ended jobs to webhook delivery, until `Jobs.delivered` is called for them."""
+    names: Any = jobs.redis.zrange(jobs.keys.undelivered, 0, limit - 1)
+    ended = jobs.get_many(split_ticket(name.decode())[0] for name in names)
+    for job in ended:
+        if job.state.is_terminal:
+            announce(job)
+    return len(ended)
+
+
+def erase_due(jobs: Jobs, storage: Storage, limit: int = 100) -> int:
+    """Erase the files of expired and deleted jobs. Raises `StorageUnavailable`; what was not erased stays due."""
+    names = _due(jobs, jobs.keys.erasures, limit)
+    for name in names:
+        storage.delete_prefix(files_prefix(name))
+        jobs.redis.zrem(jobs.keys.erasures, name)
+    return len(names)
+
+
+def _due(jobs: Jobs, key: str, limit: int) -> list[str]:
+    """Members of a set by time whose time has come by Redis' clock, which set it, longest due first."""
+    found: Any = jobs.redis.zrangebyscore(key, "-inf", jobs.now(), start=0, num=limit)
+    return [member.decode() for member in found]
+
+
+def _done(verb: Callable[..., Job], *arguments: Any, **named: Any) -> int:
+    """1 when the verb was taken, 0 when the job had moved on by itself."""
+    try:
+        job = verb(*arguments, **named)
+    except JobError:
+        return 0
+    log.info("swept", verb=verb.__name__, job=job.id, attempt=job.attempt, state=job.state)
+    return 1
