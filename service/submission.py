@@ -1,0 +1,165 @@
+"""From a request that is right in itself to a job in the queue: follow its images, check them, keep them, submit.
+
+Knows nothing of HTTP. Everything here may take seconds (a download, a decode, an upload): call it from a thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+
+from mpd.methods import METHODS
+from service import capacity, engines, intake
+from service.body import Picture, Wanted
+from service.errors import Problem
+from service.jobs import Job, Jobs, NewJob, files_prefix
+from service.outbound import HostRefused, Outbound, OutboundError, TooLarge, UrlRefused
+from service.settings import Settings
+from service.storage import Storage
+from service.uploads import PREFIX, Uploads
+
+FETCH_SECONDS = 60.0
+"""For all URLs of one request together."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Takes requests in. One per process; threads may share it."""
+
+    settings: Settings
+    jobs: Jobs
+    storage: Storage
+    outbound: Outbound
+    uploads: Uploads
+
+    def check(self, owner: str, wanted: Wanted) -> Iterable[Callable[[], Any]]:
+        """Every check of a request that `accept` makes, each raising `Problem`: first the cheap ones."""
+        yield partial(self._check_webhook, wanted)
+        yield partial(self._check_capacity, wanted)
+        deadline = time.monotonic() + FETCH_SECONDS
+        for picture in wanted.pictures:
+            yield partial(self._inspected, owner, picture, deadline)
+
+    def accept(self, owner: str, wanted: Wanted, job_id: str, traceparent: str | None = None) -> Job:
+        """Keep the keyframes, then write the job down and queue it. Raises `Problem` for what cannot be run."""
+        self._check_webhook(wanted)
+        self._check_capacity(wanted)
+        deadline = time.monotonic() + FETCH_SECONDS
+        pictures = [self._inspected(owner, picture, deadline) for picture in wanted.pictures]
+        options = wanted.options
+        keyframes = [
+            {
+                "key": f"{files_prefix(job_id)}keyframes/{number}",
+                "content_type": info.content_type,
+                "width": info.width,
+                "height": info.height,
+                "sha256": info.sha256,
+                "size": info.size,
+            }
+            for number, (_, info) in enumerate(pictures)
+        ]
+        new = NewJob(
+            id=job_id,
+            owner=owner,
+            options=options.normalised(wanted.positions),
+            keyframes=keyframes,
+            lane="gpu" if METHODS[options.method].needs_model else "cpu",
+            result_ttl=options.result_ttl or self.settings.result_ttl,
+            priority=options.priority,
+            webhook=options.webhook.model_dump() if options.webhook else None,
+            traceparent=traceparent,
+        )
+        self._keep(job_id, [(keyframe, data) for keyframe, (data, _) in zip(keyframes, pictures, strict=True)])
+        job = self.jobs.submit(new)
+        log.info("job submitted", job=job.id, owner=owner, method=options.method, priority=job.priority, lane=job.lane)
+        return job
+
+    def _keep(self, job_id: str, pictures: Iterable[tuple[dict[str, Any], bytes]]) -> None:
+        try:
+            for keyframe, data in pictures:
+                self.storage.put(keyframe["key"], data, keyframe["content_type"])
+        except Exception:
+            # No job will ever name these files. After `submit` they stay whatever happens: it may have gone through.
+            self.storage.delete_prefix(files_prefix(job_id))
+            raise
+
+    def _check_webhook(self, wanted: Wanted) -> None:
+        webhook = wanted.options.webhook
+        if webhook is not None:
+            _checked_url(self.outbound, webhook.url, "options.webhook.url")
+
+    def _check_capacity(self, wanted: Wanted) -> None:
+        live = engines.live(self.jobs.redis, self.settings)
+        capacity.check(wanted.settings, len(wanted.pictures), live, self.settings)
+
+    def _inspected(self, owner: str, picture: Picture, deadline: float) -> tuple[bytes, intake.ImageInfo]:
+        data = self._bytes(owner, picture, deadline)
+        return data, intake.inspect(data, self.settings, field=picture.field)
+
+    def _bytes(self, owner: str, picture: Picture, deadline: float) -> bytes:
+        source = picture.source
+        if isinstance(source, bytes):
+            return source
+        if intake.is_data_uri(source):
+            return intake.decode_data_uri(source, self.settings, field=picture.field)
+        if source.startswith(PREFIX):
+            return self.uploads.read(owner, source, picture.field)
+        _checked_url(self.outbound, source, picture.field)
+        return self._fetched(source, picture.field, deadline)
+
+    def _fetched(self, url: str, field: str, deadline: float) -> bytes:
+        most = self.settings.max_image_bytes
+        remedy = "Check that the URL answers with the image itself, or send the image in the request."
+        left = deadline - time.monotonic()
+        if left <= 0:
+            detail = f"The keyframes' URLs took longer than {FETCH_SECONDS:g} seconds together."
+            raise Problem(422, "fetch-failed", detail, field=field, remedy=remedy)
+        try:
+            return self.outbound.fetch(url, max_bytes=most, timeout=min(20.0, left)).body
+        except HostRefused as error:
+            raise _refused_url(error, field) from None
+        except TooLarge as error:
+            remedy = f"Send an image of at most {most} bytes."
+            raise Problem(413, "image-too-large", _said(error), field=field, remedy=remedy) from None
+        except OutboundError as error:
+            raise Problem(422, "fetch-failed", _said(error), field=field, remedy=remedy) from None
+
+
+def fingerprint(wanted: Wanted) -> str:
+    """What makes two requests the same: the decoded fields, and the hashes of images that came with them."""
+    pictures = [
+        picture.source if isinstance(picture.source, str) and len(picture.source) < 256 else _digest(picture.source)
+        for picture in wanted.pictures
+    ]
+    fields = {"pictures": pictures, "positions": wanted.positions, "options": wanted.options.model_dump(mode="json")}
+    return _digest(json.dumps(fields, sort_keys=True))
+
+
+def _digest(source: bytes | str) -> str:
+    return hashlib.sha256(source.encode() if isinstance(source, str) else source).hexdigest()
+
+
+def _checked_url(outbound: Outbound, url: str, field: str) -> None:
+    try:
+        outbound.check(url)
+    except UrlRefused as error:
+        raise _refused_url(error, field) from None
+
+
+def _refused_url(error: OutboundError, field: str) -> Problem:
+    remedy = "Use a public https URL, or ask the operator to add the host to FETCH_ALLOW_HOSTS."
+    return Problem(422, "invalid-url", _said(error), field=field, remedy=remedy)
+
+
+def _said(error: OutboundError) -> str:
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}."
