@@ -8,7 +8,7 @@ plain http.
 
 Knows nothing of jobs, images or signatures.
 
-    OutboundError         its message can be shown to the caller
+    OutboundError         its message and its `kind` can be shown to the caller
     ├── UrlRefused        a URL this service does not request
     ├── HostRefused       a host that does not resolve, or not to public addresses only
     ├── Unreachable       no connection, failed TLS, or no HTTP
@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 import httpcore
 import httpx
@@ -52,15 +53,21 @@ _AMBIGUOUS = re.compile(r"[\s\x00-\x20\x7f-\xa0\\]")
 
 
 class OutboundError(Exception):
-    """A request to another host did not give what was asked for."""
+    """A request to another host did not give what was asked for. `kind` names the class for a log or an API."""
+
+    kind: ClassVar[str]
 
 
 class UrlRefused(OutboundError):
     """This URL is not one the service requests."""
 
+    kind = "url-refused"
+
 
 class HostRefused(OutboundError):
     """The host of this URL does not resolve to public addresses."""
+
+    kind = "host-refused"
 
     def __init__(self) -> None:
         super().__init__("the host does not resolve to a public address")
@@ -69,9 +76,13 @@ class HostRefused(OutboundError):
 class Unreachable(OutboundError):
     """No connection, a failed TLS handshake, or an answer that is not HTTP."""
 
+    kind = "unreachable"
+
 
 class TooSlow(OutboundError):
     """The total time limit passed."""
+
+    kind = "too-slow"
 
     def __init__(self) -> None:
         super().__init__("the answer was not complete within the time limit")
@@ -80,12 +91,16 @@ class TooSlow(OutboundError):
 class TooLarge(OutboundError):
     """More bytes than allowed."""
 
+    kind = "too-large"
+
     def __init__(self, max_bytes: int) -> None:
         super().__init__(f"the answer has more than {max_bytes} bytes")
 
 
 class BadAnswer(OutboundError):
     """The answer is of no use: not 200, or encoded."""
+
+    kind = "bad-answer"
 
     def __init__(self, status: int, problem: str) -> None:
         super().__init__(problem)
