@@ -100,8 +100,13 @@ class S3Storage:
             return self._client.get_object(Bucket=self.bucket, Key=self._name(key))["Body"].read()
 
     def stat(self, key: str) -> Stat:
-        with self._errors(key):
-            found = self._client.head_object(Bucket=self.bucket, Key=self._name(key))
+        try:
+            with self._errors(key):
+                found = self._client.head_object(Bucket=self.bucket, Key=self._name(key))
+        except ObjectMissing:
+            # A HEAD's 404 has no body, so it may be the bucket that is missing.
+            self.check()
+            raise
         return Stat(
             found["ContentLength"],
             found.get("ContentType", "application/octet-stream"),
