@@ -97,7 +97,10 @@ class Settings(BaseSettings):
         60.0, ge=0, le=86400, description="Seconds a worker may take to finish its job after SIGTERM."
     )
     stall_factor: float = Field(
-        20.0, ge=2, description="An engine whose step takes this many medians (and at least a minute) is restarted."
+        20.0, ge=2, description="An engine whose step takes this many medians, and STALL_SECONDS, is restarted."
+    )
+    stall_seconds: float = Field(
+        60.0, ge=1, description="Shortest silence of an engine that counts as a stall; ten times that before a step."
     )
 
     log_format: Literal["console", "json"] = Field("console", description="Log lines for people or for machines.")

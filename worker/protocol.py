@@ -15,7 +15,7 @@ engine → client
   done      seconds
   canceled
   error     kind (`bad-input`, `cuda`, `internal`), detail, field, remedy
-  status    state, busy_with, waiting, quiet_seconds, median_step
+  status    state, model, busy_with, waiting, quiet_seconds, median_step
 
 The directory of the socket is private to its owner (0700): whoever can open it may use the engine.
 """
@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from mpd.progress import Pictures
+from mpd.progress import Pictures, Progress
 
 SOCKET_NAME = "engine.sock"
 _MAX_HEADER = 1 << 20
@@ -59,12 +59,14 @@ class Message:
 class Status:
     """What an engine says of itself.
 
-    state: `starting` or `ready`. busy_with: the job being sampled. waiting: jobs behind it.
+    state: `starting` or `ready`. model: name, revision, license, device, dtype, native_size, size_multiple of the model
+        once it is loaded, else None. busy_with: the job being sampled. waiting: jobs behind it.
     quiet_seconds: since the last step (or start) of the job being sampled, None when idle.
     median_step: seconds a step of that job takes; None before its first.
     """
 
     state: str
+    model: dict[str, Any] | None
     busy_with: str | None
     waiting: int
     quiet_seconds: float | None
@@ -107,6 +109,12 @@ def pictures(parts: Sequence[bytes], shapes: Sequence[Sequence[int]]) -> list[Pi
             raise ProtocolError(f"{len(part)} bytes are no picture of shape {list(shape)}")
         arrays.append(np.frombuffer(part, np.uint8).reshape(shape).copy())
     return arrays
+
+
+def numbers(progress: Progress) -> dict[str, Any]:
+    """The values of a `progress` message."""
+    names = ("take", "takes", "segment", "segments", "step", "steps", "fraction", "sigma")
+    return {name: getattr(progress, name) for name in names}
 
 
 class Probe:

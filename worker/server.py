@@ -5,7 +5,6 @@ Knows nothing of models, CUDA devices, Redis or job records: what generates is g
 
 from __future__ import annotations
 
-import io
 import queue
 import statistics
 import threading
@@ -17,15 +16,13 @@ from multiprocessing.connection import Connection, Listener
 from typing import Any
 
 import structlog
-from PIL import Image
 
 from mpd.methods import Settings as Options
 from mpd.methods import SettingsError
 from mpd.progress import Pictures, Progress, Take
-from worker import protocol
+from worker import previews, protocol
 
 PREVIEW_SECONDS = 1.0
-PREVIEW_SIZE = (256, 256)
 
 Generate = Callable[[list[Pictures], Options], Iterator[Progress | Take]]
 OnJob = Callable[[Options, list[Take], float], None]
@@ -75,9 +72,11 @@ class _Job:
 class Server:
     """The line of jobs and its one server. `run` belongs to the main thread; clients have threads of their own."""
 
-    def __init__(self, path: str, on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, path: str, on_change: Callable[[str | None], None] = lambda _: None) -> None:
         self.state = "starting"
         self.busy_with: str | None = None
+        self.model: dict[str, Any] | None = None
+        """What clients must know of the model to prepare a job; None until it is loaded."""
         self._on_change = on_change
         self._line: deque[_Job] = deque()
         self._work = threading.Condition()
@@ -100,14 +99,14 @@ class Server:
         Raises `CudaFailed` after telling the client.
         """
         self.state = "ready"
-        self._on_change()
+        self._on_change(self.busy_with)
         while (job := self._next()) is not None:
-            self._on_change()
+            self._on_change(self.busy_with)
             try:
                 self._serve(job, generate, on_job)
             finally:
                 self.busy_with = None
-                self._on_change()
+                self._on_change(self.busy_with)
 
     def _next(self) -> _Job | None:
         with self._work:
@@ -156,7 +155,7 @@ class Server:
                 if now - previewed >= PREVIEW_SECONDS:
                     previewed = now
                     parts = _preview(event)
-                job.client.send("progress", _numbers(event), *parts)
+                job.client.send("progress", protocol.numbers(event), *parts)
             self._sign_of_life = now
             yield event
 
@@ -218,6 +217,7 @@ class Server:
         busy, steps = self.busy_with, self._steps
         return {
             "state": self.state,
+            "model": self.model,
             "busy_with": busy,
             "waiting": len(self._line),
             "quiet_seconds": time.monotonic() - self._sign_of_life if busy else None,
@@ -233,21 +233,10 @@ def _bad_input(error: SettingsError) -> dict[str, Any]:
     return {"kind": "bad-input", "detail": error.problem, "field": error.field, "remedy": error.remedy}
 
 
-def _numbers(progress: Progress) -> dict[str, Any]:
-    names = ("take", "takes", "segment", "segments", "step", "steps", "fraction", "sigma")
-    return {name: getattr(progress, name) for name in names}
-
-
 def _preview(progress: Progress) -> tuple[bytes, ...]:
     """The current estimate as a small JPEG, if the method can give one."""
     picture = progress.preview()
-    if picture is None:
-        return ()
-    image = Image.fromarray(picture)
-    image.thumbnail(PREVIEW_SIZE)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=75)
-    return (buffer.getvalue(),)
+    return () if picture is None else (previews.jpeg(picture),)
 
 
 def _send_take(client: _Client, take: Take) -> None:

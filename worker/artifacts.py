@@ -1,0 +1,159 @@
+"""The files of one attempt: made from its takes, stored under its own prefix, a manifest with their hashes last.
+
+A manifest that can be read is the proof that every file of the attempt is whole. Knows nothing of engines, of Redis or
+of how the frames came about.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tenacity
+from PIL import Image
+
+from mpd import video
+from mpd.progress import Take
+from service.jobs import files_prefix
+from service.storage import ObjectMissing, Storage, StorageUnavailable
+
+MANIFEST = "manifest.json"
+STILL_QUALITY = 95
+UPLOAD_PATIENCE = 60.0
+"""Seconds an upload is tried again while storage does not answer."""
+_PARALLEL_UPLOADS = 8
+
+
+@dataclass(frozen=True)
+class File:
+    """One stored file. name: below the attempt's prefix. take: from 1; None where it belongs to the whole job."""
+
+    name: str
+    take: int | None
+    format: str
+    content_type: str
+    size: int
+    sha256: str
+
+
+def attempt_prefix(job_id: str, attempt: int) -> str:
+    """Where the files of one attempt lie in storage."""
+    return f"{files_prefix(job_id)}{attempt}/"
+
+
+def still_name(take: int, frame: int) -> str:
+    """Name of one frame as a picture; takes count from 1, frames from 0."""
+    return f"take-{take}/frame-{frame:04d}.jpg"
+
+
+class Artifacts:
+    """Makes and stores the files of one attempt.
+
+    folder: for files on their way; its owner removes it. check: called again and again between pieces of work;
+    what it raises passes through, and leaves nothing in storage that a reader could take for a result.
+    """
+
+    def __init__(self, storage: Storage, prefix: str, folder: Path, check: Callable[[], None]) -> None:
+        self._storage = storage
+        self._prefix = prefix
+        self._folder = folder
+        self._check = check
+        self._encoded: list[tuple[str, int | None, str, str, Path | bytes]] = []
+        self._files: list[File] = []
+        self._stills: list[File] = []
+        self._shape: tuple[int, ...] = ()
+        self._fps = 0
+        self._seeds: list[int] = []
+
+    def encode(self, take: Take, formats: list[str]) -> None:
+        """Write a take in every format; of the first take also a poster and a contact sheet."""
+        number = take.index + 1
+        self._seeds.append(take.seed)
+        for name in formats:
+            known = video.FORMATS[name]
+            path = self._folder / f"take-{number}{known.suffix}"
+            video.encode(take.frames, take.fps, name, path, lambda _: self._check())
+            self._encoded.append((path.name, number, name, known.content_type, path))
+        if take.index == 0:
+            self._shape, self._fps = take.frames.shape, take.fps
+            sheet = video.contact_sheet(take.frames)
+            self._encoded.append(("poster.jpg", number, "jpg", "image/jpeg", video.poster(take.frames)))
+            self._encoded.append(("contact-sheet.png", number, "png", "image/png", sheet))
+        for index, frame in enumerate(take.frames):
+            self._check()
+            buffer = io.BytesIO()
+            Image.fromarray(frame).save(buffer, "JPEG", quality=STILL_QUALITY)
+            self._encoded.append((still_name(number, index), number, "jpg", "image/jpeg", buffer.getvalue()))
+
+    def store(self) -> None:
+        """Store what has been encoded since the last call. Raises `StorageUnavailable` after `UPLOAD_PATIENCE`."""
+        with ThreadPoolExecutor(_PARALLEL_UPLOADS) as pool:
+            for file in pool.map(lambda piece: self._put(*piece), self._encoded):
+                (self._stills if file.name.startswith(f"take-{file.take}/") else self._files).append(file)
+        self._encoded.clear()
+
+    def commit(self, **about: Any) -> dict[str, Any]:
+        """Store `metadata.json` and then the manifest. Returns what the job's record keeps of it.
+
+        about: JSON values that say how the video was made.
+        """
+        frames, height, width, _ = self._shape
+        facts: dict[str, Any] = {
+            "frames": frames,
+            "fps": self._fps,
+            "width": width,
+            "height": height,
+            "duration": frames / self._fps,
+            "seeds": self._seeds,
+            **about,
+        }
+        metadata = json.dumps(facts, indent=2).encode()
+        self._files.append(self._put("metadata.json", None, "json", "application/json", metadata))
+        result = {**facts, "files": [asdict(file) for file in self._files]}
+        manifest = {**result, "stills": [asdict(file) for file in self._stills]}
+        self._check()
+        self._put(MANIFEST, None, "json", "application/json", json.dumps(manifest, indent=2).encode())
+        return result
+
+    def _put(self, name: str, take: int | None, form: str, content_type: str, source: Path | bytes) -> File:
+        self._check()
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            size = stream.tell()
+        for attempt in _until_stored():
+            with attempt:
+                self._check()
+                self._storage.put(self._prefix + name, source, content_type)
+        return File(name, take, form, content_type, size, digest)
+
+
+def committed(storage: Storage, job_id: str, before: int) -> dict[str, Any] | None:
+    """The result of an earlier attempt that stored everything and then could not say so; None when there is none."""
+    for attempt in range(before - 1, 0, -1):
+        prefix = attempt_prefix(job_id, attempt)
+        try:
+            manifest: dict[str, Any] = json.loads(storage.get(prefix + MANIFEST))
+            whole = all(
+                storage.stat(prefix + file["name"]).size == file["size"]
+                for file in manifest["files"] + manifest["stills"]
+            )
+        except ObjectMissing:
+            continue
+        if whole:
+            return {name: value for name, value in manifest.items() if name != "stills"}
+    return None
+
+
+def _until_stored() -> tenacity.Retrying:
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(StorageUnavailable),
+        wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
+        stop=tenacity.stop_after_delay(UPLOAD_PATIENCE),
+        reraise=True,
+    )

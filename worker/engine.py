@@ -1,0 +1,212 @@
+"""The process that owns the GPU: loads the model once, warms it up, and serves one job at a time.
+
+What it can do it publishes to Redis; the line of jobs is in worker/server.py. Knows nothing of job records, storage or
+the API. Started by the launcher; by hand, `ENGINE_DIR=… MODEL=… python -m worker.engine`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import socket
+import statistics
+import sys
+import threading
+import time
+from collections import deque
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import redis
+import structlog
+
+from mpd.methods import METHODS, denoiser_calls
+from mpd.methods import Settings as Options
+from mpd.progress import Progress, Take
+from service import engines, logs
+from service.engines import EngineState
+from service.settings import Settings
+from worker import exits, protocol
+from worker.server import CudaFailed, Generate, Server
+
+if TYPE_CHECKING:
+    from mpd.model import Model
+
+ENGINE_ID = "INBETWEEN_ENGINE_ID"
+"""Environment variable: the name under which the engine publishes itself, the same after a restart."""
+
+PUBLISH_SECONDS = 5.0
+WARM_UP_STEPS = 4
+
+log = structlog.get_logger("engine")
+
+
+class Publisher:
+    """Says in Redis what this engine is and does, from a thread of its own, for as long as it lives."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._redis = redis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5)
+        self._changed = threading.Event()
+        self._silent = False
+        name = os.environ.get(ENGINE_ID) or f"{socket.gethostname()}-{os.getpid()}"
+        self._fields: dict[str, Any] = {
+            "id": name,
+            "state": EngineState.starting,
+            "model": settings.model,
+            "revision": settings.model_revision,
+            "device": settings.device,
+            "started_at": time.time(),
+        }
+
+    def start(self) -> None:
+        threading.Thread(target=self._repeat, daemon=True).start()
+
+    def say(self, **fields: Any) -> None:
+        """Change what is published. Returns at once."""
+        self._fields = {**self._fields, **fields}
+        self._changed.set()
+
+    def write(self) -> None:
+        """Publish now. An outage of Redis is logged once, and sat out."""
+        try:
+            engines.publish(self._redis, self._settings, engines.Engine(**self._fields))
+            self._silent = False
+        except redis.RedisError as error:
+            if not self._silent:
+                log.warning("capabilities not published, trying on", error=str(error))
+            self._silent = True
+
+    def _repeat(self) -> None:
+        while True:
+            self._changed.clear()
+            self.write()
+            self._changed.wait(PUBLISH_SECONDS)
+
+
+class Pace:
+    """Seconds of one denoiser call per megapixel-frame: of the warm-up, then the median of the latest jobs."""
+
+    def __init__(self, first: float) -> None:
+        self._latest: deque[float] = deque([first], maxlen=9)
+
+    @property
+    def seconds_per_call(self) -> float:
+        return statistics.median(self._latest)
+
+    def add(self, options: Options, takes: list[Take], seconds: float) -> None:
+        """Of a finished job, decoding and all; its segments together have about as many frames as the take."""
+        volume = sum(take.frames.shape[0] * take.frames.shape[1] * take.frames.shape[2] for take in takes) / 1e6
+        self._latest.append(seconds / (denoiser_calls(options) * volume))
+
+
+def warm_up(model: Model, generate: Generate) -> float:
+    """Run a short job, at the native size on a GPU, and return the seconds of one call per megapixel-frame."""
+    width, height = model.native_size
+    if model.device.type == "cpu":
+        width = height = -(-64 // model.size_multiple) * model.size_multiple
+    picture = np.full((height, width, 3), 127, np.uint8)
+    options = Options(method="svd", steps=WARM_UP_STEPS)
+    moments = [time.monotonic() for event in generate([picture], options) if isinstance(event, Progress)]
+    step = statistics.median(after - before for before, after in itertools.pairwise(moments))
+    return step / (model.native_frames * width * height / 1e6)
+
+
+def main() -> int:
+    """Serve until SIGTERM. Returns the exit code (worker/exits.py)."""
+    settings = exits.settings()
+    logs.configure(settings)
+    if settings.engine_dir is None or not settings.model:
+        return exits.explain("the engine needs MODEL, and ENGINE_DIR for its socket", exits.CONFIG)
+    publisher = Publisher(settings)
+    publisher.start()
+    server = _listen(settings.engine_dir, publisher)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: _terminate(server))
+    try:
+        model, generate = _load(settings)
+    except _Unusable as reason:
+        publisher.say(state=EngineState.failed, error=str(reason))
+        publisher.write()
+        return exits.explain(f"MODEL: {reason}", exits.CONFIG)
+    pace = Pace(warm_up(model, generate))
+    server.model = _model_facts(model)
+    publisher.say(**_capabilities(model), seconds_per_call=pace.seconds_per_call)
+    log.info("ready", model=model.name, device=str(model.device), seconds_per_call=round(pace.seconds_per_call, 4))
+
+    def on_job(options: Options, takes: list[Take], seconds: float) -> None:
+        pace.add(options, takes, seconds)
+        publisher.say(seconds_per_call=pace.seconds_per_call)
+
+    try:
+        server.run(generate, on_job)
+    except CudaFailed as error:
+        return exits.explain(f"the GPU failed: {error}", exits.CUDA)
+    return 0
+
+
+class _Unusable(Exception):
+    """The model cannot be loaded; the message is one line."""
+
+
+def _load(settings: Settings) -> tuple[Model, Generate]:
+    # torch takes seconds to import: until then the socket answers already, with state `starting`.
+    from mpd import model as models
+    from mpd.segments import generate
+
+    try:
+        model = models.load(
+            settings.model,
+            revision=settings.model_revision,
+            variant=settings.model_variant,
+            device=settings.device,
+            dtype=settings.dtype,
+        )
+    except models.ModelError as error:
+        raise _Unusable(error) from error
+    return model, partial(generate, model)
+
+
+def _listen(folder: Path, publisher: Publisher) -> Server:
+    path = protocol.socket_path(folder)
+    Path(path).unlink(missing_ok=True)  # left by an engine that was killed
+    return Server(path, lambda job: publisher.say(busy_with=job))
+
+
+def _terminate(server: Server) -> None:
+    if server.state == "starting":
+        raise SystemExit(0)
+    server.stop()
+
+
+def _model_facts(model: Model) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "revision": model.revision,
+        "license": model.license,
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "native_frames": model.native_frames,
+        "native_size": model.native_size,
+        "size_multiple": model.size_multiple,
+    }
+
+
+def _capabilities(model: Model) -> dict[str, Any]:
+    facts = _model_facts(model)
+    del facts["name"], facts["dtype"]
+    methods = tuple(method.name for method in METHODS.values() if method.needs_model)
+    return {
+        **facts,
+        "state": EngineState.ready,
+        "model": model.name,
+        "methods": methods if model.reversible else ("svd", "mpd"),
+        "max_frames": model.max_frames,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""How our processes end when something outside them is wrong: one clear line, and a code that says what kind of thing.
+
+The codes are those of sysexits.h, which supervisors know.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import redis
+from pydantic import ValidationError
+from redis.exceptions import RedisError
+
+from service.settings import Settings
+
+UNAVAILABLE = 69
+"""Something we need does not answer."""
+CUDA = 70
+"""The CUDA context is lost; a new process may well work."""
+CANNOT_LISTEN = 71
+"""The address is taken, or not ours."""
+CONFIG = 78
+"""A setting must be changed; starting again will not help."""
+
+
+def explain(line: str, code: int) -> int:
+    """Print the line for people and return the code."""
+    sys.stderr.write(f"inbetween-server: {line}\n")
+    sys.stderr.flush()
+    return code
+
+
+def settings() -> Settings:
+    """The settings of this process. Ends it with one line per variable that cannot be used."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        for fault in error.errors():
+            name = "_".join(str(part) for part in fault["loc"]).upper()
+            explain(f"{name}={fault['input']!r} cannot be used: {fault['msg']}", CONFIG)
+        raise SystemExit(CONFIG) from None
+
+
+def need_redis(settings: Settings) -> redis.Redis:
+    """A connection to Redis that has answered. Ends the process with one line when it does not."""
+    shown = settings.redis_url.rpartition("@")[2].removeprefix("redis://")
+    try:
+        connection = redis.Redis.from_url(settings.redis_url, socket_timeout=10, socket_connect_timeout=5)
+        connection.ping()
+    except (RedisError, ValueError) as error:
+        raise SystemExit(
+            explain(f"Redis does not answer at {shown} ({error}). Start it, or set REDIS_URL.", UNAVAILABLE)
+        ) from None
+    return connection

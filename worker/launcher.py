@@ -1,0 +1,197 @@
+"""Runs an engine and the RQ workers beside it, and nothing else: starts, watches, restarts and drains them.
+
+Workers of the gpu lane run only while the engine is ready. Without MODEL there is no engine, and all workers serve the
+cpu lane (`flow`). One more worker delivers webhooks, so that a slow receiver never holds up a job. Everything under the
+launcher dies with it, however it ends. Single-threaded: it never waits for a child.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import redis
+import structlog
+
+from service import engines
+from service.engines import EngineState
+from service.settings import Settings
+from service.webhooks import queue_name
+from worker import exits, lifeline, protocol
+from worker.engine import ENGINE_ID
+from worker.lease import DRAIN_FD, UNWIND_SECONDS
+from worker.supervise import Child, Wakeups
+
+LOOK_SECONDS = 1.0
+HURRIED_LOOK_SECONDS = 0.1
+FIRST_STEP_FACTOR = 10
+"""Before a job's first step, and while the engine starts, silence may last this many times longer."""
+
+log = structlog.get_logger("launcher")
+
+
+def run(settings: Settings) -> int:
+    """Work until SIGTERM or SIGINT, then drain; a second one gives running jobs back at once. Returns the exit code."""
+    connection = exits.need_redis(settings)
+    with tempfile.TemporaryDirectory(prefix="inbetween-") as scratch:
+        folder = settings.engine_dir or Path(scratch)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
+            protocol.socket_path(folder)
+        except (OSError, ValueError) as error:
+            return exits.explain(f"ENGINE_DIR: {error}", exits.CONFIG)
+        return Launcher(settings, connection, folder, Path(scratch)).run()
+
+
+class Launcher:
+    """folder: of the engine's socket. scratch: for temporary files of jobs."""
+
+    def __init__(self, settings: Settings, connection: redis.Redis, folder: Path, scratch: Path) -> None:
+        self._settings = settings
+        self._redis = connection
+        self._wakeups = Wakeups()
+        self._drain, self._drain_end = os.pipe()
+        self._environment = {
+            "ENGINE_DIR": str(folder),
+            "TMPDIR": str(scratch),
+            ENGINE_ID: f"{socket.gethostname()}-{os.getpid()}",
+            DRAIN_FD: str(self._drain),
+        }
+        self._probe = protocol.Probe(protocol.socket_path(folder))
+        self._ready = False
+        self._exit_code = 0
+        self._release_at: float | None = None
+        """When running jobs are given back; None unless we are stopping."""
+        self._released = False
+        lane = "gpu" if settings.model else "cpu"
+        self._engine = Child("engine", self._spawn_engine) if settings.model else None
+        self._laned = [self._worker(f"{lane}-{n + 1}", lane) for n in range(settings.workers_per_engine)]
+        self._others = [self._worker("webhooks", None)]
+        if self._engine is not None:
+            self._others.append(self._worker("cpu-1", "cpu"))
+
+    def run(self) -> int:
+        while True:
+            now = time.monotonic()
+            self._look(now)
+            if self._release_at is not None and self._wound_up(now):
+                return self._exit_code
+            hurried = self._release_at is not None or (self._engine is not None and not self._ready)
+            for _ in self._wakeups.wait(HURRIED_LOOK_SECONDS if hurried else LOOK_SECONDS):
+                self._begin_stop(time.monotonic())
+
+    def _look(self, now: float) -> None:
+        """See what has ended and what has become ready, and start what should run."""
+        for child in self._workers:
+            child.ended(now)
+        if self._engine is not None:
+            self._look_at_engine(self._engine, now)
+        if self._release_at is not None:
+            return
+        wanted = self._others + (self._laned if self._ready or self._engine is None else [])
+        for child in wanted:
+            child.start(now)
+
+    def _look_at_engine(self, engine: Child, now: float) -> None:
+        code = engine.ended(now)
+        if code is not None:
+            self._engine_ended(code, now)
+        if self._release_at is None and engine.start(now):
+            log.info("engine starting", model=self._settings.model, pid=engine.pid)
+        if not engine.running:
+            return
+        status = self._probe.ask(now)
+        if status is not None and status.state == "ready" and not self._ready:
+            log.info("engine ready")
+            self._ready = True
+        silence = stalled(self._settings, status, self._probe.silent_seconds(now), self._ready)
+        if silence is not None:
+            log.error("engine stalled, killing it", silent_seconds=round(silence, 1))
+            engine.kill()
+
+    def _engine_ended(self, code: int, now: float) -> None:
+        self._ready = False
+        self._probe.close()
+        for child in self._laned:
+            child.stop()
+        if code == exits.CONFIG and self._release_at is None:
+            self._exit_code = code
+            self._begin_stop(now)
+        try:
+            if self._release_at is None:
+                gone = engines.Engine(
+                    id=self._environment[ENGINE_ID],
+                    state=EngineState.failed,
+                    model=self._settings.model,
+                    device=self._settings.device,
+                    started_at=time.time(),
+                    error=f"it ended with code {code} and is started again",
+                )
+                engines.publish(self._redis, self._settings, gone)
+            elif code != exits.CONFIG:
+                engines.withdraw(self._redis, self._settings, self._environment[ENGINE_ID])
+        except redis.RedisError as error:
+            log.warning("the engine's end is not published", error=str(error))
+
+    def _begin_stop(self, now: float) -> None:
+        """The first time, let running jobs end within the grace; the second time, have them given back now."""
+        if self._release_at is not None:
+            self._release_at = now
+            return
+        log.info("stopping", grace_seconds=self._settings.drain_grace)
+        self._release_at = now + self._settings.drain_grace
+        for child in self._workers:
+            child.stop()
+
+    def _wound_up(self, now: float) -> bool:
+        """One step of stopping: the workers first, then the engine. True when nothing runs any more."""
+        assert self._release_at is not None
+        workers = [child for child in self._workers if child.running]
+        if workers and now >= self._release_at and not self._released:
+            log.info("giving running jobs back")
+            os.close(self._drain_end)
+            self._released = True
+        overdue = now >= self._release_at + UNWIND_SECONDS + 5
+        if overdue:
+            for child in workers:
+                child.kill()
+        if workers:
+            return False
+        if self._engine is not None and self._engine.running:
+            self._engine.kill() if overdue else self._engine.stop()
+            return False
+        return True
+
+    @property
+    def _workers(self) -> list[Child]:
+        return self._laned + self._others
+
+    def _worker(self, name: str, lane: str | None) -> Child:
+        queues = self._settings.queues[lane] if lane is not None else ("--scheduler", queue_name(self._settings))
+        command = [sys.executable, "-m", "worker.listener", *queues]
+        return Child(name, lambda: lifeline.spawn(command, environment=self._environment, pass_fds=[self._drain]))
+
+    def _spawn_engine(self) -> subprocess.Popen[bytes]:
+        return lifeline.spawn([sys.executable, "-m", "worker.engine"], environment=self._environment)
+
+
+def stalled(settings: Settings, status: protocol.Status | None, unanswered: float, ready: bool) -> float | None:
+    """Seconds an engine has been silent, when that is too long; else None.
+
+    status: its latest answer. unanswered: seconds since a question that it has not answered.
+    """
+    floor = settings.stall_seconds
+    if unanswered > (floor if ready else FIRST_STEP_FACTOR * floor):
+        return unanswered
+    if status is None or status.quiet_seconds is None:
+        return None
+    patience = FIRST_STEP_FACTOR * floor
+    if status.median_step is not None:
+        patience = max(floor, settings.stall_factor * status.median_step)
+    return status.quiet_seconds if status.quiet_seconds > patience else None

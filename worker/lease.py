@@ -1,0 +1,146 @@
+"""The lease of a running attempt, kept from threads of its own, and the reasons to stop before the end.
+
+The work-horse's main thread works; it calls `check` between its steps, and waits with `fileno` where it must wait. A
+thread that outlives Redis' outages renews, and hears of cancellation; another one hears from the launcher, over a pipe
+inherited through the forks, that the job must be given back. Knows nothing of what the job does.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from enum import StrEnum
+from types import TracebackType
+
+import redis
+import structlog
+
+from service.jobs import JobError, Jobs, Verdict, ticket
+
+DRAIN_FD = "INBETWEEN_DRAIN_FD"
+"""Environment variable: file descriptor that reads end-of-file when running jobs must be given back."""
+
+UNWIND_SECONDS = 15.0
+"""How long the main thread may take to notice an interruption before the process ends without it."""
+
+log = structlog.get_logger("lease")
+
+
+class Reason(StrEnum):
+    cancel = "cancel"
+    drain = "drain"
+    superseded = "superseded"
+
+
+class Interrupted(Exception):
+    """The attempt must stop: it was cancelled, must be given back, or a newer one has taken its place."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Lease:
+    """A context manager around the work on one attempt that has been started."""
+
+    def __init__(self, jobs: Jobs, job_id: str, attempt: int) -> None:
+        self._jobs = jobs
+        self._id, self._attempt = job_id, attempt
+        self._reason: Reason | None = None
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._readable, self._writable = os.pipe()
+
+    def __enter__(self) -> Lease:
+        threading.Thread(target=self._keep, daemon=True).start()
+        if drain := os.environ.get(DRAIN_FD):
+            threading.Thread(target=self._hear_drain, args=(int(drain),), daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._over.set()
+
+    def check(self) -> None:
+        """Raises `Interrupted` when the attempt must stop."""
+        if self._reason is not None:
+            raise Interrupted(self._reason)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but no longer than until an interruption, which raises."""
+        select.select([self._readable], [], [], seconds)
+        self.check()
+
+    def fileno(self) -> int:
+        """Readable from the moment the attempt must stop."""
+        return self._readable
+
+    def heed(self, verdict: Verdict) -> None:
+        """Take what a renewal answered. Raises `Interrupted` when that is to stop."""
+        if verdict is Verdict.cancel:
+            self.interrupt(Reason.cancel)
+        self.check()
+
+    def interrupt(self, reason: Reason) -> None:
+        """The first reason counts. A main thread that does not notice within `UNWIND_SECONDS` is not waited for."""
+        with self._lock:
+            if self._reason is not None or self._over.is_set():
+                return
+            self._reason = reason
+        os.write(self._writable, b"!")
+        timer = threading.Timer(UNWIND_SECONDS, self._end_process)
+        timer.daemon = True
+        timer.start()
+
+    def settle(self, reason: Reason) -> None:
+        """Write down what an interruption means for the job."""
+        if reason is Reason.cancel:
+            self._jobs.stopped(self._id, self._attempt)
+        elif reason is Reason.drain:
+            self._jobs.release(self._id, self._attempt)
+
+    def _end_process(self) -> None:
+        if self._over.is_set() or self._reason is None:
+            return
+        log.warning("the work does not stop, ending its process", job=self._id, reason=self._reason)
+        try:
+            self.settle(self._reason)
+        finally:
+            os._exit(1)
+
+    def _keep(self) -> None:
+        """Renew three times per lease, and at once when this attempt's cancellation is announced."""
+        interval = self._jobs.settings.lease_ttl / 3
+        cancels = self._jobs.redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+        name = ticket(self._id, self._attempt).encode()
+        subscribed = outage = False
+        due = 0.0
+        while not self._over.is_set():
+            try:
+                if not subscribed:
+                    cancels.subscribe(self._jobs.keys.cancel)
+                    subscribed = True
+                if time.monotonic() >= due:
+                    due = time.monotonic() + interval
+                    self._renew()
+                    outage = False
+                message = cancels.get_message(timeout=max(0.01, due - time.monotonic()))
+                if message is not None and message["data"] == name:
+                    due = 0.0
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                if not outage:
+                    log.warning("lease not renewed, trying on", job=self._id, error=str(error))
+                outage = True
+                self._over.wait(min(1.0, interval))
+
+    def _renew(self) -> None:
+        try:
+            if self._jobs.renew(self._id, self._attempt) is Verdict.cancel:
+                self.interrupt(Reason.cancel)
+        except JobError:
+            self.interrupt(Reason.superseded)
+
+    def _hear_drain(self, descriptor: int) -> None:
+        os.read(descriptor, 1)
+        self.interrupt(Reason.drain)

@@ -1,0 +1,149 @@
+"""A work-horse's side of the engine: waits for it, hands a job over, and hears its steps and frames.
+
+The engine may die and come back at any time. A job that only waits for it waits on; one that was being sampled raises
+`EngineDied`. Knows nothing of job records or storage.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Client, Connection, wait
+from typing import Any
+
+import numpy as np
+
+from mpd.methods import Settings as Options
+from mpd.progress import Pictures, Take
+from worker import protocol
+from worker.lease import Lease
+
+PATIENCE_SECONDS = 300.0
+"""How long a job waits for an engine that is away before it is given back, perhaps to another machine."""
+
+
+class EngineDied(Exception):
+    """The engine went away while it was sampling this job."""
+
+
+class EngineAway(Exception):
+    """No engine has been there for `PATIENCE_SECONDS`."""
+
+
+class EngineError(Exception):
+    """The engine could not generate this job.
+
+    kind: `bad-input` or `internal`. field, remedy: as of a `SettingsError`, for bad input.
+    """
+
+    def __init__(self, kind: str, detail: str, field: str | None = None, remedy: str | None = None) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.field = field
+        self.remedy = remedy
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a job is: `stage` is `waiting`, `sampling` or `sampled`, `values` the numbers, `preview` a small JPEG."""
+
+    stage: str
+    values: dict[str, Any]
+    preview: bytes | None = None
+
+
+class _Gone(Exception):
+    """The connection ended, or never came about."""
+
+
+def capabilities(path: str, lease: Lease) -> dict[str, Any]:
+    """What the model of the engine at `path` is and needs, once it is loaded: `server.Server.model`.
+
+    Raises `EngineAway`, and `Interrupted` from the lease.
+    """
+    for _ in _attempts(lease):
+        try:
+            with _connection(path) as engine:
+                protocol.send(engine, "status", {})
+                model = _hear(engine, lease).values["model"]
+        except _Gone:
+            continue
+        if model is not None:
+            return dict(model)
+    raise EngineAway
+
+
+def sample(
+    path: str, name: str, pictures: Sequence[Pictures], options: Options, lease: Lease
+) -> Generator[Report | Take, None, None]:
+    """Have the engine at `path` generate a job called `name`.
+
+    Leaving the loop early closes the connection, which stops the job at its next step. Raises `EngineDied`,
+    `EngineAway`, `EngineError`, and `Interrupted` from the lease.
+    """
+    for _ in _attempts(lease):
+        started = False
+        try:
+            with _connection(path) as engine:
+                values = {"job": name, "settings": asdict(options), "pictures": [one.shape for one in pictures]}
+                protocol.send(engine, "generate", values, pictures)
+                while (message := _hear(engine, lease)).type != "done":
+                    started = started or message.type == "started"
+                    yield _event(message)
+                yield Report("sampled", message.values)
+                return
+        except (_Gone, OSError) as error:
+            if started:
+                raise EngineDied from error
+    raise EngineAway
+
+
+def _attempts(lease: Lease) -> Iterator[None]:
+    """Once, and again with growing pauses until the patience is over."""
+    began, pause = time.monotonic(), 0.1
+    while time.monotonic() - began < PATIENCE_SECONDS:
+        yield
+        lease.wait(pause)
+        pause = min(2.0, 1.5 * pause)
+
+
+@contextmanager
+def _connection(path: str) -> Iterator[Connection]:
+    try:
+        engine = Client(path, family="AF_UNIX")
+    except OSError as error:
+        raise _Gone from error
+    with engine:
+        yield engine
+
+
+def _hear(engine: Connection, lease: Lease) -> protocol.Message:
+    """The next message. Raises `_Gone`, and `Interrupted` as soon as the lease does."""
+    wait([engine, lease.fileno()])
+    lease.check()
+    try:
+        return protocol.receive(engine)
+    except (EOFError, OSError) as error:
+        raise _Gone from error
+
+
+def _event(message: protocol.Message) -> Report | Take:
+    values = message.values
+    match message.type:
+        case "waiting":
+            return Report("waiting", {})
+        case "started":
+            return Report("sampling", {})
+        case "progress":
+            return Report("sampling", values, message.parts[0] if message.parts else None)
+        case "take":
+            frames = protocol.pictures(message.parts, [values["shape"][1:]] * len(message.parts))
+            return Take(values["index"], values["seed"], np.stack(frames), values["fps"])
+        case "error" if values["kind"] == "cuda":
+            raise EngineDied(values["detail"])
+        case "error":
+            raise EngineError(**values)
+    raise protocol.ProtocolError(f"unexpected message {message.type!r}")

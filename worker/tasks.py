@@ -1,0 +1,198 @@
+"""The story of one job, top to bottom, as an RQ work-horse tells it.
+
+Fetch the keyframes, have the engine (or, for `flow`, this process) make the frames, encode, store, commit. How each
+ending is written down stands in `run`. Imports no torch: a work-horse never touches the GPU.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import redis
+import structlog
+import tenacity
+from PIL import Image
+
+from mpd import flow, keyframes
+from mpd.methods import METHODS, SettingsError
+from mpd.methods import Settings as Options
+from mpd.progress import Pictures, Take
+from service import logs
+from service.errors import Problem
+from service.jobs import Job, JobError, Jobs
+from service.schema import settings_of
+from service.settings import Settings
+from service.storage import Storage, StorageUnavailable, open_storage
+from service.validation import from_settings
+from worker import artifacts, lifeline, previews, protocol, sampling
+from worker.lease import Interrupted, Lease
+from worker.reporter import Reporter
+
+PREVIEW_SECONDS = 1.0
+REDIS_PATIENCE = 900.0
+"""Seconds a finished result waits for Redis to come back."""
+
+log = structlog.get_logger("task")
+T = TypeVar("T")
+
+
+def run(job_id: str, attempt: int) -> None:
+    """RQ's entry point for one attempt of one job."""
+    lifeline.die_with_parent(os.getppid())
+    settings = Settings()
+    logs.configure(settings)
+    structlog.contextvars.bind_contextvars(job=job_id, attempt=attempt)
+    connection = redis.Redis.from_url(settings.redis_url, socket_timeout=10, socket_connect_timeout=5)
+    jobs = Jobs(connection, settings)
+    try:
+        job = persist(jobs.start, job_id, attempt, f"{socket.gethostname()}-{os.getpid()}")
+    except JobError as refusal:
+        log.info("nothing to do", reason=str(refusal))
+        return
+    with Lease(jobs, job_id, attempt) as lease:
+        try:
+            settle(job, jobs, open_storage(settings, connection), lease)
+        except JobError as refusal:
+            log.info("too late", reason=str(refusal))
+
+
+def settle(job: Job, jobs: Jobs, storage: Storage, lease: Lease) -> None:
+    """Make the job's result and commit it, or write down how it ended instead."""
+    began = time.monotonic()
+    try:
+        result = make(job, jobs, storage, lease)
+    except Interrupted as stop:
+        log.info("stopped", reason=stop.reason)
+        persist(lease.settle, stop.reason)
+    except Problem as problem:
+        log.info("refused", problem=problem.slug, field=problem.field, detail=problem.detail)
+        persist(jobs.fail, job.id, job.attempt, problem.to_dict(), False)
+    except sampling.EngineDied as death:
+        log.warning("the engine died", detail=str(death))
+        persist(jobs.died, job.id, job.attempt, "engine")
+    except (sampling.EngineAway, StorageUnavailable) as outage:
+        log.warning("given back", reason=f"{type(outage).__name__}: {outage}")
+        persist(jobs.release, job.id, job.attempt)
+    except Exception as error:
+        log.exception("failed")
+        failure = Problem(500, "generation-failed", f"{type(error).__name__}: {error}")
+        persist(jobs.fail, job.id, job.attempt, failure.to_dict(), True)
+    else:
+        persist(jobs.succeed, job.id, job.attempt, result)
+        log.info("succeeded", seconds=round(time.monotonic() - began, 2))
+
+
+def make(job: Job, jobs: Jobs, storage: Storage, lease: Lease) -> dict[str, Any]:
+    """The result of a job, stored. Raises `Problem` for what its caller must change."""
+    earlier = artifacts.committed(storage, job.id, job.attempt)
+    if earlier is not None:
+        return earlier
+    report = Reporter(job, jobs, lease)
+    report.stage("fetching")
+    pictures = _keyframes(job, storage)
+    options = settings_of(job.options)
+    with tempfile.TemporaryDirectory(prefix="attempt-") as folder:
+        prefix = artifacts.attempt_prefix(job.id, job.attempt)
+        files = artifacts.Artifacts(storage, prefix, Path(folder), lease.check)
+        try:
+            model, frame, events = _begin(job, options, pictures, jobs.settings, lease, report)
+            with closing(events):
+                for event in events:
+                    lease.check()
+                    if isinstance(event, sampling.Report):
+                        report.heard(event)
+                        continue
+                    report.stage("encoding")
+                    files.encode(replace(event, frames=keyframes.restore(event.frames, frame)), job.options["formats"])
+                    report.stage("uploading")
+                    files.store()
+        except SettingsError as error:
+            raise from_settings(error) from error
+        report.stage("uploading")
+        report.count()
+        return files.commit(
+            job=job.id,
+            attempt=job.attempt,
+            settings=asdict(options),
+            model=model,
+            keyframes=[{"sha256": one["sha256"], "frame": None} for one in job.keyframes],
+            timings=report.seconds(),
+        )
+
+
+def persist(verb: Callable[..., T], *arguments: Any) -> T:
+    """Call a verb of the record until Redis has heard it: repeated by the same attempt, it gets the same answer."""
+    retry = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type((redis.ConnectionError, redis.TimeoutError)),
+        wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
+        stop=tenacity.stop_after_delay(REDIS_PATIENCE),
+        reraise=True,
+    )
+    return retry(verb, *arguments)
+
+
+def _keyframes(job: Job, storage: Storage) -> list[Image.Image]:
+    pictures = []
+    for index, one in enumerate(job.keyframes):
+        try:
+            pictures.append(keyframes.load(storage.get(one["key"])))
+        except keyframes.KeyframeError as error:
+            raise Problem(422, "invalid-image", str(error), field=f"keyframes[{index}]") from error
+    return pictures
+
+
+Events = Generator[sampling.Report | Take, None, None]
+
+
+def _begin(
+    job: Job, options: Options, images: list[Image.Image], settings: Settings, lease: Lease, report: Reporter
+) -> tuple[dict[str, Any] | None, keyframes.Frame, Events]:
+    """The model, the way back to the output's size, and the running job."""
+    if not METHODS[options.method].needs_model:
+        size = flow.flow_size(images[0].size, options.width, options.height)
+        pictures, frame = keyframes.prepare(images, options, native_size=size, size_multiple=2)
+        return None, frame, _flow(pictures, options)
+    if settings.engine_dir is None:
+        raise RuntimeError("ENGINE_DIR is not set: start workers with `inbetween-server worker`")
+    path = protocol.socket_path(settings.engine_dir)
+    report.stage("waiting")
+    model = sampling.capabilities(path, lease)
+    width, height = model["native_size"]
+    pictures, frame = keyframes.prepare(
+        images, options, native_size=(width, height), size_multiple=model["size_multiple"]
+    )
+    return model, frame, _sampled(sampling.sample(path, job.ticket, pictures, options, lease))
+
+
+def _sampled(events: Events) -> Events:
+    """The engine's events, its refusals raised as what they mean for the job."""
+    with closing(events):
+        try:
+            yield from events
+        except sampling.EngineError as error:
+            if error.kind != "bad-input":
+                raise
+            raise SettingsError(error.field or "", error.detail, error.remedy or "") from error
+
+
+def _flow(pictures: list[Pictures], options: Options) -> Events:
+    """Optical flow in this process, told like an engine's job."""
+    previewed = time.monotonic()
+    for event in flow.generate(pictures, options):
+        if isinstance(event, Take):
+            yield event
+            continue
+        preview = None
+        if time.monotonic() - previewed >= PREVIEW_SECONDS:
+            previewed = time.monotonic()
+            picture = event.preview()
+            preview = previews.jpeg(picture) if picture is not None else None
+        yield sampling.Report("sampling", protocol.numbers(event), preview)
