@@ -1,0 +1,158 @@
+"""The sweeps: what counts as unchanged, what counts as lost, and that nothing else is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from service.jobs import Job, Jobs, NewJob, State
+from service.reconcile import Watch, announce_due, expire_due, reclaim_dead, requeue_lost, unlisted
+from service.settings import Settings
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def jobs(redis_url: str) -> Iterator[Jobs]:
+    with redis.Redis.from_url(redis_url) as connection:
+        yield Jobs(connection, Settings(_env_file=None, redis_url=redis_url))
+
+
+def submit(jobs: Jobs, **changes: Any) -> Job:
+    fields: dict[str, Any] = {"owner": "ann", "options": {}, "keyframes": [], "lane": "gpu", "result_ttl": 600}
+    return jobs.submit(NewJob(**fields | changes))
+
+
+def impatient() -> Watch:
+    """A watch whose second look is enough."""
+    clock = Clock()
+
+    def tick() -> float:
+        clock.now += 1
+        return clock.now
+
+    return Watch(patience=1, stride=10, clock=tick)
+
+
+def test_watch_waits_for_its_patience_and_starts_again_at_a_change() -> None:
+    clock = Clock()
+    watch = Watch(patience=4, stride=2, clock=clock)
+    seen: list[list[str]] = []
+    for value in (1, 1, 2, 2, 2, 2):
+        seen.append(watch.unchanged({"a": value, "b": 0}))
+        clock.now += 2
+    assert seen == [[], [], ["b"], ["b"], ["a", "b"], ["a", "b"]]
+
+
+def test_watch_forgets_what_was_away_between_two_looks() -> None:
+    clock = Clock()
+    watch = Watch(patience=2, stride=2, clock=clock)
+    for things in ({"a": None}, {}, {"a": None}):
+        assert watch.unchanged(things) == []
+        clock.now += 2
+    assert watch.unchanged({"a": None}) == ["a"]
+
+
+def test_a_watch_that_slept_does_not_count_its_sleep() -> None:
+    clock = Clock()
+    watch = Watch(patience=4, stride=2, clock=clock)
+    watch.unchanged({"a": 1})
+    clock.now += 3600
+    assert watch.unchanged({"a": 1}) == []
+    clock.now += 2
+    assert watch.unchanged({"a": 1}) == ["a"]
+
+
+def test_a_watch_starts_anew_after_an_outage() -> None:
+    clock = Clock()
+    watch = Watch(patience=2, stride=2, clock=clock)
+    watch.unchanged({"a": 1})
+    watch.reset()
+    clock.now += 2
+    assert watch.unchanged({"a": 1}) == []
+    clock.now += 2
+    assert watch.unchanged({"a": 1}) == ["a"]
+
+
+def test_a_lease_that_does_not_change_is_dead(jobs: Jobs) -> None:
+    silent, alive = submit(jobs), submit(jobs)
+    for job in (silent, alive):
+        jobs.start(job.id, 1, "horse")
+    watch = impatient()
+    assert reclaim_dead(jobs, watch) == 0
+    jobs.renew(alive.id, 1)
+    assert reclaim_dead(jobs, watch) == 1
+    after = jobs.get_many([silent.id, alive.id])
+    assert [(job.state, job.attempt, job.deaths) for job in after] == [(State.queued, 2, 1), (State.running, 1, 0)]
+    assert jobs.queue("gpu", "default").job_ids[0] == after[0].ticket
+
+
+def test_lost_jobs_come_back_in_their_order(jobs: Jobs) -> None:
+    first, second, third = (submit(jobs) for _ in range(3))
+    other = submit(jobs, lane="cpu", priority="high")
+    queue = jobs.queue("gpu", "default")
+    for job in (first, second):
+        queue.remove(job.ticket)
+    assert unlisted(jobs) == [first.ticket, second.ticket]
+    watch = impatient()
+    assert requeue_lost(jobs, watch) == 0, "it may just be on its way"
+    assert requeue_lost(jobs, watch) == 2
+    assert queue.job_ids == [f"{first.id}-2", f"{second.id}-2", third.ticket]
+    assert unlisted(jobs) == []
+    positions = [jobs.position(job) for job in jobs.get_many([first.id, second.id, third.id, other.id])]
+    assert positions == [0, 1, 2, 0]
+    assert [job.deaths for job in jobs.get_many([first.id, second.id])] == [0, 0]
+
+
+def test_a_job_that_started_meanwhile_is_not_lost(jobs: Jobs) -> None:
+    job = submit(jobs)
+    jobs.queue("gpu", "default").remove(job.ticket)
+    watch = impatient()
+    requeue_lost(jobs, watch)
+    jobs.start(job.id, 1, "horse")
+    assert requeue_lost(jobs, watch) == 0
+
+
+def test_all_of_rq_forgotten_is_put_back(jobs: Jobs) -> None:
+    submitted = [submit(jobs, priority=priority) for priority in ("high", "default", "low") for _ in range(3)]
+    jobs.redis.delete(*jobs.redis.keys("rq:*"))
+    watch = impatient()
+    requeue_lost(jobs, watch)
+    assert requeue_lost(jobs, watch) == 9
+    now = jobs.get_many(job.id for job in submitted)
+    assert [jobs.position(job) for job in now] == list(range(9))
+    assert all(job.ticket in jobs.queue(job.lane, job.priority).job_ids for job in now)
+
+
+def test_results_expire_and_tombstones_are_forgotten(jobs: Jobs) -> None:
+    due, kept = submit(jobs, result_ttl=0), submit(jobs, result_ttl=600)
+    for job in (due, kept):
+        jobs.cancel(job.id)
+    assert expire_due(jobs) == 1
+    assert [job.state for job in jobs.get_many([due.id, kept.id])] == [State.expired, State.canceled]
+    assert expire_due(jobs) == 0
+    jobs.redis.zadd(jobs.keys.tombstones, {due.id: 1})  # as after three months
+    assert expire_due(jobs) == 1
+    assert jobs.get(due.id) is None
+
+
+def test_final_events_are_announced_until_delivered(jobs: Jobs) -> None:
+    hook = {"url": "https://a.example", "events": ["inbetween.canceled"]}
+    ended, waiting = submit(jobs, webhook=hook), submit(jobs, webhook=hook)
+    jobs.cancel(ended.id)
+    announced: list[Job] = []
+    for _ in range(2):
+        announce_due(jobs, announced.append)
+    assert [job.id for job in announced] == [ended.id, ended.id]
+    jobs.delivered(ended.id, 1)
+    assert announce_due(jobs, announced.append) == 0
+    assert waiting.state is State.queued

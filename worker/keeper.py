@@ -1,0 +1,171 @@
+"""The keeper: every two seconds it makes true what should be true of all jobs.
+
+Takes jobs back from dead workers, enqueues what RQ lost, expires results, erases files that must go, and hands final
+events to webhook delivery. Any number of replicas may run; one holds the lock and works, the others wait for it. The
+lock saves work, it protects nothing: every verb is a compare-and-set, so two at once do no harm.
+
+Runs no job and needs no GPU. What is wrong, and for how long it must be, is decided in `service.reconcile`.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+import redis
+import structlog
+from redis.exceptions import LockError
+
+from service.jobs import Jobs
+from service.reconcile import Watch, announce_due, erase_due, expire_due, reclaim_dead, requeue_lost
+from service.settings import Settings
+from service.storage import Storage, StorageError, open_storage
+from service.webhooks import Webhooks, announce
+
+INTERVAL = 2.0
+"""Seconds between two sweeps."""
+
+LOCK_TTL = 3 * INTERVAL
+"""Seconds after which another replica takes over from one that no longer sweeps."""
+
+LONGEST_PAUSE = 5.0
+"""Seconds between two attempts while Redis does not answer."""
+
+log = structlog.get_logger(__name__)
+
+
+class Keeper:
+    """One replica. `clock` counts seconds and never goes back."""
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        storage: Storage,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._jobs = jobs
+        patience = jobs.settings.lease_ttl
+        self._leases = Watch(patience, stride=2 * INTERVAL, clock=clock)
+        self._unlisted = Watch(patience, stride=2 * INTERVAL, clock=clock)
+        name = f"{jobs.settings.namespace}:keeper"
+        self._lock = jobs.redis.lock(name, timeout=LOCK_TTL, blocking=False, thread_local=False)
+        self._leading = False
+        self._errands = (
+            _Errand("webhooks", partial(_announce, jobs)),
+            _Errand("files", partial(erase_due, jobs, storage)),
+        )
+
+    def run(self, stop: threading.Event) -> None:
+        """Sweep until `stop` is set. Sits out any outage of Redis."""
+        silent, pause = False, 0.0
+        while not stop.wait(pause):
+            try:
+                self.sweep()
+            except redis.RedisError as error:
+                if not silent:
+                    log.warning("redis does not answer, waiting for it", error=str(error))
+                # While it was away nobody could renew a lease, so every one is judged anew.
+                self._start_anew()
+                silent, pause = True, min(LONGEST_PAUSE, 2 * pause or INTERVAL / 4)
+                continue
+            if silent:
+                log.info("redis answers again")
+            silent, pause = False, INTERVAL
+        self.close()
+
+    def sweep(self) -> bool:
+        """Look at everything once and put right what is wrong. False when another replica holds the lock."""
+        if not self._leads():
+            return False
+        reclaim_dead(self._jobs, self._leases)
+        requeue_lost(self._jobs, self._unlisted)
+        expire_due(self._jobs)
+        for errand in self._errands:
+            errand.start()
+        return True
+
+    def wait(self, timeout: float) -> None:
+        """Until the errands of the last sweep are done, or `timeout` seconds."""
+        for errand in self._errands:
+            errand.join(timeout)
+
+    def close(self) -> None:
+        """Finish and let another replica take over at once."""
+        self.wait(timeout=INTERVAL)
+        if self._leading:
+            self._leading = False
+            try:
+                self._lock.release()
+            except (LockError, redis.RedisError) as error:
+                log.info("lock not released, it runs out by itself", error=str(error))
+
+    def _leads(self) -> bool:
+        """Hold the lock or take it when it is free."""
+        if self._leading:
+            try:
+                self._lock.reacquire()
+            except LockError:
+                log.info("another keeper has taken over")
+                self._leading = False
+                self._start_anew()
+        if not self._leading and self._lock.acquire(blocking=False):
+            log.info("keeping")
+            self._leading = True
+            self._start_anew()
+        return self._leading
+
+    def _start_anew(self) -> None:
+        self._leases.reset()
+        self._unlisted.reset()
+
+
+class _Errand:
+    """Work that leaves the house: in its own thread, so that slow storage never delays the next sweep.
+
+    An outage of what it needs is logged and left to the next sweep; anything else is a bug, and ends this thread with
+    its traceback but not the keeper.
+    """
+
+    def __init__(self, name: str, work: Callable[[], object]) -> None:
+        self._name = name
+        self._work = work
+        self._thread: threading.Thread | None = None
+        self._failing = False
+
+    def start(self) -> None:
+        """Begin, unless the last one is still at it."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._attempt, name=f"keeper-{self._name}", daemon=True)
+            self._thread.start()
+
+    def join(self, timeout: float) -> None:
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def _attempt(self) -> None:
+        try:
+            self._work()
+            self._failing = False
+        except (StorageError, redis.RedisError) as error:
+            if not self._failing:
+                log.warning("left to the next sweep", errand=self._name, error=str(error))
+            self._failing = True
+
+
+def _announce(jobs: Jobs) -> None:
+    """Hand over final events, and put back the deliveries that RQ lost."""
+    announce_due(jobs, lambda job: announce(jobs, jobs.settings, job))
+    Webhooks(jobs.redis, jobs.settings).sweep()
+
+
+def run(settings: Settings, stop: threading.Event | None = None) -> None:
+    """Be a keeper until `stop` is set; without one, until SIGTERM or SIGINT (then in the main thread only)."""
+    if stop is None:
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_, ended=stop: ended.set())
+    with redis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5) as connection:
+        Keeper(Jobs(connection, settings), open_storage(settings, connection)).run(stop)
