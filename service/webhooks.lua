@@ -1,0 +1,154 @@
+-- The transitions of a webhook delivery, each atomic.
+--
+-- KEYS[1]: the delivery's hash. ARGV: verb, namespace, delivery id, then the verb's own arguments.
+-- Replies: {'ok' | 'exists', field, value, ...}, or {'over'} when the run is not the live one or nothing is pending,
+-- or {'missing'}.
+
+local record = KEYS[1]
+local verb, namespace, id = ARGV[1], ARGV[2], ARGV[3]
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
+
+local KEPT = 40 * 86400 -- seconds a delivery is kept after it was recorded or driven again
+local LEASE = 60 -- seconds a try may take before the sweep looks for it
+local TRIES_LOGGED = 100
+
+local function key(...)
+  return table.concat({ namespace, ... }, ':')
+end
+
+local function get(field)
+  return redis.call('HGET', record, field)
+end
+
+local function set(...)
+  redis.call('HSET', record, ...)
+end
+
+local function reply(word)
+  local answer = redis.call('HGETALL', record)
+  table.insert(answer, 1, word)
+  return answer
+end
+
+local function keep()
+  redis.call('EXPIRE', record, KEPT)
+  redis.call('EXPIRE', key('delivery-log', id), KEPT)
+end
+
+-- Where to look for what should be happening, and from when on.
+local function due(seconds)
+  redis.call('ZADD', key('deliveries-due'), string.format('%.3f', now + seconds), id)
+end
+
+local function closed()
+  return key('webhook-closed', get('endpoint'))
+end
+
+-- Pending again as a new run, so that whatever RQ still holds of the old one does nothing.
+local function run_anew()
+  redis.call('HINCRBY', record, 'run', 1)
+  set('state', 'pending')
+  due(LEASE)
+end
+
+local function finish(state)
+  set('state', state)
+  redis.call('HDEL', record, 'next_at')
+  redis.call('ZREM', key('deliveries-due'), id)
+end
+
+local verbs = {}
+
+function verbs.record(owner, ...)
+  if redis.call('EXISTS', record) == 1 then
+    return reply('exists')
+  end
+  set('id', id, 'owner', owner, 'created_at', string.format('%.6f', now), 'run', 1, 'tries', 0, 'spent', 0, ...)
+  local listed = string.format('%013d', math.floor(now * 1000)) .. '.' .. id
+  redis.call('ZADD', key('deliveries', 'all'), 0, listed)
+  redis.call('ZADD', key('deliveries', 'of', owner), 0, listed)
+  if redis.call('EXISTS', closed()) == 1 then
+    finish('disabled')
+  else
+    set('state', 'pending')
+    due(LEASE)
+  end
+  keep()
+  return reply('ok')
+end
+
+-- A try that begins is spent, so that one which kills its process every time comes to an end too.
+function verbs.begin(run, most)
+  if get('state') ~= 'pending' or get('run') ~= run then
+    return { 'over' }
+  end
+  if redis.call('EXISTS', closed()) == 1 then
+    finish('disabled')
+    return { 'over' }
+  end
+  if redis.call('HINCRBY', record, 'spent', 1) > tonumber(most) then
+    finish('failed')
+    return { 'over' }
+  end
+  due(LEASE)
+  return reply('ok')
+end
+
+-- What a try came to. It is logged even when the delivery was driven again meanwhile, which then stands.
+function verbs.settle(run, state, wait, entry)
+  redis.call('RPUSH', key('delivery-log', id), entry)
+  redis.call('LTRIM', key('delivery-log', id), -TRIES_LOGGED, -1)
+  redis.call('HINCRBY', record, 'tries', 1)
+  redis.call('HINCRBYFLOAT', key('counters'), 'webhook_deliveries_total{result="' .. state .. '"}', 1)
+  keep()
+  if state == 'disabled' then
+    redis.call('SET', closed(), now, 'EX', KEPT)
+  elseif state == 'delivered' then
+    redis.call('DEL', closed())
+  end
+  if get('state') ~= 'pending' or get('run') ~= run then
+    return { 'over' }
+  end
+  if state == 'retried' then
+    set('next_at', string.format('%.3f', now + tonumber(wait)))
+    due(tonumber(wait) + LEASE)
+  else
+    finish(state)
+  end
+  return reply('ok')
+end
+
+function verbs.redrive()
+  redis.call('DEL', closed())
+  redis.call('HDEL', record, 'next_at')
+  set('spent', 0)
+  run_anew()
+  keep()
+  return reply('ok')
+end
+
+-- For the sweep: RQ has lost this run.
+function verbs.replace(run)
+  if get('state') ~= 'pending' or get('run') ~= run then
+    return { 'over' }
+  end
+  run_anew()
+  return reply('ok')
+end
+
+-- For the sweep: RQ still has this run, so look again later.
+function verbs.wait(run)
+  if get('state') ~= 'pending' or get('run') ~= run then
+    return { 'over' }
+  end
+  due(LEASE)
+  return reply('ok')
+end
+
+if verb ~= 'record' and redis.call('EXISTS', record) == 0 then
+  redis.call('ZREM', key('deliveries-due'), id)
+  return { 'missing' }
+end
+return verbs[verb](unpack(ARGV, 4))

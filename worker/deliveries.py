@@ -1,0 +1,19 @@
+"""One try of a webhook delivery, as RQ runs it. What a delivery is, `service.webhooks` knows."""
+
+from __future__ import annotations
+
+import redis
+from rq import Retry
+
+from service.outbound import Outbound
+from service.settings import Settings
+from service.webhooks import SCHEDULE, Webhooks
+
+
+def deliver(delivery_id: str, run: int) -> Retry | None:
+    """Post the event once. A `Retry` asks RQ to come back when the schedule or the receiver says."""
+    settings = Settings()
+    with redis.Redis.from_url(settings.redis_url) as connection:
+        outbound = Outbound(settings.fetch_allow_hosts)
+        wait = Webhooks(connection, settings).attempt(delivery_id, run, outbound)
+    return None if wait is None else Retry(max=len(SCHEDULE), interval=wait)
