@@ -1,0 +1,316 @@
+"""Inbetweens by optical flow, for photographs on a machine without a model.
+
+Motion is estimated both ways at about 512×288: OpenCV's dense inverse search (DIS) from a standing start and from
+each of a few similarity motions that SIFT matches agree on, so that large motion is found too; every pixel
+keeps the candidate under which the pictures look most alike. Motion that the opposite direction contradicts is
+taken for occluded and filled from its surroundings. For each inbetween the motion of both keyframes is carried to
+its moment, merged, and both keyframes are sampled along it, each counting where it is visible. Pictures that have
+nothing to do with each other end in a plain dissolve.
+
+Knows nothing of models or torch. Motion fields are float32 (H, W, 2), pixels, x first; pictures are uint8 RGB.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mpd.methods import Settings, segment_frames, total_frames
+from mpd.progress import Pictures, Progress, Take
+
+Field = NDArray[np.float32]
+
+FLOW_FRAMES = 25
+"""Frames of a segment when the settings leave them open: as many as SVD-XT makes."""
+LONGEST_SIDE = 1280
+
+_WORKING_AREA = 512 * 288
+_MOST_MOTIONS = 4
+_FEWEST_MATCHES = 8
+_GUESS = np.float32(0.02)  # weight of a filled-in motion beside 1 for a confirmed one
+_SEAM = 8.0  # pixels over which a keyframe fades in from its edge, so that no line shows where the other takes over
+_PREVIEW_WIDTH = 256
+
+
+def flow_size(image_size: tuple[int, int], width: int | None, height: int | None) -> tuple[int, int]:
+    """Size (width, height) of a flow video: as asked, else the picture's own with even sides of at most 1280."""
+    if width is not None and height is not None:
+        return width, height
+    scale = min(1.0, LONGEST_SIDE / max(image_size))
+    across, down = (min(LONGEST_SIDE, max(32, 2 * round(side * scale / 2))) for side in image_size)
+    return across, down
+
+
+def generate(pictures: Sequence[Pictures], settings: Settings) -> Iterator[Progress | Take]:
+    """All segments between the pictures (H, W, 3), one `Progress` per frame, then a `Take` per seed.
+
+    Nothing here is random, so the takes are equal and only the first costs anything.
+    Raises `SettingsError` when the pictures do not fit the settings.
+    """
+    lengths = segment_frames(settings, len(pictures), FLOW_FRAMES)
+    total = total_frames(lengths, settings.loop)
+    around = [*pictures, pictures[0]] if settings.loop else pictures
+    frames = np.empty((total, *pictures[0].shape), np.uint8)
+    done = 0
+    for segment, (ends, length) in enumerate(zip(itertools.pairwise(around), lengths, strict=True)):
+        for index, frame in enumerate(flow_frames(*ends, length)):
+            if (segment > 0 and index == 0) or done == total:  # a boundary frame belongs to the segment before it
+                continue
+            frames[done] = frame
+            done += 1
+            yield Progress(
+                take=0,
+                takes=len(settings.seeds),
+                segment=segment,
+                segments=len(lengths),
+                step=done,
+                steps=total,
+                fraction=done / total,
+                sigma=None,
+                preview=partial(_small, frame),
+            )
+    for index, seed in enumerate(settings.seeds):
+        yield Take(index, seed, frames, settings.fps)
+
+
+def flow_frames(start: Pictures, end: Pictures, frames: int) -> Iterator[Pictures]:
+    """`frames` pictures (H, W, 3) from `start` to `end` in order; the first and the last are exactly those two."""
+    yield start
+    if frames > 2:
+        motion = _estimate(start, end)
+        for index in range(1, frames - 1):
+            yield _inbetween(start, end, motion, np.float32(index / (frames - 1)))
+    yield end
+
+
+@dataclass(frozen=True)
+class _Motion:
+    """Motion between two keyframes at working size: `forward` from the start keyframe's pixels, `backward` from the
+    end keyframe's, with the weight (h, w) that each pixel's motion deserves. `gain` (3,) is the change of exposure."""
+
+    forward: Field
+    backward: Field
+    forward_weight: Field
+    backward_weight: Field
+    gain: Field
+
+
+def _estimate(start: Pictures, end: Pictures) -> _Motion:
+    height, width = start.shape[:2]
+    scale = min(1.0, (_WORKING_AREA / (height * width)) ** 0.5)
+    size = max(16, round(width * scale)), max(16, round(height * scale))
+    small = [cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in (start, end)]
+    grey_start, grey_end = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in small)
+    look_start, look_end = (_appearance(picture) for picture in small)
+    motions = _rigid_motions(grey_start, grey_end)
+    forward = _dense(grey_start, grey_end, look_start, look_end, motions)
+    inverses = [cv2.invertAffineTransform(motion) for motion in motions]
+    backward = _dense(grey_end, grey_start, look_end, look_start, inverses)
+    sure_forward, sure_backward = _agreement(forward, backward), _agreement(backward, forward)
+    related = _ramp(np.minimum(sure_forward.mean(), sure_backward.mean()), 0.1, 0.35)
+    sure_forward, sure_backward = sure_forward * related, sure_backward * related
+    return _Motion(
+        _filled(forward, sure_forward),
+        _filled(backward, sure_backward),
+        sure_forward * _texture(look_start) + _GUESS,
+        sure_backward * _texture(look_end) + _GUESS,
+        _gain(look_start, look_end, forward, sure_forward),
+    )
+
+
+def _appearance(picture: Pictures) -> Field:
+    """(h, w, 5): RGB in 0…1 and the grey level's gradient, which a change of exposure leaves alone."""
+    colour = picture.astype(np.float32) / 255
+    grey = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
+    return np.dstack([colour, cv2.Sobel(grey, cv2.CV_32F, 1, 0) / 2, cv2.Sobel(grey, cv2.CV_32F, 0, 1) / 2])
+
+
+def _rigid_motions(start: Pictures, end: Pictures) -> list[NDArray[np.float64]]:
+    """Up to four similarity motions (2×3) of grey pictures, the most supported first.
+
+    Each is the one that most of the SIFT matches left over by those before agree on (RANSAC).
+    """
+    sift = cv2.SIFT_create(1500, contrastThreshold=0.02)  # type: ignore[attr-defined]  # missing in its stubs
+    (points_start, marks_start), (points_end, marks_end) = (sift.detectAndCompute(grey, None) for grey in (start, end))
+    if min(len(points_start), len(points_end)) < _FEWEST_MATCHES:
+        return []
+    pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(marks_start, marks_end, k=2)
+    matches = [best for best, second in pairs if best.distance < 0.8 * second.distance]
+    here = np.array([points_start[match.queryIdx].pt for match in matches], np.float32).reshape(-1, 2)
+    there = np.array([points_end[match.trainIdx].pt for match in matches], np.float32).reshape(-1, 2)
+    motions: list[NDArray[np.float64]] = []
+    while len(motions) < _MOST_MOTIONS and len(here) >= _FEWEST_MATCHES:
+        motion, agree = cv2.estimateAffinePartial2D(here, there, ransacReprojThreshold=3)
+        if motion is None or agree.sum() < _FEWEST_MATCHES:
+            break
+        if 1 / 3 < np.hypot(motion[0, 0], motion[1, 0]) < 3:
+            motions.append(motion)
+        left = agree.ravel() == 0
+        here, there = here[left], there[left]
+    return motions
+
+
+def _dense(
+    grey: Pictures, other_grey: Pictures, look: Field, other_look: Field, motions: Sequence[NDArray[np.float64]]
+) -> Field:
+    """Motion from one grey picture to another: of DIS alone and DIS after each rigid motion, what fits a pixel best."""
+    grid = _grid(*grey.shape)
+    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
+    search.setFinestScale(0)
+    best: Field = search.calc(grey, other_grey, None)
+    lowest = _mismatch(look, other_look, best)
+    for motion in motions:
+        turn, shift = motion[:, :2].T.astype(np.float32), motion[:, 2].astype(np.float32)
+        brought_near = _sample(other_grey, grid @ turn + shift)
+        candidate = (grid + search.calc(grey, brought_near, None)) @ turn + shift - grid
+        # A small handicap keeps flat regions, where every motion fits, with the plainest one.
+        mismatch = _mismatch(look, other_look, candidate) + 0.004
+        better = mismatch < lowest
+        best[better], lowest[better] = candidate[better], mismatch[better]
+    return best
+
+
+def _mismatch(look: Field, other_look: Field, motion: Field) -> Field:
+    """(h, w): how much the appearance changes along the motion, averaged over a small neighbourhood."""
+    target = _grid(*motion.shape[:2]) + motion
+    change = np.abs(look - _sample(other_look, target)).mean(-1)
+    blurred: Field = cv2.GaussianBlur(np.minimum(change, 0.25) + np.float32(0.1) * (1 - _inside(target)), (0, 0), 3)
+    return blurred
+
+
+def _agreement(motion: Field, back: Field) -> Field:
+    """(h, w) in 0…1: whether the opposite motion leads back, at a pixel and at most of its neighbours.
+
+    The tolerance grows with the motion, as in Sundaram, Brox and Keutzer (2010), but smoothly.
+    """
+    target = _grid(*motion.shape[:2]) + motion
+    returned = _sample(back, target)
+    error = ((motion + returned) ** 2).sum(-1)
+    scale = 0.5 + 0.01 * ((motion**2).sum(-1) + (returned**2).sum(-1))
+    agree: Field = np.exp(-error / scale) * _inside(target)
+    agree *= _ramp(cv2.GaussianBlur(agree, (0, 0), 6), 0.25, 0.6)
+    return agree
+
+
+def _gain(look_start: Field, look_end: Field, forward: Field, sure: Field) -> Field:
+    """(3,): by what factor red, green and blue grow from the start to the end on surfaces that both show."""
+    arrived = _sample(look_end, _grid(*forward.shape[:2]) + forward)
+    before, after = ((sure[..., None] * look[..., :3]).mean((0, 1)) + 1e-3 for look in (look_start, arrived))
+    gain: Field = np.clip(after / before, 0.5, 2).astype(np.float32)
+    return gain
+
+
+def _exposed(picture: Pictures, gain: Field) -> Pictures:
+    """The picture (H, W, 3) with its channels multiplied by `gain` (3,)."""
+    table = np.rint(np.clip(np.arange(256)[:, None] * gain, 0, 255)).astype(np.uint8)
+    exposed: Pictures = cv2.LUT(picture, table[None])
+    return exposed
+
+
+def _texture(look: Field) -> Field:
+    """(h, w) in 0.1…1: where two motions meet, the one of a textured surface is the one to believe."""
+    energy = cv2.GaussianBlur((look[..., 3:] ** 2).sum(-1), (0, 0), 4)
+    texture: Field = np.float32(0.1) + np.float32(0.9) * energy / (energy + np.float32(1e-4))
+    return texture
+
+
+def _filled(motion: Field, weight: Field) -> Field:
+    """The motion where its weight (0…1) is high, elsewhere what the nearest weighty pixels say; far from any, none."""
+    levels = [(motion * weight[..., None], weight)]
+    while min(levels[-1][1].shape) > 4:
+        levels.append((cv2.pyrDown(levels[-1][0]), cv2.pyrDown(levels[-1][1])))
+    total, weight = levels[-1]
+    filled = total / (weight[..., None] + np.float32(0.02))
+    for total, weight in reversed(levels):
+        filled = cv2.resize(filled, weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        own = np.minimum(1, 4 * weight)[..., None]
+        known = (total + np.float32(1e-3) * filled) / (weight[..., None] + np.float32(1e-3))
+        filled += own * (known - filled)
+    return filled
+
+
+def _inbetween(start: Pictures, end: Pictures, motion: _Motion, time: np.float32) -> Pictures:
+    """The picture at `time` (0 start … 1 end)."""
+    height, width = start.shape[:2]
+    from_start, seen_start = _carried(motion.forward, motion.forward_weight, time)
+    from_end, seen_end = _carried(motion.backward, motion.backward_weight, 1 - time)
+    # The backward motion points the other way.
+    total = (1 - time) * from_start - time * from_end
+    weight: Field = (1 - time) * seen_start + time * seen_end
+    mean = total / np.maximum(weight, np.float32(1e-6))[..., None]
+    merged = _filled(mean, np.minimum(np.float32(1), 2 * weight))
+    merged = cv2.resize(merged, (width, height), interpolation=cv2.INTER_LINEAR)
+    merged *= np.array([width / weight.shape[1], height / weight.shape[0]], np.float32)
+    grid = _grid(height, width)
+    at_start, at_end = grid - time * merged, grid + (1 - time) * merged
+    seen = [cv2.resize(field, (width, height)) ** 2 + np.float32(3e-6) for field in (seen_start, seen_end)]
+    inside = [np.maximum(_inside(place, _SEAM), np.float32(1e-3)) for place in (at_start, at_end)]
+    count_start, count_end = (1 - time) * seen[0] * inside[0], time * seen[1] * inside[1]
+    share = count_end / (count_start + count_end)
+    shown_start = _exposed(_sharp_sample(start, at_start), motion.gain**time)
+    shown_end = _exposed(_sharp_sample(end, at_end), motion.gain ** (time - 1))
+    blended: Pictures = cv2.blendLinear(shown_start, shown_end, 1 - share, share)
+    return blended
+
+
+def _carried(motion: Field, weight: Field, share: np.float32) -> tuple[Field, Field]:
+    """Move every pixel's motion along `share` of itself: the weighted sum of the motions that arrive (h, w, 2) and
+    their weights (h, w). Spread over a pixel's neighbourhood, so that a growing surface shows no cracks."""
+    height, width = weight.shape
+    target = np.rint(_grid(height, width) + share * motion).astype(np.int64)
+    arrives = (target >= 0).all(-1) & (target[..., 0] < width) & (target[..., 1] < height)
+    place = (target[..., 1] * width + target[..., 0])[arrives]
+    mass = weight[arrives]
+    parts = (mass, *(mass * motion[..., axis][arrives] for axis in (0, 1)))
+    sums = np.stack([np.bincount(place, part, height * width) for part in parts], -1)
+    spread = cv2.GaussianBlur(sums.reshape(height, width, 3).astype(np.float32), (0, 0), 0.8)
+    return spread[..., 1:], spread[..., 0]
+
+
+def _grid(height: int, width: int) -> Field:
+    """(h, w, 2): every pixel's own position, x first."""
+    grid: Field = np.empty((height, width, 2), np.float32)
+    grid[..., 0] = np.arange(width, dtype=np.float32)
+    grid[..., 1] = np.arange(height, dtype=np.float32)[:, None]
+    return grid
+
+
+def _sample(picture: NDArray[Any], positions: Field) -> Any:
+    """The picture at fractional positions (h, w, 2), bilinear; its edge pixels go on beyond the edge."""
+    return cv2.remap(picture, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _sharp_sample(picture: Pictures, positions: Field) -> Pictures:
+    """The same for what is shown: bicubic, and mirrored beyond the edge, which shows less than streaks."""
+    sampled: Pictures = cv2.remap(picture, positions, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    return sampled
+
+
+def _inside(positions: Field, margin: float = 0.0) -> Field:
+    """(h, w): 1 for positions in a picture of the same size, 0 beyond a pixel outside, rising over `margin` pixels."""
+    height, width = positions.shape[:2]
+    x, y = positions[..., 0], positions[..., 1]
+    depth = np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y))
+    share: Field = np.clip((depth + 1) / np.float32(1 + margin), 0, 1)
+    return share
+
+
+def _ramp(values: Any, low: float, high: float) -> Any:
+    """0 below `low`, 1 above `high`, smooth between."""
+    share = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
+    return share * share * (3 - 2 * share)
+
+
+def _small(frame: Pictures) -> Pictures:
+    height, width = frame.shape[:2]
+    scale = min(1.0, _PREVIEW_WIDTH / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small: Pictures = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    return small

@@ -1,0 +1,295 @@
+"""Keyframes: any photograph to an upright sRGB picture, that picture to a model's size, and the way back.
+
+Knows nothing of models, tensors or video.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageColor, ImageOps
+
+from mpd.methods import LIMITS, Fit, Settings, SettingsError
+
+Picture = NDArray[np.uint8]
+Size = tuple[int, int]
+
+MAX_PIXELS = 89_478_485
+"""Larger pictures are refused before they are decoded: Pillow's own bound, about 11,000 × 8,000."""
+
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF")
+_READS = "JPEG, PNG, WebP, AVIF or HEIC"
+_SEVERAL_PICTURES_BUT_STILL = ("MPO", "HEIF")  # a phone's depth map, gain map or burst beside the photograph
+_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, IndexError, KeyError)
+_OTHER_FILES = {
+    b"GIF8": "a GIF",
+    b"II*\0": "a TIFF",
+    b"MM\0*": "a TIFF",
+    b"BM": "a BMP",
+    b"%PDF": "a PDF",
+    b"8BPS": "a Photoshop file",
+    b"<svg": "an SVG",
+    b"<?xml": "an SVG or another XML file",
+    b"<!DOCTYPE": "a web page",
+    b"<html": "a web page",
+    b"PK\3\4": "a zip file",
+    b"\x1aE\xdf\xa3": "a video",
+}
+
+
+class KeyframeError(ValueError):
+    """A file cannot be used as a keyframe: `problem` says why, `remedy` what to send instead."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}. {remedy}.")
+        self.problem = problem
+        self.remedy = remedy
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The way back from the size that was sampled to the size that is delivered.
+
+    width, height: size of the fitted pictures.
+    box: (left, top, right, bottom) of the source inside them when `contain` put bars around it, else None.
+    out: (width, height) of the finished video, both even.
+    """
+
+    width: int
+    height: int
+    box: tuple[int, int, int, int] | None
+    out: Size
+
+
+def load(source: bytes | str | Path) -> Image.Image:
+    """Read an encoded picture (bytes, or the path of a file) as upright RGB, or RGBA where it has transparency.
+
+    EXIF rotation is applied, an embedded colour profile is converted to sRGB, palettes, CMYK, grey and
+    16-bit samples become 8-bit RGB. Raises `KeyframeError`.
+    """
+    image = _open(source if isinstance(source, bytes) else _read(Path(source)))
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format not in _SEVERAL_PICTURES_BUT_STILL:
+        raise KeyframeError(f"the picture is animated ({frames} frames)", "Send one still picture")
+    try:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    except _DECODER_ERRORS as error:
+        raise KeyframeError(f"the {image.format} data is damaged or cut short", "Save or upload it again") from error
+    return _srgb(upright)
+
+
+def fit(image: Image.Image, size: Size, fit: Fit, background: str) -> tuple[Picture, Frame]:
+    """Bring a picture to `size` (width, height): pixels (height, width, 3) uint8 and the way back.
+
+    `cover` fills the size and crops what hangs over; `contain` keeps everything and puts `background` bars
+    around it; `stretch` distorts. `background` also shows through transparent pixels.
+    """
+    image, (width, height) = _opaque(image, background), size
+    if fit == "cover":
+        return _pixels(_cover(image, size)), Frame(width, height, None, size)
+    if fit == "stretch":
+        return _pixels(image.resize(size, Image.Resampling.LANCZOS)), Frame(
+            width, height, None, _unstretched(image, size)
+        )
+    inner = _inside(image.size, size)
+    if inner == size:
+        return _pixels(image.resize(size, Image.Resampling.LANCZOS)), Frame(width, height, None, size)
+    left, top = (width - inner[0]) // 4 * 2, (height - inner[1]) // 4 * 2
+    canvas = Image.new("RGB", size, background)
+    canvas.paste(image.resize(inner, Image.Resampling.LANCZOS), (left, top))
+    return _pixels(canvas), Frame(width, height, (left, top, left + inner[0], top + inner[1]), inner)
+
+
+def restore(frames: Picture, frame: Frame) -> Picture:
+    """Undo `fit` on frames (N, H, W, 3): cut `contain` bars off, undo `stretch`, leave `cover` as it is."""
+    if frame.box is not None:
+        left, top, right, bottom = frame.box
+        frames = frames[:, top:bottom, left:right]
+    if (frames.shape[2], frames.shape[1]) == frame.out:
+        return np.ascontiguousarray(frames)
+    resized = (Image.fromarray(picture).resize(frame.out, Image.Resampling.LANCZOS) for picture in frames)
+    return np.stack([_pixels(picture) for picture in resized])
+
+
+def prepare(
+    keyframes: Sequence[Image.Image], settings: Settings, *, native_size: Size, size_multiple: int
+) -> tuple[list[Picture], Frame]:
+    """All keyframes of a job at one size, and the way back, which follows the first of them.
+
+    The size is the settings' own, else `native_size` (width, height) turned to the first keyframe's
+    orientation. Raises `SettingsError` when a side is no multiple of `size_multiple`.
+    """
+    if not keyframes:
+        raise SettingsError("keyframes", "there are none", "Send the start and the end image")
+    size = _job_size(keyframes[0].size, settings, native_size, size_multiple)
+    first, frame = fit(keyframes[0], size, settings.fit, settings.background)
+    if frame.box is None:
+        return [first, *(fit(image, size, settings.fit, settings.background)[0] for image in keyframes[1:])], frame
+    # The bars of the first keyframe are cut off again, so the others have to lie inside them whole.
+    pictures = [first]
+    left, top, right, bottom = frame.box
+    for image in keyframes[1:]:
+        picture = _pixels(Image.new("RGB", size, settings.background))
+        picture[top:bottom, left:right] = fit(image, frame.out, "contain", settings.background)[0]
+        pictures.append(picture)
+    return pictures, frame
+
+
+def _job_size(source: Size, settings: Settings, native_size: Size, multiple: int) -> Size:
+    if settings.width is None or settings.height is None:
+        turned = (source[0] < source[1]) != (native_size[0] < native_size[1]) and source[0] != source[1]
+        return (native_size[1], native_size[0]) if turned else native_size
+    for name, value in (("width", settings.width), ("height", settings.height)):
+        if value % multiple:
+            limit = LIMITS[name]
+            near = value // multiple * multiple, -(-value // multiple) * multiple
+            sizes = " or ".join(str(side) for side in near if limit.low <= side <= limit.high)
+            raise SettingsError(name, f"{value} is no multiple of {multiple}", f"Send {sizes}")
+    return settings.width, settings.height
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise KeyframeError(f"there is no file {path}", "Check the path") from None
+    except OSError as error:
+        raise KeyframeError(f"{path} cannot be read ({error.strerror})", "Name a file that can be read") from None
+
+
+@cache
+def _register_heif() -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
+
+def _open(data: bytes) -> Image.Image:
+    _register_heif()
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large() from error
+    except _DECODER_ERRORS as error:
+        raise KeyframeError(_what_it_is(data), f"Send {_READS}") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_large()
+    return image
+
+
+def _too_large() -> KeyframeError:
+    return KeyframeError(f"the picture has more than {MAX_PIXELS // 10**6} million pixels", "Send a smaller copy of it")
+
+
+def _what_it_is(data: bytes) -> str:
+    if not data:
+        return "the file is empty"
+    if data[4:8] == b"ftyp":
+        return "this is a video, or an HEIC or AVIF file that is damaged"
+    for start, name in _OTHER_FILES.items():
+        if data.startswith(start):
+            return f"this is {name}"
+    return "this is no picture in a format that can be read"
+
+
+def _srgb(image: Image.Image) -> Image.Image:
+    """RGB or RGBA uint8 in sRGB, from any mode that the formats above decode to."""
+    profile = image.info.get("icc_profile")
+    colour, alpha = _channels(image)
+    if profile:
+        colour = _convert_profile(colour, profile)
+    colour = colour.convert("RGB")
+    if alpha is not None and alpha.getextrema() != (255, 255):
+        colour.putalpha(alpha)
+    colour.info.clear()
+    return colour
+
+
+def _channels(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """The colour part in mode L, RGB or CMYK, and the alpha channel or None."""
+    if image.mode.startswith("I"):
+        samples = np.asarray(image, dtype=np.int64)
+        return Image.fromarray(((samples * 255 + 32767) // 65535).clip(0, 255).astype(np.uint8)), None
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        alpha = rgba.getchannel("A")
+        return (image.getchannel("L") if image.mode == "LA" else rgba.convert("RGB")), alpha
+    if image.mode in ("L", "RGB", "CMYK"):
+        return image, None
+    return image.convert("L" if image.mode == "1" else "RGB"), None
+
+
+def _convert_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    """From the embedded profile to sRGB. A profile that is damaged or of other channels is taken for sRGB.
+
+    Relative colorimetric with black point compensation, as browsers do; CMYK perceptual, as its profiles mean.
+    """
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if image.mode == "RGB" and "srgb" in ImageCms.getProfileDescription(source).lower():
+            return image
+        converted = ImageCms.profileToProfile(
+            image,
+            source,
+            ImageCms.createProfile("sRGB"),
+            renderingIntent=_intent(image.mode),
+            outputMode="RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except (ImageCms.PyCMSError, OSError):
+        return image
+    return image if converted is None else converted
+
+
+def _intent(mode: str) -> ImageCms.Intent:
+    return ImageCms.Intent.PERCEPTUAL if mode == "CMYK" else ImageCms.Intent.RELATIVE_COLORIMETRIC
+
+
+def _opaque(image: Image.Image, background: str) -> Image.Image:
+    if "A" not in image.getbands():
+        return image.convert("RGB")
+    below = Image.new("RGBA", image.size, (*ImageColor.getrgb(background)[:3], 255))
+    return Image.alpha_composite(below, image.convert("RGBA")).convert("RGB")
+
+
+def _cover(image: Image.Image, size: Size) -> Image.Image:
+    scale = max(size[0] / image.width, size[1] / image.height)
+    if scale == 1:  # whole pixels: a crop by half a pixel would resample, and so blur, the whole picture
+        left, top = (image.width - size[0]) // 2, (image.height - size[1]) // 2
+        return image.crop((left, top, left + size[0], top + size[1]))
+    width, height = min(image.width, size[0] / scale), min(image.height, size[1] / scale)
+    x, y = (image.width - width) / 2, (image.height - height) / 2
+    return image.resize(size, Image.Resampling.LANCZOS, box=(x, y, x + width, y + height))
+
+
+def _even(length: float, most: int) -> int:
+    return min(most, max(2, 2 * round(length / 2)))
+
+
+def _inside(source: Size, size: Size) -> Size:
+    """The largest even size of the source's aspect inside `size`; all of `size` where bars would be a hair wide."""
+    scale = min(size[0] / source[0], size[1] / source[1])
+    inner = _even(source[0] * scale, size[0]), _even(source[1] * scale, size[1])
+    bars = (size[0] - inner[0]) + (size[1] - inner[1])
+    return size if bars <= 2 else inner
+
+
+def _unstretched(image: Image.Image, size: Size) -> Size:
+    """The even size of the picture's own aspect with about as many pixels as `size`."""
+    if _inside(image.size, size) == size:
+        return size
+    aspect = image.width / image.height
+    area = size[0] * size[1]
+    return _even((area * aspect) ** 0.5, area), _even((area / aspect) ** 0.5, area)
+
+
+def _pixels(image: Image.Image) -> Picture:
+    return np.array(image, dtype=np.uint8)
