@@ -1,0 +1,503 @@
+"""Deliveries: what is sent, when it is sent again, and that nothing is forgotten."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+import redis
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from service import webhooks
+from service.auth import Keys
+from service.jobs import Job, Jobs, NewJob
+from service.outbound import Outbound
+from service.settings import Settings
+from service.webhooks import (
+    MAX_RETRY_AFTER,
+    SCHEDULE,
+    Delivery,
+    DeliveryMissing,
+    Outcome,
+    Webhooks,
+    announce,
+    judge,
+    message_id,
+    retry_after,
+)
+
+EVENTS = ["inbetween.succeeded", "inbetween.failed", "inbetween.canceled"]
+outbound = Outbound(["127.0.0.1"])
+
+
+@pytest.fixture
+def settings(redis_url: str) -> Settings:
+    return Settings(redis_url=redis_url, namespace="hooks", public_url="https://api.example/")
+
+
+@pytest.fixture
+def connection(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def jobs(connection: redis.Redis, settings: Settings) -> Jobs:
+    return Jobs(connection, settings)
+
+
+@pytest.fixture
+def hooks(connection: redis.Redis, settings: Settings) -> Webhooks:
+    return Webhooks(connection, settings)
+
+
+def ended(jobs: Jobs, receiver: Any, how: str = "succeeded", events: list[str] = EVENTS, **changes: Any) -> Job:
+    """A job that has ended, by the store's own verbs."""
+    url = f"{receiver.url}/hook?token=s3cret"
+    new = NewJob(
+        owner="ann",
+        options={"reference": "shot-012", "seeds": [1]},
+        keyframes=[{"key": "jobs/secret-key"}],
+        lane="cpu",
+        result_ttl=3600,
+        webhook={"url": url, "events": events},
+    )
+    job = jobs.submit(replace(new, **changes))
+    if how == "canceled":
+        return jobs.cancel(job.id)
+    jobs.start(job.id, job.attempt, "horse")
+    if how == "failed":
+        return jobs.fail(job.id, job.attempt, {"type": "/problems/invalid-image", "detail": "no"}, retry=False)
+    return jobs.succeed(job.id, job.attempt, {"files": [{"name": "take-1.mp4"}]})
+
+
+def announced(jobs: Jobs, settings: Settings, receiver: Any) -> str:
+    delivery_id = announce(jobs, settings, ended(jobs, receiver))
+    assert delivery_id is not None
+    return delivery_id
+
+
+def got(hooks: Webhooks, delivery_id: str) -> Delivery:
+    delivery = hooks.get(delivery_id)
+    assert delivery is not None
+    return delivery
+
+
+def queued(hooks: Webhooks) -> list[str]:
+    return list(hooks.queue.get_job_ids())
+
+
+class TestAnnouncing:
+    def test_the_body_says_what_will_stay_true_and_no_more(
+        self, jobs: Jobs, hooks: Webhooks, settings: Settings, receiver: Any
+    ) -> None:
+        job = ended(jobs, receiver)
+        delivery_id = announce(jobs, settings, job)
+        assert delivery_id == message_id(job.id, "inbetween.succeeded", 1)
+        assert delivery_id is not None
+        body = json.loads(got(hooks, delivery_id).payload)
+        assert job.finished_at is not None
+        moment = datetime.fromisoformat(body.pop("timestamp"))
+        assert abs(moment.timestamp() - job.finished_at) < 0.001
+        assert datetime.fromisoformat(body["data"].pop("created_at")).tzinfo is not None
+        assert body == {
+            "type": "inbetween.succeeded",
+            "data": {
+                "id": job.id,
+                "state": "succeeded",
+                "attempt": 1,
+                "reference": "shot-012",
+                "error": None,
+                "links": {"self": f"https://api.example/inbetween/{job.id}"},
+            },
+        }
+
+    @pytest.mark.parametrize("how", ["succeeded", "failed", "canceled"])
+    def test_every_final_event(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any, how: str) -> None:
+        job = ended(jobs, receiver, how)
+        delivery_id = announce(jobs, settings, job)
+        assert delivery_id is not None
+        body = json.loads(got(hooks, delivery_id).payload)
+        assert body["type"] == f"inbetween.{how}"
+        assert body["data"]["error"] == job.error
+        assert (job.error is not None) == (how == "failed")
+
+    def test_twice_is_once(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+        job = ended(jobs, receiver)
+        assert announce(jobs, settings, job) == announce(jobs, settings, job)
+        assert len(queued(hooks)) == 1
+        assert len(hooks.deliveries("ann", 10).deliveries) == 1
+
+    def test_another_attempt_is_another_event(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        job = ended(jobs, receiver, "failed")
+        first = announce(jobs, settings, job)
+        again = jobs.redrive(job.id)
+        jobs.start(job.id, again.attempt, "horse")
+        assert announce(jobs, settings, jobs.succeed(job.id, again.attempt, {})) != first
+        assert len(queued(hooks)) == 2
+
+    @pytest.mark.parametrize("changes", [{"webhook": None}, {"events": ["inbetween.failed"]}])
+    def test_nobody_asked(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any, changes: dict[str, Any]
+    ) -> None:
+        assert announce(jobs, settings, ended(jobs, receiver, **changes)) is None
+        assert queued(hooks) == []
+        assert jobs.redis.zcard(jobs.keys.undelivered) == 0
+
+    def test_a_job_that_has_not_ended_is_not_announced(self, jobs: Jobs, hooks: Webhooks, receiver: Any) -> None:
+        job = ended(jobs, receiver, "failed")
+        assert hooks.announce(jobs.redrive(job.id)) is None
+
+    def test_it_is_handed_over(self, jobs: Jobs, settings: Settings, receiver: Any) -> None:
+        job = ended(jobs, receiver)
+        assert jobs.redis.zcard(jobs.keys.undelivered) == 1
+        announce(jobs, settings, job)
+        assert jobs.redis.zcard(jobs.keys.undelivered) == 0
+
+
+class TestTrying:
+    def test_the_receiver_can_verify_it(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, connection: redis.Redis, receiver: Any
+    ) -> None:
+        delivery_id = announced(jobs, settings, receiver)
+        assert hooks.attempt(delivery_id, 1, outbound) is None
+        (request,) = receiver.received
+        assert (request.method, request.path) == ("POST", "/hook?token=s3cret")
+        assert request.headers["webhook-id"] == delivery_id
+        (secret,) = Keys(connection, settings).webhook_secrets("ann")
+        assert Webhook(secret).verify(request.body, request.headers) == json.loads(got(hooks, delivery_id).payload)
+        with pytest.raises(WebhookVerificationError):
+            Webhook(secret).verify(request.body + b" ", request.headers)
+        other = Keys(connection, settings).rotate_webhook_secret("bob")
+        with pytest.raises(WebhookVerificationError):
+            Webhook(other).verify(request.body, request.headers)
+
+    def test_two_live_secrets_give_two_signatures(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, connection: redis.Redis, receiver: Any
+    ) -> None:
+        keys = Keys(connection, settings)
+        (old,) = keys.webhook_secrets("ann")
+        delivery_id = announced(jobs, settings, receiver)
+        new = keys.rotate_webhook_secret("ann")
+        hooks.attempt(delivery_id, 1, outbound)
+        (request,) = receiver.received
+        assert len(request.headers["webhook-signature"].split(" ")) == 2
+        for secret in (old, new):
+            Webhook(secret).verify(request.body, request.headers)
+
+    def test_the_trace_goes_with_it(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+        trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        delivery_id = announce(jobs, settings, ended(jobs, receiver, traceparent=trace))
+        assert delivery_id is not None
+        hooks.attempt(delivery_id, 1, outbound)
+        assert receiver.received[0].headers["traceparent"] == trace
+
+    def test_each_try_has_the_same_id_and_body_and_its_own_time(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        receiver.answers = [(500, {}, b""), (200, {}, b"")]
+        delivery_id = announced(jobs, settings, receiver)
+        wait = hooks.attempt(delivery_id, 1, outbound)
+        assert wait is not None
+        assert 5 <= wait <= 6
+        later = datetime.now(UTC) + timedelta(seconds=wait)
+        monkeypatch.setattr(webhooks, "datetime", _Clock(later))
+        assert hooks.attempt(delivery_id, 1, outbound) is None
+        first, second = receiver.received
+        assert first.headers["webhook-id"] == second.headers["webhook-id"]
+        assert first.body == second.body
+        assert int(second.headers["webhook-timestamp"]) == int(later.timestamp())
+        assert first.headers["webhook-timestamp"] != second.headers["webhook-timestamp"]
+        assert first.headers["webhook-signature"] != second.headers["webhook-signature"]
+
+    @pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 404, 429, 500, 503])
+    def test_anything_but_2xx_is_tried_again(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any, status: int
+    ) -> None:
+        receiver.answers = [(status, {"location": f"{receiver.url}/elsewhere"}, b"")]
+        delivery_id = announced(jobs, settings, receiver)
+        assert hooks.attempt(delivery_id, 1, outbound) is not None
+        delivery = got(hooks, delivery_id)
+        assert (delivery.state, delivery.tries) == (Outcome.pending, 1)
+        assert delivery.next_at is not None
+        assert [(one.status, one.error) for one in delivery.log] == [(status, None)]
+        assert len(receiver.received) == 1
+
+    @pytest.mark.parametrize("status", [200, 201, 202, 204])
+    def test_every_2xx_is_delivered(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any, status: int
+    ) -> None:
+        receiver.answers = [(status, {}, b"")]
+        delivery_id = announced(jobs, settings, receiver)
+        assert hooks.attempt(delivery_id, 1, outbound) is None
+        delivery = got(hooks, delivery_id)
+        assert (delivery.state, delivery.next_at) == (Outcome.delivered, None)
+        assert hooks.attempt(delivery_id, 1, outbound) is None
+        assert len(receiver.received) == 1
+
+    def test_no_answer_is_logged_by_its_kind_and_without_an_address(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        delivery_id = announced(jobs, settings, receiver)
+        elsewhere = Outbound(["127.0.0.1"], dial=_refuse)
+        hooks.attempt(delivery_id, 1, elsewhere)
+        hooks.attempt(delivery_id, 1, Outbound())
+        delivery = got(hooks, delivery_id)
+        assert [(one.status, one.error) for one in delivery.log] == [(None, "unreachable"), (None, "url-refused")]
+        assert all(one.ms >= 0 and one.at > 0 for one in delivery.log)
+        logged = str(hooks.redis.lrange(f"hooks:delivery-log:{delivery_id}", 0, -1))
+        assert "10.9.8.7" not in logged
+        assert "refused by" not in logged
+
+    def test_retry_after_is_honoured(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+        receiver.answers = [(503, {"retry-after": "120"}, b"")]
+        assert hooks.attempt(announced(jobs, settings, receiver), 1, outbound) == 120
+
+    def test_the_schedule_ends(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+        receiver.answers = [(500, {}, b"")]
+        delivery_id = announced(jobs, settings, receiver)
+        waits = [hooks.attempt(delivery_id, 1, outbound) for _ in SCHEDULE]
+        assert waits.pop() is None
+        for wait, planned in zip(waits, SCHEDULE[1:], strict=True):
+            assert wait is not None
+            assert planned <= wait <= 1.1 * planned + 1
+        assert got(hooks, delivery_id).state is Outcome.failed
+        assert len(receiver.received) == len(SCHEDULE)
+        assert hooks.attempt(delivery_id, 1, outbound) is None
+        assert len(receiver.received) == len(SCHEDULE)
+
+    def test_a_try_that_kills_its_process_is_spent(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        def dies(host: str, port: int, seconds: float) -> Any:
+            raise MemoryError
+
+        delivery_id = announced(jobs, settings, receiver)
+        for _ in SCHEDULE:
+            with pytest.raises(MemoryError):
+                hooks.attempt(delivery_id, 1, Outbound(["127.0.0.1"], dial=dies))
+        assert hooks.attempt(delivery_id, 1, outbound) is None
+        assert got(hooks, delivery_id).state is Outcome.failed
+        assert receiver.received == []
+
+    def test_tries_are_counted(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+        receiver.answers = [(500, {}, b""), (200, {}, b"")]
+        delivery_id = announced(jobs, settings, receiver)
+        hooks.attempt(delivery_id, 1, outbound)
+        hooks.attempt(delivery_id, 1, outbound)
+        counters = jobs.counters()
+        assert counters['webhook_deliveries_total{result="retried"}'] == 1
+        assert counters['webhook_deliveries_total{result="delivered"}'] == 1
+
+
+class TestGone:
+    def test_410_disables_the_url_for_its_owner(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        waiting = announced(jobs, settings, receiver)
+        receiver.answers = [(410, {}, b"")]
+        gone = announced(jobs, settings, receiver)
+        assert hooks.attempt(gone, 1, outbound) is None
+        assert got(hooks, gone).state is Outcome.disabled
+
+        assert hooks.attempt(waiting, 1, outbound) is None
+        assert got(hooks, waiting).state is Outcome.disabled
+        before = queued(hooks)
+        later = announced(jobs, settings, receiver)
+        assert got(hooks, later).state is Outcome.disabled
+        assert queued(hooks) == before
+        assert len(receiver.received) == 1
+
+        other = announce(jobs, settings, ended(jobs, receiver, owner="bob"))
+        assert other is not None
+        assert got(hooks, other).state is Outcome.pending
+
+    def test_a_redrive_enables_it_again(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+        receiver.answers = [(410, {}, b""), (200, {}, b"")]
+        delivery_id = announced(jobs, settings, receiver)
+        hooks.attempt(delivery_id, 1, outbound)
+        assert hooks.redrive(delivery_id).run == 2
+        assert hooks.attempt(delivery_id, 2, outbound) is None
+        assert got(hooks, delivery_id).state is Outcome.delivered
+        assert got(hooks, announced(jobs, settings, receiver)).state is Outcome.pending
+
+
+class TestRedrive:
+    def test_a_redrive_has_the_whole_schedule_before_it(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        receiver.answers = [(500, {}, b"")]
+        delivery_id = announced(jobs, settings, receiver)
+        for _ in SCHEDULE:
+            hooks.attempt(delivery_id, 1, outbound)
+        delivery = hooks.redrive(delivery_id, "ann")
+        assert (delivery.state, delivery.spent, delivery.next_at) == (Outcome.pending, 0, None)
+        assert queued(hooks) == [f"{delivery_id}-1", f"{delivery_id}-2"]
+        wait = hooks.attempt(delivery_id, 2, outbound)
+        assert wait is not None
+        assert 5 <= wait <= 6
+        assert got(hooks, delivery_id).tries == len(SCHEDULE) + 1
+
+    def test_the_run_before_it_does_nothing(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        delivery_id = announced(jobs, settings, receiver)
+        hooks.redrive(delivery_id)
+        assert hooks.attempt(delivery_id, 1, outbound) is None
+        assert receiver.received == []
+
+    def test_a_redrive_during_a_try_stands(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        delivery_id = announced(jobs, settings, receiver)
+
+        class Meanwhile(Outbound):
+            def post(self, url: str, body: bytes, headers: dict[str, str], *, timeout: float = 20.0) -> Any:
+                hooks.redrive(delivery_id)
+                return outbound.post(url, body, headers, timeout=timeout)
+
+        receiver.answers = [(500, {}, b"")]
+        assert hooks.attempt(delivery_id, 1, Meanwhile()) is None
+        delivery = got(hooks, delivery_id)
+        assert (delivery.state, delivery.run, delivery.spent, len(delivery.log)) == (Outcome.pending, 2, 0, 1)
+
+    def test_not_somebody_elses(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+        delivery_id = announced(jobs, settings, receiver)
+        with pytest.raises(DeliveryMissing):
+            hooks.redrive(delivery_id, "bob")
+        with pytest.raises(DeliveryMissing):
+            hooks.redrive("msg_none")
+        assert got(hooks, delivery_id).run == 1
+
+
+class TestListing:
+    def test_newest_first_in_pages(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+        made = [announced(jobs, settings, receiver) for _ in range(5)]
+        stamps = {one.id: int(one.created_at * 1000) for one in hooks.deliveries("ann", 10).deliveries}
+        expected = sorted(made, key=lambda one: (stamps[one], one), reverse=True)
+        seen: list[str] = []
+        cursor = None
+        for size in (2, 2, 1):
+            page = hooks.deliveries("ann", 2, cursor)
+            assert len(page.deliveries) == size
+            seen += [one.id for one in page.deliveries]
+            cursor = page.next_cursor
+        assert cursor is None
+        assert seen == expected
+
+    def test_by_owner_or_all(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+        announced(jobs, settings, receiver)
+        announce(jobs, settings, ended(jobs, receiver, owner="bob"))
+        assert [one.owner for one in hooks.deliveries("bob", 10).deliveries] == ["bob"]
+        assert {one.owner for one in hooks.deliveries(None, 10).deliveries} == {"ann", "bob"}
+        assert hooks.deliveries("carol", 10).deliveries == ()
+
+    def test_old_ones_are_no_longer_listed(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any, connection: redis.Redis
+    ) -> None:
+        delivery_id = announced(jobs, settings, receiver)
+        month_ago = int((datetime.now(UTC) - timedelta(days=31)).timestamp() * 1000)
+        connection.zadd("hooks:deliveries:of:ann", {f"{month_ago:013d}.msg_old": 0})
+        assert [one.id for one in hooks.deliveries("ann", 10).deliveries] == [delivery_id]
+        assert connection.zcard("hooks:deliveries:of:ann") == 1
+
+    def test_nothing_is_kept_for_ever(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any, connection: redis.Redis
+    ) -> None:
+        receiver.answers = [(410, {}, b"")]
+        delivery_id = announced(jobs, settings, receiver)
+        hooks.attempt(delivery_id, 1, outbound)
+        kept = [key for key in connection.scan_iter("hooks:*deliver*") if connection.ttl(key) == -1]
+        kept += [key for key in connection.scan_iter("hooks:webhook-closed*") if connection.ttl(key) == -1]
+        assert sorted(kept) == [b"hooks:deliveries:all", b"hooks:deliveries:of:ann"]
+
+
+class TestSweep:
+    """`due` moves a delivery's time into the past, as if it had passed."""
+
+    def due(self, hooks: Webhooks) -> None:
+        for member in hooks.redis.zrange("hooks:deliveries-due", 0, -1):
+            hooks.redis.zadd("hooks:deliveries-due", {member: 1})
+
+    def test_what_rq_lost_is_put_back(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+        delivery_id = announced(jobs, settings, receiver)
+        hooks.queue.empty()
+        assert hooks.sweep() == 0
+        self.due(hooks)
+        assert hooks.sweep() == 1
+        assert queued(hooks) == [f"{delivery_id}-2"]
+        assert hooks.sweep() == 0
+        assert hooks.attempt(delivery_id, 2, outbound) is None
+        assert len(receiver.received) == 1
+
+    def test_what_waits_in_a_long_queue_keeps_its_place(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        first, second = announced(jobs, settings, receiver), announced(jobs, settings, receiver)
+        self.due(hooks)
+        assert hooks.sweep() == 0
+        assert queued(hooks) == [f"{first}-1", f"{second}-1"]
+
+    def test_a_worker_that_died_between_try_and_retry(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        receiver.answers = [(500, {}, b"")]
+        delivery_id = announced(jobs, settings, receiver)
+        hooks.attempt(delivery_id, 1, outbound)
+        hooks.queue.empty()
+        assert hooks.sweep() == 0
+        self.due(hooks)
+        assert hooks.sweep() == 1
+        delivery = got(hooks, delivery_id)
+        assert (delivery.run, delivery.spent) == (2, 1)
+
+    def test_a_delivery_that_is_gone_is_forgotten(self, hooks: Webhooks) -> None:
+        hooks.redis.zadd("hooks:deliveries-due", {"msg_gone": 1})
+        assert hooks.sweep() == 0
+        assert hooks.redis.zcard("hooks:deliveries-due") == 0
+
+
+def test_judging() -> None:
+    assert judge(204, 1, 0) == ("delivered", 0)
+    assert judge(410, 1, 0) == ("disabled", 0)
+    assert judge(None, len(SCHEDULE), 0) == ("failed", 0)
+    assert judge(503, 1, 10**8) == ("retried", MAX_RETRY_AFTER)
+    result, wait = judge(503, len(SCHEDULE) - 1, 60)
+    assert result == "retried"
+    assert wait >= SCHEDULE[-1]
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("", 0), ("7", 7), (" 30 ", 30), ("-5", 0), ("soon", 0), ("٣", 0), ("1.5", 0), ("9" * 400, 999_999_999)],
+)
+def test_retry_after_as_a_number(value: str, seconds: float) -> None:
+    assert retry_after(value) == seconds
+
+
+def test_retry_after_as_a_date() -> None:
+    now = datetime.now(UTC)
+    assert 3500 < retry_after(format_datetime(now + timedelta(hours=1), usegmt=True)) <= 3600
+    assert retry_after(format_datetime(now - timedelta(hours=1), usegmt=True)) == 0
+    assert retry_after("Mon, 99 Foo 2030 00:00:00 GMT") == 0
+
+
+def _refuse(address: str, port: int, seconds: float) -> Any:
+    raise ConnectionRefusedError("refused by 10.9.8.7")
+
+
+class _Clock:
+    """Stands for `datetime` where the time is a given one."""
+
+    def __init__(self, moment: datetime) -> None:
+        self._moment = moment
+
+    def now(self, zone: Any) -> datetime:
+        return self._moment
