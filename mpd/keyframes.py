@@ -24,7 +24,7 @@ Size = tuple[int, int]
 MAX_PIXELS = 89_478_485
 """Larger pictures are refused before they are decoded: Pillow's own bound, about 11,000 × 8,000."""
 
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF")  # an MPO is opened as JPEG; Pillow knows its name only after one
 _READS = "JPEG, PNG, WebP, AVIF or HEIC"
 _SEVERAL_PICTURES_BUT_STILL = ("MPO", "HEIF")  # a phone's depth map, gain map or burst beside the photograph
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, IndexError, KeyError)
