@@ -67,9 +67,9 @@ def unlisted(jobs: Jobs) -> list[str]:
     for lane in LANES:
         for priority in PRIORITIES:
             queued: Any = jobs.redis.zrange(jobs.keys.queued(lane, priority), 0, -1)
-            if queued:
-                listed = set(jobs.queue(lane, priority).job_ids)
-                missing += [name for name in (member.decode() for member in queued) if name not in listed]
+            listed: Any = jobs.redis.lrange(jobs.queue(lane, priority).key, 0, -1) if queued else []
+            absent = set(queued).difference(listed)
+            missing += [member.decode() for member in queued if member in absent] if absent else []
     return missing
 
 
@@ -83,11 +83,14 @@ def reclaim_dead(jobs: Jobs, watch: Watch) -> int:
     return reclaimed
 
 
-def requeue_lost(jobs: Jobs, watch: Watch) -> int:
-    """Enqueue again what has been in no list for as long as `watch` waits. Gives how many."""
+def requeue_lost(jobs: Jobs, watch: Watch, limit: int = 2000) -> int:
+    """Enqueue again what has been in no list for as long as `watch` waits. Gives how many, at most `limit`.
+
+    Each goes in front of all others, so the last one goes first: whatever was lost, and in however many sweeps it
+    comes back, the old order comes back with it.
+    """
     lost = watch.unchanged(dict.fromkeys(unlisted(jobs)))
-    # Each goes in front of all others, so the last one first keeps their order.
-    return sum(_done(jobs.requeue, *split_ticket(name)) for name in reversed(lost))
+    return sum(_done(jobs.requeue, *split_ticket(name)) for name in reversed(lost[-limit:]))
 
 
 def expire_due(jobs: Jobs, limit: int = 500) -> int:

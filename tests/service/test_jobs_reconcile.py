@@ -133,6 +133,16 @@ def test_all_of_rq_forgotten_is_put_back(jobs: Jobs) -> None:
     assert all(job.ticket in jobs.queue(job.lane, job.priority).job_ids for job in now)
 
 
+def test_whole_lists_lost_come_back_in_parts_and_in_order(jobs: Jobs) -> None:
+    submitted = [submit(jobs) for _ in range(5)]
+    jobs.redis.delete(jobs.queue("gpu", "default").key)
+    watch = impatient()
+    assert [requeue_lost(jobs, watch, limit=2) for _ in range(4)] == [0, 2, 2, 1]
+    now = jobs.get_many(job.id for job in submitted)
+    assert jobs.queue("gpu", "default").job_ids == [job.ticket for job in now]
+    assert [jobs.position(job) for job in now] == [0, 1, 2, 3, 4]
+
+
 def test_results_expire_and_tombstones_are_forgotten(jobs: Jobs) -> None:
     due, kept = submit(jobs, result_ttl=0), submit(jobs, result_ttl=600)
     for job in (due, kept):
