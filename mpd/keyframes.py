@@ -80,10 +80,9 @@ def load(source: bytes | str | Path) -> Image.Image:
         raise KeyframeError(f"the picture is animated ({frames} frames)", "Send one still picture")
     try:
         image.load()
-        upright = ImageOps.exif_transpose(image)
     except _DECODER_ERRORS as error:
         raise KeyframeError(f"the {image.format} data is damaged or cut short", "Save or upload it again") from error
-    return _srgb(upright)
+    return _srgb(_upright(image))
 
 
 def fit(image: Image.Image, size: Size, fit: Fit, background: str) -> tuple[Picture, Frame]:
@@ -198,6 +197,14 @@ def _what_it_is(data: bytes) -> str:
         if data.startswith(start):
             return f"this is {name}"
     return "this is no picture in a format that can be read"
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """EXIF rotation applied; damaged metadata counts as none, as it does in browsers."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except _DECODER_ERRORS:
+        return image
 
 
 def _srgb(image: Image.Image) -> Image.Image:
