@@ -122,12 +122,15 @@ def _decode(data: bytes, settings: Settings, field: str) -> ImageInfo:
         if image.format not in ("MPO", "HEIF") and getattr(image, "is_animated", False):
             _refuse(field, "The image is animated.", "Send one of its frames as a still image.")
         try:
-            # A JPEG is decoded at an eighth of its size: its every bit is still read.
-            image.draft(image.mode, (max(1, width // 8), max(1, height // 8)))
+            if kind == "jpeg":
+                # At an eighth of its size every bit is still read. (A draft of a HEIC is its thumbnail instead.)
+                image.draft(image.mode, (max(1, width // 8), max(1, height // 8)))
             image.load()
         except Exception as error:
             # Decoders meet hostile bytes with exceptions of any kind.
             raise _damaged(kind, field) from error
+        if kind != "jpeg" and image.size != (width, height):
+            raise _damaged(kind, field)
         if _orientation(image) in _SIDEWAYS:
             width, height = height, width
         return ImageInfo(

@@ -1,0 +1,369 @@
+"""Which files pass the door as keyframes, and with what reason the others are turned away."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import io
+import random
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pillow_heif
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mpd import keyframes
+from service.errors import Problem
+from service.intake import CONTENT_TYPES, ImageInfo, decode_data_uri, inspect, is_data_uri
+from service.settings import Settings
+
+pillow_heif.register_heif_opener()
+
+SETTINGS = Settings()
+SAVED_AS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "avif": "AVIF", "heic": "HEIF"}
+ORIENTATION = 0x0112
+
+
+def picture(width: int = 64, height: int = 48, mode: str = "RGB") -> Image.Image:
+    """Noise over a ramp: it compresses badly, so a truncated file lacks pixels."""
+    noise = np.random.default_rng(0).integers(0, 64, (height, width, 3), dtype=np.uint8)
+    ramp = np.linspace(0, 190, width, dtype=np.uint8)[None, :, None]
+    return Image.fromarray(noise + ramp).convert(mode)
+
+
+def saved(image: Image.Image, name: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, SAVED_AS[name], **options)
+    return buffer.getvalue()
+
+
+def refused(data: bytes, settings: Settings = SETTINGS) -> Problem:
+    with pytest.raises(Problem) as caught:
+        inspect(data, settings, field="keyframes[1].image")
+    problem = caught.value
+    assert problem.field == "keyframes[1].image"
+    assert problem.remedy
+    return problem
+
+
+@pytest.mark.parametrize("name", SAVED_AS)
+def test_each_format_passes(name: str) -> None:
+    data = saved(picture(), name)
+    expected = ImageInfo(64, 48, name, CONTENT_TYPES[name], False, hashlib.sha256(data).hexdigest(), len(data))  # type: ignore[arg-type, index]
+    assert inspect(data, SETTINGS) == expected
+
+
+@pytest.mark.parametrize("name", ["png", "webp", "avif", "heic"])
+def test_alpha_is_seen(name: str) -> None:
+    image = picture(mode="RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    assert inspect(saved(image, name), SETTINGS).has_alpha
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "alpha"),
+    [
+        ("1", "png", False),
+        ("L", "png", False),
+        ("LA", "png", True),
+        ("P", "png", False),
+        ("I;16", "png", False),
+        ("L", "jpeg", False),
+        ("CMYK", "jpeg", False),
+    ],
+)
+def test_any_mode_passes(mode: str, name: str, alpha: bool) -> None:
+    image = picture().convert("L").convert(mode) if mode == "I;16" else picture(mode=mode)
+    info = inspect(saved(image, name), SETTINGS)
+    assert (info.width, info.height, info.has_alpha) == (64, 48, alpha)
+
+
+def test_a_palette_with_a_transparent_colour_has_alpha() -> None:
+    assert inspect(saved(picture(mode="P"), "png", transparency=0), SETTINGS).has_alpha
+
+
+def test_sixteen_bits_a_channel_pass() -> None:
+    rows = b"".join(b"\0" + bytes(20 * 6) for _ in range(16))
+    assert inspect(png(20, 16, rows, depth=16), SETTINGS).width == 20
+
+
+def test_a_progressive_jpeg_passes() -> None:
+    assert inspect(saved(picture(), "jpeg", progressive=True), SETTINGS).width == 64
+
+
+@pytest.mark.parametrize("name", ["jpeg", "png", "webp"])
+@pytest.mark.parametrize(("orientation", "size"), [(1, (64, 48)), (3, (64, 48)), (6, (48, 64)), (8, (48, 64))])
+def test_the_size_is_that_of_the_picture_as_seen(name: str, orientation: int, size: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    info = inspect(saved(picture(), name, exif=exif), SETTINGS)
+    assert (info.width, info.height) == size
+
+
+@pytest.mark.parametrize("name", ["avif", "heic"])
+def test_the_size_of_a_turned_picture_is_that_of_its_decoded_one(name: str) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    data = saved(picture(), name, exif=exif.tobytes())
+    info = inspect(data, SETTINGS)
+    assert (info.width, info.height) == keyframes.load(data).size == (48, 64)
+
+
+def test_damaged_exif_is_no_reason_to_refuse() -> None:
+    data = saved(picture(), "jpeg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert inspect(data, SETTINGS).width == 64
+
+
+def test_a_jpeg_with_a_second_picture_behind_it_passes() -> None:
+    buffer = io.BytesIO()
+    picture().save(buffer, "MPO", save_all=True, append_images=[picture(32, 32)])
+    info = inspect(buffer.getvalue(), SETTINGS)
+    assert (info.format, info.width, info.height) == ("jpeg", 64, 48)
+
+
+def test_the_bytes_decide_and_not_the_name() -> None:
+    uri = "data:image/png;base64," + base64.b64encode(saved(picture(), "webp")).decode()
+    assert inspect(decode_data_uri(uri, SETTINGS), SETTINGS).content_type == "image/webp"
+
+
+# What is refused
+
+
+def test_an_empty_file() -> None:
+    problem = refused(b"")
+    assert (problem.status, problem.slug) == (422, "invalid-image")
+    assert "empty" in problem.detail
+
+
+def test_too_many_bytes_are_refused_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = saved(picture(), "png")
+    settings = Settings(max_image_bytes=len(data))
+    assert inspect(data, settings).size == len(data)
+    monkeypatch.setattr(Image, "open", None)
+    problem = refused(data + b"\0", settings)
+    assert (problem.status, problem.slug) == (413, "image-too-large")
+    assert f"{len(data) + 1:,}" in problem.detail
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"GIF89a" + bytes(100), "is a GIF"),
+        (b"BM" + bytes(100), "is a BMP"),
+        (b"II*\0" + bytes(100), "is a TIFF"),
+        (b"%PDF-1.7 and so on", "is a PDF"),
+        (b"\n<svg xmlns='x'/>", "is an SVG"),
+        (b"<!doctype html><html>", "is an HTML page"),
+        (b'{"error": "not found"}', "is JSON"),
+        (b"hello", "cannot be read"),
+        (bytes(1000), "cannot be read"),
+        (b"\x89PNG\r\n\x1a\n", "cannot be read"),
+        (b"\xff\xd8\xff", "cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_image(data: bytes, reason: str) -> None:
+    problem = refused(data)
+    assert (problem.status, problem.slug) == (422, "invalid-image")
+    assert reason in problem.detail
+    assert "JPEG, PNG, WebP, AVIF or HEIC" in problem.detail
+
+
+@pytest.mark.parametrize("name", SAVED_AS)
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
+def test_a_truncated_file(name: str, share: float) -> None:
+    data = saved(picture(200, 150), name)
+    problem = refused(data[: int(len(data) * share)])
+    assert (problem.status, problem.slug) == (422, "invalid-image")
+
+
+@pytest.mark.parametrize("name", ["png", "webp", "avif"])
+def test_an_animated_file(name: str) -> None:
+    data = saved(picture(), name, save_all=True, append_images=[picture().rotate(180)], duration=100)
+    problem = refused(data)
+    assert (problem.status, problem.slug) == (422, "invalid-image")
+    assert "animated" in problem.detail
+
+
+@pytest.mark.parametrize(("size", "passes"), [((16, 16), True), ((15, 16), False), ((16, 15), False), ((1, 1), False)])
+def test_a_tiny_image(size: tuple[int, int], passes: bool) -> None:
+    data = saved(picture(*size), "png")
+    if passes:
+        assert inspect(data, SETTINGS).width == size[0]
+    else:
+        assert f"{size[0]} × {size[1]} pixels; each side needs at least 16" in refused(data).detail
+
+
+@pytest.mark.parametrize("size", [(128, 16), (16, 128)])
+def test_an_absurd_aspect(size: tuple[int, int]) -> None:
+    width, height = size
+    assert inspect(saved(picture(width, height), "png"), SETTINGS).width == width
+    longer = (width + (width > height), height + (height > width))
+    problem = refused(saved(picture(*longer), "png"))
+    assert (problem.status, problem.slug) == (422, "invalid-image")
+    assert "longer than 8:1" in problem.detail
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = saved(picture(64, 48), "png")
+    assert inspect(data, Settings(max_image_pixels=64 * 48)).width == 64
+    monkeypatch.setattr(Image.Image, "load", None)
+    problem = refused(data, Settings(max_image_pixels=64 * 48 - 1))
+    assert (problem.status, problem.slug) == (413, "image-too-large")
+    assert "64 × 48 = 3,072 pixels; at most 3,071" in problem.detail
+
+
+@pytest.mark.parametrize("side", [7_000, 12_000, 30_000])
+def test_a_decompression_bomb(side: int) -> None:
+    """A few kilobytes that claim a picture of up to 900 megapixels, on both sides of Pillow's own two thresholds."""
+    problem = refused(png(side, side, bytes(1000)))
+    assert (problem.status, problem.slug) == (413, "image-too-large")
+
+
+@pytest.mark.parametrize("action", ["error", "ignore"])
+def test_a_bomb_is_refused_whatever_becomes_of_warnings(action: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter(action)
+        assert refused(png(12_000, 12_000, bytes(1000))).slug == "image-too-large"
+
+
+def test_a_png_with_too_many_pixels_in_it_is_refused() -> None:
+    """The header says 20 × 16, the compressed data holds 100 MB of zeros: no more than 20 × 16 pixels are read."""
+    assert inspect(png(20, 16, bytes(100_000_000)), SETTINGS).width == 20
+
+
+def test_a_jpeg_of_endless_scans() -> None:
+    data = saved(picture(), "jpeg", progressive=True)
+    scan = data.rindex(b"\xff\xda")
+    problem = refused(data[:scan] + data[scan:-2] * 300 + data[-2:])
+    assert (problem.status, problem.slug) == (422, "invalid-image")
+    assert "scans" in problem.detail
+
+
+def test_no_more_pictures_than_two_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from service import intake
+
+    assert intake._decoders.acquire(blocking=False)
+    assert intake._decoders.acquire(blocking=False)
+    assert not intake._decoders.acquire(blocking=False)
+    intake._decoders.release(2)
+    for _ in range(5):
+        refused(b"hello")
+    assert intake._decoders.acquire(blocking=False)
+    intake._decoders.release()
+
+
+def png(width: int, height: int, rows: bytes, depth: int = 8) -> bytes:
+    """A PNG with a header of our choice over these uncompressed rows."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+# Damaged files
+
+
+def flip(data: bytearray, draw: random.Random) -> None:
+    for _ in range(draw.choice((1, 3, 20))):
+        data[draw.randrange(len(data))] = draw.randrange(256)
+
+
+def cut(data: bytearray, draw: random.Random) -> None:
+    start = draw.randrange(len(data))
+    del data[start : start + draw.randrange(1, 200)]
+
+
+def repeat(data: bytearray, draw: random.Random) -> None:
+    start, length = draw.randrange(len(data)), draw.randrange(1, 100)
+    data[start:start] = data[start : start + length] * draw.choice((1, 50))
+
+
+def enlarge(data: bytearray, draw: random.Random) -> None:
+    start = draw.randrange(min(200, len(data)))
+    data[start : start + 2] = b"\xff\xff"
+
+
+DAMAGES: list[Callable[[bytearray, random.Random], None]] = [flip, cut, repeat, enlarge]
+WHOLE = {name: saved(picture(), name) for name in SAVED_AS} | {
+    "progressive": saved(picture(), "jpeg", progressive=True, exif=Image.Exif()),
+    "palette": saved(picture(mode="P"), "png", transparency=0),
+    "rotated": saved(
+        picture(), "heic", exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@hypothesis_settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_a_damaged_file_is_refused_or_a_picture_for_the_worker_too(name: str, seed: int) -> None:
+    draw = random.Random(seed)
+    data = bytearray(WHOLE[name])
+    draw.choice(DAMAGES)(data, draw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with contextlib.suppress(Problem):
+            info = inspect(bytes(data), SETTINGS)
+            assert keyframes.load(bytes(data)).size == (info.width, info.height)
+
+
+# Data URIs
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "data:image/png;base64,aGVsbG8=",
+        "DATA:;BASE64,aGVsbG8=",
+        "data:;base64,aGVsbG8%3D",
+        "data:text/plain;charset=utf-8;base64,aGVs\n  bG8=",
+    ],
+)
+def test_a_data_uri_gives_its_bytes(uri: str) -> None:
+    assert is_data_uri(uri)
+    assert decode_data_uri(uri, SETTINGS) == b"hello"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "data:image/png,hello",
+        "data:image/png;base64",
+        "https://example.com/a.png;base64,aGVsbG8=",
+        "data:;base64,aGVsbG8",
+        "data:;base64,aGVsb-8=",
+        "data:;base64,aGVs*G8=",
+        "data:;base64,aGVsbG8é",
+        "",
+    ],
+)
+def test_a_malformed_data_uri(uri: str) -> None:
+    with pytest.raises(Problem) as caught:
+        decode_data_uri(uri, SETTINGS, field="keyframes[0].image")
+    assert (caught.value.status, caught.value.slug) == (422, "invalid-image")
+    assert caught.value.field == "keyframes[0].image"
+    assert "data:image/png;base64," in str(caught.value.remedy)
+
+
+def test_a_data_uri_that_is_too_large_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(max_image_bytes=1200)
+    uri = "data:;base64," + base64.b64encode(bytes(1200)).decode()
+    assert len(decode_data_uri(uri, settings)) == 1200
+    monkeypatch.setattr(base64, "b64decode", None)
+    with pytest.raises(Problem) as caught:
+        decode_data_uri("data:;base64," + "A" * 1700, settings)
+    assert (caught.value.status, caught.value.slug) == (413, "image-too-large")
