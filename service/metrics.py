@@ -114,7 +114,7 @@ def _counter(name: str, label: str, values: dict[str, float]) -> Metric:
 
 def _histogram(name: str, buckets: dict[str, float], samples: _Samples) -> Metric:
     ordered = sorted(buckets.items(), key=lambda bucket: float(bucket[0]))
-    # A bucket that nothing fell into has no field, but stands for as many as the one below it.
+    # Bounds below the smallest value seen have no field yet; a bucket left out is as good as an empty one.
     total = samples.get((name + "_sum", ""), {}).get("", 0.0)
     family = HistogramMetricFamily(PREFIX + name, _description(name))
     family.add_metric([], buckets=ordered, sum_value=total)

@@ -1,0 +1,83 @@
+"""The API's application: settings in, an ASGI app out.
+
+    uvicorn --factory service.app:create_app
+
+Imports no torch. Nothing is connected before the first request: a Redis or a storage that is down makes `/readyz`
+say so, and does not keep the API from starting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from service import auth, openapi
+from service.middleware import BodyCap, Frame
+from service.routes import files, jobs, meta, objects, operators, problems, streams
+from service.services import open_services
+from service.settings import Settings
+
+_ASKED_HEADERS = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-None-Match",
+    "Last-Event-ID",
+    "Range",
+    "X-Request-ID",
+    "traceparent",
+)
+_ANSWERED_HEADERS = (
+    "Accept-Ranges",
+    "Content-Range",
+    "ETag",
+    "Idempotent-Replayed",
+    "Location",
+    "Retry-After",
+    "X-Request-ID",
+)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Raises `OpenDoor` when the settings would let anybody in, and `StorageUnavailable` for a wrong STORAGE_URL."""
+    settings = settings or Settings()
+    auth.refuse_open_door(settings)
+    services = open_services(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await services.streaming.aclose()
+        services.redis.close()
+
+    app = FastAPI(
+        title="Inbetween",
+        version=version("inbetween"),
+        description=openapi.DESCRIPTION,
+        openapi_tags=openapi.TAGS,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    app.state.services = services
+    for module in (jobs, streams, files, objects, operators, meta, problems):
+        app.include_router(module.router)
+    problems.install(app)
+    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
+    app.add_middleware(BodyCap, limit=settings.max_body_bytes)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+            allow_headers=_ASKED_HEADERS,
+            expose_headers=_ANSWERED_HEADERS,
+            max_age=3600,
+        )
+    app.add_middleware(Frame)
+    return app

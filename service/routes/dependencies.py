@@ -1,0 +1,104 @@
+"""What routes ask for: the services, the caller's key, the job in the path, the public base URL, a thread."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from fastapi import Depends, Path, Request
+from fastapi.security import HTTPBearer
+
+from service.auth import Key, Scope, authenticate
+from service.errors import MEDIA_TYPE, PROBLEMS, Problem
+from service.jobs import Job, State
+from service.services import Services
+from service.views import JobView, ProblemView, job_view
+
+_bearer = HTTPBearer(
+    scheme_name="apiKey",
+    auto_error=False,
+    description="An API key, `ibk_…`, with the scope a route needs: `read`, `submit` or `admin`.",
+)
+_JOB_ID = re.compile(r"job_[0-9a-z]{26}")
+
+
+def services(request: Request) -> Services:
+    found: Services = request.app.state.services
+    return found
+
+
+Here = Annotated[Services, Depends(services)]
+
+
+def base_url(request: Request, here: Here) -> str:
+    """Without a closing slash."""
+    return (here.settings.public_url or str(request.base_url)).rstrip("/")
+
+
+Base = Annotated[str, Depends(base_url)]
+
+
+class _Requires:
+    """A dependency that gives the caller's key, if it has the scope."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    def __call__(self, request: Request, here: Here, _: Annotated[Any, Depends(_bearer)]) -> Key:
+        return authenticate(here.keys, here.settings, request.headers.get("authorization"), self.scope)
+
+
+Reader = Annotated[Key, Depends(_Requires(Scope.read))]
+Submitter = Annotated[Key, Depends(_Requires(Scope.submit))]
+Admin = Annotated[Key, Depends(_Requires(Scope.admin))]
+
+JobId = Annotated[str, Path(description="The job's `id`.", examples=["job_06b3k7w1v8x9n2m4q5r6s7t8v9"])]
+
+
+def find(here: Services, key: Key, job_id: str) -> Job:
+    """A job the key may know of. Raises `Problem` 404, for another owner's job too, and 410 for an expired one."""
+    job = here.jobs.get(job_id) if _JOB_ID.fullmatch(job_id) else None
+    if job is None or (job.owner != key.owner and not key.allows(Scope.admin)):
+        raise job_missing()
+    if job.state is State.expired:
+        raise Problem(410, "job-expired", "The job is over, and its files were erased when its time ran out.")
+    return job
+
+
+def job_missing() -> Problem:
+    return Problem(404, "job-not-found", "This key has no job of that id.", remedy="Compare it with GET /inbetween.")
+
+
+def readable_job(here: Here, key: Reader, job_id: JobId) -> Job:
+    return find(here, key, job_id)
+
+
+def changeable_job(here: Here, key: Submitter, job_id: JobId) -> Job:
+    return find(here, key, job_id)
+
+
+ReadableJob = Annotated[Job, Depends(readable_job)]
+ChangeableJob = Annotated[Job, Depends(changeable_job)]
+
+
+def view(here: Services, job: Job, base: str) -> JobView:
+    return job_view(job, here.jobs, here.storage, here.settings, base)
+
+
+def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
+    """The error responses of a route, for its documentation. Every route may answer 500 and 503 besides."""
+    by_status: dict[int, list[str]] = {}
+    for slug in (*slugs, "internal", "unavailable"):
+        by_status.setdefault(PROBLEMS[slug].status, []).append(slug)
+    return {
+        status: {
+            "description": " · ".join(PROBLEMS[slug].title for slug in found),
+            "content": {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{ProblemView.__name__}"}}},
+        }
+        for status, found in sorted(by_status.items())
+    }
+
+
+READ = ("unauthorized", "forbidden")
+"""Problems of every route that needs a key."""
+ONE_JOB = (*READ, "job-not-found", "job-expired")

@@ -1,0 +1,99 @@
+"""What the service can do and how it is: methods, health, metrics, the front page and the reference."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, Response
+
+from mpd.methods import DEFAULT_METHOD, LIMITS, METHODS, OUTPUT_FORMATS, Method, Settings, denoiser_calls
+from service import engines, metrics, pages
+from service.capacity import ready
+from service.engines import Engine
+from service.routes.dependencies import READ, Base, Here, Reader, problems
+from service.views import DefaultsView, EngineView, HealthView, LimitView, MethodsView, MethodView
+
+router = APIRouter(tags=["service"])
+
+
+@router.get(
+    "/methods",
+    operation_id="listMethods",
+    summary="Methods, options and their bounds, engines at work",
+    responses=problems(*READ),
+)
+def list_methods(here: Here, key: Reader) -> MethodsView:
+    """Everything a request can choose from, and what the engines that are live right now can do of it."""
+    live = engines.live(here.redis, here.settings)
+    return MethodsView(
+        default=DEFAULT_METHOD,
+        methods=[_method(method, ready(live)) for method in METHODS.values()],
+        limits={
+            name: LimitView(minimum=limit.low, maximum=limit.high, why=limit.why) for name, limit in LIMITS.items()
+        },
+        formats=OUTPUT_FORMATS,
+        engines=[EngineView.model_validate(engine) for engine in live],
+    )
+
+
+@router.get("/livez", operation_id="isAlive", summary="Whether the process answers", responses=problems())
+async def livez() -> HealthView:
+    """Says nothing of Redis or storage: losing those is no reason to restart the API."""
+    return HealthView(status="alive")
+
+
+@router.get("/readyz", operation_id="isReady", summary="Whether Redis and storage answer", responses=problems())
+def readyz(here: Here) -> HealthView:
+    """503 while either does not."""
+    here.redis.ping()
+    here.storage.check()
+    return HealthView(status="ready")
+
+
+@router.get(
+    "/metrics",
+    operation_id="getMetrics",
+    summary="Figures for Prometheus",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Text exposition format.",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+        **problems(),
+    },
+)
+def get_metrics(here: Here) -> Response:
+    """Counted in Redis, so every API process answers the same."""
+    return Response(metrics.render(here.jobs), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/", include_in_schema=False)
+def front(base: Base) -> HTMLResponse:
+    return HTMLResponse(pages.front(base), headers=pages.HEADERS)
+
+
+@router.get("/docs", include_in_schema=False)
+def docs(request: Request) -> HTMLResponse:
+    return HTMLResponse(pages.reference(request.app.openapi()), headers=pages.HEADERS)
+
+
+def _method(method: Method, able: list[Engine]) -> MethodView:
+    available = any(method.name in engine.methods for engine in able) if able else None
+    distillation = method.distillation
+    return MethodView(
+        name=method.name,
+        title=method.title,
+        description=method.description,
+        needs_model=method.needs_model,
+        min_keyframes=method.min_keyframes,
+        denoiser_calls=denoiser_calls(Settings(method=method.name)),
+        defaults=DefaultsView(
+            gamma=distillation.gamma if distillation else None,
+            k=distillation.k if distillation else None,
+            lam=distillation.lam if distillation else None,
+            anchor=distillation.anchor if distillation else None,
+            handover=distillation.handover if distillation and method.host != "mpd" else None,
+            guidance=list(method.guidance) if method.guidance else None,
+        ),
+        available=available if method.needs_model else True,
+    )

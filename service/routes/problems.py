@@ -1,0 +1,120 @@
+"""Every error as problem+json: the one place where exceptions become answers, and the page that explains each type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from redis.exceptions import ConnectionError as RedisDown
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
+from redis.exceptions import TimeoutError as RedisSlow
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match
+
+from service.errors import MEDIA_TYPE, PROBLEMS, Problem
+from service.jobs import Conflict, JobMissing
+from service.routes import dependencies
+from service.storage import StorageUnavailable
+from service.validation import from_pydantic
+
+RETRY_AFTER = "5"
+_OF_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large", 415: "unsupported-media-type"}
+
+log = structlog.get_logger(__name__)
+router = APIRouter(tags=["service"])
+
+
+def response(problem: Problem, request_id: str | None = None) -> JSONResponse:
+    body = problem.to_dict()
+    if problem.status >= 500 and request_id is not None:
+        body["request_id"] = request_id
+    return JSONResponse(body, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+
+
+@router.get(
+    "/problems/{slug}",
+    operation_id="explainProblem",
+    summary="What a type of problem means",
+    response_class=PlainTextResponse,
+    responses=dependencies.problems("problem-not-found"),
+)
+def explain(slug: str) -> PlainTextResponse:
+    """Every error names its type as a path such as `/problems/job-expired`; this is the text behind it."""
+    kind = PROBLEMS.get(slug)
+    if kind is None:
+        raise Problem(404, "problem-not-found", "There is no problem of that name.")
+    text = f"{slug}\n\n{kind.status} · {kind.title}\n\n{kind.meaning}\n\nWhat to do: {kind.remedy}\n"
+    return PlainTextResponse(text)
+
+
+def install(app: FastAPI) -> None:
+    """Answer all exceptions of the routes, the framework's own included."""
+
+    def answer(request: Request, problem: Problem) -> JSONResponse:
+        return response(problem, request.scope.get("request_id"))
+
+    @app.exception_handler(Problem)
+    async def _(request: Request, error: Problem) -> JSONResponse:
+        return answer(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def _(request: Request, error: RequestValidationError) -> JSONResponse:
+        return answer(request, _invalid(error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def _(request: Request, error: HTTPException) -> JSONResponse:
+        return answer(request, _of_framework(request, error))
+
+    @app.exception_handler(JobMissing)
+    async def _(request: Request, _error: JobMissing) -> JSONResponse:
+        return answer(request, dependencies.job_missing())
+
+    @app.exception_handler(Conflict)
+    async def _(request: Request, error: Conflict) -> JSONResponse:
+        detail = f"The job is {error.state}."
+        return answer(request, Problem(409, "job-conflict", detail, state=str(error.state)))
+
+    async def unavailable(request: Request, error: Exception) -> JSONResponse:
+        part = "storage" if isinstance(error, StorageUnavailable) else "Redis"
+        log.error("unavailable", part=part, error=f"{type(error).__name__}: {error}")
+        detail = f"The {part} does not answer." if part == "storage" else f"{part} does not answer."
+        return answer(request, Problem(503, "unavailable", detail, headers={"Retry-After": RETRY_AFTER}))
+
+    outages: tuple[type[RedisError | StorageUnavailable], ...] = (RedisDown, RedisSlow, OutOfMemoryError, ReadOnlyError)
+    for outage in (*outages, StorageUnavailable):
+        app.add_exception_handler(outage, unavailable)
+
+    @app.exception_handler(ClientDisconnect)
+    async def _(request: Request, _error: ClientDisconnect) -> JSONResponse:
+        # Nobody reads this; without it the log would show an error of ours.
+        return answer(request, Problem(400, "bad-request", "The connection closed before the body was complete."))
+
+
+def _invalid(errors: Any) -> Problem:
+    if any(error["type"] == "json_invalid" for error in errors):
+        return Problem(400, "malformed-body", "The body is not JSON.", remedy="Send a JSON object in UTF-8.")
+    return from_pydantic(errors)
+
+
+def _of_framework(request: Request, error: HTTPException) -> Problem:
+    slug = _OF_STATUS.get(error.status_code, "bad-request" if error.status_code < 500 else "internal")
+    headers: Mapping[str, str] = error.headers or {}
+    detail = PROBLEMS[slug].meaning if slug != "bad-request" else str(error.detail)
+    if slug == "method-not-allowed":
+        headers = {"Allow": ", ".join(sorted(_methods(request)))}
+        detail = f"{request.method} is not among the methods of this path."
+    return Problem(error.status_code, slug, detail, remedy=PROBLEMS[slug].remedy, headers=headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """All methods of the request's path; each route alone knows only its own."""
+    allowed: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            allowed |= getattr(route, "methods", None) or set()
+    return allowed

@@ -1,0 +1,64 @@
+"""What the routes work with: one of each part, made from the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+
+from service.auth import Keys
+from service.idempotency import Idempotency
+from service.jobs import Jobs
+from service.outbound import Outbound
+from service.settings import Settings
+from service.storage import Storage, open_storage
+from service.submission import Submission
+from service.uploads import Uploads
+from service.webhooks import Webhooks
+
+REDIS_SECONDS = 5.0
+"""An answer of Redis that takes longer counts as none."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """One per process. `streaming` is the event loop's own connection to Redis; the others are for threads."""
+
+    settings: Settings
+    redis: Redis
+    streaming: AsyncRedis
+    jobs: Jobs
+    storage: Storage
+    keys: Keys
+    uploads: Uploads
+    submission: Submission
+    idempotency: Idempotency
+    webhooks: Webhooks
+
+
+def open_services(settings: Settings) -> Services:
+    """Opens no connection yet. Raises `StorageUnavailable` for a STORAGE_URL that is none."""
+    connection = Redis.from_url(
+        settings.redis_url,
+        socket_timeout=REDIS_SECONDS,
+        socket_connect_timeout=REDIS_SECONDS,
+        health_check_interval=30,
+    )
+    # A reader of events waits for them: only connecting has a time limit.
+    streaming = AsyncRedis.from_url(settings.redis_url, socket_connect_timeout=REDIS_SECONDS)
+    jobs = Jobs(connection, settings)
+    storage = open_storage(settings, connection)
+    uploads = Uploads(connection, storage, settings)
+    return Services(
+        settings=settings,
+        redis=connection,
+        streaming=streaming,
+        jobs=jobs,
+        storage=storage,
+        keys=Keys(connection, settings),
+        uploads=uploads,
+        submission=Submission(settings, jobs, storage, Outbound(settings.fetch_allow_hosts), uploads),
+        idempotency=Idempotency(connection, settings, lambda job_id: jobs.get(job_id) is not None),
+        webhooks=Webhooks(connection, settings),
+    )
