@@ -243,9 +243,9 @@ def _inbetween(start: Pictures, end: Pictures, motion: _Motion, time: np.float32
     from_end, seen_end = _carried(motion.backward, motion.backward_weight, 1 - time)
     # The backward motion points the other way.
     total = (1 - time) * from_start - time * from_end
-    weight: Field = (1 - time) * seen_start + time * seen_end
-    mean = total / np.maximum(weight, np.float32(1e-6))[..., None]
-    merged = _filled(mean, np.minimum(np.float32(1), 2 * weight))
+    weight = (1 - time) * seen_start + time * seen_end
+    mean = (total / np.maximum(weight, np.float32(1e-6))[..., None]).astype(np.float32, copy=False)
+    merged = _filled(mean, np.minimum(1, 2 * weight).astype(np.float32, copy=False))
     merged = cv2.resize(merged, (width, height), interpolation=cv2.INTER_LINEAR)
     merged *= np.array([width / weight.shape[1], height / weight.shape[0]], np.float32)
     grid = _grid(height, width)
