@@ -132,6 +132,13 @@ def test_a_jpeg_with_a_second_picture_behind_it_passes() -> None:
     assert (info.format, info.width, info.height) == ("jpeg", 64, 48)
 
 
+def test_a_heic_with_a_thumbnail_is_decoded_itself() -> None:
+    image = picture(256, 256)
+    image.info["thumbnails"] = [128]
+    info = inspect(saved(image, "heic"), SETTINGS)
+    assert (info.width, info.height) == (256, 256)
+
+
 def test_the_bytes_decide_and_not_the_name() -> None:
     uri = "data:image/png;base64," + base64.b64encode(saved(picture(), "webp")).decode()
     assert inspect(decode_data_uri(uri, SETTINGS), SETTINGS).content_type == "image/webp"
