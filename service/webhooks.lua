@@ -1,8 +1,8 @@
 -- The transitions of a webhook delivery, each atomic.
 --
 -- KEYS[1]: the delivery's hash. ARGV: verb, namespace, delivery id, then the verb's own arguments.
--- Replies: {'ok' | 'exists', field, value, ...}, or {'over'} when the run is not the live one or nothing is pending,
--- or {'missing'}.
+-- Replies: {'ok' | 'exists', field, value, ...}, {'later', 'wait', seconds} when the receiver is left alone for a
+-- while, {'over'} when the run is not the live one or nothing is pending, or {'missing'}.
 
 local record = KEYS[1]
 local verb, namespace, id = ARGV[1], ARGV[2], ARGV[3]
@@ -13,6 +13,8 @@ local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local KEPT = 40 * 86400 -- seconds a delivery is kept after it was recorded or driven again
 local LEASE = 60 -- seconds a try may take before the sweep looks for it
 local TRIES_LOGGED = 100
+local SHORTEST_REST = 30 -- seconds a host that did not answer is left alone; doubles each time
+local LONGEST_REST = 300
 
 local function key(...)
   return table.concat({ namespace, ... }, ':')
@@ -44,6 +46,24 @@ end
 
 local function closed()
   return key('webhook-closed', get('endpoint'))
+end
+
+-- A host that does not answer costs each try its whole time-out. While it rests, the other events of the same owner
+-- for it are put off without being tried, so that it holds up nobody else's.
+local function resting()
+  return key('webhook-resting', get('host'))
+end
+
+local function rest()
+  local silences = key('webhook-silences', get('host'))
+  local count = redis.call('INCR', silences)
+  local seconds = math.min(LONGEST_REST, SHORTEST_REST * 2 ^ math.min(count - 1, 10))
+  redis.call('EXPIRE', silences, 2 * LONGEST_REST)
+  redis.call('SET', resting(), count, 'EX', string.format('%d', seconds))
+end
+
+local function wake()
+  redis.call('DEL', resting(), key('webhook-silences', get('host')))
 end
 
 -- Pending again as a new run, so that whatever RQ still holds of the old one does nothing.
@@ -88,6 +108,12 @@ function verbs.begin(run, most)
     finish('disabled')
     return { 'over' }
   end
+  local left = redis.call('TTL', resting())
+  if left > 0 then
+    set('next_at', string.format('%.3f', now + left))
+    due(left + LEASE)
+    return { 'later', 'wait', tostring(left) }
+  end
   if redis.call('HINCRBY', record, 'spent', 1) > tonumber(most) then
     finish('failed')
     return { 'over' }
@@ -97,12 +123,17 @@ function verbs.begin(run, most)
 end
 
 -- What a try came to. It is logged even when the delivery was driven again meanwhile, which then stands.
-function verbs.settle(run, state, wait, entry)
+function verbs.settle(run, state, wait, entry, answered)
   redis.call('RPUSH', key('delivery-log', id), entry)
   redis.call('LTRIM', key('delivery-log', id), -TRIES_LOGGED, -1)
   redis.call('HINCRBY', record, 'tries', 1)
   redis.call('HINCRBYFLOAT', key('counters'), 'webhook_deliveries_total{result="' .. state .. '"}', 1)
   keep()
+  if answered == 'yes' then
+    wake()
+  else
+    rest()
+  end
   if state == 'disabled' then
     redis.call('SET', closed(), now, 'EX', KEPT)
   elseif state == 'delivered' then
@@ -122,6 +153,7 @@ end
 
 function verbs.redrive()
   redis.call('DEL', closed())
+  wake()
   redis.call('HDEL', record, 'next_at')
   set('spent', 0)
   run_anew()

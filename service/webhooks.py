@@ -23,6 +23,7 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from importlib import resources
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 import structlog
@@ -160,7 +161,8 @@ class Webhooks:
             "attempt": str(job.attempt),
             "event": event,
             "url": url,
-            "endpoint": hashlib.sha256(f"{job.owner} {url}".encode()).hexdigest(),
+            "endpoint": _digest(job.owner, url),
+            "host": _digest(job.owner, urlsplit(url).netloc.lower()),
             "payload": json.dumps(payload(job, self.settings), separators=(",", ":")),
         }
         if job.traceparent is not None:
@@ -202,8 +204,11 @@ class Webhooks:
         """One try: post the event and write down what came of it.
 
         Returns the seconds to wait before the next try; None when the delivery is over or another run has taken over.
+        A host that did not answer lately is left alone for a while: then nothing is posted and no try is spent.
         """
         word, found = self._call("begin", delivery_id, str(run), str(len(SCHEDULE)))
+        if word == "later":
+            return int(found[b"wait"])
         if word != "ok":
             return None
         delivery = _decode(found, [])
@@ -212,7 +217,8 @@ class Webhooks:
         result, wait = judge(status, delivery.spent, asked)
         entry = {"at": at, "status": status, "ms": round(1000 * (time.monotonic() - started)), "error": error}
         log.info("webhook", delivery=delivery_id, job=delivery.job, result=result, wait=wait, **entry)
-        word, _ = self._call("settle", delivery_id, str(run), result, str(wait), json.dumps(entry))
+        answered = "no" if status is None else "yes"
+        word, _ = self._call("settle", delivery_id, str(run), result, str(wait), json.dumps(entry), answered)
         return wait if word == "ok" and result == "retried" else None
 
     def _post(self, delivery: Delivery, outbound: Outbound) -> tuple[int | None, str | None, float]:
@@ -358,6 +364,10 @@ def retry_after(value: str) -> float:
         return 0
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def _iso(moment: float) -> str:

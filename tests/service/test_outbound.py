@@ -357,6 +357,8 @@ def test_a_name_that_resolves_to_an_inner_address_is_refused(host: str) -> None:
         f"https://{'a.' * 130}com/",
         "https://[::1/",
         "https://[v1.fe80]/",
+        "https://[2606:4700::1%25eth0]/",
+        "https://8.8.8.%38/",
         "https://exam<ple>.com/",
         f"https://example.com/{'a' * MAX_URL}",
     ],

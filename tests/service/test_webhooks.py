@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis
+from rq.registry import ScheduledJobRegistry
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from service import webhooks
@@ -90,6 +91,10 @@ def got(hooks: Webhooks, delivery_id: str) -> Delivery:
 
 def queued(hooks: Webhooks) -> list[str]:
     return list(hooks.queue.get_job_ids())
+
+
+def _refuse(address: str, port: int, seconds: float) -> Any:
+    raise ConnectionRefusedError("refused by 10.9.8.7")
 
 
 class TestAnnouncing:
@@ -248,7 +253,8 @@ class TestTrying:
         delivery_id = announced(jobs, settings, receiver)
         elsewhere = Outbound(["127.0.0.1"], dial=_refuse)
         hooks.attempt(delivery_id, 1, elsewhere)
-        hooks.attempt(delivery_id, 1, Outbound())
+        hooks.redrive(delivery_id)
+        hooks.attempt(delivery_id, 2, Outbound())
         delivery = got(hooks, delivery_id)
         assert [(one.status, one.error) for one in delivery.log] == [(None, "unreachable"), (None, "url-refused")]
         assert all(one.ms >= 0 and one.at > 0 for one in delivery.log)
@@ -295,6 +301,68 @@ class TestTrying:
         counters = jobs.counters()
         assert counters['webhook_deliveries_total{result="retried"}'] == 1
         assert counters['webhook_deliveries_total{result="delivered"}'] == 1
+
+
+class TestSilence:
+    """A host that does not answer costs every try its whole time-out."""
+
+    silent = Outbound(["127.0.0.1"], dial=_refuse)
+
+    def test_its_other_events_wait_without_being_tried(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        first, second = announced(jobs, settings, receiver), announced(jobs, settings, receiver)
+        hooks.attempt(first, 1, self.silent)
+        wait = hooks.attempt(second, 1, outbound)
+        assert wait is not None
+        assert 25 <= wait <= 30
+        delivery = got(hooks, second)
+        assert (delivery.state, delivery.spent, delivery.tries) == (Outcome.pending, 0, 0)
+        assert delivery.next_at is not None
+        assert receiver.received == []
+
+    def test_it_is_left_alone_longer_each_time_up_to_five_minutes(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        delivery_id = announced(jobs, settings, receiver)
+        rests = []
+        for _ in range(6):
+            hooks.attempt(delivery_id, 1, self.silent)
+            (key,) = hooks.redis.scan_iter("hooks:webhook-resting:*")
+            rests.append(hooks.redis.ttl(key))
+            hooks.redis.delete(key)
+        for rest, expected in zip(rests, [30, 60, 120, 240, 300, 300], strict=True):
+            assert expected - 5 <= rest <= expected
+
+    def test_other_hosts_and_owners_do_not_wait(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        hooks.attempt(announced(jobs, settings, receiver), 1, self.silent)
+        elsewhere = {"url": f"{receiver.url.replace('127.0.0.1', 'localhost')}/hook", "events": EVENTS}
+        for changes in ({"owner": "bob"}, {"webhook": elsewhere}):
+            delivery_id = announce(jobs, settings, ended(jobs, receiver, **changes))
+            assert delivery_id is not None
+            hooks.attempt(delivery_id, 1, self.silent)
+            assert got(hooks, delivery_id).tries == 1
+
+    def test_any_answer_ends_it(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+        receiver.answers = [(500, {}, b"")]
+        delivery_id = announced(jobs, settings, receiver)
+        for _ in range(2):
+            for way in (self.silent, outbound, self.silent):
+                hooks.attempt(delivery_id, 1, way)
+                rests = [hooks.redis.ttl(key) for key in hooks.redis.scan_iter("hooks:webhook-resting:*")]
+                assert rests == ([] if way is outbound else [pytest.approx(30, abs=5)])
+                for key in hooks.redis.scan_iter("hooks:webhook-resting:*"):
+                    hooks.redis.delete(key)
+            hooks.attempt(delivery_id, 1, outbound)
+
+    def test_a_redrive_does_not_wait(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+        delivery_id = announced(jobs, settings, receiver)
+        hooks.attempt(delivery_id, 1, self.silent)
+        hooks.redrive(delivery_id)
+        assert hooks.attempt(delivery_id, 2, outbound) is None
+        assert got(hooks, delivery_id).state is Outcome.delivered
 
 
 class TestGone:
@@ -445,6 +513,29 @@ class TestSweep:
         assert hooks.sweep() == 0
         assert queued(hooks) == [f"{first}-1", f"{second}-1"]
 
+    def test_what_the_scheduler_holds_is_not_lost_until_it_forgets(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        receiver.answers = [(500, {}, b"")]
+        delivery_id = announced(jobs, settings, receiver)
+        hooks.attempt(delivery_id, 1, outbound)
+        hooks.queue.empty()
+        scheduled = ScheduledJobRegistry(queue=hooks.queue)
+        for moment, swept in ((datetime.now(UTC) + timedelta(hours=1), 0), (datetime.now(UTC) - timedelta(hours=1), 1)):
+            hooks.redis.zadd(scheduled.key, {f"{delivery_id}-1": moment.timestamp()})
+            self.due(hooks)
+            assert hooks.sweep() == swept
+
+    def test_a_wait_for_the_next_try_is_not_overdue(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        receiver.answers = [(503, {"retry-after": "5000"}, b"")]
+        delivery_id = announced(jobs, settings, receiver)
+        hooks.attempt(delivery_id, 1, outbound)
+        next_at = got(hooks, delivery_id).next_at
+        assert next_at is not None
+        assert hooks.redis.zscore("hooks:deliveries-due", delivery_id) == pytest.approx(next_at + 60, abs=0.01)
+
     def test_a_worker_that_died_between_try_and_retry(
         self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
     ) -> None:
@@ -487,10 +578,6 @@ def test_retry_after_as_a_date() -> None:
     assert 3500 < retry_after(format_datetime(now + timedelta(hours=1), usegmt=True)) <= 3600
     assert retry_after(format_datetime(now - timedelta(hours=1), usegmt=True)) == 0
     assert retry_after("Mon, 99 Foo 2030 00:00:00 GMT") == 0
-
-
-def _refuse(address: str, port: int, seconds: float) -> Any:
-    raise ConnectionRefusedError("refused by 10.9.8.7")
 
 
 class _Clock:
