@@ -1,0 +1,201 @@
+"""Every method end to end on the tiny model: counts, joints, seeds, progress, cancellation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mpd.denoiser import Condition, SvdDenoiser
+from mpd.methods import METHODS, Settings, SettingsError, denoiser_calls
+from mpd.model import Model
+from mpd.progress import Pictures, Progress, Take
+from mpd.segments import generate
+
+DIFFUSION = [name for name, method in METHODS.items() if method.needs_model]
+
+
+def takes(model: Model, pictures: list[Pictures], **settings: Any) -> list[Take]:
+    reports = generate(model, pictures, Settings(**{"steps": 2, "frames": 3, **settings}))
+    return [report for report in reports if isinstance(report, Take)]
+
+
+@pytest.mark.parametrize("method", DIFFUSION)
+def test_every_method_gives_the_frames_asked_for(tiny_model: Model, pictures: list[Pictures], method: str) -> None:
+    (take,) = takes(tiny_model, pictures[:2], method=method, frames=5, fps=12)
+    assert take.frames.shape == (5, 64, 64, 3)
+    assert take.frames.dtype == np.uint8
+    assert take.fps == 12
+    assert take.frames.std() > 1
+
+
+def test_without_a_count_the_models_own(tiny_model: Model, pictures: list[Pictures]) -> None:
+    (take,) = takes(tiny_model, pictures[:2], frames=None)
+    assert len(take.frames) == tiny_model.native_frames == 8
+
+
+@pytest.mark.parametrize(
+    ("keyframes", "settings", "frames"),
+    [
+        (1, {"method": "svd"}, 3),
+        (2, {"loop": True}, 4),
+        (3, {}, 5),
+        (3, {"loop": True}, 6),
+        (3, {"frames": None, "positions": (0, 1, 5)}, 6),
+        (3, {"frames": None, "positions": (0, 1, 5, 7), "loop": True}, 7),
+        (2, {"frames": 2}, 2),
+    ],
+)
+def test_segments_share_their_keyframe_and_loops_drop_the_return(
+    tiny_model: Model, pictures: list[Pictures], keyframes: int, settings: dict[str, Any], frames: int
+) -> None:
+    (take,) = takes(tiny_model, pictures[:keyframes], **settings)
+    assert len(take.frames) == frames
+
+
+class Still(Model):
+    """Gives back what a segment was conditioned on: frame i of n is grey level start + (end - start) * i / (n - 1)."""
+
+    def decode(self, latents: torch.Tensor, chunk: int | None = None) -> Pictures:
+        ends = [latents[0], latents[-1]]
+        levels = [min((float((z - known).abs().max()), level) for level, known in self.seen)[1] for z in ends]
+        ramp = np.linspace(levels[0], levels[1], len(latents)).round().astype(np.uint8)
+        return np.broadcast_to(ramp[:, None, None, None], (len(latents), 64, 64, 3))
+
+    def keyframe(self, picture: Pictures) -> Any:
+        keyframe = super().keyframe(picture)
+        self.seen = [*getattr(self, "seen", []), (int(picture.flat[0]), keyframe.z)]
+        return keyframe
+
+
+@pytest.fixture
+def still(tiny_model: Model) -> Still:
+    """The tiny model whose decoder names the keyframes that the ends of the latents are pinned to."""
+    model = object.__new__(Still)
+    model.__dict__.update({**vars(tiny_model), "seen": []})
+    return model
+
+
+@pytest.mark.parametrize(
+    ("loop", "expected"),
+    [(False, [10, 20, 30, 40, 50, 140, 230]), (True, [10, 20, 30, 40, 50, 140, 230, 157, 83])],
+)
+def test_the_timeline_passes_each_keyframe_once_in_order(still: Still, loop: bool, expected: list[int]) -> None:
+    pictures = [np.full((64, 64, 3), level, np.uint8) for level in (10, 50, 230)]
+    positions = (0, 4, 6, 9) if loop else (0, 4, 6)
+    (take,) = takes(still, pictures, method="mpd", steps=1, frames=None, positions=positions, loop=loop)
+    assert take.frames[:, 0, 0, 0].tolist() == expected
+
+
+def test_the_same_seed_gives_the_same_bits_whatever_else_drew_noise(
+    tiny_model: Model, pictures: list[Pictures]
+) -> None:
+    (first,) = takes(tiny_model, pictures[:2], seeds=(3,))
+    state = torch.random.get_rng_state()
+    several = takes(tiny_model, pictures[:2], seeds=(5, 3))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert [(take.index, take.seed) for take in several] == [(0, 5), (1, 3)]
+    assert np.array_equal(first.frames, several[1].frames)
+    assert not np.array_equal(several[0].frames, several[1].frames)
+
+
+def test_noise_is_drawn_in_the_documented_order(
+    tiny_model: Model, pictures: list[Pictures], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[torch.Size] = []
+    randn = torch.randn
+
+    def recording(*args: Any, **options: Any) -> torch.Tensor:
+        noise = randn(*args, **options)
+        drawn.append(noise.shape)
+        assert options["generator"].device.type == "cpu"
+        return noise
+
+    monkeypatch.setattr(torch, "randn", recording)
+    takes(tiny_model, pictures[:2], method="vibid", steps=1)
+    pixels, latents = (3, 64, 64), (3, 4, 8, 8)
+    assert [tuple(shape) for shape in drawn] == [pixels, latents, pixels, latents]
+
+
+@pytest.mark.parametrize("method", DIFFUSION)
+def test_denoiser_calls_are_those_announced(
+    tiny_model: Model, pictures: list[Pictures], method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    def counting(self: SvdDenoiser, x: torch.Tensor, *args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return x, x
+
+    monkeypatch.setattr(SvdDenoiser, "__call__", counting)
+    settings = Settings(method=method, frames=2, seeds=(0, 1))
+    list(generate(tiny_model, pictures, settings))
+    assert calls == 2 * denoiser_calls(settings, segments=2)
+
+
+def test_progress_counts_every_step_of_the_whole_job(tiny_model: Model, pictures: list[Pictures]) -> None:
+    settings = Settings(method="mpd", steps=2, frames=2, seeds=(0, 1))
+    reports = list(generate(tiny_model, pictures, settings))
+    steps = [report for report in reports if isinstance(report, Progress)]
+    assert [(p.take, p.segment, p.step) for p in steps] == [
+        (take, segment, step) for take in (0, 1) for segment in (0, 1) for step in (1, 2)
+    ]
+    assert [p.fraction for p in steps] == [n / 8 for n in range(1, 9)]
+    assert {(p.takes, p.segments, p.steps) for p in steps} == {(2, 2, 2)}
+    assert [p.sigma for p in steps[:2]] == tiny_model.sigmas(2)[1:]
+    assert [type(report) for report in reports[4:5]] == [Take]
+    preview = steps[0].preview()
+    assert preview is not None
+    assert preview.shape == (8, 8, 3)
+    assert preview.dtype == np.uint8
+
+
+def test_a_job_stops_where_it_is_closed_and_leaves_no_mode_behind(
+    tiny_model: Model, pictures: list[Pictures], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[bool] = []
+    monkeypatch.setattr(tiny_model, "decode", lambda latents: decoded.append(True))
+    reports = generate(tiny_model, pictures[:2], Settings(steps=3, frames=2))
+    next(reports)
+    assert not torch.is_inference_mode_enabled()
+    reports.close()  # type: ignore[attr-defined]
+    assert not torch.is_inference_mode_enabled()
+    assert list(reports) == []
+    assert decoded == []
+
+
+def test_augmentation_strength_and_time_ids_reach_the_denoiser(
+    tiny_model: Model, pictures: list[Pictures], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Condition, int, int, float]] = []
+    denoiser = Model.denoiser
+
+    def recording(self: Model, *args: Any) -> SvdDenoiser:
+        asked.append(args)
+        return denoiser(self, *args)
+
+    monkeypatch.setattr(Model, "denoiser", recording)
+    takes(tiny_model, pictures[:2], fps=30, motion_bucket_id=9, noise_aug_strength=0.0, steps=1)
+    assert [args[1:] for args in asked] == [(30, 9, 0.0)] * 2
+    clean = tiny_model.keyframe(pictures[0]).z / 0.18215
+    torch.testing.assert_close(asked[0][0].image_latents, clean)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "settings", "field"),
+    [
+        ([(64, 64, 3)] * 2, {"method": "flow"}, "method"),
+        ([(64, 64, 3), (64, 72, 3)], {}, "keyframes"),
+        ([(60, 64, 3)] * 2, {}, "width"),
+        ([(64, 64, 3)], {}, "keyframes"),
+    ],
+)
+def test_what_does_not_fit_is_refused_at_once(
+    tiny_model: Model, shapes: list[tuple[int, ...]], settings: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(SettingsError) as refused:
+        generate(tiny_model, [np.zeros(shape, np.uint8) for shape in shapes], Settings(**settings))
+    assert refused.value.field == field
