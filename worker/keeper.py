@@ -110,7 +110,6 @@ class Keeper:
             except LockError:
                 log.info("another keeper has taken over")
                 self._leading = False
-                self._start_anew()
         if not self._leading and self._lock.acquire(blocking=False):
             log.info("keeping")
             self._leading = True

@@ -74,13 +74,33 @@ def test_a_watch_that_slept_does_not_count_its_sleep() -> None:
 
 def test_a_watch_starts_anew_after_an_outage() -> None:
     clock = Clock()
-    watch = Watch(patience=2, stride=2, clock=clock)
+    watch = Watch(patience=4, stride=2, clock=clock)
+    watch.unchanged({"a": 1})
+    clock.now += 2
     watch.unchanged({"a": 1})
     watch.reset()
-    clock.now += 2
-    assert watch.unchanged({"a": 1}) == []
-    clock.now += 2
-    assert watch.unchanged({"a": 1}) == ["a"]
+    seen = []
+    for _ in range(3):
+        clock.now += 2
+        seen.append(watch.unchanged({"a": 1}))
+    assert seen == [[], [], ["a"]]
+
+
+def test_a_lease_renewed_while_it_is_judged_lives(jobs: Jobs) -> None:
+    job = submit(jobs)
+    jobs.start(job.id, 1, "horse")
+    clock = Clock()
+
+    def renewing() -> float:
+        """Called between reading the leases and taking the job away."""
+        clock.now += 1
+        if clock.now > 1001:
+            jobs.renew(job.id, 1)
+        return clock.now
+
+    watch = Watch(patience=1, stride=10, clock=renewing)
+    assert [reclaim_dead(jobs, watch) for _ in range(2)] == [0, 0]
+    assert jobs.get_many([job.id])[0].deaths == 0
 
 
 def test_a_lease_that_does_not_change_is_dead(jobs: Jobs) -> None:
