@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import tenacity
-from PIL import Image
 
 from mpd import video
 from mpd.progress import Take
@@ -24,7 +23,6 @@ from service.jobs import files_prefix
 from service.storage import ObjectMissing, Storage, StorageUnavailable
 
 MANIFEST = "manifest.json"
-STILL_QUALITY = 95
 UPLOAD_PATIENCE = 60.0
 """Seconds an upload is tried again while storage does not answer."""
 _PARALLEL_UPLOADS = 8
@@ -82,14 +80,12 @@ class Artifacts:
             self._encoded.append((path.name, number, name, known.content_type, path))
         if take.index == 0:
             self._shape, self._fps = take.frames.shape, take.fps
-            sheet = video.contact_sheet(take.frames)
+            sheet = video.contact_sheet(take.frames, format="PNG")
             self._encoded.append(("poster.jpg", number, "jpg", "image/jpeg", video.poster(take.frames)))
             self._encoded.append(("contact-sheet.png", number, "png", "image/png", sheet))
         for index, frame in enumerate(take.frames):
             self._check()
-            buffer = io.BytesIO()
-            Image.fromarray(frame).save(buffer, "JPEG", quality=STILL_QUALITY)
-            self._encoded.append((still_name(number, index), number, "jpg", "image/jpeg", buffer.getvalue()))
+            self._encoded.append((still_name(number, index), number, "jpg", "image/jpeg", video.jpeg(frame)))
 
     def store(self) -> None:
         """Store what has been encoded since the last call. Raises `StorageUnavailable` after `UPLOAD_PATIENCE`."""
@@ -125,7 +121,7 @@ class Artifacts:
         self._check()
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            size = stream.tell()
+            size = stream.seek(0, io.SEEK_END)
         for attempt in _until_stored():
             with attempt:
                 self._check()

@@ -5,6 +5,8 @@ The codes are those of sysexits.h, which supervisors know.
 
 from __future__ import annotations
 
+import errno
+import socket
 import sys
 
 import redis
@@ -39,6 +41,19 @@ def settings() -> Settings:
             name = "_".join(str(part) for part in fault["loc"]).upper()
             explain(f"{name}={fault['input']!r} cannot be used: {fault['msg']}", CONFIG)
         raise SystemExit(CONFIG) from None
+
+
+def cannot_listen(settings: Settings) -> str | None:
+    """Why the API cannot have HOST and PORT, in one line; None when it can."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror or error})"
+            return f"{settings.host}:{settings.port} {reason}. Set PORT (and HOST) to something free."
+    return None
 
 
 def need_redis(settings: Settings) -> redis.Redis:

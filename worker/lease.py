@@ -25,6 +25,9 @@ DRAIN_FD = "INBETWEEN_DRAIN_FD"
 UNWIND_SECONDS = 15.0
 """How long the main thread may take to notice an interruption before the process ends without it."""
 
+LISTEN_SECONDS = 0.2
+"""How long the end of the work may have to wait for the thread that listens."""
+
 log = structlog.get_logger("lease")
 
 
@@ -51,16 +54,21 @@ class Lease:
         self._reason: Reason | None = None
         self._lock = threading.Lock()
         self._over = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, daemon=True)
         self._readable, self._writable = os.pipe()
 
     def __enter__(self) -> Lease:
-        threading.Thread(target=self._keep, daemon=True).start()
+        self._keeper.start()
         if drain := os.environ.get(DRAIN_FD):
             threading.Thread(target=self._hear_drain, args=(int(drain),), daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._over.set()
+        with self._lock:
+            self._over.set()
+        self._keeper.join()
+        os.close(self._readable)
+        os.close(self._writable)
 
     def check(self) -> None:
         """Raises `Interrupted` when the attempt must stop."""
@@ -88,7 +96,7 @@ class Lease:
             if self._reason is not None or self._over.is_set():
                 return
             self._reason = reason
-        os.write(self._writable, b"!")
+            os.write(self._writable, b"!")
         timer = threading.Timer(UNWIND_SECONDS, self._end_process)
         timer.daemon = True
         timer.start()
@@ -125,7 +133,7 @@ class Lease:
                     due = time.monotonic() + interval
                     self._renew()
                     outage = False
-                message = cancels.get_message(timeout=max(0.01, due - time.monotonic()))
+                message = cancels.get_message(timeout=min(LISTEN_SECONDS, max(0.01, due - time.monotonic())))
                 if message is not None and message["data"] == name:
                     due = 0.0
             except (redis.ConnectionError, redis.TimeoutError) as error:
@@ -133,6 +141,7 @@ class Lease:
                     log.warning("lease not renewed, trying on", job=self._id, error=str(error))
                 outage = True
                 self._over.wait(min(1.0, interval))
+        cancels.close()
 
     def _renew(self) -> None:
         try:

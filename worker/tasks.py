@@ -123,7 +123,7 @@ def make(job: Job, jobs: Jobs, storage: Storage, lease: Lease) -> dict[str, Any]
             attempt=job.attempt,
             settings=asdict(options),
             model=model,
-            keyframes=[{"sha256": one["sha256"], "frame": None} for one in job.keyframes],
+            keyframes=[{"sha256": one["sha256"]} for one in job.keyframes],
             timings=report.seconds(),
         )
 
@@ -145,7 +145,8 @@ def _keyframes(job: Job, storage: Storage) -> list[Image.Image]:
         try:
             pictures.append(keyframes.load(storage.get(one["key"])))
         except keyframes.KeyframeError as error:
-            raise Problem(422, "invalid-image", str(error), field=f"keyframes[{index}]") from error
+            field = f"keyframes[{index}]"
+            raise Problem(422, "invalid-image", error.problem, field=field, remedy=error.remedy) from error
     return pictures
 
 

@@ -1,0 +1,50 @@
+# Everything happens in .venv, made from PYTHON and the exact versions of constraints.txt; nothing else is touched.
+# It is brought up to date only when pyproject.toml or constraints.txt changed.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3 python3.13,$(shell command -v $(name) 2>/dev/null)))
+BIN := .venv/bin
+READY := .venv/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test lint types tests format constraints clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: $(READY) ## two keyframes through the whole service, on this machine: leaves demo/inbetween.mp4
+	@$(BIN)/python examples/demo.py
+
+up: $(READY) ## run the service here until Ctrl-C, and print how to call it
+	@$(BIN)/inbetween-server up
+
+test: lint types tests ## what decides whether a change lands
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+tests: $(READY)
+	$(BIN)/pytest -q
+
+format: $(READY) ## let ruff format and sort imports
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+constraints: $(READY) ## write constraints.txt anew from what is installed in .venv
+	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+
+clean: ## remove the virtual environment and everything the service kept here
+	rm -rf .venv .venv-* var demo
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "make: no python3 here. Install Python 3.11 or newer, or run: make PYTHON=/path/to/python3.11"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "make: $(PYTHON) is too old. Install Python 3.11 or newer, or run: make PYTHON=/path/to/python3.11"; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "make: $(PYTHON) has no venv. On Debian: apt-get install python3-venv (or python3.11-venv)"; exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	@touch $@

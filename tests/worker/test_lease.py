@@ -1,0 +1,126 @@
+"""The lease of a running attempt: renewed by itself, and heard when the attempt must stop."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from service.jobs import Job, Jobs, NewJob, State, Verdict
+from service.settings import Settings
+from worker.lease import DRAIN_FD, Interrupted, Lease, Reason
+
+SOON = 20.0
+
+
+@pytest.fixture
+def jobs(redis_url: str) -> Iterator[Jobs]:
+    with redis.Redis.from_url(redis_url) as connection:
+        yield Jobs(connection, Settings(_env_file=None, lease_ttl=1.0))
+
+
+@pytest.fixture
+def job(jobs: Jobs) -> Job:
+    submitted = jobs.submit(NewJob("local", {}, [], "cpu", result_ttl=600))
+    return jobs.start(submitted.id, submitted.attempt, "this-1")
+
+
+def reason_of(lease: Lease) -> Reason:
+    """Why the lease wants the attempt to stop, once it does."""
+    with pytest.raises(Interrupted) as caught:
+        lease.wait(SOON)
+    return caught.value.reason
+
+
+def score(jobs: Jobs, job: Job) -> float | None:
+    found = jobs.redis.zscore(jobs.keys.running, job.ticket)
+    return float(found) if found is not None else None
+
+
+def test_it_renews_while_the_work_goes_on(jobs: Jobs, job: Job) -> None:
+    with Lease(jobs, job.id, job.attempt) as lease:
+        before, deadline = score(jobs, job), time.monotonic() + SOON
+        while score(jobs, job) == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        lease.check()
+
+
+def test_a_cancellation_is_heard_long_before_the_next_renewal(redis_url: str, job: Job, jobs: Jobs) -> None:
+    with redis.Redis.from_url(redis_url) as connection:
+        patient = Jobs(connection, Settings(_env_file=None, lease_ttl=600.0))
+        with Lease(patient, job.id, job.attempt) as lease:
+            deadline = time.monotonic() + SOON
+            while connection.pubsub_numsub(jobs.keys.cancel)[0][1] == 0:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            jobs.cancel(job.id)
+            assert reason_of(lease) is Reason.cancel
+            assert select.select([lease.fileno()], [], [], 0)[0], "whoever waits with fileno must wake"
+            lease.settle(Reason.cancel)
+    ended = jobs.get(job.id)
+    assert ended is not None
+    assert ended.state is State.canceled
+
+
+def test_a_newer_attempt_ends_this_one(jobs: Jobs, job: Job) -> None:
+    with Lease(jobs, job.id, job.attempt) as lease:
+        jobs.died(job.id, job.attempt, "lease")
+        assert reason_of(lease) is Reason.superseded
+        lease.settle(Reason.superseded)
+    newer = jobs.get(job.id)
+    assert newer is not None
+    assert (newer.state, newer.attempt) == (State.queued, 2)
+
+
+def test_draining_gives_the_job_back(jobs: Jobs, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    monkeypatch.setenv(DRAIN_FD, str(read))
+    with Lease(jobs, job.id, job.attempt) as lease:
+        lease.check()
+        os.close(write)
+        assert reason_of(lease) is Reason.drain
+        lease.settle(Reason.drain)
+    os.close(read)
+    released = jobs.get(job.id)
+    assert released is not None
+    assert (released.state, released.attempt, released.deaths) == (State.queued, 2, 0)
+
+
+def test_a_verdict_to_stop_stops_at_once(jobs: Jobs, job: Job) -> None:
+    with Lease(jobs, job.id, job.attempt) as lease:
+        lease.heed(Verdict.go)
+        with pytest.raises(Interrupted):
+            lease.heed(Verdict.cancel)
+
+
+def test_the_first_reason_counts(jobs: Jobs, job: Job) -> None:
+    with Lease(jobs, job.id, job.attempt) as lease:
+        lease.interrupt(Reason.drain)
+        lease.interrupt(Reason.cancel)
+        assert reason_of(lease) is Reason.drain
+
+
+def test_work_that_does_not_stop_is_ended_with_its_process(redis_url: str, jobs: Jobs, job: Job) -> None:
+    """In a process of its own, whose main thread sleeps through the cancellation."""
+    code = f"""
+import time, redis
+from service.jobs import Jobs
+from service.settings import Settings
+from worker import lease
+lease.UNWIND_SECONDS = 0.1
+jobs = Jobs(redis.Redis.from_url({redis_url!r}), Settings(_env_file=None, lease_ttl=1.0))
+with lease.Lease(jobs, {job.id!r}, {job.attempt}):
+    time.sleep(60)
+"""
+    jobs.cancel(job.id)
+    assert subprocess.run([sys.executable, "-c", code], timeout=50, check=False).returncode == 1
+    ended = jobs.get(job.id)
+    assert ended is not None
+    assert ended.state is State.canceled

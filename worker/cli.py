@@ -1,0 +1,150 @@
+"""`inbetween-server`: runs each process of the service, manages API keys, and explains the settings.
+
+Every command reads the settings from the environment (`inbetween-server settings` lists them). What is wrong outside
+the program is told in one line, with the exit codes of worker/exits.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+from pydantic import SecretStr
+
+from service import logs
+from service.auth import Keys, OpenDoor, Scope, refuse_open_door
+from service.settings import Settings
+from service.storage import StorageUnavailable, open_storage
+from worker import exits
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    chosen = _parser().parse_args(arguments)
+    try:
+        return _run(chosen)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    if chosen.command == "settings":
+        return _print_settings()
+    settings = exits.settings()
+    logs.configure(settings)
+    match chosen.command:
+        case "api":
+            return _api(settings)
+        case "worker":
+            from worker import launcher
+
+            return launcher.run(settings)
+        case "keeper":
+            return _keeper(settings)
+        case "up":
+            from worker import up
+
+            return up.run(chosen.area)
+    return _keys(settings, chosen)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="inbetween-server", description="The inbetweening service. Settings come from the environment."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("api", help="answer HTTP requests on HOST:PORT")
+    commands.add_parser("worker", help="run jobs: an engine with MODEL, and work-horses beside it")
+    commands.add_parser("keeper", help="take over from dead workers, expire results, hand over webhooks")
+    up = commands.add_parser("up", help="all of these at once, with a redis-server of their own")
+    up.add_argument("--area", type=Path, default=Path("var"), help="folder for everything it keeps (default: var)")
+    commands.add_parser("settings", help="every setting, its meaning and its present value")
+    keys = commands.add_parser("keys", help="create, list and revoke API keys")
+    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
+    create = actions.add_parser("create", help="make a key; its secret is shown this once")
+    create.add_argument("name", help="whose key it is, for people")
+    create.add_argument("--owner", help="owner whose jobs it shares (default: a new one)")
+    create.add_argument(
+        "--scope",
+        action="append",
+        choices=[scope.value for scope in Scope],
+        help="may be repeated (default: all but admin)",
+    )
+    actions.add_parser("list", help="every key, without its secret")
+    revoke = actions.add_parser("revoke", help="make a key useless from now on")
+    revoke.add_argument("id", help="such as key_0123456789abcdef")
+    rotate = actions.add_parser("webhook-secret", help="a new signing secret for an owner; the last one stays valid")
+    rotate.add_argument("owner")
+    return parser
+
+
+def _api(settings: Settings) -> int:
+    try:
+        refuse_open_door(settings)
+    except OpenDoor as error:
+        return exits.explain(str(error), exits.CONFIG)
+    exits.need_redis(settings).close()
+    taken = exits.cannot_listen(settings)
+    if taken is not None:
+        return exits.explain(taken, exits.CANNOT_LISTEN)
+    # By name: the worker package never imports the application.
+    config = uvicorn.Config(
+        "service.app:create_app",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    return 0 if server.started else exits.UNAVAILABLE
+
+
+def _keeper(settings: Settings) -> int:
+    from worker import keeper
+
+    connection = exits.need_redis(settings)
+    try:
+        open_storage(settings, connection).check()
+    except StorageUnavailable as error:
+        return exits.explain(f"STORAGE_URL: {error}", exits.UNAVAILABLE)
+    keeper.run(settings)
+    return 0
+
+
+def _keys(settings: Settings, chosen: argparse.Namespace) -> int:
+    keys = Keys(exits.need_redis(settings), settings)
+    match chosen.action:
+        case "create":
+            scopes = chosen.scope or [scope.value for scope in Scope if scope is not Scope.admin]
+            key, secret = keys.create(chosen.name, [Scope(scope) for scope in scopes], chosen.owner)
+            print(f"{key.id}  owner {key.owner}  scopes {','.join(sorted(key.scopes))}")
+            print(f"Send it as `Authorization: Bearer {secret}`. It is not shown again.")
+        case "list":
+            for key in keys.list():
+                print(f"{key.id}  owner {key.owner}  scopes {','.join(sorted(key.scopes))}  {key.name}")
+        case "revoke":
+            if not keys.revoke(chosen.id):
+                return exits.explain(f"there is no key {chosen.id}", 1)
+        case "webhook-secret":
+            print(keys.rotate_webhook_secret(chosen.owner))
+    return 0
+
+
+def _print_settings() -> int:
+    """One paragraph per variable: name, present value, what it means."""
+    present = exits.settings()
+    for name, field in Settings.model_fields.items():
+        value = getattr(present, name)
+        shown = "(set)" if isinstance(value, SecretStr) else ",".join(value) if isinstance(value, tuple) else value
+        print(f"{name.upper()}={'' if shown is None else shown}")
+        print(f"    {field.description}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
