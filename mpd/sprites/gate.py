@@ -94,8 +94,9 @@ def measure(model: Model, seeds: Sequence[int], steps: int = 25) -> Gate:
             )
         )
     columns = np.array(rows, dtype=np.float64).T
-    means = [float(column.mean()) for column in columns[:-1]]
-    return Gate(len(rows), steps, *means, speed=float(np.median(columns[-1])))
+    names = ("round_trip", "first_round_trip", "first_frame", "forward", "reverse", "one_sprite")
+    means = {name: float(column.mean()) for name, column in zip(names, columns[:-1], strict=True)}
+    return Gate(clips=len(rows), steps=steps, speed=float(np.median(columns[-1])), **means)
 
 
 def main() -> int:

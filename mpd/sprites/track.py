@@ -82,8 +82,7 @@ def along_heading(places: NDArray[np.float64]) -> NDArray[np.float64]:
     steps = np.diff(places[:, :2], axis=0)
     facing = np.exp(1j * places[:, 2])
     middle = facing[1:] + facing[:-1]
-    middle = middle / np.abs(middle)
-    moved: NDArray[np.float64] = steps[:, 0] * middle.real + steps[:, 1] * middle.imag
+    moved: NDArray[np.float64] = steps[:, 0] * np.cos(np.angle(middle)) + steps[:, 1] * np.sin(np.angle(middle))
     return moved
 
 

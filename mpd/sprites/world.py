@@ -35,6 +35,7 @@ SHAFT = np.array([(0.0, 3.5), (-11.0, 3.5), (-11.0, -3.5), (0.0, -3.5)])
 # group is one or two channels: a brightness that varies from clip to clip is what such a network learns last.
 GROUND = 0.80
 HEAD_CENTRE, SHAFT_CENTRE = 11.0 / 3, -5.5  # centroids of the two parts along the arrow, from its middle
+HUES = (-0.25, 0.95)  # radians: heads from pink over red to yellow, shafts from green over blue-green to blue
 HEAD_TONE, HEAD_CHROMA = 0.60, 0.38
 SHAFT_TONE, SHAFT_CHROMA = 0.35, -0.30
 _SUPERSAMPLING = 4
@@ -102,7 +103,7 @@ def _draw(random: np.random.Generator) -> Scene:
         acceleration=random.uniform(-0.4, 0.4),
         turn=float(np.clip(0.14 * random.standard_normal(), -0.35, 0.35)),
         swerve=random.uniform(-0.15, 0.15),
-        hue=random.uniform(0, 2 * np.pi),
+        hue=random.uniform(*HUES),
         fps=fps,
         motion_bucket_id=motion_bucket(told, fps),
     )
@@ -162,4 +163,4 @@ def _coverage(outline: NDArray[np.float64], place: NDArray[np.float64]) -> NDArr
     canvas = np.zeros((SIZE * _SUPERSAMPLING,) * 2, dtype=np.uint8)
     cv2.fillPoly(canvas, [np.rint(fine * (1 << _SUBPIXEL_BITS)).astype(np.int32)], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
     small = cv2.resize(canvas, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-    return np.asarray(small, dtype=np.float32) / 255
+    return np.asarray(small / np.float32(255), dtype=np.float32)
