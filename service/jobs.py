@@ -285,9 +285,13 @@ class Jobs:
         return job
 
     def _take_back(self, job: Job) -> None:
-        """Remove a ticket from RQ's list. Were it popped meanwhile, its start would be refused."""
-        self.queue(job.lane, job.priority).remove(job.ticket)
-        self.redis.delete(Carried.key_for(job.ticket))
+        """Remove a ticket from RQ's list."""
+        try:
+            self.queue(job.lane, job.priority).remove(job.ticket)
+            self.redis.delete(Carried.key_for(job.ticket))
+        except redis.RedisError as error:
+            # The record has moved on: whoever pops the ticket is refused at its start.
+            log.warning("ticket left in its list", job=job.id, attempt=job.attempt, error=str(error))
 
     def _expire_note(self, name: str) -> None:
         """Let RQ's note of a replaced ticket go in a while; a live work-horse may still hold it."""

@@ -472,11 +472,21 @@ def test_counters(jobs: Jobs) -> None:
     assert counted["queue_wait_seconds_sum"] >= 0
 
 
-def test_a_failed_enqueue_still_accepts_the_job(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise redis.ConnectionError("gone")
+def refuse(*_: object, **__: object) -> None:
+    raise redis.ConnectionError("gone")
 
+
+def test_a_failed_enqueue_still_accepts_the_job(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(jobs.queue("gpu", "default")), "enqueue_call", refuse)
     job = queued(jobs)
     assert jobs.get(job.id) == job
     assert carried(jobs, job) == []
+
+
+def test_a_ticket_that_cannot_be_taken_back_does_nothing(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = queued(jobs)
+    monkeypatch.setattr(type(jobs.queue("gpu", "default")), "remove", refuse)
+    assert jobs.cancel(job.id).state is State.canceled
+    assert carried(jobs, job) == [job.ticket]
+    with pytest.raises(Conflict):
+        jobs.start(job.id, 1, "horse")
