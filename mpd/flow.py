@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mpd.methods import Settings, segment_frames, total_frames
+from mpd.methods import Settings, SettingsError, segment_frames, total_frames
 from mpd.progress import Pictures, Progress, Take
 
 Field = NDArray[np.float32]
@@ -54,15 +54,20 @@ def generate(pictures: Sequence[Pictures], settings: Settings) -> Iterator[Progr
     Nothing here is random, so the takes are equal and only the first costs anything.
     Raises `SettingsError` when the pictures do not fit the settings.
     """
-    lengths = segment_frames(settings, len(pictures), FLOW_FRAMES)
+    if len({picture.shape for picture in pictures}) > 1:
+        raise SettingsError("keyframes", "differ in size", "Bring all to one size first")
+    return _takes(pictures, settings, segment_frames(settings, len(pictures), FLOW_FRAMES))
+
+
+def _takes(pictures: Sequence[Pictures], settings: Settings, lengths: tuple[int, ...]) -> Iterator[Progress | Take]:
     total = total_frames(lengths, settings.loop)
-    around = [*pictures, pictures[0]] if settings.loop else pictures
+    stops = [*pictures, pictures[0]] if settings.loop else pictures
     frames = np.empty((total, *pictures[0].shape), np.uint8)
     done = 0
-    for segment, (ends, length) in enumerate(zip(itertools.pairwise(around), lengths, strict=True)):
-        for index, frame in enumerate(flow_frames(*ends, length)):
-            if (segment > 0 and index == 0) or done == total:  # a boundary frame belongs to the segment before it
-                continue
+    for segment, (ends, length) in enumerate(zip(itertools.pairwise(stops), lengths, strict=True)):
+        # A boundary frame belongs to the segment before it, and a loop's return to the start to none.
+        first, last = int(segment > 0), length - int(settings.loop and segment == len(lengths) - 1)
+        for step, frame in enumerate(itertools.islice(flow_frames(*ends, length), first, last), 1):
             frames[done] = frame
             done += 1
             yield Progress(
@@ -70,8 +75,8 @@ def generate(pictures: Sequence[Pictures], settings: Settings) -> Iterator[Progr
                 takes=len(settings.seeds),
                 segment=segment,
                 segments=len(lengths),
-                step=done,
-                steps=total,
+                step=step,
+                steps=last - first,
                 fraction=done / total,
                 sigma=None,
                 preview=partial(_small, frame),

@@ -74,15 +74,13 @@ def load(source: bytes | str | Path) -> Image.Image:
     EXIF rotation is applied, an embedded colour profile is converted to sRGB, palettes, CMYK, grey and
     16-bit samples become 8-bit RGB. Raises `KeyframeError`.
     """
-    image = _open(source if isinstance(source, bytes) else _read(Path(source)))
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format not in _SEVERAL_PICTURES_BUT_STILL:
-        raise KeyframeError(f"the picture is animated ({frames} frames)", "Send one still picture")
+    if isinstance(source, bytes):
+        return _decode(source)
+    path = Path(source)
     try:
-        image.load()
-    except _DECODER_ERRORS as error:
-        raise KeyframeError(f"the {image.format} data is damaged or cut short", "Save or upload it again") from error
-    return _srgb(_upright(image))
+        return _decode(_read(path))
+    except KeyframeError as error:
+        raise KeyframeError(f"{path}: {error.problem}", error.remedy) from error
 
 
 def fit(image: Image.Image, size: Size, fit: Fit, background: str) -> tuple[Picture, Frame]:
@@ -159,9 +157,22 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise KeyframeError(f"there is no file {path}", "Check the path") from None
+        raise KeyframeError("there is no such file", "Check the path") from None
     except OSError as error:
-        raise KeyframeError(f"{path} cannot be read ({error.strerror})", "Name a file that can be read") from None
+        raise KeyframeError(f"cannot be read ({error.strerror})", "Name a file that can be") from None
+
+
+def _decode(data: bytes) -> Image.Image:
+    image = _open(data)
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format not in _SEVERAL_PICTURES_BUT_STILL:
+        raise KeyframeError(f"the picture is animated ({frames} frames)", "Send one still picture")
+    try:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    except _DECODER_ERRORS as error:
+        raise KeyframeError(f"the {image.format} data is damaged or cut short", "Save or upload it again") from error
+    return _srgb(upright)
 
 
 @cache

@@ -1,0 +1,332 @@
+"""The command `mpd`: keyframes in, a video out, without a service.
+
+Torch is loaded only for methods that need a model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import mpd
+from mpd.methods import ANCHORS, DEFAULT_METHOD, FITS, LIMITS, METHODS, Settings, denoiser_calls, segment_frames
+
+if TYPE_CHECKING:
+    from mpd.progress import Progress, Take
+
+EXAMPLES = """\
+examples:
+  mpd a.jpg b.jpg                              optical flow, no model: inbetween.mp4 in about a second
+  mpd a.jpg b.jpg c.jpg --loop -o loop.gif     three keyframes and back to the first, without a seam
+  mpd a.jpg b.jpg -o out.mp4 -o frames.zip     two files of the same video
+  mpd a.jpg b.jpg --model stabilityai/stable-video-diffusion-img2vid-xt --variant fp16
+                                               Motion Prior Distillation (mpd-vibid) on a GPU
+  mpd a.jpg b.jpg --model DIR --method mpd --seeds 1,2,3 -o out.mp4
+                                               three takes: out-take-1.mp4, out-take-2.mp4, out-take-3.mp4
+
+exit status: 0 done, 2 something cannot be used as given (one line says what), 130 interrupted.
+An interrupted or failed run leaves no half-written file; a file that is there is replaced.
+"""
+
+_SETTINGS = [field.name for field in fields(Settings) if field.name != "method"]
+_SHEETS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+
+
+class _Unusable(Exception):
+    """Something on the command line cannot be used; the message is the one line to print."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _run(_parser().parse_args(arguments))
+    except KeyboardInterrupt:
+        print("\nmpd: interrupted", file=sys.stderr)
+        return 130
+    except (_Unusable, mpd.SettingsError, mpd.KeyframeError, OSError) as error:
+        print(f"mpd: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.list_methods:
+        print(_methods())
+        return
+    if not options.keyframes:
+        raise _Unusable("no keyframes: name at least two pictures (see mpd --help)")
+    settings = _settings(options)
+    segment_frames(settings, len(options.keyframes), native_frames=2)  # too few or too many, found before any work
+    outputs = [_output(Path(name)) for name in options.output or ["inbetween.mp4"]]
+    sheet = _sheet(options.contact_sheet)
+    from mpd import keyframes
+
+    images = [keyframes.load(path) for path in options.keyframes]
+    console = _Console(options.quiet)
+    model = _model(options, settings, console)
+    with closing(console), _plain_out_of_memory():
+        for report in mpd.inbetween(model, images, settings):
+            if isinstance(report, mpd.Progress):
+                console.show(report)
+                continue
+            suffix = f"-take-{report.index + 1}" if len(settings.seeds) > 1 else ""
+            for path, format in outputs:
+                _write_video(path.with_stem(path.stem + suffix), format, report, console)
+            if sheet is not None:
+                _write_sheet(sheet.with_stem(sheet.stem + suffix), report, settings, console)
+
+
+class _Console:
+    """What the person at the terminal sees: a progress bar and lines on stderr, finished files on stdout."""
+
+    def __init__(self, quiet: bool) -> None:
+        from tqdm import tqdm
+
+        self._quiet = quiet
+        # tqdm's own None: a bar on a terminal, nothing in a log.
+        self._bar = tqdm(
+            total=1.0,
+            disable=quiet or None,
+            leave=False,
+            bar_format="{desc} {percentage:3.0f}% |{bar}| {remaining} left",
+        )
+
+    def say(self, line: str) -> None:
+        if not self._quiet:
+            self._bar.write(f"mpd: {line}", file=sys.stderr)
+
+    def done(self, line: str) -> None:
+        if not self._quiet:
+            self._bar.write(line, file=sys.stdout)
+
+    def show(self, progress: Progress) -> None:
+        parts = [f"step {progress.step}/{progress.steps}"]
+        if progress.segments > 1:
+            parts.insert(0, f"segment {progress.segment + 1}/{progress.segments}")
+        if progress.takes > 1:
+            parts.insert(0, f"take {progress.take + 1}/{progress.takes}")
+        self._bar.set_description_str(" ".join(parts), refresh=False)
+        self._bar.update(progress.fraction - self._bar.n)
+
+    def writing(self, path: Path, frames: int, done: int) -> None:
+        self._bar.set_description_str(f"writing {path.name} {done}/{frames}")
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    method = options.method or (DEFAULT_METHOD if options.model else "flow")
+    given = {name: getattr(options, name) for name in _SETTINGS if getattr(options, name) is not None}
+    settings = Settings(method=method, **given)
+    if METHODS[method].needs_model and not options.model:
+        raise _Unusable(
+            f"{method} needs a model: give --model (a diffusers folder or a hub id), or choose --method flow"
+        )
+    if options.model and not METHODS[method].needs_model:
+        raise _Unusable(f"{method} uses no model: remove --model, or choose another --method")
+    return settings
+
+
+def _output(path: Path) -> tuple[Path, str]:
+    from mpd.video import FORMATS
+
+    for name, format in FORMATS.items():
+        if path.suffix.lower() == format.suffix:
+            return _writable(path), name
+    suffixes = ", ".join(format.suffix for format in FORMATS.values())
+    raise _Unusable(f"-o {path}: the name has to end in one of {suffixes}")
+
+
+def _sheet(name: str | None) -> Path | None:
+    if name is None:
+        return None
+    if Path(name).suffix.lower() not in _SHEETS:
+        raise _Unusable(f"--contact-sheet {name}: the name has to end in one of {', '.join(_SHEETS)}")
+    return _writable(Path(name))
+
+
+def _writable(path: Path) -> Path:
+    """Found out before the work, not after it."""
+    if not path.parent.is_dir():
+        raise _Unusable(f"{path}: there is no folder {path.parent}")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise _Unusable(f"{path} cannot be written")
+    return path
+
+
+def _model(options: argparse.Namespace, settings: Settings, console: _Console) -> Any:
+    """The model, loaded, or None for a method that needs none."""
+    if not METHODS[settings.method].needs_model:
+        console.say(
+            f"{settings.method}, no model" + ("" if options.method else " (--model makes mpd-vibid the default)")
+        )
+        return None
+    console.say(f"{settings.method}; loading {options.model}")
+    names = ("revision", "variant", "device", "dtype")
+    try:
+        model = mpd.load(options.model, **{name: getattr(options, name) for name in names})
+    except mpd.ModelError as error:
+        raise _Unusable(str(error)) from error
+    licence = f", licence {model.license}" if model.license else ""
+    console.say(f"on {model.device}{licence}; {denoiser_calls(settings)} denoiser calls a segment")
+    return model
+
+
+def _write_video(path: Path, format: str, take: Take, console: _Console) -> None:
+    from mpd.video import encode
+
+    encode(take.frames, take.fps, format, path, partial(console.writing, path, len(take.frames)))
+    count, height, width = take.frames.shape[:3]
+    console.done(f"{path}: {count} frames, {width}x{height}, {take.fps} fps, {count / take.fps:.1f} s")
+
+
+def _write_sheet(path: Path, take: Take, settings: Settings, console: _Console) -> None:
+    from mpd.video import contact_sheet, whole_file
+
+    count, height, width = take.frames.shape[:3]
+    label = f"{settings.method} · seed {take.seed} · {count} frames · {width}x{height} · {take.fps} fps"
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(contact_sheet(take.frames, label=label, format=_SHEETS[path.suffix.lower()]))
+    console.done(f"{path}: contact sheet")
+
+
+@contextmanager
+def _plain_out_of_memory() -> Iterator[None]:
+    """A GPU out of memory is a matter of the settings, so it is said in one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which must not be imported for flow
+            raise
+        raise _Unusable("out of GPU memory: use a smaller --width and --height, or fewer --frames") from error
+
+
+def _methods() -> str:
+    lines = ["method      title                    denoiser calls at 25 steps, and what it does", ""]
+    for method in METHODS.values():
+        calls = denoiser_calls(Settings(method=method.name)) or "-"
+        lines.append(f"{method.name:<11} {method.title:<24} {calls!s:>3}  {method.description}")
+    return "\n".join(lines)
+
+
+def _list_of(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    def parse(text: str) -> tuple[Any, ...]:
+        return tuple(kind(part) for part in text.split(","))
+
+    parse.__name__ = f"comma-separated {kind.__name__}"
+    return parse
+
+
+def _range(name: str) -> str:
+    return f"{LIMITS[name].low:g} to {LIMITS[name].high:g}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="mpd",
+        usage="mpd KEYFRAME KEYFRAME [KEYFRAME ...] [-o FILE] [options]",
+        description="Make the video between two or more keyframes.",
+        epilog=EXAMPLES,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=26, width=100),
+    )
+    parser.add_argument(
+        "keyframes", nargs="*", metavar="KEYFRAME", help="pictures in order: JPEG, PNG, WebP, AVIF or HEIC, of any size"
+    )
+    _add_output_options(parser.add_argument_group("output"))
+    _add_video_options(parser.add_argument_group("the video"))
+    _add_model_options(parser.add_argument_group("the model (torch)"))
+    _add_sampling_options(parser.add_argument_group("sampling (methods with a model; unset means the method's own)"))
+    return parser
+
+
+def _add_output_options(group: Any) -> None:
+    group.add_argument(
+        "-o",
+        "--output",
+        action="append",
+        metavar="FILE",
+        help="where to: .mp4, .webm, .gif, or .zip of PNGs; repeat for several (default: inbetween.mp4)",
+    )
+    group.add_argument("--contact-sheet", metavar="FILE", help="also all frames on one picture, .png or .jpg")
+    group.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
+    group.add_argument("--list-methods", action="store_true", help="list the methods and exit")
+    group.add_argument("--version", action="version", version=f"mpd {mpd.__version__}")
+
+
+def _add_video_options(group: Any) -> None:
+    add = group.add_argument
+    add("--method", metavar="NAME", help=f"{', '.join(METHODS)} (default: flow, with --model {DEFAULT_METHOD})")
+    add("--frames", type=int, metavar="N", help=f"frames between two keyframes, both counted, {_range('frames')} "
+        "(default: the model's own, for flow 25)")  # fmt: skip
+    add(
+        "--positions",
+        type=_list_of(int),
+        metavar="N,N,...",
+        help="instead of --frames: the frame of each keyframe, from 0",
+    )
+    add("--loop", action="store_true", default=None, help="go on from the last keyframe to the first")
+    add("--fps", type=int, metavar="N", help=f"frames a second, {_range('fps')} (default: 7)")
+    add("--width", type=int, metavar="N", help="with --height: the size to sample at (default: the model's own, turned "
+        "as the first keyframe is; for flow that keyframe's, at most 1280 a side)")  # fmt: skip
+    add("--height", type=int, metavar="N", help="with --width")
+    add("--fit", choices=FITS, help="how keyframes of another shape are fitted: crop, bars that are cut off again, or "
+        "distortion that is undone again (default: cover)")  # fmt: skip
+    add("--background", metavar="#RRGGBB", help="under transparent pixels and for bars (default: #000000)")
+
+
+def _add_model_options(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--model",
+        metavar="DIR|HUBID",
+        help="a diffusers folder of SVD's architecture, or its id on the Hugging Face hub",
+    )
+    add("--revision", metavar="COMMIT", help="of the hub id: a commit, tag or branch")
+    add("--variant", metavar="NAME", help="of the weight files, such as fp16")
+    add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    add("--dtype", default="auto", metavar="NAME", help="auto, float16, bfloat16 or float32 (default: %(default)s)")
+
+
+def _add_sampling_options(group: Any) -> None:
+    add = group.add_argument
+    add("--steps", type=int, metavar="N", help=f"{_range('steps')} (default: 25)")
+    add("--seeds", type=_list_of(int), metavar="N,N,...", help="one take each (default: 0)")
+    add("--gamma", type=float, metavar="X", help="MPD: share of the steps that begin with motion prior distillation")
+    add("--k", type=int, metavar="N", help="MPD: rounds at each such step")
+    add("--lam", type=float, metavar="X", help="MPD: weight of the distilled estimate")
+    add("--anchor", choices=ANCHORS, help="MPD: how the end error is spread over the frames")
+    add("--handover", type=float, metavar="X", help="MPD: share of the steps in which MPD takes the host's place")
+    add("--guidance", type=_list_of(float), metavar="X,X", help="guidance at the first and at the last frame")
+    add(
+        "--motion-bucket-id",
+        type=int,
+        metavar="N",
+        help=f"how much motion, {_range('motion_bucket_id')} (default: 127)",
+    )
+    add(
+        "--noise-aug-strength",
+        type=float,
+        metavar="X",
+        help="noise on the keyframes as the model sees them (default: 0.02)",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
