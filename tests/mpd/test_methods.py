@@ -1,0 +1,156 @@
+"""Settings: what is refused and how it is said; counts that the API promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpd.methods import (
+    LIMITS,
+    METHODS,
+    Distillation,
+    Settings,
+    SettingsError,
+    denoiser_calls,
+    early_steps,
+    segment_frames,
+    total_frames,
+)
+
+
+def test_the_defaults_are_the_papers() -> None:
+    assert Settings(method="mpd-vibid").distillation == Distillation(0.2, 3, 1.0, "rigid", 0.0)
+    assert Settings(method="mpd-trf").distillation == Distillation(0.3, 2, 0.5, "rigid", 0.0)
+    assert Settings(method="mpd").distillation == Distillation(0.0, 0, 1.0, "closure", 0.0)
+    assert Settings(method="trf").guidance_ramp == (1.0, 3.0)
+    assert Settings(method="vibid").distillation is Settings(method="vibid").guidance_ramp is None
+
+
+def test_own_values_replace_the_methods() -> None:
+    settings = Settings(method="mpd-vibid", k=1, anchor="closure", handover=0.4)
+    assert settings.distillation == Distillation(0.2, 1, 1.0, "closure", 0.4)
+    assert Settings(method="trf", guidance=(2.0, 2.0)).guidance_ramp == (2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"method": "magic"}, "method"),
+        ({"frames": 1}, "frames"),
+        ({"frames": 242}, "frames"),
+        ({"frames": 8.0}, "frames"),
+        ({"frames": True}, "frames"),
+        ({"steps": 0}, "steps"),
+        ({"steps": 101}, "steps"),
+        ({"seeds": ()}, "seeds"),
+        ({"seeds": (1, 1)}, "seeds"),
+        ({"seeds": (-1,)}, "seeds"),
+        ({"seeds": tuple(range(9))}, "seeds"),
+        ({"width": 64}, "height"),
+        ({"height": 64}, "width"),
+        ({"width": 16, "height": 64}, "width"),
+        ({"fit": "squeeze"}, "fit"),
+        ({"background": "black"}, "background"),
+        ({"fps": 0}, "fps"),
+        ({"motion_bucket_id": 256}, "motion_bucket_id"),
+        ({"noise_aug_strength": float("nan")}, "noise_aug_strength"),
+        ({"gamma": 1.5}, "gamma"),
+        ({"k": 11}, "k"),
+        ({"lam": -0.1}, "lam"),
+        ({"anchor": "loose"}, "anchor"),
+        ({"handover": 2}, "handover"),
+        ({"method": "mpd", "handover": 0.5}, "handover"),
+        ({"method": "trf", "gamma": 0.2}, "gamma"),
+        ({"method": "svd", "anchor": "pin"}, "anchor"),
+        ({"method": "flow", "k": 1}, "k"),
+        ({"guidance": (1.0, 3.0)}, "guidance"),
+        ({"method": "trf", "guidance": (1.0,)}, "guidance"),
+        ({"method": "trf", "guidance": (1.0, 21.0)}, "guidance"),
+        ({"positions": (0, 5), "frames": 6}, "positions"),
+        ({"positions": (1, 5)}, "positions"),
+        ({"positions": (0, 5, 5)}, "positions"),
+        ({"positions": (0, 241)}, "positions"),
+        ({"positions": (0, 2.5)}, "positions"),
+        ({"positions": (0,)}, "positions"),
+    ],
+)
+def test_what_is_refused_names_the_setting_and_a_remedy(values: dict[str, Any], field: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Settings(**values)
+    assert refused.value.field == field
+    assert refused.value.problem
+    assert refused.value.remedy
+    assert "\n" not in str(refused.value)
+
+
+def test_from_json() -> None:
+    settings = Settings.from_json({"method": "trf", "seeds": [1, 2], "guidance": [1, 2.5]})
+    assert settings == Settings(method="trf", seeds=(1, 2), guidance=(1, 2.5))
+    with pytest.raises(SettingsError, match="frame_count: is not a setting"):
+        Settings.from_json({"frame_count": 3})
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_every_limit_says_why(name: str) -> None:
+    limit = LIMITS[name]
+    assert limit.low < limit.high
+    assert len(limit.why) > 10
+
+
+@pytest.mark.parametrize(
+    ("method", "calls"),
+    {"flow": 0, "svd": 25, "trf": 50, "vibid": 50, "mpd-trf": 66, "mpd-vibid": 65, "mpd": 25}.items(),
+)
+def test_denoiser_calls_at_25_steps(method: str, calls: int) -> None:
+    assert denoiser_calls(Settings(method=method)) == calls
+    assert denoiser_calls(Settings(method=method), segments=3) == 3 * calls
+
+
+@given(st.integers(0, 100), st.integers(1, 100))
+def test_early_steps_are_those_below_the_exact_share(percent: int, steps: int) -> None:
+    assert early_steps(percent / 100, steps) == sum(100 * i < percent * steps for i in range(steps))
+
+
+@pytest.mark.parametrize(
+    ("settings", "keyframes", "frames", "total"),
+    [
+        (Settings(), 2, (25,), 25),
+        (Settings(frames=9), 3, (9, 9), 17),
+        (Settings(frames=9, loop=True), 3, (9, 9, 9), 24),
+        (Settings(method="svd"), 1, (25,), 25),
+        (Settings(positions=(0, 4, 6)), 3, (5, 3), 7),
+        (Settings(positions=(0, 4, 6), loop=True), 2, (5, 3), 6),
+    ],
+)
+def test_frames(settings: Settings, keyframes: int, frames: tuple[int, ...], total: int) -> None:
+    assert segment_frames(settings, keyframes, native_frames=25) == frames
+    assert total_frames(frames, settings.loop) == total
+
+
+@pytest.mark.parametrize(
+    ("settings", "keyframes", "field"),
+    [
+        (Settings(), 1, "keyframes"),
+        (Settings(), 33, "keyframes"),
+        (Settings(method="svd", loop=True), 1, "loop"),
+        (Settings(positions=(0, 4)), 3, "positions"),
+        (Settings(positions=(0, 4), loop=True), 2, "positions"),
+    ],
+)
+def test_keyframes_that_do_not_fit(settings: Settings, keyframes: int, field: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        segment_frames(settings, keyframes, native_frames=25)
+    assert refused.value.field == field
+
+
+def test_every_method_can_be_asked_for_and_described() -> None:
+    for name, method in METHODS.items():
+        assert Settings(method=name).method == method.name == name
+        assert method.title
+        assert method.description.endswith(".")
+        assert (method.host is None) == (method.calls_per_step == 0)
+        assert replace(method, name="other").needs_model == method.needs_model
