@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from service.errors import Problem
 from service.storage import Storage, disposition
 
-_RANGE = re.compile(r"bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE)
+_RANGE = re.compile(r"bytes\s*=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", re.IGNORECASE)
 
 
 def deliver(

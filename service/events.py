@@ -19,7 +19,7 @@ from service.records import Keys, State
 BLOCK = 5.0
 """Seconds after which a silent stream's job is looked at: its end may have been written before we came."""
 
-_POSITION = re.compile(r"\d{1,19}-\d{1,19}")
+_POSITION = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 
 
 @dataclass(frozen=True)

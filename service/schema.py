@@ -8,7 +8,7 @@ Strict: a number in quotes is no number, an unknown field is refused by name.
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -30,6 +30,10 @@ def _bounded(name: str, description: str, default: Any = None) -> Any:
     limit = LIMITS[name]
     low, high = (int(end) if float(end).is_integer() else end for end in (limit.low, limit.high))
     return Field(default, ge=low, le=high, description=f"{description} {low} to {high}: {limit.why}.")
+
+
+Seed = Annotated[int, Field(ge=int(LIMITS["seeds"].low), le=int(LIMITS["seeds"].high))]
+Scale = Annotated[float, Field(ge=LIMITS["guidance"].low, le=LIMITS["guidance"].high)]
 
 
 def _every_event() -> list[EventType]:
@@ -71,7 +75,7 @@ class Options(Strict):
     )
     steps: int = _bounded("steps", "Sampling steps.", 25)
     seed: int | None = _bounded("seeds", "Shorthand for `seeds` with one seed. Default 0.", None)
-    seeds: list[int] | None = Field(
+    seeds: list[Seed] | None = Field(
         default=None,
         min_length=int(LIMITS["takes"].low),
         max_length=int(LIMITS["takes"].high),
@@ -107,7 +111,7 @@ class Options(Strict):
     handover: float | None = _bounded(
         "handover", "MPD: share of the early steps in which the MPD step replaces the host's step.", None
     )
-    guidance: list[float] | None = Field(
+    guidance: list[Scale] | None = Field(
         default=None,
         min_length=2,
         max_length=2,

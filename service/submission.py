@@ -134,18 +134,23 @@ class Submission:
             raise Problem(422, "fetch-failed", _said(error), field=field, remedy=remedy) from None
 
 
-def fingerprint(wanted: Wanted) -> str:
-    """What makes two requests the same: the decoded fields, and the hashes of images that came with them."""
-    pictures = [
-        picture.source if isinstance(picture.source, str) and len(picture.source) < 256 else _digest(picture.source)
-        for picture in wanted.pictures
-    ]
+def fingerprint(wanted: Wanted, settings: Settings) -> str:
+    """What makes two requests the same: the decoded fields, and the hashes of the images that came with them.
+
+    Raises `Problem` for a data URI that cannot be decoded.
+    """
+    pictures = []
+    for picture in wanted.pictures:
+        source = picture.source
+        if isinstance(source, str) and intake.is_data_uri(source):
+            source = intake.decode_data_uri(source, settings, field=picture.field)
+        pictures.append(["reference", source] if isinstance(source, str) else ["image", _digest(source)])
     fields = {"pictures": pictures, "positions": wanted.positions, "options": wanted.options.model_dump(mode="json")}
-    return _digest(json.dumps(fields, sort_keys=True))
+    return _digest(json.dumps(fields, sort_keys=True).encode())
 
 
-def _digest(source: bytes | str) -> str:
-    return hashlib.sha256(source.encode() if isinstance(source, str) else source).hexdigest()
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _checked_url(outbound: Outbound, url: str, field: str) -> None:

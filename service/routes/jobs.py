@@ -206,7 +206,7 @@ def _accept_once(
     here: Services, key: Key, wanted: Wanted, base: str, trace: str | None, name: str
 ) -> tuple[dict[str, Any], bool]:
     """The answer, and whether it was given before."""
-    job_id, mark = new_id(), submission.fingerprint(wanted)
+    job_id, mark = new_id(), submission.fingerprint(wanted, here.settings)
     replay = here.idempotency.claim(key.owner, name, mark, job_id)
     if replay is not None:
         return replay.answer or _answer(here, here.jobs.get(replay.job_id), base), True
