@@ -144,7 +144,10 @@ class Model:
         return embedding[:, None]
 
     def _decode_chunk(self, latent_pixels: int) -> int:
-        """How many frames fit into the budget, or into three quarters of the memory that is free if that is less."""
+        """How many frames fit into the budget, or into three quarters of the memory that is free if that is less.
+
+        The budget, not the free memory, decides on a device with room: another chunk gives slightly other pixels.
+        """
         widest = self.vae.config.block_out_channels[min(1, len(self.vae.config.block_out_channels) - 1)]
         area = latent_pixels * self.size_multiple**2
         frame = TENSORS_PER_FRAME * area * widest * torch.empty(0, dtype=self.dtype).element_size()
