@@ -8,6 +8,7 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from service.auth import Keys
+from service.events import BLOCK
 from service.idempotency import Idempotency
 from service.jobs import Jobs
 from service.outbound import Outbound
@@ -46,7 +47,10 @@ def open_services(settings: Settings) -> Services:
         health_check_interval=30,
     )
     # A reader of events waits for them: only connecting has a time limit.
-    streaming = AsyncRedis.from_url(settings.redis_url, socket_connect_timeout=REDIS_SECONDS)
+    # A blocking read waits longer than redis-py lets a socket be silent by default.
+    streaming = AsyncRedis.from_url(
+        settings.redis_url, socket_timeout=BLOCK + REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
+    )
     jobs = Jobs(connection, settings)
     storage = open_storage(settings, connection)
     uploads = Uploads(connection, storage, settings)
