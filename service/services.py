@@ -46,8 +46,7 @@ def open_services(settings: Settings) -> Services:
         socket_connect_timeout=REDIS_SECONDS,
         health_check_interval=30,
     )
-    # A reader of events waits for them: only connecting has a time limit.
-    # A blocking read waits longer than redis-py lets a socket be silent by default.
+    # A reader of events blocks: its socket may be silent for longer than redis-py allows by default.
     streaming = AsyncRedis.from_url(
         settings.redis_url, socket_timeout=BLOCK + REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
     )

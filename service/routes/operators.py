@@ -74,7 +74,9 @@ def list_dead_letters(
     base: Base,
     key: Admin,
     limit: Limit = 20,
-    cursor: Annotated[str | None, Query(pattern=r"^job_[0-9a-z]{26}$")] = None,
+    cursor: Annotated[
+        str | None, Query(pattern=r"^job_[0-9a-z]{26}$", description="`next_cursor` of the page before.")
+    ] = None,
 ) -> JobList:
     """Of all owners, newest first. Needs the scope `admin`."""
     page = here.jobs.dead_letters(limit, cursor)

@@ -106,15 +106,13 @@ def _of_framework(request: Request, error: HTTPException) -> Problem:
     headers: Mapping[str, str] = error.headers or {}
     detail = PROBLEMS[slug].meaning if slug != "bad-request" else str(error.detail)
     if slug == "method-not-allowed":
-        headers = {"Allow": ", ".join(sorted(_methods(request)))}
+        headers = {"Allow": ", ".join(_methods(request))}
         detail = f"{request.method} is not among the methods of this path."
     return Problem(error.status_code, slug, detail, remedy=PROBLEMS[slug].remedy, headers=headers)
 
 
-def _methods(request: Request) -> set[str]:
-    """All methods of the request's path; each route alone knows only its own."""
-    allowed: set[str] = set()
-    for route in request.app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            allowed |= getattr(route, "methods", None) or set()
-    return allowed
+def _methods(request: Request) -> list[str]:
+    """All methods of the request's path; the framework names those of one route alone."""
+    routes = request.app.routes
+    asked = {method: {**request.scope, "method": method} for method in ("DELETE", "GET", "HEAD", "POST", "PUT")}
+    return [method for method, scope in asked.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)]

@@ -131,6 +131,11 @@ def test_a_silent_stream_is_kept_alive(api: Api, monkeypatch: pytest.MonkeyPatch
         assert any('"canceled"' in line for line in lines)
 
 
+def test_a_blocking_read_is_shorter_than_its_sockets_patience(api: Api) -> None:
+    patience = api.services.streaming.connection_pool.connection_kwargs["socket_timeout"]
+    assert patience > events.BLOCK
+
+
 def test_a_job_deleted_while_it_is_watched_ends_its_stream(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "BLOCK", 0.05)
     made = api.submit({"method": "flow"})

@@ -1,0 +1,156 @@
+"""Every error is a problem of the table, whoever raised it, and tells nothing of the inside."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.requests import Request
+
+from service import errors
+from service.errors import PROBLEMS
+from service.storage import StorageUnavailable
+from tests.conftest import RedisProcess
+from tests.service.conftest import Api, Make, photo, problem
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_frameworks_own_errors(api: Api) -> None:
+    problem(api.client.get("/nothing"), 404, "not-found")
+    problem(api.client.get("/inbetween/"), 404, "not-found")
+    answer = api.client.patch("/inbetween")
+    problem(answer, 405, "method-not-allowed")
+    assert answer.headers["allow"] == "GET, POST"
+    answer = api.client.post("/inbetween/job_x/video")
+    problem(answer, 405, "method-not-allowed")
+    assert answer.headers["allow"] == "GET, HEAD"
+    headers = {"content-type": "application/json"}
+    problem(api.client.post("/uploads", content=b"{", headers=headers), 400, "malformed-body")
+    body = problem(api.client.post("/uploads", json={"content_type": "image/gif", "size": "1", "x": 1}), 422, INVALID)
+    assert {error["field"] for error in body["errors"]} == {"content_type", "size", "x"}
+    assert "image/png" in body["errors"][0]["remedy"]
+    assert problem(api.client.post("/uploads", content=b"x"), 422, INVALID)
+    problem(api.client.post("/uploads"), 422, INVALID)
+
+
+INVALID = "invalid-request"
+
+
+def test_an_error_nobody_foresaw_tells_nothing_but_its_request(make_api: Make) -> None:
+    api = make_api()
+
+    @api.app.get("/broken")
+    def broken() -> None:
+        raise RuntimeError("the secret of /home/someone")
+
+    @api.app.get("/broken-sooner")
+    async def broken_sooner(request: Request) -> None:
+        raise KeyError("secret")
+
+    for path in ("/broken", "/broken-sooner"):
+        answer = api.client.get(path, headers={"X-Request-ID": "abc-1"})
+        body = problem(answer, 500, "internal")
+        assert body["request_id"] == answer.headers["x-request-id"] == "abc-1"
+        assert "secret" not in answer.text
+        assert "RuntimeError" not in answer.text
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_request_id_of_odd_characters_is_replaced(api: Api) -> None:
+    answer = api.client.get("/livez", headers={"X-Request-ID": "a b\tc"})
+    assert len(answer.headers["x-request-id"]) == 32
+
+
+def test_redis_away(make_api: Make, redis_process: RedisProcess) -> None:
+    api = make_api(redis_url=redis_process.url)
+    assert api.client.get("/readyz").json() == {"status": "ready"}
+    redis_process.kill()
+    for answer in (
+        api.client.get("/readyz"),
+        api.client.get("/inbetween"),
+        api.post({"method": "flow"}),
+        api.client.get("/metrics"),
+        api.client.get("/methods"),
+    ):
+        body = problem(answer, 503, "unavailable")
+        assert answer.headers["retry-after"]
+        assert "127.0.0.1" not in answer.text
+        assert body["request_id"]
+    assert api.client.get("/livez").json() == {"status": "alive"}
+    redis_process.start()
+    assert api.client.get("/readyz").status_code == 200
+
+
+def test_storage_away(make_api: Make, tmp_path: Path) -> None:
+    api = make_api()
+    shutil.rmtree(tmp_path / "storage")
+    (tmp_path / "storage").write_text("no folder")
+    for answer in (api.client.get("/readyz"), api.post({"method": "flow"})):
+        problem(answer, 503, "unavailable")
+        assert str(tmp_path) not in answer.text
+    assert api.client.get("/livez").status_code == 200
+    assert api.client.get("/inbetween").json()["jobs"] == [], "nothing was submitted"
+
+
+def test_a_storage_that_fails_midway_leaves_no_file(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    put, calls = api.storage.put, []
+
+    def second_fails(key: str, source: bytes | Path, content_type: str) -> None:
+        calls.append(key)
+        if len(calls) == 2:
+            raise StorageUnavailable("disk full")
+        put(key, source, content_type)
+
+    monkeypatch.setattr(api.storage, "put", second_fails)
+    headers = {"Idempotency-Key": "abc"}
+    problem(api.post({"method": "flow"}, headers=headers), 503, "unavailable")
+    assert list(api.storage.list("jobs")) == []
+    assert api.post({"method": "flow"}, headers=headers).status_code == 202
+
+
+def test_a_caller_that_hangs_up_is_no_error_of_ours(api: Api) -> None:
+    url = httpx.URL(api.url)
+    import socket
+
+    with socket.create_connection((url.host, url.port or 80)) as connection:
+        connection.sendall(b"POST /inbetween HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+        connection.sendall(b"Content-Length: 100\r\n\r\n{")
+    assert api.client.get("/livez").status_code == 200
+
+
+def test_every_problem_has_its_text(api: Api) -> None:
+    for slug, kind in PROBLEMS.items():
+        answer = api.client.get(f"/problems/{slug}")
+        assert answer.status_code == 200
+        assert kind.meaning in answer.text
+        assert kind.remedy in answer.text
+    problem(api.client.get("/problems/none"), 404, "problem-not-found")
+
+
+def test_the_documentation_is_the_table() -> None:
+    written = (ROOT / "docs" / "problems.md").read_text()
+    assert written == errors.reference(), "run: python -m service.errors > docs/problems.md"
+
+
+def test_every_problem_raised_is_in_the_table_and_every_entry_is_raised() -> None:
+    raised: set[str] = set()
+    for folder in ("service", "worker"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and path.name != "errors.py":
+                    raised.add(node.value)
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Problem" and len(node.args) > 1:
+                    slug = node.args[1]
+                    assert not isinstance(slug, ast.Constant) or slug.value in PROBLEMS, f"{path}: {slug}"
+    assert set(PROBLEMS) <= raised, set(PROBLEMS) - raised
+
+
+def test_an_image_too_large(make_api: Make) -> None:
+    api = make_api(max_image_bytes=1024)
+    noisy = photo(400, 300, format="BMP")
+    body = problem(api.client.post("/inbetween", files={"start": photo(), "end": noisy}), 413, "image-too-large")
+    assert body["field"] == "end"

@@ -1,0 +1,53 @@
+"""Log lines: ours and uvicorn's alike, with what was bound, and never with the values of local variables."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import logging, structlog
+from service import logs
+from service.settings import Settings
+logs.configure(Settings(_env_file=None, log_format={format!r}, log_level="info"))
+with structlog.contextvars.bound_contextvars(job="job_1"):
+    structlog.get_logger("task").info("started", attempt=2)
+    logging.getLogger("uvicorn.error").info("Started %s", "server", extra={{"color_message": "colours"}})
+    logging.getLogger("uvicorn.access").info("GET /objects/secret-token")
+    structlog.get_logger("task").debug("too fine")
+    def fail():
+        secret = "local " + "secret"
+        raise RuntimeError("broke")
+    try:
+        fail()
+    except RuntimeError:
+        structlog.get_logger("task").exception("failed")
+"""
+
+
+def lines(format: str) -> list[str]:
+    command = [sys.executable, "-c", SCRIPT.format(format=format)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    return done.stderr.splitlines()
+
+
+def test_json_lines_carry_what_was_bound() -> None:
+    started, server, failed = map(json.loads, lines("json"))
+    assert (started["event"], started["job"], started["attempt"]) == ("started", "job_1", 2)
+    assert (started["level"], started["logger"]) == ("info", "task")
+    assert started["timestamp"].endswith("Z")
+    assert (server["event"], server["job"], server["logger"]) == ("Started server", "job_1", "uvicorn.error")
+    assert "color_message" not in server
+    assert "RuntimeError: broke" in failed["exception"]
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_a_traceback_shows_no_values(format: str) -> None:
+    text = "\n".join(lines(format))
+    assert "RuntimeError: broke" in text
+    assert "local secret" not in text
+    assert "secret-token" not in text
