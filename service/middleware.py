@@ -103,6 +103,6 @@ class BodyCap:
 
 
 def _path(scope: Scope) -> str:
-    """The path without a signed link's token, which is a secret while it lasts."""
+    """The path as it is logged: no longer than it can mean anything, and without a signed link's token."""
     path: str = scope["path"]
-    return "/objects/…" if path.startswith("/objects/") else path
+    return "/objects/…" if path.startswith("/objects/") else path[:200]

@@ -1,8 +1,8 @@
 """The keeper: every two seconds it makes true what should be true of all jobs.
 
-Takes jobs back from dead workers, enqueues what RQ lost, expires results, erases files that must go, and hands final
-events to webhook delivery. Any number of replicas may run; one holds the lock and works, the others wait for it. The
-lock saves work, it protects nothing: every verb is a compare-and-set, so two at once do no harm.
+Takes jobs back from dead workers, enqueues what RQ lost, expires results and uploads, erases files that must go, and
+hands final events to webhook delivery. Any number of replicas may run; one holds the lock and works, the others wait
+for it. The lock saves work, it protects nothing: every verb is a compare-and-set, so two at once do no harm.
 
 Runs no job and needs no GPU. What is wrong, and for how long it must be, is decided in `service.reconcile`.
 """
@@ -23,6 +23,7 @@ from service.jobs import Jobs
 from service.reconcile import Watch, announce_due, erase_due, expire_due, reclaim_dead, requeue_lost
 from service.settings import Settings
 from service.storage import Storage, StorageError, open_storage
+from service.uploads import Uploads
 from service.webhooks import Webhooks, announce
 
 INTERVAL = 2.0
@@ -56,6 +57,7 @@ class Keeper:
         self._errands = (
             _Errand("webhooks", partial(_announce, jobs)),
             _Errand("files", partial(erase_due, jobs, storage)),
+            _Errand("uploads", Uploads(jobs.redis, storage, jobs.settings).sweep),
         )
 
     def run(self, stop: threading.Event) -> None:

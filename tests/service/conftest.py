@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 import uvicorn
 from PIL import Image
 
@@ -144,6 +145,12 @@ def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, Any]:
     assert body["title"]
     assert body["detail"]
     return body
+
+
+@pytest.fixture(scope="session", autouse=True)
+def log_of_the_test() -> None:
+    """Our log lines go where pytest keeps them, and are shown with a failed test."""
+    structlog.stdlib.recreate_defaults(log_level=None)
 
 
 @pytest.fixture
