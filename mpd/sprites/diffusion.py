@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mpd.schedule import karras
 from mpd.sprites import networks
+from mpd.sprites.attention import PlainAttention
 from mpd.sprites.loop import Loop
 from mpd.sprites.pool import Batch, Pool
 
@@ -22,7 +23,7 @@ BATCH = 8
 P_MEAN, P_STD = 1.0, 1.6  # of ln σ, SVD's own
 SCHEDULE_SHARE = 0.25  # of the noise levels come from the sampler's schedule, whose 700 the log-normal never reaches
 DROPPED = 0.15  # of the clips lose both of their conditions: the unconditional estimate's training
-FRESH = 2  # clips added to the pool with every step, until it is full
+FRESH = 1  # clips added to the pool with every step, until it is full
 _SCHEDULE = np.array(karras(256, 0.002, 700.0)[:-1])
 
 
@@ -70,9 +71,7 @@ def train_unet(
 ) -> Any:
     """`on_report(step, unet)` is called with the averaged weights `every` so many steps."""
     unet = networks.unet()
-    # Attention over 12 frames or 64 latents: torch's fused kernel for CPUs is four times slower backwards at such
-    # lengths than two matrix products.
-    unet.set_default_attn_processor()
+    unet.set_attn_processor(PlainAttention())
     nn.init.zeros_(unet.conv_out.weight)
     loop = Loop(folder, "unet", unet, rate=rate, steps=steps, minutes=minutes, half_life=half_life)
     unet.train()

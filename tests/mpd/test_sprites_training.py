@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mpd.denoiser import Condition, SvdDenoiser
 from mpd.model import load
 from mpd.sprites import diffusion, export, networks, stages, train, world
+from mpd.sprites.attention import PlainAttention
 from mpd.sprites.loop import Loop
 from mpd.sprites.pictures import psnr, to_tensor
 from mpd.sprites.pool import Pool, clip_input
@@ -174,3 +175,17 @@ def test_the_command_says_what_it_does(capsys: pytest.CaptureFixture[str], monke
     assert stop.value.code == 0
     said = capsys.readouterr().out
     assert all(word in said for word in ("--run", "--unet-steps", "checkpoint", "log.jsonl"))
+
+
+def test_plain_attention_is_the_same_function(networks_untrained: dict[str, Any]) -> None:
+    unet = networks_untrained["unet"]
+    random = torch.Generator().manual_seed(2)
+    x, embedding = torch.randn(1, 5, 8, 8, 8, generator=random), torch.randn(1, 1, networks.EMBEDDING, generator=random)
+    ids = torch.tensor([[6.0, 127.0, 0.02]])
+    own = unet.attn_processors
+    with torch.no_grad():
+        expected = unet(x, 0.3, embedding, ids).sample
+        unet.set_attn_processor(PlainAttention())
+        plain = unet(x, 0.3, embedding, ids).sample
+    unet.set_attn_processor(own)
+    assert torch.allclose(plain, expected, atol=1e-5)
