@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 
+import redis
 from rq import Worker
 from rq.serializers import JSONSerializer
 
@@ -26,7 +27,9 @@ def main(arguments: list[str]) -> int:
     queues = [argument for argument in arguments if argument != "--scheduler"]
     for module in TASKS:
         importlib.import_module(module)
-    worker = Worker(queues, connection=exits.need_redis(settings), serializer=JSONSerializer)
+    exits.need_redis(settings).close()
+    # RQ sets the time-out that its blocking reads need, on a connection that has not been used yet.
+    worker = Worker(queues, connection=redis.Redis.from_url(settings.redis_url), serializer=JSONSerializer)
     worker.work(logging_level="WARNING", with_scheduler="--scheduler" in arguments)
     return 0
 

@@ -47,7 +47,7 @@ class CannotStart(Exception):
 class Stack:
     """A context manager: inside it, the service answers at `url`; after it, nothing that it started is left.
 
-    settings: HOST and PORT count; the rest the processes read from the environment as ever, but for what
+    settings: HOST, PORT and DRAIN_GRACE count; the processes read theirs from the environment as ever, but for what
     `environment` overrides. logs: folder for the processes' output; without one they share ours.
     Raises `CannotStart`.
     """
@@ -72,7 +72,6 @@ class Stack:
             self.redis_url = f"unix://{run}/redis.sock"
             self._environment |= {
                 "REDIS_URL": self.redis_url,
-                "STORAGE_URL": str(self._area / "storage"),
                 "HOST": self._settings.host,
                 "PORT": str(self._settings.port),
             }
@@ -213,8 +212,11 @@ def run(area: Path) -> int:
     try:
         if not settings.model:
             environment["MODEL"] = str(tiny_model(area))
+            environment["OMP_NUM_THREADS"] = "1"  # a second thread gains a model this small nothing
         if "auth" not in settings.model_fields_set:
             environment["AUTH"] = "off"
+        if "storage_url" not in settings.model_fields_set:
+            environment["STORAGE_URL"] = str(area.absolute() / "storage")
         if "drain_grace" not in settings.model_fields_set:
             environment["DRAIN_GRACE"] = "5"
             settings = settings.model_copy(update={"drain_grace": 5.0})
