@@ -16,6 +16,7 @@ from mpd.sprites import world
 
 THRESHOLD = 0.08  # of chroma; the head has 0.38, the shaft -0.30, a grey background 0
 MIN_AREA = 20.0  # pixels of chroma-weighted area below which there is no part; whole parts have about 80
+HEAD_REACH, SHAFT_REACH = 4.15, 3.73  # root mean square distance of a part's pixels from its centre
 MIN_BLOB = 25  # pixels of a connected blob that counts as a sprite of its own
 
 
@@ -26,11 +27,14 @@ class Track:
     places: (N, 3) x, y, heading, in `world`'s coordinates; NaN where head or shaft was not found.
     mass: (N,) coloured area over a whole arrow's: about 1 for one arrow, about 2 when there is a ghost.
     sprites: (N,) connected coloured blobs.
+    spread: (N,) how far a colour's pixels lie from their centre (root mean square) over a whole part's own, the larger
+        of head's and shaft's: about 1 for one arrow, more where two overlap. NaN where `places` is.
     """
 
     places: NDArray[np.float64]
     mass: NDArray[np.float64]
     sprites: NDArray[np.int64]
+    spread: NDArray[np.float64]
 
 
 def chroma(frames: NDArray[np.uint8], hue: float) -> NDArray[np.float64]:
@@ -44,13 +48,14 @@ def track(frames: NDArray[np.uint8], hue: float) -> Track:
     signed = chroma(frames, hue)
     found = [_find(one) for one in signed]
     return Track(
-        np.array([place for place, _, _ in found]),
-        np.array([mass for _, mass, _ in found]),
-        np.array([count for _, _, count in found], dtype=np.int64),
+        np.array([place for place, _, _, _ in found]),
+        np.array([mass for _, mass, _, _ in found]),
+        np.array([count for _, _, count, _ in found], dtype=np.int64),
+        np.array([spread for _, _, _, spread in found]),
     )
 
 
-def _find(signed: NDArray[np.float64]) -> tuple[tuple[float, float, float], float, int]:
+def _find(signed: NDArray[np.float64]) -> tuple[tuple[float, float, float], float, int, float]:
     head = np.where(signed > THRESHOLD, signed, 0) / world.HEAD_CHROMA
     shaft = np.where(signed < -THRESHOLD, signed, 0) / world.SHAFT_CHROMA
     area = abs(np.linalg.det(world.HEAD[1:] - world.HEAD[0])) / 2 + 77.0
@@ -60,21 +65,23 @@ def _find(signed: NDArray[np.float64]) -> tuple[tuple[float, float, float], floa
     _, _, stats, _ = cv2.connectedComponentsWithStats(coloured, connectivity=8)
     sprites = int((stats[1:, cv2.CC_STAT_AREA] >= MIN_BLOB).sum())
     if head.sum() < MIN_AREA or shaft.sum() < MIN_AREA:
-        return (np.nan, np.nan, np.nan), mass, sprites
-    front, back = _centroid(head), _centroid(shaft)
+        return (np.nan, np.nan, np.nan), mass, sprites, np.nan
+    (front, head_reach), (back, shaft_reach) = _centroid(head), _centroid(shaft)
+    spread = max(head_reach / HEAD_REACH, shaft_reach / SHAFT_REACH)
     heading = float(np.arctan2(front[1] - back[1], front[0] - back[0]))
     weight = -world.SHAFT_CENTRE / (world.HEAD_CENTRE - world.SHAFT_CENTRE)
     x, y = weight * front + (1 - weight) * back
-    return (float(x), float(y), heading), mass, sprites
+    return (float(x), float(y), heading), mass, sprites, spread
 
 
-def _centroid(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(2,) x and y of the weighted mean of the pixels' centres."""
+def _centroid(weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """(2,) x and y of the weighted mean of the pixels' centres, and their root mean square distance from it."""
     height, width = weights.shape
     total = weights.sum()
-    x = (weights.sum(axis=0) * (np.arange(width) + 0.5)).sum() / total
-    y = (weights.sum(axis=1) * (np.arange(height) + 0.5)).sum() / total
-    return np.array([x, y])
+    across, down = np.arange(width) + 0.5, np.arange(height) + 0.5
+    x, y = (weights.sum(axis=0) * across).sum() / total, (weights.sum(axis=1) * down).sum() / total
+    squared = (weights.sum(axis=0) * (across - x) ** 2 + weights.sum(axis=1) * (down - y) ** 2).sum() / total
+    return np.array([x, y]), float(np.sqrt(squared))
 
 
 def along_heading(places: NDArray[np.float64]) -> NDArray[np.float64]:

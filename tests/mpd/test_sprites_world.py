@@ -70,6 +70,7 @@ def test_the_tracker_finds_place_heading_and_one_sprite() -> None:
         assert turned(found.places[:, 2] - truth[:, 2]).max() < 0.04
         assert (found.sprites == 1).all()
         assert np.abs(found.mass - 1).max() < 0.1
+        assert np.abs(found.spread - 1).max() < 0.1
 
 
 def test_a_clip_played_backwards_is_reverse_play() -> None:

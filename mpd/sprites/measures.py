@@ -1,0 +1,110 @@
+"""What an inbetween of two sprite keyframes is judged by, and how sure the averages are.
+
+Every measure compares a made clip with the true one of the same scene; pictures are (N, H, W, 3) uint8.
+Knows nothing of how a clip was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mpd.sprites import track, world
+
+Frames = NDArray[np.uint8]
+GHOST_MASS = (0.6, 1.5)  # coloured area over an arrow's beyond which a frame holds less or more than one
+GHOST_SPREAD = 1.5  # of a colour's pixels, over an arrow's, beyond which it is in two places
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One clip's figures.
+
+    psnr: dB over all frames between the keyframes. ssim: mean over them. first, last: dB of those two frames.
+    path: mean distance in pixels of the arrow found from the true one, over frames where one was found; NaN if none.
+    reverse: 1 if the arrow moves against its heading somewhere (`track.plays_reversed`), else 0.
+    ghosts: share of frames with no arrow, more than one blob, or colours of an area or spread unlike one arrow's.
+    arrival: distance moved over the last quarter, over the true one; 1 is right, 0 a freeze; NaN if unseen.
+    drift: ΔE (CIE76) between the mean colours of the frames beside the keyframes and the keyframes themselves.
+    """
+
+    psnr: float
+    ssim: float
+    first: float
+    last: float
+    path: float
+    reverse: float
+    ghosts: float
+    arrival: float
+    drift: float
+
+
+def judge(made: Frames, truth: Frames, scene: world.Scene) -> Judged:
+    """Raises ValueError when the clips differ in shape or hold fewer than four frames."""
+    if made.shape != truth.shape or len(made) < 4:
+        raise ValueError(f"clips of {made.shape} and {truth.shape} cannot be compared")
+    found, places = track.track(made, scene.hue), world.trajectory(scene, len(made))
+    apart = np.hypot(*(found.places[:, :2] - places[:, :2]).T)
+    low, high = GHOST_MASS
+    odd = (found.sprites != 1) | (found.mass < low) | (found.mass > high) | ~(found.spread < GHOST_SPREAD)
+    return Judged(
+        psnr=decibels(made[1:-1], truth[1:-1]),
+        ssim=float(np.mean([ssim(a, b) for a, b in zip(made[1:-1], truth[1:-1], strict=True)])),
+        first=decibels(made[0], truth[0]),
+        last=decibels(made[-1], truth[-1]),
+        path=float(np.nanmean(apart)) if np.isfinite(apart).any() else float("nan"),
+        reverse=float(track.plays_reversed(found.places)),
+        ghosts=float(odd.mean()),
+        arrival=_late(found.places) / _late(places),
+        drift=(_colour_gap(made[1], truth[0]) + _colour_gap(made[-2], truth[-1])) / 2,
+    )
+
+
+def decibels(a: Frames, b: Frames) -> float:
+    """PSNR of two uint8 arrays of one shape; at most 108 dB, for equal ones."""
+    squared = np.square(a.astype(np.float64) - b).mean()
+    return float(10 * np.log10(255**2 / max(squared, 1e-6)))
+
+
+def ssim(a: Frames, b: Frames) -> float:
+    """Structural similarity of two pictures (Wang et al. 2004): Gaussian window of 1.5 pixels, mean over channels."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
+
+    def blur(z: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(cv2.GaussianBlur(z, (11, 11), 1.5), dtype=np.float64)
+
+    mean_x, mean_y = blur(x), blur(y)
+    var_x, var_y, cov = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2, blur(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    score = (2 * mean_x * mean_y + c1) * (2 * cov + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+    return float(score[5:-5, 5:-5].mean())
+
+
+def _late(places: NDArray[np.float64]) -> float:
+    """Pixels from the place at three quarters of the clip to the last one."""
+    step = places[-1, :2] - places[-1 - (len(places) - 1) // 4, :2]
+    return float(np.hypot(*step))
+
+
+def _colour_gap(a: Frames, b: Frames) -> float:
+    """CIE76 ΔE of two pictures' mean colours."""
+    means = np.stack([a.reshape(-1, 3).mean(0), b.reshape(-1, 3).mean(0)])[None].astype(np.float32) / 255
+    lab = cv2.cvtColor(means, cv2.COLOR_RGB2LAB)[0]
+    return float(np.linalg.norm(lab[0] - lab[1]))
+
+
+def interval(values: Sequence[float], draws: int = 4000, seed: int = 0) -> tuple[float, float, float]:
+    """Mean over the clips and its 95 % bootstrap interval (percentiles); clips with NaN are left out.
+
+    For a paired comparison give the differences, clip by clip. NaN throughout when nothing is left.
+    """
+    known = np.array([value for value in values if np.isfinite(value)])
+    if len(known) == 0:
+        return float("nan"), float("nan"), float("nan")
+    drawn = np.random.default_rng(seed).integers(len(known), size=(draws, len(known)))
+    low, high = np.percentile(known[drawn].mean(axis=1), [2.5, 97.5])
+    return float(known.mean()), float(low), float(high)
