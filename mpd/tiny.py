@@ -14,9 +14,13 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder, EulerDiscreteScheduler, UNetSpatioTemporalConditionModel
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from mpd.weights import no_progress_bars
+
 FRAMES = 8
 SIZE = 64
-CHANNELS = 32  # the smallest width that the 32 groups of every normalisation allow
+CHANNELS = 32
+"""The narrowest that the 32 groups of every normalisation allow. Where it is all there is, each channel is normalised
+alone, which forgets what time, fps and flat colours add to it: so the inner levels are twice as wide."""
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
 
@@ -29,7 +33,8 @@ def build(folder: Path, seed: int = 0) -> Path:
     folder = Path(folder)
     unet.save_pretrained(folder / "unet")
     vae.save_pretrained(folder / "vae")
-    image_encoder.save_pretrained(folder / "image_encoder")
+    with no_progress_bars():
+        image_encoder.save_pretrained(folder / "image_encoder")
     _scheduler().save_pretrained(folder / "scheduler")
     _write(
         folder / "feature_extractor" / "preprocessor_config.json",
@@ -62,7 +67,7 @@ def _unet() -> UNetSpatioTemporalConditionModel:
         sample_size=SIZE // 8,
         down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
         up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
-        block_out_channels=(CHANNELS, CHANNELS),
+        block_out_channels=(CHANNELS, 2 * CHANNELS),
         addition_time_embed_dim=CHANNELS,
         projection_class_embeddings_input_dim=3 * CHANNELS,
         layers_per_block=1,
@@ -75,7 +80,7 @@ def _unet() -> UNetSpatioTemporalConditionModel:
 def _vae() -> AutoencoderKLTemporalDecoder:
     return AutoencoderKLTemporalDecoder(
         down_block_types=("DownEncoderBlock2D",) * 4,
-        block_out_channels=(CHANNELS,) * 4,
+        block_out_channels=(CHANNELS, CHANNELS, CHANNELS, 2 * CHANNELS),
         layers_per_block=1,
         latent_channels=4,
         sample_size=SIZE,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,21 +97,30 @@ def _modules(source: str, folder: Path, variant: str | None, dtype: torch.dtype)
     from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
     from safetensors import SafetensorError
     from transformers import CLIPVisionModelWithProjection
-    from transformers.utils import logging
 
     options = {"variant": variant, "use_safetensors": True, "local_files_only": True}
-    had_bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
     try:
-        return (
-            UNetSpatioTemporalConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype, **options),
-            AutoencoderKLTemporalDecoder.from_pretrained(folder / "vae", torch_dtype=torch.float32, **options),
-            CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder", **options).to(dtype),
-        )
+        with no_progress_bars():
+            return (
+                UNetSpatioTemporalConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype, **options),
+                AutoencoderKLTemporalDecoder.from_pretrained(folder / "vae", torch_dtype=torch.float32, **options),
+                CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder", **options).to(dtype),
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{source}: its weights cannot be read: {_first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """transformers draws one for every read and write of weights, even of a few kilobytes."""
+    from transformers.utils import logging
+
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
     finally:
-        if had_bars:
+        if enabled:
             logging.enable_progress_bar()
 
 

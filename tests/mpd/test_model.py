@@ -96,7 +96,7 @@ class TestRefusals:
         assert "weights cannot be read" in self.refused(folder)
 
     def test_weights_of_another_shape(self, changed: Callable[..., Path]) -> None:
-        assert "weights cannot be read" in self.refused(changed("unet/config.json", block_out_channels=[32, 64]))
+        assert "weights cannot be read" in self.refused(changed("unet/config.json", block_out_channels=[32, 32]))
 
     def test_another_pipeline(self, changed: Callable[..., Path]) -> None:
         folder = changed("model_index.json", _class_name="FluxPipeline")
@@ -318,5 +318,5 @@ def test_a_preview_shows_the_colours_of_the_middle_frame(tiny_folder: Path, monk
 
 def test_the_weights_of_the_tiny_model_are_a_few_megabytes(tiny_folder: Path) -> None:
     total = sum(path.stat().st_size for path in tiny_folder.rglob("*") if path.is_file())
-    assert total < 8e6
+    assert total < 16e6
     assert all(tensor.isfinite().all() for tensor in load_file(next(tiny_folder.glob("vae/*.safetensors"))).values())
