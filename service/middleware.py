@@ -71,7 +71,11 @@ class Frame:
 
 
 class BodyCap:
-    """Refuses a body beyond `limit` bytes: by its announced length at once, else where it passes the limit."""
+    """Refuses a body beyond `limit` bytes: by its announced length at once, else where it passes the limit.
+
+    An answer that comes while much of a body is still to come closes the connection: else the server would go on
+    reading to its end only to throw it away.
+    """
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self.app = app
@@ -80,26 +84,39 @@ class BodyCap:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdecimal() and int(announced) > self.limit:
-            return await response(self._too_large())(scope, receive, send)
+        headers = Headers(scope=scope)
+        length = headers.get("content-length", "")
+        announced = int(length) if length.isdecimal() else 0
+        coming = announced > _WORTH_DRAINING or "transfer-encoding" in headers
         seen = 0
 
         async def counted() -> Message:
-            nonlocal seen
+            nonlocal seen, coming
             message = await receive()
             seen += len(message.get("body", b""))
+            coming = coming and message.get("more_body", False)
             if seen > self.limit:
                 raise self._too_large()
             return message
 
-        return await self.app(scope, counted, send)
+        async def closing(message: Message) -> None:
+            if message["type"] == "http.response.start" and coming:
+                MutableHeaders(scope=message)["Connection"] = "close"
+            await send(message)
+
+        if announced > self.limit:
+            return await response(self._too_large())(scope, receive, closing)
+        return await self.app(scope, counted, closing)
 
     def _too_large(self) -> Problem:
         remedy = "Send smaller keyframes, or send them through POST /uploads first."
-        detail = f"The body has more than {self.limit} bytes."
-        # The rest of the body is still on its way: the connection cannot be used again.
-        return Problem(413, "body-too-large", detail, remedy=remedy, limit=self.limit, headers={"Connection": "close"})
+        return Problem(
+            413, "body-too-large", f"The body has more than {self.limit} bytes.", remedy=remedy, limit=self.limit
+        )
+
+
+_WORTH_DRAINING = 65_536
+"""Bytes of an unread body for which a connection is kept rather than opened anew."""
 
 
 def _path(scope: Scope) -> str:

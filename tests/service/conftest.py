@@ -91,10 +91,14 @@ class Api:
         assert job is not None
         return self.jobs.start(job_id, job.attempt, "test")
 
-    def succeed(self, job_id: str, frames: int = 3) -> Job:
+    def succeed(self, job_id: str) -> Job:
         """What a worker does: files in storage, then the commit."""
         job = self.start(job_id)
-        prefix = f"{files_prefix(job_id)}{job.attempt}/"
+        return self.jobs.succeed(job.id, job.attempt, self.store(job))
+
+    def store(self, job: Job, frames: int = 3) -> dict[str, Any]:
+        """The files of a result in storage; what the commit would say of them."""
+        prefix = f"{files_prefix(job.id)}{job.attempt}/"
         files = []
         for name, take, form, content_type, data in (
             ("take-1.mp4", 1, "mp4", "video/mp4", bytes(range(256)) * 8),
@@ -117,14 +121,14 @@ class Api:
             )
         for number in range(frames):
             self.storage.put(f"{prefix}take-1/frame-{number:04d}.jpg", photo(format="JPEG"), "image/jpeg")
-        result = {
+        return {
             "frames": frames,
             "fps": 7,
             "width": 64,
             "height": 48,
             "duration": frames / 7,
             "seeds": [0],
-            "job": job_id,
+            "job": job.id,
             "attempt": job.attempt,
             "settings": {"method": "flow"},
             "model": None,
@@ -132,7 +136,6 @@ class Api:
             "keyframes": [],
             "files": files,
         }
-        return self.jobs.succeed(job_id, job.attempt, result)
 
 
 def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, Any]:

@@ -33,6 +33,22 @@ def test_a_job_from_queue_to_result(api: Api) -> None:
     assert [file["name"] for file in view["result"]["files"]][:2] == ["take-1.mp4", "take-1.gif"]
     assert view["links"]["video"] == f"{url}/video"
     assert view["expires_at"] > view["finished_at"]
+    assert api.client.get(view["links"]["video"], follow_redirects=True).status_code == 200
+    assert api.client.get(view["result"]["files"][0]["url"]).status_code == 200
+
+
+def test_files_lie_with_the_attempt_that_made_them(api: Api) -> None:
+    """An attempt that stored everything and died before it could say so: the next one commits what is there."""
+    made = api.submit({"method": "flow"})
+    first = api.start(made["id"])
+    result = api.store(first)
+    api.jobs.died(first.id, first.attempt, "test")
+    second = api.start(made["id"])
+    api.jobs.succeed(second.id, second.attempt, result)
+    view = api.client.get(made["links"]["self"]).json()
+    assert view["attempt"] == 2
+    for url in (view["links"]["video"], view["links"]["poster"], view["result"]["files"][0]["url"]):
+        assert api.client.get(url, follow_redirects=True).status_code == 200
 
 
 def test_every_link_of_a_finished_job_answers(api: Api) -> None:

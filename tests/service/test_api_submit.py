@@ -115,14 +115,22 @@ def test_an_upload_in_place_of_an_image(api: Api) -> None:
     problem(api.client.put(upload["url"] + "x", content=data), 403, "link-invalid")
 
 
-def test_an_upload_streamed_past_its_size_is_stopped(api: Api) -> None:
+def test_an_upload_that_streams_is_held_to_its_size(api: Api) -> None:
     upload = api.client.post("/uploads", json={"content_type": "image/png", "size": 10}).json()
+    sent = 0
 
-    def pieces() -> Iterator[bytes]:
-        yield b"12345678"
-        yield b"12345678"
+    def pieces(most: int, size: int) -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(most):
+            sent += size
+            yield b"x" * size
 
-    problem(api.client.put(upload["url"], headers=upload["headers"], content=pieces()), 422, "upload-mismatch")
+    for body in (pieces(1, 9), pieces(2, 8), pieces(5000, 10_000)):
+        problem(api.client.put(upload["url"], headers=upload["headers"], content=body), 422, "upload-mismatch")
+    assert sent < 50_000_000, "what comes after the size is not read"
+    assert list(api.storage.list("uploads")) == []
+    answer = api.client.put(upload["url"], headers=upload["headers"], content=pieces(2, 5))
+    assert answer.status_code == 200
 
 
 def test_an_upload_larger_than_an_image_may_be_is_refused(make_api: Make) -> None:
