@@ -6,8 +6,10 @@ caller would, follows the event stream, and downloads the result to `demo/`. Sto
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
+import os
 import signal
 import socket
 import sys
@@ -25,23 +27,26 @@ from worker.up import CannotStart, Stack, tiny_model
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYFRAMES = [ROOT / "examples" / "keyframes" / name for name in ("start.jpg", "end.jpg")]
-OUTPUT = ROOT / "demo"
-OPTIONS = {"method": "mpd-vibid", "steps": 25, "seed": 1}
 BAR = 30
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description="Two keyframes through the whole service, on this machine.")
+    parser.add_argument("--output", type=Path, default=ROOT / "demo", help="folder for the video (default: demo)")
+    parser.add_argument("--area", type=Path, default=ROOT / "var", help="folder that keeps the model (default: var)")
+    parser.add_argument("--steps", type=int, default=25, help="sampling steps (default: 25)")
+    asked = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="inbetween-demo-") as scratch:
         try:
             say("A tiny model of Stable Video Diffusion's architecture, with random weights …")
-            model = tiny_model(ROOT / "var")
+            model = tiny_model(asked.area)
             say("Redis, API, keeper and worker start …")
             with service(Path(scratch), model) as stack, httpx.Client(base_url=stack.url, timeout=60) as client:
-                job = post(client)
+                job = post(client, {"method": "mpd-vibid", "steps": asked.steps, "seed": 1})
                 job = follow(client, job)
-                download(client, job)
+                download(client, job, asked.output)
         except (CannotStart, Failed) as error:
             say(f"\n{error}")
             for log in sorted(Path(scratch).glob("*.log")):
@@ -50,10 +55,12 @@ def main() -> int:
         except KeyboardInterrupt:
             say("\nStopped; nothing is left running.")
             return 130
-    say(f"\nLook at demo/inbetween.mp4 and demo/contact-sheet.png. All stopped after {time.monotonic() - began:.0f} s.")
+    folder = os.path.relpath(asked.output)
+    say(f"\nLook at {folder}/inbetween.mp4 and {folder}/contact-sheet.png.")
+    say(f"Everything that was started is stopped again ({time.monotonic() - began:.0f} s).")
     say(
-        "The tiny model has random weights, so what lies between the keyframes is noise: this shows that every part\n"
-        "works, not what a trained model makes. For a video without any model, try the method `flow` after `make up`."
+        "The tiny model has random weights, so the picture is noise, the keyframes in it too: this shows that every\n"
+        "part works, not what a trained model makes. For a video without a model, try `flow` after `make up`."
     )
     return 0
 
@@ -80,10 +87,10 @@ def service(scratch: Path, model: Path) -> Stack:
     return Stack(settings, area, environment, logs=scratch)
 
 
-def post(client: httpx.Client) -> dict[str, Any]:
+def post(client: httpx.Client, options: dict[str, Any]) -> dict[str, Any]:
     """Submit the keyframes as a browser's form would. The answer is 202 and the job."""
     files = {name: (path.name, path.read_bytes()) for name, path in zip(("start", "end"), KEYFRAMES, strict=True)}
-    answer = client.post("/inbetween", files=files, data={"options": json.dumps(OPTIONS)})
+    answer = client.post("/inbetween", files=files, data={"options": json.dumps(options)})
     if answer.status_code != 202:
         raise Failed(f"the service refused the job: {answer.text}")
     job: dict[str, Any] = answer.json()
@@ -121,16 +128,16 @@ def events(client: httpx.Client, url: str) -> Iterator[tuple[str, dict[str, Any]
                 yield kind, json.loads(value)
 
 
-def download(client: httpx.Client, job: dict[str, Any]) -> None:
+def download(client: httpx.Client, job: dict[str, Any], folder: Path) -> None:
     """Bring the video and the contact sheet home; a file appears when it is whole."""
-    OUTPUT.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for link, name in (("video", "inbetween.mp4"), ("contact_sheet", "contact-sheet.png")):
         answer = client.get(job["links"][link], follow_redirects=True)
         answer.raise_for_status()
-        part = OUTPUT / f".{name}.part"
+        part = folder / f".{name}.part"
         try:
             part.write_bytes(answer.content)
-            part.replace(OUTPUT / name)
+            part.replace(folder / name)
         finally:
             part.unlink(missing_ok=True)
     with Image.open(io.BytesIO(answer.content)) as sheet:

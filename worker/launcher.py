@@ -59,10 +59,10 @@ class Launcher:
         self._drain, self._drain_end = os.pipe()
         self._environment = {
             "ENGINE_DIR": str(folder),
-            "TMPDIR": str(scratch),
             ENGINE_ID: f"{socket.gethostname()}-{os.getpid()}",
             DRAIN_FD: str(self._drain),
         }
+        self._scratch = scratch
         self._probe = protocol.Probe(protocol.socket_path(folder))
         self._ready = False
         self._exit_code = 0
@@ -175,7 +175,8 @@ class Launcher:
     def _worker(self, name: str, lane: str | None) -> Child:
         queues = self._settings.queues[lane] if lane is not None else ("--scheduler", queue_name(self._settings))
         command = [sys.executable, "-m", "worker.listener", *queues]
-        return Child(name, lambda: lifeline.spawn(command, environment=self._environment, pass_fds=[self._drain]))
+        environment = {**self._environment, "TMPDIR": str(self._scratch)}
+        return Child(name, lambda: lifeline.spawn(command, environment=environment, pass_fds=[self._drain]))
 
     def _spawn_engine(self) -> subprocess.Popen[bytes]:
         return lifeline.spawn([sys.executable, "-m", "worker.engine"], environment=self._environment)

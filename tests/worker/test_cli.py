@@ -1,0 +1,75 @@
+"""`inbetween-server` as people type it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import redis
+
+from service.auth import Keys, Scope
+from service.settings import Settings
+
+
+def server(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "worker.cli", *arguments],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_every_setting_is_listed_with_its_meaning_and_no_secret_is_shown() -> None:
+    shown = server("settings", STORAGE_SECRET_KEY="very-secret", PORT="8123")
+    for name, field in Settings.model_fields.items():
+        assert f"{name.upper()}=" in shown.stdout
+        assert str(field.description) in shown.stdout
+    assert "PORT=8123" in shown.stdout
+    assert "very-secret" not in shown.stdout
+
+
+def test_keys_are_made_listed_and_revoked(redis_url: str) -> None:
+    made = server("keys", "create", "ada", "--owner", "studio", REDIS_URL=redis_url)
+    assert made.returncode == 0, made.stderr
+    secret = made.stdout.split("Bearer ")[1].split("`")[0]
+    with redis.Redis.from_url(redis_url) as connection:
+        key = Keys(connection, Settings(_env_file=None)).verify(secret)
+    assert key is not None
+    assert (key.name, key.owner, key.scopes) == ("ada", "studio", frozenset(Scope) - {Scope.admin})
+    listed = server("keys", "list", REDIS_URL=redis_url).stdout
+    assert key.id in listed
+    assert secret not in listed
+    assert server("keys", "revoke", key.id, REDIS_URL=redis_url).returncode == 0
+    assert server("keys", "revoke", key.id, REDIS_URL=redis_url).returncode == 1
+    assert server("keys", "webhook-secret", "studio", REDIS_URL=redis_url).stdout.startswith("whsec_")
+
+
+def test_a_taken_port_is_one_line_and_an_exit_code(redis_url: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        refused = server("api", REDIS_URL=redis_url, PORT=port, AUTH="off")
+    assert (refused.returncode, refused.stdout) == (71, "")
+    assert refused.stderr == f"inbetween-server: 127.0.0.1:{port} is taken. Set PORT (and HOST) to something free.\n"
+
+
+def test_no_keys_on_an_open_address_is_refused(redis_url: str) -> None:
+    refused = server("api", REDIS_URL=redis_url, HOST="0.0.0.0", AUTH="off")
+    assert refused.returncode == 78
+    assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["api", "keeper", "worker", "keys list"])
+def test_no_redis_is_one_line_without_its_password(command: str) -> None:
+    refused = server(*command.split(), REDIS_URL="redis://:sesame@127.0.0.1:1/0")
+    assert refused.returncode == 69
+    assert refused.stderr.startswith("inbetween-server: Redis does not answer at 127.0.0.1:1/0")
+    assert refused.stderr.count("\n") == 1
+    assert "sesame" not in refused.stderr

@@ -1,0 +1,148 @@
+"""The embedded service and the demo, as `make up` and `make demo` run them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import httpx
+import psutil
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 180.0
+
+Run = Callable[..., psutil.Popen]
+
+
+@pytest.fixture(scope="module")
+def area(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for models and data, so that the tiny model is made once."""
+    return tmp_path_factory.mktemp("var")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    """Start a command as a terminal would, its output in `tmp_path/output`."""
+    started: list[psutil.Popen] = []
+
+    def run(*command: str, **variables: str) -> psutil.Popen:
+        environment = {**os.environ, "TMPDIR": str(tmp_path), **variables}
+        with (tmp_path / "output").open("ab") as output:
+            process = psutil.Popen(
+                [sys.executable, *command], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+            )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.is_running():
+            process.kill()
+        process.wait(10)
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def said(tmp_path: Path, words: str, process: psutil.Popen) -> str:
+    """What a command has written, once these words are in it."""
+    deadline = time.monotonic() + PATIENCE
+    while words not in (text := (tmp_path / "output").read_text()):
+        assert process.poll() is None, text
+        assert time.monotonic() < deadline, text
+        time.sleep(0.05)
+    return text
+
+
+def assert_gone(processes: list[psutil.Process]) -> None:
+    assert not psutil.wait_procs(processes, timeout=10)[1]
+
+
+def test_up_prints_a_call_that_works_and_ctrl_c_leaves_nothing(run: Run, area: Path, tmp_path: Path) -> None:
+    up = run("-m", "worker.cli", "up", "--area", str(area), PORT=free_port())
+    text = said(tmp_path, "random weights", up)
+    curl = shlex.split(next(line for line in text.splitlines() if line.lstrip().startswith("curl")))
+    fields = dict(part.split("=", 1) for flag, part in itertools.pairwise(curl) if flag == "-F")
+    files = {name: (ROOT / value[1:]).read_bytes() for name, value in fields.items() if value.startswith("@")}
+    with httpx.Client(timeout=30) as client:
+        job = client.post(curl[-1], files=files, data={"options": fields["options"]}).raise_for_status().json()
+        with client.stream("GET", job["links"]["events"], timeout=PATIENCE) as stream:
+            assert "succeeded" in stream.read().decode()
+        done = client.get(job["links"]["self"]).json()
+        video = client.get(done["links"]["video"], follow_redirects=True).raise_for_status()
+        assert video.headers["content-type"] == "video/mp4"
+    below = up.children(recursive=True)
+    assert len(below) >= 6
+    up.send_signal(signal.SIGINT)
+    assert up.wait(60) == 0
+    assert_gone(below)
+    assert "Traceback" not in (tmp_path / "output").read_text()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(("inbetween-", "attempt-"))]
+
+
+def test_up_on_a_taken_port_or_folder_is_one_line(run: Run, area: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert run("-m", "worker.cli", "up", "--area", str(area), PORT=port).wait(60) == 71
+    text = (tmp_path / "output").read_text()
+    assert text == f"inbetween-server: 127.0.0.1:{port} is taken. Set PORT (and HOST) to something free.\n"
+
+
+def test_up_killed_leaves_no_process(run: Run, area: Path, tmp_path: Path) -> None:
+    up = run("-m", "worker.cli", "up", "--area", str(area), PORT=free_port())
+    said(tmp_path, "The service is up", up)
+    below = up.children(recursive=True)
+    second = run("-m", "worker.cli", "up", "--area", str(area), PORT=free_port())
+    assert second.wait(60) == 71
+    assert "is in use by another service" in (tmp_path / "output").read_text()
+    up.kill()
+    up.wait(10)
+    assert_gone(below)
+
+
+def test_the_demo_leaves_a_video_and_a_contact_sheet_and_no_process(run: Run, area: Path, tmp_path: Path) -> None:
+    output = tmp_path / "demo"
+    demo = run("examples/demo.py", "--area", str(area), "--output", str(output), "--steps", "3")
+    text = said(tmp_path, "sampling", demo)
+    below = demo.children(recursive=True)
+    assert demo.wait(PATIENCE) == 0
+    text = (tmp_path / "output").read_text()
+    assert re.search(r"step 3/3", text)
+    assert "random weights" in text
+    with av.open(output / "inbetween.mp4") as container:
+        assert sum(1 for _ in container.decode(video=0)) == 8
+    with Image.open(output / "contact-sheet.png") as sheet:
+        assert sheet.format == "PNG"
+    assert {path.name for path in output.iterdir()} == {"inbetween.mp4", "contact-sheet.png"}
+    assert_gone(below)
+
+
+def test_the_demo_interrupted_leaves_no_process_and_no_file(run: Run, area: Path, tmp_path: Path) -> None:
+    output = tmp_path / "demo"
+    demo = run("examples/demo.py", "--area", str(area), "--output", str(output), "--steps", "100")
+    said(tmp_path, "step 1/100", demo)
+    below = demo.children(recursive=True)
+    demo.send_signal(signal.SIGINT)
+    assert demo.wait(60) == 130
+    assert_gone(below)
+    assert not output.exists()
+    text = (tmp_path / "output").read_text()
+    assert "Traceback" not in text
+    assert text.endswith("Stopped; nothing is left running.\n")
