@@ -129,29 +129,8 @@ class WebhookView(BaseModel):
     events: list[str]
 
 
-_JOB_EXAMPLE: dict[str, Any] = {
-    "id": "job_06b3k7w1v8x9n2m4q5r6s7t8v9",
-    "state": "queued",
-    "priority": "default",
-    "position": 0,
-    "attempt": 1,
-    "created_at": "2026-01-05T10:00:00Z",
-    "queued_at": "2026-01-05T10:00:00Z",
-    "options": {"method": "mpd-vibid", "frames": 25, "steps": 25, "seeds": [7], "fps": 7, "formats": ["mp4"]},
-    "keyframes": [],
-    "cancel_requested": False,
-    "links": {
-        "self": "https://api.example.com/inbetween/job_06b3k7w1v8x9n2m4q5r6s7t8v9",
-        "cancel": "https://api.example.com/inbetween/job_06b3k7w1v8x9n2m4q5r6s7t8v9/cancel",
-        "events": "https://api.example.com/inbetween/job_06b3k7w1v8x9n2m4q5r6s7t8v9/events",
-    },
-}
-
-
 class JobView(BaseModel):
     """One request for a video, from its acceptance to its result."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [_JOB_EXAMPLE]})
 
     id: str
     state: StateName = Field(description="queued → running → succeeded, failed or canceled.")

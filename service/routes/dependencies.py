@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import Depends, Path, Request
 from fastapi.security import HTTPBearer
 
 from service.auth import Key, Scope, authenticate
 from service.errors import MEDIA_TYPE, PROBLEMS, Problem
-from service.jobs import Job, State
+from service.jobs import Job, Page, State
 from service.services import Services
-from service.views import JobView, ProblemView, job_view
+from service.views import JobList, JobView, ProblemView, job_view
 
 _bearer = HTTPBearer(
     scheme_name="apiKey",
@@ -83,6 +84,16 @@ ChangeableJob = Annotated[Job, Depends(changeable_job)]
 
 def view(here: Services, job: Job, base: str) -> JobView:
     return job_view(job, here.jobs, here.storage, here.settings, base)
+
+
+def job_list(here: Services, page: Page, base: str, path: str, **query: object) -> JobList:
+    """A page of jobs, the expired ones left out. `path` and `query` are the request's, for the next page's URL."""
+    following = {name: value for name, value in {**query, "cursor": page.next_cursor}.items() if value is not None}
+    return JobList(
+        jobs=[view(here, job, base) for job in page.jobs if job.state is not State.expired],
+        next_cursor=page.next_cursor,
+        next=f"{base}{path}?{urlencode(following)}" if page.next_cursor else None,
+    )
 
 
 def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:

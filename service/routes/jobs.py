@@ -28,6 +28,7 @@ from service.routes.dependencies import (
     ReadableJob,
     Reader,
     Submitter,
+    job_list,
     problems,
     view,
 )
@@ -140,12 +141,7 @@ def list_inbetweens(
 ) -> JobList:
     """Expired jobs are left out, so a page may be shorter than `limit`; only `next_cursor` says whether more follow."""
     page = here.jobs.list(key.owner, limit, cursor, State(state) if state else None)
-    following = f"{base}/inbetween?limit={limit}&cursor={page.next_cursor}" + (f"&state={state}" if state else "")
-    return JobList(
-        jobs=[view(here, job, base) for job in page.jobs if job.state is not State.expired],
-        next_cursor=page.next_cursor,
-        next=following if page.next_cursor else None,
-    )
+    return job_list(here, page, base, "/inbetween", limit=limit, state=state)
 
 
 @router.get(

@@ -9,8 +9,20 @@ from fastapi import APIRouter, Path, Query
 
 from service.auth import Key, Scope
 from service.errors import Problem
-from service.jobs import State
-from service.routes.dependencies import ONE_JOB, READ, Admin, Base, Here, JobId, Reader, Submitter, find, problems, view
+from service.routes.dependencies import (
+    ONE_JOB,
+    READ,
+    Admin,
+    Base,
+    Here,
+    JobId,
+    Reader,
+    Submitter,
+    find,
+    job_list,
+    problems,
+    view,
+)
 from service.views import DeliveryList, DeliveryView, JobList, JobView, delivery_view
 from service.webhooks import DeliveryMissing
 
@@ -80,12 +92,7 @@ def list_dead_letters(
 ) -> JobList:
     """Of all owners, newest first. Needs the scope `admin`."""
     page = here.jobs.dead_letters(limit, cursor)
-    following = f"{base}/dead-letters?limit={limit}&cursor={page.next_cursor}"
-    return JobList(
-        jobs=[view(here, job, base) for job in page.jobs if job.state is not State.expired],
-        next_cursor=page.next_cursor,
-        next=following if page.next_cursor else None,
-    )
+    return job_list(here, page, base, "/dead-letters", limit=limit)
 
 
 @router.post(
