@@ -104,19 +104,27 @@ def test_the_same_seed_gives_the_same_bits_whatever_else_drew_noise(
 def test_noise_is_drawn_in_the_documented_order(
     tiny_model: Model, pictures: list[Pictures], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[torch.Size] = []
-    randn = torch.randn
+    drawn: list[torch.Tensor] = []
+    starts: list[torch.Tensor] = []
+    randn, estimate = torch.randn, SvdDenoiser.__call__
 
     def recording(*args: Any, **options: Any) -> torch.Tensor:
         noise = randn(*args, **options)
-        drawn.append(noise.shape)
+        drawn.append(noise)
         assert options["generator"].device.type == "cpu"
         return noise
 
+    def watched(self: SvdDenoiser, x: torch.Tensor, *args: Any) -> Any:
+        starts.append(x)
+        return estimate(self, x, *args)
+
     monkeypatch.setattr(torch, "randn", recording)
+    monkeypatch.setattr(SvdDenoiser, "__call__", watched)
+    monkeypatch.setattr(tiny_model, "sigmas", lambda steps: [1.0, 0.0])
     takes(tiny_model, pictures[:2], method="vibid", steps=1)
     pixels, latents = (3, 64, 64), (3, 4, 8, 8)
-    assert [tuple(shape) for shape in drawn] == [pixels, latents, pixels, latents]
+    assert [tuple(noise.shape) for noise in drawn] == [pixels, latents, pixels, latents]
+    torch.testing.assert_close(starts[0], 2**0.5 * drawn[1])  # x_T = √(1 + σ_max²) n
 
 
 @pytest.mark.parametrize("method", DIFFUSION)
