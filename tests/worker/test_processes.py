@@ -251,7 +251,7 @@ def test_cancel_stops_a_running_job_and_only_that(site: Site) -> None:
 
 
 def test_an_engine_killed_in_the_middle_costs_its_job_one_death_and_the_waiting_job_none(site: Site) -> None:
-    sampled = site.submit("mpd-vibid", steps=60)
+    sampled = site.submit("mpd-vibid", steps=20)
     site.until(sampled, "progress", step=1)
     waiting = site.submit("svd", steps=2)
     site.until(waiting, "progress", stage="waiting")
@@ -262,7 +262,7 @@ def test_an_engine_killed_in_the_middle_costs_its_job_one_death_and_the_waiting_
 
 
 def test_an_engine_that_hangs_is_killed_and_the_job_goes_on(site: Site) -> None:
-    job = site.submit("mpd-vibid", steps=40)
+    job = site.submit("mpd-vibid", steps=20)
     site.until(job, "progress", step=1)
     engine = site.process(site.launcher, "worker.engine")
     engine.send_signal(signal.SIGSTOP)
@@ -272,7 +272,7 @@ def test_an_engine_that_hangs_is_killed_and_the_job_goes_on(site: Site) -> None:
 
 
 def test_a_killed_work_horse_is_found_by_its_lease(site: Site) -> None:
-    job = site.submit("mpd-vibid", steps=60)
+    job = site.submit("mpd-vibid", steps=20)
     site.until(job, "progress", step=1)
     running = site.jobs.get(job.id)
     assert running is not None
