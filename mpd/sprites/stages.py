@@ -24,6 +24,7 @@ CHUNKS = (1, 4, 12)  # how many of them are successive frames, drawn with CHUNK_
 CHUNK_ODDS = (0.4, 0.4, 0.2)
 KL_WEIGHT = 1e-5
 LATENT_STD = 2.0  # of each channel once trained; its inverse is the scaling factor
+DECODER_NOISE = 0.03  # of a latent's standard deviation
 LOOKED_AT = 32  # pictures in a step of the CLIP tower
 
 
@@ -63,6 +64,39 @@ def train_autoencoder(folder: Path, *, steps: int, minutes: float, rate: float, 
         return {"psnr": decibels}
 
     return loop.run(loss, report, every=100)
+
+
+def train_decoder(folder: Path, autoencoder: Any, *, steps: int, minutes: float, rate: float, bf16: bool) -> None:
+    """The decoder alone, further, and in place: the latents stay, so a UNet may be trained on them at the same time.
+
+    Its latents get a little noise, for a UNet's are never exact.
+    """
+    autoencoder.decoder.requires_grad_(True)
+    loop = Loop(folder, "decoder", autoencoder.decoder, rate=rate, steps=steps, minutes=minutes, half_life=150)
+    loop.network.train()
+
+    def loss(step: int) -> Tensor:
+        random = np.random.default_rng([8, step])
+        chunk = int(random.choice(CHUNKS, p=CHUNK_ODDS))
+        pictures = to_tensor(np.concatenate([_window(random, chunk) for _ in range(PIXEL_BATCH // chunk)]))
+        with torch.no_grad():
+            latents = autoencoder.encode(pictures).latent_dist.mode()
+        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step))
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            decoded = autoencoder.decode(latents + DECODER_NOISE * LATENT_STD * noise, num_frames=chunk).sample
+        squared: Tensor = (decoded.float() - pictures).square().mean()
+        return squared
+
+    frames = to_tensor(np.concatenate([world.render(world.scene(s)) for s in world.seeds("development", 8)]))
+
+    @torch.no_grad()
+    def report(step: int, averaged: nn.Module) -> dict[str, float]:
+        trained, autoencoder.decoder = autoencoder.decoder, averaged
+        decibels = psnr(round_trip(autoencoder, frames, world.FRAMES), frames).mean().item()
+        autoencoder.decoder = trained
+        return {"psnr": decibels}
+
+    autoencoder.decoder = loop.run(loss, report, every=100)
 
 
 def _window(random: np.random.Generator, frames: int) -> NDArray[np.uint8]:

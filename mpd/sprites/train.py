@@ -14,14 +14,14 @@ from mpd.sprites import diffusion, export, sheet, stages, world
 from mpd.sprites.pool import Pool
 
 DESCRIPTION = """\
-Train the sprite model: first the VAE, then the CLIP tower, then the UNet; then write the model folder.
+Train the sprite model: the VAE, then its decoder alone, then the CLIP tower, then the UNet; and write the model folder.
 
 Every stage keeps a checkpoint in --run and continues from it when the command is given again: stop it whenever you
 like. A stage ends after its steps, or after its minutes of training if those are over first, and the learning rate
 falls towards whichever comes first; give a larger number to train a finished stage further. The run folder holds:
 
   log.jsonl               every stage's figures, one line per report
-  autoencoder.pt, image_encoder.pt, unet.pt, pool.pt
+  autoencoder.pt, decoder.pt, image_encoder.pt, unet.pt, pool.pt
                           checkpoints and the encoded clips; delete one to train that stage again (and what follows it)
   model/                  the model so far, in diffusers' format
   samples-000000.png      per clip: the truth, its round trip through the VAE, what the model makes of its first frame
@@ -41,6 +41,14 @@ def main() -> None:
         run, steps=arguments.vae_steps, minutes=arguments.vae_minutes, rate=arguments.vae_rate, bf16=arguments.bf16
     )
     stages.normalise(autoencoder)
+    stages.train_decoder(
+        run,
+        autoencoder,
+        steps=arguments.decoder_steps,
+        minutes=arguments.decoder_minutes,
+        rate=arguments.decoder_rate,
+        bf16=arguments.bf16,
+    )
     tower = stages.train_image_encoder(
         run, steps=arguments.clip_steps, minutes=arguments.clip_minutes, rate=arguments.clip_rate
     )
@@ -87,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--vae-steps", 3000, f"steps of {stages.PIXEL_BATCH} pictures")
     add("--vae-minutes", 1e9, "of training at most")
     add("--vae-rate", 1e-3, "learning rate")
+    add("--decoder-steps", 3000, f"more steps of {stages.PIXEL_BATCH} pictures for the VAE's decoder alone")
+    add("--decoder-minutes", 1e9, "of training at most")
+    add("--decoder-rate", 5e-4, "learning rate")
     add("--clip-steps", 2000, f"steps of {stages.LOOKED_AT} pictures")
     add("--clip-minutes", 1e9, "of training at most")
     add("--clip-rate", 1e-3, "learning rate")

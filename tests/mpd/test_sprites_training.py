@@ -122,6 +122,17 @@ def test_normalising_changes_the_latents_and_not_the_pictures() -> None:
     assert network.config.scaling_factor * stages.LATENT_STD == 1
 
 
+def test_the_decoder_goes_on_learning_while_the_latents_stay(tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        network = networks.autoencoder().requires_grad_(False)
+    frames = to_tensor(world.render(world.scene(world.seeds("train", 1)[0]), count=2))
+    before = network.encode(frames).latent_dist.mode(), network.decoder.conv_in.weight.clone()
+    stages.train_decoder(tmp_path, network, steps=1, minutes=1e9, rate=1e-2, bf16=False)
+    assert torch.equal(network.encode(frames).latent_dist.mode(), before[0])
+    assert not torch.equal(network.decoder.conv_in.weight, before[1])
+
+
 def test_the_pool_is_the_same_after_a_restart(networks_untrained: dict[str, Any], tmp_path: Path) -> None:
     parts = networks_untrained["autoencoder"], networks_untrained["tower"]
     whole, stopped = (Pool(tmp_path / f"{name}.pt", *parts, 5) for name in ("whole", "stopped"))
