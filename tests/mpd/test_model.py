@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file
 
 from mpd import tiny
@@ -154,24 +157,65 @@ class TestHub:
         (repository / "refs" / "main").write_text(self.REVISION)
         return tmp_path / "hub"
 
-    def loaded(self, cache: Path, call: str) -> subprocess.CompletedProcess[str]:
+    def test_an_id_is_read_from_the_cache_and_a_revision_that_is_not_there_refused(self, cache: Path) -> None:
         code = (
             "import mpd\n"
-            f"try: model = mpd.load({call}, device='cpu'); print(model.name, model.revision, model.license)\n"
-            "except mpd.ModelError as error: print('refused', error)\n"
+            "model = mpd.load('acme/tiny', variant='fp16', device='cpu')\n"
+            "print(model.name, model.revision, model.license)\n"
+            "try: mpd.load('acme/tiny', variant='fp16', revision='v9', device='cpu')\n"
+            "except mpd.ModelError as error: print(error)\n"
         )
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(cache)}
         command = [sys.executable, "-c", code]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        loaded, refused = done.stdout.splitlines()
+        assert loaded == f"acme/tiny {self.REVISION} acme-community"
+        assert refused.startswith("acme/tiny: no such folder, and the hub does not give it: ")
 
-    def test_an_id_is_read_from_the_cache(self, cache: Path) -> None:
-        done = self.loaded(cache, "'acme/tiny', variant='fp16'")
-        assert done.stdout == f"acme/tiny {self.REVISION} acme-community\n"
 
-    def test_a_revision_that_is_not_there(self, cache: Path) -> None:
-        done = self.loaded(cache, "'acme/tiny', variant='fp16', revision='v9'")
-        assert done.stdout.startswith("refused acme/tiny: no such folder, and the hub does not give it: ")
-        assert done.stdout.count("\n") == 1
+SVD_XT = [
+    ".gitattributes",
+    "LICENSE.md",
+    "README.md",
+    "model_index.json",
+    "svd_xt.safetensors",
+    "svd_xt_image_decoder.safetensors",
+    "feature_extractor/preprocessor_config.json",
+    "scheduler/scheduler_config.json",
+    "image_encoder/config.json",
+    "image_encoder/model.fp16.safetensors",
+    "image_encoder/model.safetensors",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.fp16.safetensors",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.fp16.safetensors",
+    "vae/diffusion_pytorch_model.safetensors",
+]
+"""What SVD-XT's own repository holds."""
+
+
+@pytest.mark.parametrize(("variant", "ending"), [("fp16", ".fp16.safetensors"), (None, "model.safetensors")])
+def test_only_the_files_that_are_read_are_fetched(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, variant: str | None, ending: str
+) -> None:
+    fetched: list[str] = []
+
+    def snapshot(source: str, *, revision: str, allow_patterns: list[str], ignore_patterns: list[str] | None) -> str:
+        assert (source, revision) == ("stabilityai/stable-video-diffusion-img2vid-xt", "9e43909")
+        wanted = {"allow_patterns": allow_patterns, "ignore_patterns": ignore_patterns}
+        fetched.extend(filter_repo_objects(SVD_XT, **wanted))
+        return str(tiny_folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    with contextlib.suppress(ModelError):  # the tiny folder that stands in has no fp16 weights
+        load("stabilityai/stable-video-diffusion-img2vid-xt", revision="9e43909", variant=variant, device="cpu")
+    assert [name for name in fetched if not name.endswith(".safetensors")] == [
+        name for name in SVD_XT if name.endswith(".json") or name == "README.md"
+    ]
+    weights = [name for name in fetched if name.endswith(".safetensors")]
+    assert [name.partition("/")[0] for name in weights] == ["image_encoder", "unet", "vae"]
+    assert all(name.endswith(ending) for name in weights)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
