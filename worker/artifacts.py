@@ -9,22 +9,20 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import tenacity
-
 from mpd import video
 from mpd.progress import Take
 from service.jobs import files_prefix
-from service.storage import ObjectMissing, Storage, StorageUnavailable
+from service.storage import ObjectMissing, Storage
+from worker.patience import patiently
 
 MANIFEST = "manifest.json"
-UPLOAD_PATIENCE = 60.0
-"""Seconds an upload is tried again while storage does not answer."""
 _PARALLEL_UPLOADS = 8
 
 
@@ -54,14 +52,23 @@ class Artifacts:
     """Makes and stores the files of one attempt.
 
     folder: for files on their way; its owner removes it. check: called again and again between pieces of work;
-    what it raises passes through, and leaves nothing in storage that a reader could take for a result.
+    what it raises passes through, and leaves nothing in storage that a reader could take for a result. wait: sleeps
+    while storage does not answer; what it raises passes through too.
     """
 
-    def __init__(self, storage: Storage, prefix: str, folder: Path, check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        prefix: str,
+        folder: Path,
+        check: Callable[[], None],
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._storage = storage
         self._prefix = prefix
         self._folder = folder
         self._check = check
+        self._wait = wait
         self._encoded: list[tuple[str, int | None, str, str, Path | bytes]] = []
         self._files: list[File] = []
         self._stills: list[File] = []
@@ -88,7 +95,7 @@ class Artifacts:
             self._encoded.append((still_name(number, index), number, "jpg", "image/jpeg", video.jpeg(frame)))
 
     def store(self) -> None:
-        """Store what has been encoded since the last call. Raises `StorageUnavailable` after `UPLOAD_PATIENCE`."""
+        """Store what has been encoded since the last call. Raises `StorageUnavailable` for a lasting outage."""
         with ThreadPoolExecutor(_PARALLEL_UPLOADS) as pool:
             for file in pool.map(lambda piece: self._put(*piece), self._encoded):
                 (self._stills if file.name.startswith(f"take-{file.take}/") else self._files).append(file)
@@ -122,10 +129,7 @@ class Artifacts:
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             size = stream.seek(0, io.SEEK_END)
-        for attempt in _until_stored():
-            with attempt:
-                self._check()
-                self._storage.put(self._prefix + name, source, content_type)
+        patiently(self._wait, self._storage.put, self._prefix + name, source, content_type)
         return File(name, take, form, content_type, size, digest)
 
 
@@ -144,12 +148,3 @@ def committed(storage: Storage, job_id: str, before: int) -> dict[str, Any] | No
         if whole:
             return {name: value for name, value in manifest.items() if name != "stills"}
     return None
-
-
-def _until_stored() -> tenacity.Retrying:
-    return tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(StorageUnavailable),
-        wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
-        stop=tenacity.stop_after_delay(UPLOAD_PATIENCE),
-        reraise=True,
-    )

@@ -34,6 +34,7 @@ from service.storage import Storage, StorageUnavailable, open_storage
 from service.validation import from_settings
 from worker import artifacts, lifeline, previews, protocol, sampling
 from worker.lease import Interrupted, Lease
+from worker.patience import patiently
 from worker.reporter import Reporter
 
 PREVIEW_SECONDS = 1.0
@@ -59,16 +60,16 @@ def run(job_id: str, attempt: int) -> None:
         return
     with Lease(jobs, job_id, attempt) as lease:
         try:
-            settle(job, jobs, open_storage(settings, connection), lease)
+            settle(job, jobs, lease)
         except JobError as refusal:
             log.info("too late", reason=str(refusal))
 
 
-def settle(job: Job, jobs: Jobs, storage: Storage, lease: Lease) -> None:
+def settle(job: Job, jobs: Jobs, lease: Lease) -> None:
     """Make the job's result and commit it, or write down how it ended instead."""
     began = time.monotonic()
     try:
-        result = make(job, jobs, storage, lease)
+        result = make(job, jobs, lease)
     except Interrupted as stop:
         log.info("stopped", reason=stop.reason)
         persist(lease.settle, stop.reason)
@@ -90,18 +91,19 @@ def settle(job: Job, jobs: Jobs, storage: Storage, lease: Lease) -> None:
         log.info("succeeded", seconds=round(time.monotonic() - began, 2))
 
 
-def make(job: Job, jobs: Jobs, storage: Storage, lease: Lease) -> dict[str, Any]:
+def make(job: Job, jobs: Jobs, lease: Lease) -> dict[str, Any]:
     """The result of a job, stored. Raises `Problem` for what its caller must change."""
-    earlier = artifacts.committed(storage, job.id, job.attempt)
+    storage = patiently(lease.wait, open_storage, jobs.settings, jobs.redis)
+    earlier = patiently(lease.wait, artifacts.committed, storage, job.id, job.attempt)
     if earlier is not None:
         return earlier
     report = Reporter(job, jobs, lease)
     report.stage("fetching")
-    pictures = _keyframes(job, storage)
+    pictures = _keyframes(job, storage, lease)
     options = settings_of(job.options)
     with tempfile.TemporaryDirectory(prefix="attempt-") as folder:
         prefix = artifacts.attempt_prefix(job.id, job.attempt)
-        files = artifacts.Artifacts(storage, prefix, Path(folder), lease.check)
+        files = artifacts.Artifacts(storage, prefix, Path(folder), lease.check, lease.wait)
         try:
             model, frame, events = _begin(job, options, pictures, jobs.settings, lease, report)
             with closing(events):
@@ -139,11 +141,11 @@ def persist(verb: Callable[..., T], *arguments: Any) -> T:
     return retry(verb, *arguments)
 
 
-def _keyframes(job: Job, storage: Storage) -> list[Image.Image]:
+def _keyframes(job: Job, storage: Storage, lease: Lease) -> list[Image.Image]:
     pictures = []
     for index, one in enumerate(job.keyframes):
         try:
-            pictures.append(keyframes.load(storage.get(one["key"])))
+            pictures.append(keyframes.load(patiently(lease.wait, storage.get, one["key"])))
         except keyframes.KeyframeError as error:
             field = f"keyframes[{index}]"
             raise Problem(422, "invalid-image", error.problem, field=field, remedy=error.remedy) from error

@@ -12,7 +12,7 @@ import pytest
 
 from mpd.progress import Take
 from service.storage import LocalStorage, StorageUnavailable
-from worker import artifacts
+from worker import patience
 from worker.artifacts import Artifacts, attempt_prefix, committed
 
 JOB = "job_0"
@@ -83,7 +83,7 @@ def test_an_outage_of_storage_is_sat_out(storage: Recording, tmp_path: Path) -> 
 
 
 def test_a_lasting_outage_ends_the_attempt(storage: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts, "UPLOAD_PATIENCE", 0.2)
+    monkeypatch.setattr(patience, "STORAGE_PATIENCE", 0.2)
     storage.outages = 10_000
     with pytest.raises(StorageUnavailable):
         store(storage, tmp_path)

@@ -1,0 +1,131 @@
+"""One attempt of a job while storage fails: it is kept, tried on, and given back only when the outage lasts."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from PIL import Image
+
+from service.jobs import Job, Jobs, NewJob, State, files_prefix, new_id
+from service.settings import Settings
+from service.storage import LocalStorage, StorageUnavailable
+from worker import patience, tasks
+from worker.lease import Lease
+
+SECRET = b"k" * 32
+
+
+class Away(LocalStorage):
+    """A local folder that does not answer while `outages` lasts: one fewer for each call."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, lambda: SECRET)
+        self.outages = 0
+        self.calls = 0
+
+    def _answer(self) -> None:
+        self.calls += 1
+        if self.outages:
+            self.outages -= 1
+            raise StorageUnavailable("away")
+
+    def get(self, key: str) -> bytes:
+        self._answer()
+        return super().get(key)
+
+    def put(self, key: str, source: bytes | Path, content_type: str) -> None:
+        self._answer()
+        super().put(key, source, content_type)
+
+
+@pytest.fixture
+def jobs(redis_url: str) -> Iterator[Jobs]:
+    with redis.Redis.from_url(redis_url) as connection:
+        yield Jobs(connection, Settings(_env_file=None, lease_ttl=2.0))
+
+
+@pytest.fixture
+def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Away:
+    """What every attempt of the test opens."""
+    away = Away(tmp_path)
+    monkeypatch.setattr(tasks, "open_storage", lambda *_: away)
+    return away
+
+
+def submit(jobs: Jobs, storage: Away) -> Job:
+    job_id = new_id()
+    keyframes: list[dict[str, Any]] = []
+    for number, colour in enumerate(("navy", "teal")):
+        buffer = io.BytesIO()
+        Image.new("RGB", (48, 32), colour).save(buffer, "PNG")
+        key = f"{files_prefix(job_id)}keyframes/{number}"
+        storage.put(key, buffer.getvalue(), "image/png")
+        keyframes.append({"key": key, "content_type": "image/png", "sha256": "0" * 64, "size": buffer.tell()})
+    options = {"method": "flow", "formats": ["mp4"], "frames": 3}
+    return jobs.submit(NewJob("local", options, keyframes, "cpu", result_ttl=600, id=job_id))
+
+
+def attempt(jobs: Jobs, job: Job) -> Job:
+    """What a work-horse does with the job; the record afterwards."""
+    started = jobs.start(job.id, job.attempt, "test-1")
+    with Lease(jobs, job.id, job.attempt) as lease:
+        tasks.settle(started, jobs, lease)
+    after = jobs.get(job.id)
+    assert after is not None
+    return after
+
+
+def test_an_attempt_sits_out_an_outage_of_storage(jobs: Jobs, storage: Away) -> None:
+    job = submit(jobs, storage)
+    storage.outages = 3
+    after = attempt(jobs, job)
+    assert storage.outages == 0
+    assert (after.state, after.attempt) == (State.succeeded, 1)
+
+
+def test_a_lasting_outage_gives_the_job_back_once_and_at_no_cost(
+    jobs: Jobs, storage: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "STORAGE_PATIENCE", 0.5)
+    job = submit(jobs, storage)
+    storage.calls, storage.outages = 0, 1_000_000
+    after = attempt(jobs, job)
+    assert storage.calls > 1
+    assert (after.state, after.attempt, after.deaths, after.errors) == (State.queued, 2, 0, 0)
+
+
+def test_a_job_waiting_for_storage_can_be_canceled(jobs: Jobs, storage: Away, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = submit(jobs, storage)
+    storage.outages = 1_000_000
+    waits: list[float] = []
+    sleep = Lease.wait
+
+    def wait(lease: Lease, seconds: float) -> None:
+        waits.append(seconds)
+        jobs.cancel(job.id)
+        sleep(lease, 600)
+
+    monkeypatch.setattr(Lease, "wait", wait)
+    assert attempt(jobs, job).state is State.canceled
+    assert len(waits) == 1
+
+
+def test_a_home_that_cannot_be_opened_is_an_outage_too(
+    jobs: Jobs, storage: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(jobs, storage)
+    failures = [StorageUnavailable("no such folder"), StorageUnavailable("no such folder")]
+
+    def open_storage(*_: object) -> Away:
+        if failures:
+            raise failures.pop()
+        return storage
+
+    monkeypatch.setattr(tasks, "open_storage", open_storage)
+    after = attempt(jobs, job)
+    assert (after.state, after.attempt) == (State.succeeded, 1)

@@ -1,0 +1,42 @@
+"""Sitting out an outage of storage: the attempt is kept, and what failed is tried again with growing pauses.
+
+Giving the job back instead would only have it taken up again at once. Knows nothing of jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+import tenacity
+
+from service.storage import StorageUnavailable
+
+STORAGE_PATIENCE = 900.0
+"""Seconds an attempt waits for storage before it is given back."""
+LONGEST_PAUSE = 10.0
+
+log = structlog.get_logger("task")
+T = TypeVar("T")
+
+
+def patiently(wait: Callable[[float], None], verb: Callable[..., T], *arguments: object) -> T:
+    """Call a verb until storage has answered it, or for `STORAGE_PATIENCE`; then raises `StorageUnavailable`.
+
+    wait: sleeps so many seconds; what it raises, such as a lease's `Interrupted`, ends the wait and passes through.
+    """
+    retry = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(StorageUnavailable),
+        wait=tenacity.wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE),
+        stop=tenacity.stop_after_delay(STORAGE_PATIENCE),
+        sleep=wait,
+        before_sleep=_tell_once,
+        reraise=True,
+    )
+    return retry(verb, *arguments)
+
+
+def _tell_once(state: tenacity.RetryCallState) -> None:
+    if state.attempt_number == 1 and state.outcome is not None:
+        log.warning("storage does not answer, trying on", error=str(state.outcome.exception()))
