@@ -44,7 +44,8 @@ def flow_size(image_size: tuple[int, int], width: int | None, height: int | None
     if width is not None and height is not None:
         return width, height
     scale = min(1.0, LONGEST_SIDE / max(image_size))
-    across, down = (min(LONGEST_SIDE, max(32, 2 * round(side * scale / 2))) for side in image_size)
+    # An odd side loses a line rather than gain one, which would resample the picture.
+    across, down = (min(LONGEST_SIDE, max(32, 2 * round((side * scale - 0.5) / 2))) for side in image_size)
     return across, down
 
 
@@ -311,7 +312,7 @@ def _sample(picture: NDArray[Any], positions: Field) -> Any:
 
 def _sharp_sample(picture: Pictures, positions: Field) -> Pictures:
     """The same for what is shown: bicubic, and mirrored beyond the edge, which shows less than streaks."""
-    sampled: Pictures = cv2.remap(picture, positions, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    sampled: Pictures = cv2.remap(picture, positions, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
     return sampled
 
 
