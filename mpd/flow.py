@@ -35,7 +35,7 @@ _WORKING_AREA = 512 * 288
 _MOST_MOTIONS = 4
 _FEWEST_MATCHES = 8
 _GUESS = np.float32(0.02)  # weight of a filled-in motion beside 1 for a confirmed one
-_SEAM = 8.0  # pixels over which a keyframe fades in from its edge, so that no line shows where the other takes over
+_SEAM = 4.0  # pixels over which a keyframe fades in from its edge, so that no line shows where it begins
 _PREVIEW_WIDTH = 256
 
 
@@ -221,6 +221,8 @@ def _gain(look_start: Field, look_end: Field, forward: Field, sure: Field) -> Fi
 
 def _exposed(picture: Pictures, gain: Field) -> Pictures:
     """The picture (H, W, 3) with its channels multiplied by `gain` (3,)."""
+    if np.abs(gain - 1).max() < 1e-3:
+        return picture
     table = np.rint(np.clip(np.arange(256)[:, None] * gain, 0, 255)).astype(np.uint8)
     exposed: Pictures = cv2.LUT(picture, table[None])
     return exposed
@@ -269,16 +271,16 @@ def _inbetween(start: Pictures, end: Pictures, motion: _Motion, time: np.float32
     mean = (total / np.maximum(weight, np.float32(1e-6))[..., None]).astype(np.float32, copy=False)
     rigid = _rigid_field(motion.rigid, weight.shape, float(time))
     merged = _filled(mean, np.minimum(1, 2 * weight).astype(np.float32, copy=False), rigid)
+    grid = _grid(*weight.shape)
+    inside = [np.maximum(_inside(place, _SEAM), 1e-3) for place in (grid - time * merged, grid + (1 - time) * merged)]
+    count_start = (1 - time) * inside[0] * (seen_start**2 + np.float32(3e-6))
+    count_end = time * inside[1] * (seen_end**2 + np.float32(3e-6))
+    share = cv2.resize(count_end / (count_start + count_end), (width, height), interpolation=cv2.INTER_LINEAR)
     merged = cv2.resize(merged, (width, height), interpolation=cv2.INTER_LINEAR)
     merged *= np.array([width / weight.shape[1], height / weight.shape[0]], np.float32)
     grid = _grid(height, width)
-    at_start, at_end = grid - time * merged, grid + (1 - time) * merged
-    seen = [cv2.resize(field, (width, height)) ** 2 + np.float32(3e-6) for field in (seen_start, seen_end)]
-    inside = [np.maximum(_inside(place, _SEAM), np.float32(1e-3)) for place in (at_start, at_end)]
-    count_start, count_end = (1 - time) * seen[0] * inside[0], time * seen[1] * inside[1]
-    share = count_end / (count_start + count_end)
-    shown_start = _exposed(_sharp_sample(start, at_start), motion.gain**time)
-    shown_end = _exposed(_sharp_sample(end, at_end), motion.gain ** (time - 1))
+    shown_start = _exposed(_sharp_sample(start, grid - time * merged), motion.gain**time)
+    shown_end = _exposed(_sharp_sample(end, grid + (1 - time) * merged), motion.gain ** (time - 1))
     blended: Pictures = cv2.blendLinear(shown_start, shown_end, 1 - share, share)
     return blended
 
