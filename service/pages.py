@@ -6,6 +6,7 @@ Self-contained: no script, no request to anywhere, colours that follow the reade
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from html import escape
 from typing import Any
@@ -128,13 +129,18 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, str, str]], raw: int | N
     """`raw` is the column that is HTML already."""
     lines = ["<table><tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
     for row in rows:
-        first, *others = (cell if i == raw else escape(cell) for i, cell in enumerate(row))
+        first, *others = (cell if i == raw else _prose(cell) for i, cell in enumerate(row))
         lines.append(f"<tr><td><code>{first}</code></td>" + "".join(f"<td>{cell}</td>" for cell in others) + "</tr>")
     return "\n".join(lines) + "</table>"
 
 
+def _prose(text: str) -> str:
+    """Plain text as HTML, its `backticks` as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
 def _paragraphs(text: str) -> str:
-    return "".join(f"<p>{escape(part.strip())}</p>" for part in text.split("\n\n") if part.strip())
+    return "".join(f"<p>{_prose(part.strip())}</p>" for part in text.split("\n\n") if part.strip())
 
 
 def _page(title: str, body: str) -> str:
