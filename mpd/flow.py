@@ -22,14 +22,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mpd.methods import Settings, SettingsError, segment_frames, total_frames
+from mpd.methods import FLOW_FRAMES, Settings, SettingsError, flow_size, segment_frames, total_frames
 from mpd.progress import Pictures, Progress, Take
 
-Field = NDArray[np.float32]
+__all__ = ["FLOW_FRAMES", "flow_frames", "flow_size", "generate"]
 
-FLOW_FRAMES = 25
-"""Frames of a segment when the settings leave them open: as many as SVD-XT makes."""
-LONGEST_SIDE = 1280
+Field = NDArray[np.float32]
 
 _WORKING_AREA = 512 * 288
 _MOST_MOTIONS = 4
@@ -37,16 +35,6 @@ _FEWEST_MATCHES = 8
 _GUESS = np.float32(0.02)  # weight of a filled-in motion beside 1 for a confirmed one
 _SEAM = 4.0  # pixels over which a keyframe fades in from its edge, so that no line shows where it begins
 _PREVIEW_WIDTH = 256
-
-
-def flow_size(image_size: tuple[int, int], width: int | None, height: int | None) -> tuple[int, int]:
-    """Size (width, height) of a flow video: as asked, else the picture's own with even sides of at most 1280."""
-    if width is not None and height is not None:
-        return width, height
-    scale = min(1.0, LONGEST_SIDE / max(image_size))
-    # An odd side loses a line rather than gain one, which would resample the picture.
-    across, down = (min(LONGEST_SIDE, max(32, 2 * round((side * scale - 0.5) / 2))) for side in image_size)
-    return across, down
 
 
 def generate(pictures: Sequence[Pictures], settings: Settings) -> Iterator[Progress | Take]:

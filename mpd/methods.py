@@ -144,6 +144,13 @@ _METHODS = (
 METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
 DEFAULT_METHOD = "mpd-vibid"
 
+FLOW_FRAMES = 25
+"""Frames of a segment of `flow` when the settings leave them open: as many as SVD-XT makes."""
+FLOW_LONGEST_SIDE = 1280
+"""Longest side of a `flow` video when the settings leave its size open."""
+FLOW_SIZE_MULTIPLE = 2
+"""Video codecs halve both sides for colour."""
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -285,6 +292,17 @@ def segment_frames(settings: Settings, keyframes: int, native_frames: int) -> tu
             "Give one frame number per keyframe (and with loop, one more for the return to the first)",
         )
     return tuple(b - a + 1 for a, b in itertools.pairwise(settings.positions))
+
+
+def flow_size(image_size: tuple[int, int], width: int | None, height: int | None) -> tuple[int, int]:
+    """Size (width, height) of a `flow` video: as asked, else the picture's own with even sides of at most 1280."""
+    if width is not None and height is not None:
+        return width, height
+    longest = FLOW_LONGEST_SIDE
+    scale = min(1.0, longest / max(image_size))
+    # An odd side loses a line rather than gain one, which would resample the picture.
+    across, down = (min(longest, max(32, 2 * round((side * scale - 0.5) / 2))) for side in image_size)
+    return across, down
 
 
 def total_frames(segments: Sequence[int], loop: bool) -> int:

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mpd.methods import METHODS, Settings, segment_frames, total_frames
+from mpd.methods import (
+    FLOW_FRAMES,
+    FLOW_SIZE_MULTIPLE,
+    METHODS,
+    Settings,
+    flow_size,
+    segment_frames,
+    total_frames,
+)
 from service.engines import Engine, EngineState
 from service.errors import Problem
 from service.settings import Settings as ServiceSettings
@@ -18,16 +26,19 @@ def ready(engines: Sequence[Engine]) -> list[Engine]:
     return [engine for engine in engines if engine.state is EngineState.ready]
 
 
-def size_on(settings: Settings, engine: Engine) -> tuple[int, int] | None:
+def size_on(settings: Settings, engine: Engine | None) -> tuple[int, int] | None:
     """(width, height) at which an engine would sample; None where neither the job nor the model says."""
     if settings.width is not None and settings.height is not None:
         return settings.width, settings.height
-    return engine.native_size
+    return engine.native_size if engine is not None else None
 
 
-def segments_on(settings: Settings, keyframes: int, engine: Engine) -> tuple[int, ...]:
-    """Frames of each segment on an engine, both ends included."""
-    return segment_frames(settings, keyframes, engine.native_frames or settings.frames or 2)
+def segments_on(settings: Settings, keyframes: int, engine: Engine | None) -> tuple[int, ...]:
+    """Frames of each segment on an engine, both ends included. `flow` needs none."""
+    native = FLOW_FRAMES
+    if METHODS[settings.method].needs_model:
+        native = (engine.native_frames if engine else None) or settings.frames or 2
+    return segment_frames(settings, keyframes, native)
 
 
 def check(settings: Settings, keyframes: int, engines: Sequence[Engine], service: ServiceSettings) -> Engine | None:
@@ -45,8 +56,35 @@ def check(settings: Settings, keyframes: int, engines: Sequence[Engine], service
         engine = next((engine for refusal, engine in refusals if refusal is None), None)
         if engine is None:
             raise next(refusal for refusal, _ in refusals if refusal is not None)
-    _check_length(settings, keyframes, engine, service)
+    if not METHODS[settings.method].needs_model:
+        _check_multiple(settings, FLOW_SIZE_MULTIPLE)
+    size = size_on(settings, engine)
+    if size is not None:
+        check_length(settings, segments_on(settings, keyframes, engine), size, service)
     return engine
+
+
+def check_picture(settings: Settings, keyframes: int, size: tuple[int, int], service: ServiceSettings) -> None:
+    """A `flow` video is as large as its first keyframe, whose (width, height) this is, unless the job says otherwise.
+
+    Raises `Problem` when that video is too long to keep.
+    """
+    if not METHODS[settings.method].needs_model and settings.width is None:
+        check_length(settings, segments_on(settings, keyframes, None), flow_size(size, None, None), service)
+
+
+def check_length(settings: Settings, segments: Sequence[int], size: tuple[int, int], service: ServiceSettings) -> None:
+    """A worker holds one take's frames in memory at once. Raises `Problem` when they are too many for that.
+
+    segments: frames of each. size: (width, height) of a frame.
+    """
+    frames = total_frames(segments, settings.loop)
+    if frames * size[0] * size[1] > service.max_video_pixels:
+        most = service.max_video_pixels // (size[0] * size[1])
+        detail = f"{frames} frames of {size[0]}×{size[1]} are more than a worker keeps in memory."
+        remedy = f"At this size, ask for at most {most} frames in all, or choose a smaller size."
+        field = "keyframes" if settings.positions else "options.frames"
+        raise Problem(422, "beyond-capacity", detail, field=field, remedy=remedy, limit=most)
 
 
 def _method_unavailable(settings: Settings, engines: Sequence[Engine]) -> Problem:
@@ -65,14 +103,10 @@ def _method_unavailable(settings: Settings, engines: Sequence[Engine]) -> Proble
 def _refusal(settings: Settings, keyframes: int, engine: Engine) -> Problem | None:
     """Why this engine cannot run the job."""
     size = size_on(settings, engine)
-    multiple = engine.size_multiple
-    if multiple and size and settings.width is not None:
-        for name, side in zip(("width", "height"), size, strict=True):
-            if side % multiple:
-                near = [end for end in (side - side % multiple, side - side % multiple + multiple) if end]
-                remedy = f"Send {' or '.join(map(str, near))}."
-                detail = f"The model's {name} must be a multiple of {multiple}, and {side} is not."
-                return Problem(422, "beyond-capacity", detail, field=f"options.{name}", remedy=remedy)
+    try:
+        _check_multiple(settings, engine.size_multiple)
+    except Problem as refusal:
+        return refusal
     if engine.max_pixels and size and size[0] * size[1] > engine.max_pixels:
         detail = f"{size[0]}×{size[1]} is more than the {engine.max_pixels} pixels a frame may have here."
         remedy = f"Ask for at most {engine.max_pixels} pixels a frame."
@@ -86,15 +120,10 @@ def _refusal(settings: Settings, keyframes: int, engine: Engine) -> Problem | No
     return None
 
 
-def _check_length(settings: Settings, keyframes: int, engine: Engine | None, service: ServiceSettings) -> None:
-    """A worker holds one take's frames in memory at once."""
-    known = engine or Engine(id="", state=EngineState.ready, model="", device="", started_at=0.0)
-    size = size_on(settings, known)
-    if size is None:
-        return
-    frames = total_frames(segments_on(settings, keyframes, known), settings.loop)
-    if frames * size[0] * size[1] > service.max_video_pixels:
-        most = service.max_video_pixels // (size[0] * size[1])
-        detail = f"{frames} frames of {size[0]}×{size[1]} are more than a worker keeps in memory."
-        remedy = f"At this size, ask for at most {most} frames in all, or choose a smaller size."
-        raise Problem(422, "beyond-capacity", detail, field="options.frames", remedy=remedy, limit=most)
+def _check_multiple(settings: Settings, multiple: int | None) -> None:
+    for name, side in (("width", settings.width), ("height", settings.height)):
+        if multiple and side and side % multiple:
+            near = [end for end in (side - side % multiple, side - side % multiple + multiple) if end]
+            remedy = f"Send {' or '.join(map(str, near))}."
+            detail = f"The {name} must be a multiple of {multiple} for {settings.method}, and {side} is not."
+            raise Problem(422, "beyond-capacity", detail, field=f"options.{name}", remedy=remedy)

@@ -51,7 +51,7 @@ def cost(settings: Settings, keyframes: int, engine: Engine | None) -> Cost:
     needs_model = METHODS[settings.method].needs_model
     steps = settings.steps * segments * takes if needs_model else 0
     calls = denoiser_calls(settings, segments) * takes
-    known = capacity.segments_on(settings, keyframes, engine) if engine else None
+    known = capacity.segments_on(settings, keyframes, engine) if engine or not needs_model else None
     if known is None and (settings.frames or settings.positions):
         known = _asked_segments(settings, segments)
     frames = total_frames(known, settings.loop) if known else None

@@ -47,14 +47,14 @@ class Submission:
         yield partial(self._check_capacity, wanted)
         deadline = time.monotonic() + FETCH_SECONDS
         for picture in wanted.pictures:
-            yield partial(self._inspected, owner, picture, deadline)
+            yield partial(self._inspected, owner, wanted, picture, deadline)
 
     def accept(self, owner: str, wanted: Wanted, job_id: str, traceparent: str | None = None) -> Job:
         """Keep the keyframes, then write the job down and queue it. Raises `Problem` for what cannot be run."""
         self._check_webhook(wanted)
         self._check_capacity(wanted)
         deadline = time.monotonic() + FETCH_SECONDS
-        pictures = [self._inspected(owner, picture, deadline) for picture in wanted.pictures]
+        pictures = [self._inspected(owner, wanted, picture, deadline) for picture in wanted.pictures]
         options = wanted.options
         keyframes = [
             {
@@ -101,9 +101,15 @@ class Submission:
         live = engines.live(self.jobs.redis, self.settings)
         capacity.check(wanted.settings, len(wanted.pictures), live, self.settings)
 
-    def _inspected(self, owner: str, picture: Picture, deadline: float) -> tuple[bytes, intake.ImageInfo]:
+    def _inspected(
+        self, owner: str, wanted: Wanted, picture: Picture, deadline: float
+    ) -> tuple[bytes, intake.ImageInfo]:
         data = self._bytes(owner, picture, deadline)
-        return data, intake.inspect(data, self.settings, field=picture.field)
+        info = intake.inspect(data, self.settings, field=picture.field)
+        if picture is wanted.pictures[0]:
+            size = info.width, info.height
+            capacity.check_picture(wanted.settings, len(wanted.pictures), size, self.settings)
+        return data, info
 
     def _bytes(self, owner: str, picture: Picture, deadline: float) -> bytes:
         source = picture.source

@@ -22,10 +22,10 @@ import tenacity
 from PIL import Image
 
 from mpd import flow, keyframes
-from mpd.methods import METHODS, SettingsError
+from mpd.methods import FLOW_FRAMES, FLOW_SIZE_MULTIPLE, METHODS, SettingsError, segment_frames
 from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Take
-from service import logs
+from service import capacity, logs
 from service.errors import Problem
 from service.jobs import Job, JobError, Jobs
 from service.schema import settings_of
@@ -161,7 +161,8 @@ def _begin(
     """The model, the way back to the output's size, and the running job."""
     if not METHODS[options.method].needs_model:
         size = flow.flow_size(images[0].size, options.width, options.height)
-        pictures, frame = keyframes.prepare(images, options, native_size=size, size_multiple=2)
+        pictures, frame = keyframes.prepare(images, options, native_size=size, size_multiple=FLOW_SIZE_MULTIPLE)
+        _check_length(options, pictures, FLOW_FRAMES, settings)
         return None, frame, _flow(pictures, options)
     if settings.engine_dir is None:
         raise RuntimeError("ENGINE_DIR is not set: start workers with `inbetween-server worker`")
@@ -172,7 +173,15 @@ def _begin(
     pictures, frame = keyframes.prepare(
         images, options, native_size=(width, height), size_multiple=model["size_multiple"]
     )
+    _check_length(options, pictures, model["native_frames"], settings)
     return model, frame, _sampled(sampling.sample(path, job.ticket, pictures, options, lease))
+
+
+def _check_length(options: Options, pictures: list[Pictures], native_frames: int, settings: Settings) -> None:
+    """The API refuses what is too long to hold, but for sizes that only a model knows which was not there then."""
+    height, width, _ = pictures[0].shape
+    segments = segment_frames(options, len(pictures), native_frames)
+    capacity.check_length(options, segments, (width, height), settings)
 
 
 def _sampled(events: Events) -> Events:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mpd import flow
 from service import engines
 from tests.service.conftest import Api, photo, problem
 from tests.service.test_api_submit import ENGINE
@@ -48,6 +49,11 @@ def test_seconds_come_from_what_the_engine_measured(api: Api) -> None:
     cost = ask(api)["cost"]
     assert cost["gpu_seconds"] is None
     assert "measured" in cost["reason"]
+
+
+def test_flow_says_how_many_frames_it_makes(api: Api) -> None:
+    assert ask(api, {"method": "flow"})["cost"]["frames"] == flow.FLOW_FRAMES
+    assert ask(api, {"method": "flow", "loop": True, "frames": 5})["cost"]["frames"] == 8
 
 
 def test_a_timeline_is_counted_by_its_segments(api: Api) -> None:

@@ -70,6 +70,15 @@ def submit(jobs: Jobs, storage: Away) -> Job:
     return jobs.submit(NewJob("local", options, keyframes, "cpu", result_ttl=600, id=job_id))
 
 
+def test_a_video_longer_than_a_worker_can_hold_fails_before_it_is_begun(jobs: Jobs, storage: Away) -> None:
+    # The API may take it: while no engine is ready, it does not know the size of the frames.
+    jobs = Jobs(jobs.redis, jobs.settings.model_copy(update={"max_video_pixels": 3 * 48 * 32 - 1}))
+    after = attempt(jobs, submit(jobs, storage))
+    assert (after.state, after.attempt) == (State.failed, 1)
+    assert after.error is not None
+    assert (after.error["type"], after.error["field"]) == ("/problems/beyond-capacity", "options.frames")
+
+
 def attempt(jobs: Jobs, job: Job) -> Job:
     """What a work-horse does with the job; the record afterwards."""
     started = jobs.start(job.id, job.attempt, "test-1")
