@@ -18,10 +18,13 @@ from starlette.requests import Request
 from mpd.methods import LIMITS, Settings, SettingsError, segment_frames
 from service.errors import Problem
 from service.schema import InbetweenRequest, Keyframe, Options
+from service.settings import Settings as ServiceSettings
 from service.validation import Fault, from_pydantic, from_settings, refused
 
 _FORM_FIELDS = ("start", "end", "keyframes", "at", "options")
 _MOST_KEYFRAMES = int(LIMITS["keyframes"].high)
+_DATA_URI_HEAD = 1024
+"""Bytes of a data URI that are not the image."""
 _ANY_LENGTH = 2
 """Stands in for a model's own number of frames where only the number of segments is asked."""
 
@@ -47,14 +50,16 @@ class Wanted:
     settings: Settings
 
 
-async def read(request: Request) -> Wanted:
-    """Raises `Problem`: 400 for a broken body, 415 for another content type, 422 naming every field at fault."""
+async def read(request: Request, service: ServiceSettings) -> Wanted:
+    """Raises `Problem`: 400 for a broken body, 413 for a text field larger than any image may be, 415 for another
+    content type, 422 naming every field at fault.
+    """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "application/json":
         body = await request.body()
         return await to_thread.run_sync(_from_json, body)
     if content_type == "multipart/form-data":
-        return await _from_form(request)
+        return await _from_form(request, service)
     detail = f"The body is {content_type[:80]!r}." if content_type else "The request has no Content-Type."
     remedy = "Send `multipart/form-data` with the images as files, or `application/json`."
     raise Problem(415, "unsupported-media-type", detail, remedy=remedy)
@@ -73,14 +78,19 @@ def _from_json(body: bytes) -> Wanted:
     return _wanted(ends, None, asked.options)
 
 
-async def _from_form(request: Request) -> Wanted:
+async def _from_form(request: Request, service: ServiceSettings) -> Wanted:
+    longest = 4 * -(-service.max_image_bytes // 3) + _DATA_URI_HEAD
+    limits = {"max_files": _MOST_KEYFRAMES + 1, "max_fields": 2 * _MOST_KEYFRAMES + 8, "max_part_size": longest}
     try:
-        async with request.form(max_files=_MOST_KEYFRAMES + 1, max_fields=2 * _MOST_KEYFRAMES + 8) as form:
+        async with request.form(**limits) as form:
             _refuse_unknown(form)
             options = await to_thread.run_sync(_options, form.getlist("options"))
             named = {name: await _pictures(form, name) for name in ("start", "end", "keyframes")}
             positions = _at(form.getlist("at"), len(named["keyframes"]))
     except HTTPException as error:
+        if str(error.detail).startswith("Part exceeded"):
+            detail = f"A text field of the form has more than {longest} bytes."
+            raise Problem(413, "body-too-large", detail, remedy="Send the image as a file.", limit=longest) from None
         remedy = f"Send at most {_MOST_KEYFRAMES} keyframes, in a form as an HTTP client builds it."
         raise Problem(400, "malformed-body", f"The form cannot be read: {error.detail}", remedy=remedy) from None
     for name in ("start", "end"):

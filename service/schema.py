@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mpd.methods import LIMITS, Anchor, Fit, Settings, SettingsError
 
@@ -54,7 +54,8 @@ class Webhook(Strict):
     url: str = Field(
         min_length=1,
         max_length=2000,
-        description="Receives a POST signed as Standard Webhooks describe. https, unless the operator allows the host.",
+        description="Receives a POST signed as Standard Webhooks describe; the operator gives you the secret "
+        "(`inbetween-server keys webhook-secret OWNER`). https, unless the operator allows the host.",
         examples=["https://example.com/hooks/inbetween"],
     )
     events: list[EventType] = Field(
@@ -140,6 +141,13 @@ class Options(Strict):
         examples=["shot-012"],
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {name: value for name, value in values.items() if value is not None or name not in cls.model_fields}
+
     @field_validator("seeds", "formats")
     @classmethod
     def _once(cls, values: list[Any] | None) -> list[Any] | None:
@@ -162,6 +170,12 @@ class Options(Strict):
                 "loop_frame", "needs loop, and keyframes at given frames", "Send those too, or remove loop_frame"
             )
         if positions is not None:
+            if self.loop and self.loop_frame is None:
+                raise SettingsError(
+                    "loop_frame",
+                    "is missing: the keyframes stand at given frames and the video loops",
+                    "Send the frame at which the first keyframe comes again, or remove loop",
+                )
             values["positions"] = list(positions if self.loop_frame is None else (*positions, self.loop_frame))
         return Settings.from_json(values)
 

@@ -94,7 +94,7 @@ async def create_inbetween(
     The answer comes as soon as the job is safely in the queue. Follow `links.self` until `state` is `succeeded`,
     `failed` or `canceled`, or read `links.events`, or let a webhook tell you.
     """
-    wanted = await body.read(request)
+    wanted = await body.read(request, here.settings)
     trace = traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
     if idempotency_key is None:
         answer = await _in_thread(_accept, here, key, wanted, base, new_id(), trace)
@@ -117,7 +117,7 @@ async def estimate_inbetween(request: Request, here: Here, key: Submitter) -> Es
     What would be refused is listed in `refusals`; a request with none would be accepted.
     """
     try:
-        wanted = await body.read(request)
+        wanted = await body.read(request, here.settings)
     except Problem as problem:
         if problem.status != 422:
             raise

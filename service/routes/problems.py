@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
-from service.errors import MEDIA_TYPE, PROBLEMS, Problem
+from service.errors import MEDIA_TYPE, PROBLEMS, Problem, reference
 from service.jobs import Conflict, JobMissing
 from service.routes import dependencies
 from service.storage import StorageUnavailable
@@ -34,6 +34,18 @@ def response(problem: Problem, request_id: str | None = None) -> JSONResponse:
     if problem.status >= 500 and request_id is not None:
         body["request_id"] = request_id
     return JSONResponse(body, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+
+
+@router.get(
+    "/problems",
+    operation_id="explainProblems",
+    summary="All types of problems",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"text/markdown": {"schema": {"type": "string"}}}}, **dependencies.problems()},
+)
+def explain_all() -> PlainTextResponse:
+    """Every error that this API can answer, with what to do about it."""
+    return PlainTextResponse(reference(), media_type="text/markdown")
 
 
 @router.get(

@@ -11,7 +11,7 @@ import pytest
 from starlette.requests import Request
 
 from service import errors
-from service.errors import PROBLEMS
+from service.errors import PROBLEMS, reference
 from service.storage import StorageUnavailable
 from tests.conftest import RedisProcess
 from tests.service.conftest import Api, Make, photo, problem
@@ -129,6 +129,12 @@ def test_every_problem_has_its_text(api: Api) -> None:
         assert kind.meaning in answer.text
         assert kind.remedy in answer.text
     problem(api.client.get("/problems/none"), 404, "problem-not-found")
+
+
+def test_the_list_of_problems_is_served(api: Api) -> None:
+    answer = api.client.get("/problems")
+    assert answer.headers["content-type"].startswith("text/markdown")
+    assert answer.text == reference()
 
 
 def test_the_documentation_is_the_table() -> None:

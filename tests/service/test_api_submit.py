@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -10,13 +11,15 @@ from typing import Any
 
 import anyio
 import httpx
+import numpy as np
 import pytest
 import structlog
+from PIL import Image
 
 from service import engines
 from service.engines import Engine, EngineState
 from service.jobs import State
-from service.schema import settings_of
+from service.schema import Options, settings_of
 from tests.conftest import Receiver
 from tests.service.conftest import Api, Make, photo, problem
 
@@ -281,6 +284,49 @@ def test_a_video_longer_than_a_worker_can_hold_is_refused(make_api: Make) -> Non
     api = make_api(max_video_pixels=1_000_000)
     body = problem(api.post({"method": "flow", "width": 1024, "height": 512, "frames": 9}), 422, "beyond-capacity")
     assert body["limit"] == 1
+
+
+def test_a_flow_video_is_as_large_as_its_first_keyframe(make_api: Make) -> None:
+    api = make_api(max_video_pixels=1_000_000)
+    large = {"start": photo(200, 150), "end": photo()}
+    data = {"options": json.dumps({"method": "flow", "frames": 40})}
+    refused = problem(api.client.post("/inbetween", files=large, data=data), 422, "beyond-capacity")
+    assert (refused["field"], refused["limit"]) == ("options.frames", 33)
+    small = {"start": photo(), "end": photo(200, 150)}
+    assert api.client.post("/inbetween", files=small, data=data).status_code == 202
+
+
+def test_flow_takes_even_sizes_only(api: Api) -> None:
+    refused = problem(api.post({"method": "flow", "width": 64, "height": 33}), 422, "beyond-capacity")
+    assert (refused["field"], refused["remedy"]) == ("options.height", "Send 32 or 34.")
+
+
+def test_a_null_is_as_good_as_nothing(api: Api) -> None:
+    nulls = {name: None for name in Options.model_fields if name != "method"}
+    assert api.submit({"method": "flow", **nulls})["options"] == api.submit({"method": "flow"})["options"]
+    refused = problem(api.post({"metod": None}), 422, "invalid-request")
+    assert refused["field"] == "options.metod"
+
+
+def test_a_timeline_that_loops_must_say_when(api: Api) -> None:
+    files = [("keyframes", photo()), ("keyframes", photo())]
+    data = {"at": ["0", "4"], "options": json.dumps({"method": "flow", "loop": True})}
+    refused = problem(api.client.post("/inbetween", files=files, data=data), 422, "invalid-request")
+    assert refused["field"] == "options.loop_frame"
+
+
+def test_a_data_uri_in_a_form_may_be_as_large_as_an_image(make_api: Make) -> None:
+    api = make_api(max_image_bytes=3_000_000)
+    noise = np.random.default_rng(0).integers(0, 255, (900, 900, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    data = {"start": data_uri(buffer.getvalue()), "options": '{"method": "flow"}'}
+    assert len(data["start"]) > 2 << 20
+    files = {"end": photo()}
+    assert api.client.post("/inbetween", files=files, data=data).status_code == 202
+    data["start"] += "A" * 2_000_000
+    refused = problem(api.client.post("/inbetween", files=files, data=data), 413, "body-too-large")
+    assert refused["limit"] == 4_001_024
 
 
 def test_the_same_request_with_an_idempotency_key_is_one_job(api: Api) -> None:
