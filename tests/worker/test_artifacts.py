@@ -72,6 +72,11 @@ def test_the_next_attempt_finds_a_whole_result_and_no_other(storage: Recording, 
     assert committed(storage, JOB, 2) == result
     assert committed(storage, JOB, 4) == result
     assert committed(storage, JOB, 1) is None
+    whole = storage.get("jobs/job_0/1/take-2.mp4")
+    storage.put("jobs/job_0/1/take-2.mp4", whole[:-1], "video/mp4")
+    assert committed(storage, JOB, 2) is None
+    storage.put("jobs/job_0/1/take-2.mp4", whole, "video/mp4")
+    assert committed(storage, JOB, 2) == result
     storage.delete("jobs/job_0/1/take-2.mp4")
     assert committed(storage, JOB, 2) is None
 
