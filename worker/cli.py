@@ -15,7 +15,7 @@ import uvicorn
 from pydantic import SecretStr
 
 from service import logs
-from service.auth import Keys, OpenDoor, Scope, refuse_open_door
+from service.auth import LOCAL, Keys, OpenDoor, Scope, refuse_open_door
 from service.settings import Settings
 from service.storage import StorageUnavailable, open_storage
 from worker import exits
@@ -75,8 +75,13 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_parser("list", help="every key, without its secret")
     revoke = actions.add_parser("revoke", help="make a key useless from now on")
     revoke.add_argument("id", help="such as key_0123456789abcdef")
-    rotate = actions.add_parser("webhook-secret", help="a new signing secret for an owner; the last one stays valid")
-    rotate.add_argument("owner")
+    rotate = actions.add_parser(
+        "webhook-secret",
+        help="make and show the secret that signs an owner's webhooks",
+        description="Makes a new secret and shows it, for the receiver to check signatures with as Standard Webhooks "
+        "describe. Events are signed with it and with the one before it, so that a receiver can change over.",
+    )
+    rotate.add_argument("owner", help=f"as `keys list` shows it; with AUTH=off it is `{LOCAL.owner}`")
     return parser
 
 
@@ -131,6 +136,8 @@ def _keys(settings: Settings, chosen: argparse.Namespace) -> int:
             if not keys.revoke(chosen.id):
                 return exits.explain(f"there is no key {chosen.id}", 1)
         case "webhook-secret":
+            if chosen.owner not in {LOCAL.owner, *(key.owner for key in keys.list())}:
+                return exits.explain(f"no key belongs to an owner {chosen.owner}", 1)
             print(keys.rotate_webhook_secret(chosen.owner))
     return 0
 

@@ -23,6 +23,7 @@ import httpx
 import redis
 import structlog
 
+from service.auth import LOCAL
 from service.settings import Settings
 from worker import exits, lifeline
 from worker.lease import UNWIND_SECONDS
@@ -221,7 +222,8 @@ def run(area: Path) -> int:
             environment["DRAIN_GRACE"] = "5"
             settings = settings.model_copy(update={"drain_grace": 5.0})
         with Stack(settings, area, environment, None) as stack:
-            sys.stdout.write(_welcome(stack, random_weights="MODEL" in environment))
+            auth = environment.get("AUTH", settings.auth)
+            sys.stdout.write(_welcome(stack, auth, random_weights="MODEL" in environment))
             sys.stdout.flush()
             while True:
                 time.sleep(1.0)
@@ -232,7 +234,10 @@ def run(area: Path) -> int:
         return 0
 
 
-def _welcome(stack: Stack, random_weights: bool) -> str:
+def _welcome(stack: Stack, auth: str, random_weights: bool) -> str:
+    key = ' -H "Authorization: Bearer $KEY"' if auth == "keys" else ""
+    owner = "OWNER" if auth == "keys" else LOCAL.owner
+    make_key = ["  inbetween-server keys create NAME              # makes a key, for KEY above"] if key else []
     lines = [
         "",
         f"The service is up at {stack.url}  (reference: {stack.url}/docs, Ctrl-C stops it)",
@@ -240,7 +245,13 @@ def _welcome(stack: Stack, random_weights: bool) -> str:
         "Make a video of two keyframes; the answer says where to follow it:",
         "",
         f"  curl -F start=@examples/keyframes/start.jpg -F end=@examples/keyframes/end.jpg "
-        f'-F \'options={{"method": "flow"}}\' {stack.url}/inbetween',
+        f'-F \'options={{"method": "flow"}}\'{key} {stack.url}/inbetween',
+        "",
+        "To manage it from another shell:",
+        "",
+        f"  export REDIS_URL={stack.redis_url}",
+        *make_key,
+        f"  inbetween-server keys webhook-secret {owner}  # the secret that webhooks are signed with",
         "",
     ]
     if random_weights:

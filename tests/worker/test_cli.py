@@ -45,9 +45,19 @@ def test_keys_are_made_listed_and_revoked(redis_url: str) -> None:
     listed = server("keys", "list", REDIS_URL=redis_url).stdout
     assert key.id in listed
     assert secret not in listed
+    shown = server("keys", "webhook-secret", "studio", REDIS_URL=redis_url).stdout
+    with redis.Redis.from_url(redis_url) as connection:
+        assert Keys(connection, Settings(_env_file=None)).webhook_secrets("studio") == (shown.strip(),)
     assert server("keys", "revoke", key.id, REDIS_URL=redis_url).returncode == 0
     assert server("keys", "revoke", key.id, REDIS_URL=redis_url).returncode == 1
-    assert server("keys", "webhook-secret", "studio", REDIS_URL=redis_url).stdout.startswith("whsec_")
+
+
+def test_a_webhook_secret_is_for_an_owner_that_there_is(redis_url: str) -> None:
+    misspelled = server("keys", "webhook-secret", "stduio", REDIS_URL=redis_url)
+    assert (misspelled.returncode, misspelled.stdout) == (1, "")
+    assert misspelled.stderr == "inbetween-server: no key belongs to an owner stduio\n"
+    # With AUTH=off there are no keys, and every job is of this owner.
+    assert server("keys", "webhook-secret", "local", REDIS_URL=redis_url).stdout.startswith("whsec_")
 
 
 def test_a_taken_port_is_one_line_and_an_exit_code(redis_url: str) -> None:
