@@ -43,7 +43,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def mpd(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([COMMAND, *arguments], cwd=folder, capture_output=True, text=True)
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([COMMAND, *arguments], cwd=folder, capture_output=True, text=True, env=one_thread)
 
 
 def files(folder: Path) -> list[str]:
@@ -130,6 +131,7 @@ class TestRefused:
         [
             ([], "no keyframes: name at least two pictures"),
             (["A"], "keyframes: flow needs at least 2, got 1. Send the start and the end image."),
+            (["A", "--model", "nowhere/at-all"], "keyframes: mpd-vibid needs at least 2, got 1"),
             (["A", "no.jpg"], "no.jpg: there is no such file. Check the path."),
             (["A", "TEXT"], "this is no picture in a format that can be read. Send JPEG, PNG, WebP, AVIF or HEIC."),
             (["A", "B", "--method", "dream"], "method: unknown method 'dream'. Choose one of flow, svd"),

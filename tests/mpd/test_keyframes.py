@@ -318,3 +318,11 @@ class TestPrepare:
     def test_no_keyframes(self) -> None:
         with pytest.raises(SettingsError, match="there are none"):
             prepared([])
+
+
+def test_the_examples_that_ship() -> None:
+    folder = Path(__file__).parents[2] / "examples" / "keyframes"
+    paths = [folder / "start.jpg", folder / "end.jpg"]
+    assert [keyframes.load(path).size for path in paths] == [(640, 360)] * 2
+    assert sum(path.stat().st_size for path in paths) < 300_000
+    assert "CC0" in (folder / "README.md").read_text()
