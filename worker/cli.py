@@ -17,7 +17,6 @@ from pydantic import SecretStr
 from service import logs
 from service.auth import LOCAL, Keys, OpenDoor, Scope, refuse_open_door
 from service.settings import Settings
-from service.storage import StorageUnavailable, open_storage
 from worker import exits
 
 
@@ -90,7 +89,10 @@ def _api(settings: Settings) -> int:
         refuse_open_door(settings)
     except OpenDoor as error:
         return exits.explain(str(error), exits.CONFIG)
-    exits.need_redis(settings).close()
+    with exits.need_redis(settings) as connection:
+        fault = exits.storage_fault(settings, connection, ask=False)
+    if fault is not None:
+        return exits.explain(fault, exits.CONFIG)
     taken = exits.cannot_listen(settings)
     if taken is not None:
         return exits.explain(taken, exits.CANNOT_LISTEN)
@@ -112,11 +114,10 @@ def _api(settings: Settings) -> int:
 def _keeper(settings: Settings) -> int:
     from worker import keeper
 
-    connection = exits.need_redis(settings)
-    try:
-        open_storage(settings, connection).check()
-    except StorageUnavailable as error:
-        return exits.explain(f"STORAGE_URL: {error}", exits.UNAVAILABLE)
+    with exits.need_redis(settings) as connection:
+        fault = exits.storage_fault(settings, connection, ask=True)
+    if fault is not None:
+        return exits.explain(fault, exits.UNAVAILABLE)
     keeper.run(settings)
     return 0
 

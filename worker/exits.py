@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from service.settings import Settings
+from service.storage import StorageUnavailable, open_storage
 
 UNAVAILABLE = 69
 """Something we need does not answer."""
@@ -53,6 +54,21 @@ def cannot_listen(settings: Settings) -> str | None:
         except OSError as error:
             reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror or error})"
             return f"{settings.host}:{settings.port} {reason}. Set PORT (and HOST) to something free."
+    return None
+
+
+def storage_fault(settings: Settings, connection: redis.Redis, *, ask: bool) -> str | None:
+    """What is wrong with the storage, in one line; None when it can be used.
+
+    ask: also whether it answers and can be written, and not only whether its settings name one.
+    """
+    try:
+        storage = open_storage(settings, connection)
+        if ask:
+            storage.check()
+    except StorageUnavailable as error:
+        text = str(error)
+        return text if text.startswith("STORAGE_") else f"STORAGE_URL: {text}"
     return None
 
 

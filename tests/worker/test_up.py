@@ -110,6 +110,29 @@ def test_up_on_a_taken_port_or_folder_is_one_line(run: Run, area: Path, tmp_path
     assert text == f"inbetween-server: 127.0.0.1:{port} is taken. Set PORT (and HOST) to something free.\n"
 
 
+@pytest.mark.parametrize(
+    ("variables", "line"),
+    [
+        ({"MODEL": "/no/such/model"}, "MODEL: /no/such/model: there is no such folder"),
+        ({"HOST": "0.0.0.0"}, "AUTH=off is allowed on loopback addresses only, and HOST is 0.0.0.0. Set AUTH=keys."),
+        ({"STORAGE_URL": "/proc/no"}, "STORAGE_URL: storage folder /proc/no: No such file or directory"),
+        ({"STORAGE_URL": "ftp://x"}, "STORAGE_URL ftp://x: write s3://bucket/prefix, or a folder's path"),
+    ],
+)
+def test_up_with_a_setting_that_cannot_be_is_one_line(
+    run: Run, area: Path, tmp_path: Path, variables: dict[str, str], line: str
+) -> None:
+    up = run("-m", "worker.cli", "up", "--area", str(area), **{"MODEL": ".", "PORT": free_port(), **variables})
+    assert up.wait(60) == 78
+    assert (tmp_path / "output").read_text() == f"inbetween-server: {line}\n"
+
+
+def test_up_in_a_folder_that_cannot_be_made_is_one_line(run: Run, tmp_path: Path) -> None:
+    assert run("-m", "worker.cli", "up", "--area", "/proc/no", PORT=free_port()).wait(60) == 78
+    text = (tmp_path / "output").read_text()
+    assert text == "inbetween-server: /proc/no/models cannot be made: No such file or directory\n"
+
+
 def test_up_killed_leaves_no_process(run: Run, area: Path, tmp_path: Path) -> None:
     up = run("-m", "worker.cli", "up", "--area", str(area), PORT=free_port())
     said(tmp_path, "The service is up", up)
@@ -142,7 +165,7 @@ def test_the_demo_leaves_a_video_and_a_contact_sheet_and_no_process(run: Run, ar
 def test_the_demo_interrupted_leaves_no_process_and_no_file(run: Run, area: Path, tmp_path: Path) -> None:
     output = tmp_path / "demo"
     demo = run("examples/demo.py", "--area", str(area), "--output", str(output), "--steps", "100")
-    said(tmp_path, "step 1/100", demo)
+    said(tmp_path, "/100", demo)
     below = demo.children(recursive=True)
     demo.send_signal(signal.SIGINT)
     assert demo.wait(60) == 130
