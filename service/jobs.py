@@ -182,6 +182,10 @@ class Jobs:
             self._take_back(job)
         return job
 
+    def abandon_files(self, job_id: str) -> None:
+        """Have the keeper erase the files of an id that never became a job."""
+        self.redis.zadd(self.keys.erasures, {job_id: self.now()})
+
     def redrive(self, job_id: str) -> Job:
         """failed → queued with fresh budgets and the next attempt."""
         return self._enqueued(self._do("redrive", job_id))

@@ -89,7 +89,8 @@ class Submission:
                 self.storage.put(keyframe["key"], data, keyframe["content_type"])
         except Exception:
             # No job will ever name these files. After `submit` they stay whatever happens: it may have gone through.
-            self.storage.delete_prefix(files_prefix(job_id))
+            # Storage has just failed, so it is not the caller who waits for it once more.
+            self.jobs.abandon_files(job_id)
             raise
 
     def _check_webhook(self, wanted: Wanted) -> None:
