@@ -61,6 +61,7 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
         "DEVICE": "cpu",
         "DRAIN_GRACE": "0",
         "MODEL": str(model),
+        "OMP_NUM_THREADS": "1",
         "STORAGE_URL": str(area / "storage"),
     }
     with Stack(settings, area / "kept", environment, logs=area) as stack:
