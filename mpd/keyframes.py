@@ -169,10 +169,9 @@ def _decode(data: bytes) -> Image.Image:
         raise KeyframeError(f"the picture is animated ({frames} frames)", "Send one still picture")
     try:
         image.load()
-        upright = ImageOps.exif_transpose(image)
     except _DECODER_ERRORS as error:
         raise KeyframeError(f"the {image.format} data is damaged or cut short", "Save or upload it again") from error
-    return _srgb(upright)
+    return _srgb(_upright(image))
 
 
 @cache

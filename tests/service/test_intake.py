@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pillow_heif
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -317,6 +317,7 @@ WHOLE = {name: saved(picture(), name) for name in SAVED_AS} | {
 @pytest.mark.parametrize("name", WHOLE)
 @hypothesis_settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32))
+@example(seed=56826)
 def test_a_damaged_file_is_refused_or_a_picture_for_the_worker_too(name: str, seed: int) -> None:
     draw = random.Random(seed)
     data = bytearray(WHOLE[name])
