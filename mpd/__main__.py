@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  mpd a.jpg b.jpg                              optical flow, no model: inbetween.mp4 in about a second
+  mpd a.jpg b.jpg                              optical flow, no model: inbetween.mp4 in a second or two
   mpd a.jpg b.jpg c.jpg --loop -o loop.gif     three keyframes and back to the first, without a seam
   mpd a.jpg b.jpg -o out.mp4 -o frames.zip     two files of the same video
   mpd a.jpg b.jpg --model stabilityai/stable-video-diffusion-img2vid-xt --variant fp16

@@ -87,7 +87,7 @@ _METHODS = (
     Method(
         "flow",
         "Optical flow",
-        "Classical bidirectional optical flow (DIS). No model: a preview in about a second.",
+        "Classical bidirectional optical flow (DIS). No model: a preview in a second or two.",
         host=None,
         calls_per_step=0,
     ),
