@@ -7,6 +7,7 @@ Redis listens on a unix socket in a private directory, so that its data is no ot
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import signal
 import subprocess
@@ -270,7 +271,8 @@ def run(area: Path) -> int:
 def _welcome(stack: Stack, auth: str, random_weights: bool) -> str:
     key = ' -H "Authorization: Bearer $KEY"' if auth == "keys" else ""
     owner = "OWNER" if auth == "keys" else LOCAL.owner
-    make_key = ["  inbetween-server keys create NAME              # makes a key, for KEY above"] if key else []
+    server = os.path.relpath(Path(sys.executable).with_name("inbetween-server"))
+    make_key = [f"  {server} keys create NAME              # makes a key, for KEY above"] if key else []
     lines = [
         "",
         f"The service is up at {stack.url}  (reference: {stack.url}/docs, Ctrl-C stops it)",
@@ -284,7 +286,7 @@ def _welcome(stack: Stack, auth: str, random_weights: bool) -> str:
         "",
         f"  export REDIS_URL={stack.redis_url}",
         *make_key,
-        f"  inbetween-server keys webhook-secret {owner}  # the secret that webhooks are signed with",
+        f"  {server} keys webhook-secret {owner}  # the secret that webhooks are signed with",
         "",
     ]
     if random_weights:
