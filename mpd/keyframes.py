@@ -16,13 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageColor, ImageOps
 
-from mpd.methods import LIMITS, Fit, Settings, SettingsError
+from mpd.methods import LIMITS, METHODS, Fit, Settings, SettingsError
 
 Picture = NDArray[np.uint8]
 Size = tuple[int, int]
 
 MAX_PIXELS = 89_478_485
 """Larger pictures are refused before they are decoded: Pillow's own bound, about 11,000 × 8,000."""
+
+LONGEST_OUT = 4096
+"""Longest side of a video that `stretch` brings back to its source's aspect: as far as H.264's levels go."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF")  # an MPO is opened as JPEG; Pillow knows its name only after one
 _READS = "JPEG, PNG, WebP, AVIF or HEIC"
@@ -122,7 +125,8 @@ def prepare(
     """All keyframes of a job at one size, and the way back, which follows the first of them.
 
     The size is the settings' own, else `native_size` (width, height) turned to the first keyframe's
-    orientation. Raises `SettingsError` when a side is no multiple of `size_multiple`.
+    orientation; a method without a model gets `contain` pictures without bars, which only a model's size needs.
+    Raises `SettingsError` when a side is no multiple of `size_multiple`.
     """
     if not keyframes:
         raise SettingsError("keyframes", "there are none", "Send the start and the end image")
@@ -131,12 +135,14 @@ def prepare(
     if frame.box is None:
         return [first, *(fit(image, size, settings.fit, settings.background)[0] for image in keyframes[1:])], frame
     # The bars of the first keyframe are cut off again, so the others have to lie inside them whole.
-    pictures = [first]
     left, top, right, bottom = frame.box
-    for image in keyframes[1:]:
-        picture = _pixels(Image.new("RGB", size, settings.background))
-        picture[top:bottom, left:right] = fit(image, frame.out, "contain", settings.background)[0]
-        pictures.append(picture)
+    inner = [first[top:bottom, left:right]]
+    inner += [fit(image, frame.out, "contain", settings.background)[0] for image in keyframes[1:]]
+    if not METHODS[settings.method].needs_model:  # optical flow would carry the bars into the picture
+        return [np.ascontiguousarray(picture) for picture in inner], Frame(*frame.out, None, frame.out)
+    pictures = [_pixels(Image.new("RGB", size, settings.background)) for _ in inner]
+    for picture, content in zip(pictures, inner, strict=True):
+        picture[top:bottom, left:right] = content
     return pictures, frame
 
 
@@ -300,12 +306,12 @@ def _inside(source: Size, size: Size) -> Size:
 
 
 def _unstretched(image: Image.Image, size: Size) -> Size:
-    """The even size of the picture's own aspect with about as many pixels as `size`."""
+    """The even size of the picture's own aspect with about as many pixels as `size`, no side beyond `LONGEST_OUT`."""
     if _inside(image.size, size) == size:
         return size
-    aspect = image.width / image.height
-    area = size[0] * size[1]
-    return _even((area * aspect) ** 0.5, area), _even((area / aspect) ** 0.5, area)
+    scale = (size[0] * size[1] / (image.width * image.height)) ** 0.5
+    scale = min(scale, LONGEST_OUT / max(image.size))
+    return _even(image.width * scale, LONGEST_OUT), _even(image.height * scale, LONGEST_OUT)
 
 
 def _pixels(image: Image.Image) -> Picture:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from skimage import data
 
 import mpd
 from mpd.model import Model
@@ -62,6 +63,17 @@ def test_flow_needs_no_model(files: list[Path]) -> None:
     frames = take(None, files, method="flow", frames=4).frames
     assert frames.shape == (4, 60, 120, 3)
     assert np.array_equal(frames[0], np.asarray(Image.open(files[0]).convert("RGB")))
+
+
+def test_contained_keyframes_flow_without_their_bars() -> None:
+    """A pan: no frame of it shows the background that only surrounded the keyframes."""
+    coffee = Image.fromarray(data.coffee())
+    pan = [coffee.crop((left, top, left + 240, top + 160)) for left, top in ((100, 100), (130, 130))]
+    size = {"width": 160, "height": 160, "fit": "contain", "background": "#0000ff"}
+    frames = take(None, pan, method="flow", frames=5, **size).frames
+    assert frames.shape == (5, 106, 160, 3)
+    bluest = (frames[..., 2].astype(int) - frames[..., 0]).max((1, 2))
+    assert bluest.max() < bluest[[0, -1]].max() + 40
 
 
 def test_a_method_that_needs_a_model_says_so(files: list[Path]) -> None:

@@ -256,6 +256,10 @@ class TestFit:
         back = keyframes.restore(pixels[None], frame)
         assert np.abs(back[0].astype(int) - gradient(256, 64)).max() < 8
 
+    def test_a_stretched_hair_comes_back_no_longer_than_a_video_can_be(self) -> None:
+        assert keyframes.fit(gradient(1, 5000), (1024, 576), "stretch", "#000000")[1].out == (2, 4096)
+        assert keyframes.fit(gradient(5000, 1), (1024, 576), "stretch", "#000000")[1].out == (4096, 2)
+
     def test_transparency_shows_the_background(self) -> None:
         half = Image.new("RGBA", (40, 40), (255, 0, 0, 128))
         pixels, _ = keyframes.fit(half, (40, 40), "cover", "#0000ff")
@@ -304,6 +308,13 @@ class TestPrepare:
         assert middle[8, 0, 0] < 12
         assert middle[8, -1, 0] > 243
         assert (end[:20] == (0, 0, 255)).all()
+
+    def test_flow_never_sees_the_bars_that_are_cut_off(self) -> None:
+        images = [gradient(100, 100), gradient(400, 100)]
+        pictures, frame = prepared(images, fit="contain", background="#0000ff", method="flow")
+        with_bars, back = prepared(images, fit="contain", background="#0000ff")
+        assert frame == keyframes.Frame(64, 64, None, (64, 64))
+        assert (np.stack(pictures) == keyframes.restore(np.stack(with_bars), back)).all()
 
     def test_an_asked_size(self) -> None:
         pictures, frame = prepared([gradient(100, 400)], width=96, height=64)
