@@ -67,14 +67,13 @@ def _fetch(source: str, revision: str | None, variant: str | None) -> Path:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", source):
         raise ModelError(f"{source}: no such folder, and not a hub id (owner/name)")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     files = ["*.json", f"*.{variant}*.safetensors" if variant else "*.safetensors"]
     wanted = ["model_index.json", "README.md", *(f"{part}/{file}" for part in CONFIGS for file in files)]
     unwanted = None if variant else ["*.fp16*"]
     try:
         folder = snapshot_download(source, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted)
-    except (OSError, ValueError, HfHubHTTPError) as error:
+    except Exception as error:  # those of the hub's own HTTP client are among them
         raise ModelError(f"{source}: no such folder, and the hub does not give it: {_first_line(error)}") from error
     return Path(folder)
 

@@ -8,7 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +173,33 @@ class TestHub:
         loaded, refused = done.stdout.splitlines()
         assert loaded == f"acme/tiny {self.REVISION} acme-community"
         assert refused.startswith("acme/tiny: no such folder, and the hub does not give it: ")
+
+
+@pytest.fixture
+def refusing_proxy() -> Iterator[str]:
+    """URL of a proxy that lets nobody through."""
+
+    class Refusal(BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:
+            self.send_error(403)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_proxy_that_refuses_is_one_line(refusing_proxy: str, tmp_path: Path) -> None:
+    code = "import mpd\ntry: mpd.load('acme/tiny', device='cpu')\nexcept mpd.ModelError as error: print(error)"
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    environment |= {"HTTPS_PROXY": refusing_proxy, "HF_HUB_CACHE": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    (refused,) = done.stdout.splitlines()
+    assert refused.startswith("acme/tiny: no such folder, and the hub does not give it: 403")
 
 
 SVD_XT = [
