@@ -184,8 +184,8 @@ LIMITS: dict[str, Limit] = {
 class Settings:
     """Everything but the keyframes that decides what a video looks like.
 
-    `None` means the method's or the model's own default. Checked on construction: a value outside `LIMITS`,
-    an unknown name, or a parameter that the method does not have raises `SettingsError`.
+    `None`, where it is the default, means the method's or the model's own. Checked on construction: a value of another
+    kind or outside `LIMITS`, an unknown name, or a parameter that the method does not have raises `SettingsError`.
 
     frames: frames per segment, both keyframes included. `positions`, when given, says instead at which frame
         of the timeline each keyframe stands (first 0, strictly increasing); with `loop` one more position
@@ -311,6 +311,7 @@ def total_frames(segments: Sequence[int], loop: bool) -> int:
 
 
 def _check(settings: Settings) -> None:
+    _check_kinds(settings)
     if settings.method not in METHODS:
         raise SettingsError("method", f"unknown method {settings.method!r}", f"Choose one of {', '.join(METHODS)}")
     for name in ("fit", "anchor"):
@@ -337,6 +338,21 @@ def _check(settings: Settings) -> None:
     _check_method_has(settings)
 
 
+def _check_kinds(settings: Settings) -> None:
+    kinds: dict[str, tuple[str, type | tuple[type, ...]]] = {
+        **dict.fromkeys(("positions", "seeds", "guidance"), ("a list of numbers", (tuple, list))),
+        **dict.fromkeys(("method", "fit", "background", "anchor"), ("a text", str)),
+        "loop": ("true or false", bool),
+    }
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if value is None and field.default is not None:
+            raise SettingsError(field.name, "has no value", "Leave it out for its default")
+        noun, kind = kinds.get(field.name, ("", object))
+        if value is not None and not isinstance(value, kind):
+            raise SettingsError(field.name, f"{value!r} is not {noun}", f"Send {noun}")
+
+
 def _check_number(name: str, value: object, kind: type) -> None:
     if value is None:
         return
@@ -345,7 +361,7 @@ def _check_number(name: str, value: object, kind: type) -> None:
     if isinstance(value, bool) or not isinstance(value, allowed) or not limit.low <= value <= limit.high:
         noun = "a whole number" if kind is int else "a number"
         raise SettingsError(
-            name, f"{value!r} is out of range", f"Send {noun} from {limit.low:g} to {limit.high:g}: {limit.why}"
+            name, f"{value!r} is out of range", f"Send {noun} from {limit.low} to {limit.high}: {limit.why}"
         )
 
 

@@ -76,6 +76,16 @@ def test_own_values_replace_the_methods() -> None:
         ({"positions": (0, 241)}, "positions"),
         ({"positions": (0, 2.5)}, "positions"),
         ({"positions": (0,)}, "positions"),
+        ({"positions": 5}, "positions"),
+        ({"seeds": 5}, "seeds"),
+        ({"seeds": None}, "seeds"),
+        ({"method": ["svd"]}, "method"),
+        ({"method": "trf", "guidance": 2.0}, "guidance"),
+        ({"background": 0}, "background"),
+        ({"loop": "no"}, "loop"),
+        ({"steps": None}, "steps"),
+        ({"fps": None}, "fps"),
+        ({"noise_aug_strength": None}, "noise_aug_strength"),
     ],
 )
 def test_what_is_refused_names_the_setting_and_a_remedy(values: dict[str, Any], field: str) -> None:
@@ -85,6 +95,11 @@ def test_what_is_refused_names_the_setting_and_a_remedy(values: dict[str, Any], 
     assert refused.value.problem
     assert refused.value.remedy
     assert "\n" not in str(refused.value)
+
+
+def test_a_limit_is_said_in_full() -> None:
+    with pytest.raises(SettingsError, match="from 0 to 4294967295: "):
+        Settings(seeds=(-1,))
 
 
 def test_from_json() -> None:
