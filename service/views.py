@@ -287,7 +287,9 @@ class DeliveryView(BaseModel):
     job: str
     event: str
     url: str
-    state: Literal["pending", "delivered", "failed", "disabled"]
+    state: Literal["pending", "delivered", "failed", "disabled", "superseded"] = Field(
+        description="`disabled`: the receiver answered 410. `superseded`: an event of a later attempt was sent first."
+    )
     tries: int
     created_at: datetime
     next_at: datetime | None = Field(description="When the next try is due.")

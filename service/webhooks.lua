@@ -2,7 +2,11 @@
 --
 -- KEYS[1]: the delivery's hash. ARGV: verb, namespace, delivery id, then the verb's own arguments.
 -- Replies: {'ok' | 'exists', field, value, ...}, {'later', 'wait', seconds} when the receiver is left alone for a
--- while, {'over'} when the run is not the live one or nothing is pending, or {'missing'}.
+-- while or an earlier event of the job comes first, {'over'} when the run is not the live one or nothing is pending,
+-- or {'missing'}.
+--
+-- The events of one job reach its receiver in the order of its attempts: a delivery waits while one of an earlier
+-- attempt is pending, and one whose later event may have been seen is superseded.
 
 local record = KEYS[1]
 local verb, namespace, id = ARGV[1], ARGV[2], ARGV[3]
@@ -15,6 +19,7 @@ local LEASE = 60 -- seconds a try may take before the sweep looks for it
 local TRIES_LOGGED = 100
 local SHORTEST_REST = 30 -- seconds a host that did not answer is left alone; doubles each time
 local LONGEST_REST = 300
+local LONGEST_TURN = 3600 -- seconds until a delivery that waits for an earlier one looks again by itself
 
 local function key(...)
   return table.concat({ namespace, ... }, ':')
@@ -37,6 +42,7 @@ end
 local function keep()
   redis.call('EXPIRE', record, KEPT)
   redis.call('EXPIRE', key('delivery-log', id), KEPT)
+  redis.call('EXPIRE', key('job-deliveries', get('job')), KEPT)
 end
 
 -- Where to look for what should be happening, and from when on.
@@ -66,6 +72,35 @@ local function wake()
   redis.call('DEL', resting(), key('webhook-silences', get('host')))
 end
 
+local function siblings()
+  return key('job-deliveries', get('job'))
+end
+
+local function member_get(member, field)
+  return redis.call('HGET', key('delivery', member), field)
+end
+
+-- Pending deliveries of the job's earlier attempts, oldest first.
+local function earlier()
+  local found = {}
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', siblings(), '-inf', '(' .. get('attempt'))) do
+    if member_get(member, 'state') == 'pending' then
+      table.insert(found, member)
+    end
+  end
+  return found
+end
+
+-- Whether an event of a later attempt has been sent, so that its receiver may have seen it.
+local function overtaken()
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', siblings(), '(' .. get('attempt'), '+inf')) do
+    if member_get(member, 'begun') then
+      return true
+    end
+  end
+  return false
+end
+
 -- Pending again as a new run, so that whatever RQ still holds of the old one does nothing.
 local function run_anew()
   redis.call('HINCRBY', record, 'run', 1)
@@ -89,6 +124,7 @@ function verbs.record(owner, ...)
   local listed = string.format('%013d', math.floor(now * 1000)) .. '.' .. id
   redis.call('ZADD', key('deliveries', 'all'), 0, listed)
   redis.call('ZADD', key('deliveries', 'of', owner), 0, listed)
+  redis.call('ZADD', siblings(), get('attempt'), id)
   if redis.call('EXISTS', closed()) == 1 then
     finish('disabled')
   else
@@ -96,6 +132,30 @@ function verbs.record(owner, ...)
     due(LEASE)
   end
   keep()
+  return reply('ok')
+end
+
+-- Ids of the job's other pending deliveries: 'earlier' or 'later' ones, oldest first.
+function verbs.others(which)
+  if which == 'earlier' then
+    return { 'ok', 'ids', cjson.encode(earlier()) }
+  end
+  local found = {}
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', siblings(), '(' .. get('attempt'), '+inf')) do
+    if member_get(member, 'state') == 'pending' then
+      table.insert(found, member)
+    end
+  end
+  return { 'ok', 'ids', cjson.encode(found) }
+end
+
+-- Its turn has come sooner than planned: a new run, unless a try of it may be on its way right now.
+function verbs.hasten()
+  if get('state') ~= 'pending' or not get('next_at') then
+    return { 'over' }
+  end
+  redis.call('HDEL', record, 'next_at')
+  run_anew()
   return reply('ok')
 end
 
@@ -108,6 +168,18 @@ function verbs.begin(run, most)
     finish('disabled')
     return { 'over' }
   end
+  if overtaken() then
+    finish('superseded')
+    return { 'over' }
+  end
+  local first = earlier()[1]
+  if first then
+    local expected = tonumber(member_get(first, 'next_at') or now + LEASE)
+    local wait = math.ceil(math.max(1, math.min(LONGEST_TURN, expected - now + 1)))
+    set('next_at', string.format('%.3f', now + wait))
+    due(wait + LEASE)
+    return { 'later', 'wait', tostring(wait) }
+  end
   local left = redis.call('TTL', resting())
   if left > 0 then
     set('next_at', string.format('%.3f', now + left))
@@ -118,6 +190,8 @@ function verbs.begin(run, most)
     finish('failed')
     return { 'over' }
   end
+  set('begun', 1)
+  redis.call('HDEL', record, 'next_at')
   due(LEASE)
   return reply('ok')
 end

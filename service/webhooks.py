@@ -70,15 +70,17 @@ log = structlog.get_logger(__name__)
 
 
 class Outcome(StrEnum):
-    """pending → delivered | failed | disabled; a redrive makes it pending again.
+    """pending → delivered | failed | disabled | superseded; a redrive makes it pending again.
 
     failed: every try of the schedule failed. disabled: the receiver answered 410, to this event or an earlier one.
+    superseded: the event of a later attempt of the same job was sent first, so this one is old news.
     """
 
     pending = "pending"
     delivered = "delivered"
     failed = "failed"
     disabled = "disabled"
+    superseded = "superseded"
 
 
 class DeliveryMissing(LookupError):
@@ -169,6 +171,8 @@ class Webhooks:
             fields["traceparent"] = job.traceparent
         word, found = self._call("record", delivery_id, job.owner, *(part for pair in fields.items() for part in pair))
         if word == "ok" and found[b"state"] == b"pending":
+            # What this event must wait for is tried now, and not at the end of a pause that may be hours long.
+            self._hasten(delivery_id, "earlier")
             self._enqueue(delivery_id, int(found[b"run"]))
         return delivery_id
 
@@ -204,12 +208,14 @@ class Webhooks:
         """One try: post the event and write down what came of it.
 
         Returns the seconds to wait before the next try; None when the delivery is over or another run has taken over.
-        A host that did not answer lately is left alone for a while: then nothing is posted and no try is spent.
+        A host that did not answer lately is left alone for a while, and an event of an earlier attempt of the job goes
+        first: then nothing is posted and no try is spent.
         """
         word, found = self._call("begin", delivery_id, str(run), str(len(SCHEDULE)))
         if word == "later":
             return int(found[b"wait"])
         if word != "ok":
+            self._hasten(delivery_id, "later")
             return None
         delivery = _decode(found, [])
         at, started = time.time(), time.monotonic()
@@ -219,7 +225,18 @@ class Webhooks:
         log.info("webhook", delivery=delivery_id, job=delivery.job, result=result, wait=wait, **entry)
         answered = "no" if status is None else "yes"
         word, _ = self._call("settle", delivery_id, str(run), result, str(wait), json.dumps(entry), answered)
-        return wait if word == "ok" and result == "retried" else None
+        if word == "ok" and result == "retried":
+            return wait
+        self._hasten(delivery_id, "later")
+        return None
+
+    def _hasten(self, delivery_id: str, which: str) -> None:
+        """Have the job's `earlier` or `later` events tried now, those that wait for a time to come."""
+        _, found = self._call("others", delivery_id, which)
+        for other in json.loads(found.get(b"ids", b"[]")):
+            word, record = self._call("hasten", other)
+            if word == "ok":
+                self._enqueue(other, int(record[b"run"]))
 
     def _post(self, delivery: Delivery, outbound: Outbound) -> tuple[int | None, str | None, float]:
         """The answer's status, or what kept it from coming, and the seconds the receiver asks us to wait."""

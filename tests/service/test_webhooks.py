@@ -445,6 +445,81 @@ class TestRedrive:
         assert got(hooks, delivery_id).run == 1
 
 
+class TestOrder:
+    """Two events of one job: it failed, was redriven, and succeeded."""
+
+    def both(self, jobs: Jobs, hooks: Webhooks, settings: Settings, receiver: Any) -> tuple[str, str, Job]:
+        """Ids of the first event, which was tried and not taken, and of the second one, just announced."""
+        job = ended(jobs, receiver, "failed")
+        first = announce(jobs, settings, job)
+        assert first is not None
+        hooks.attempt(first, 1, Outbound(["127.0.0.1"], dial=_refuse))
+        hooks.redis.delete(*hooks.redis.keys("hooks:webhook-resting:*"))
+        hooks.queue.empty()
+        again = jobs.redrive(job.id)
+        jobs.start(job.id, again.attempt, "horse")
+        done = jobs.succeed(job.id, again.attempt, {})
+        second = announce(jobs, settings, done)
+        assert second is not None
+        return first, second, done
+
+    def test_a_later_event_waits_for_the_earlier_one_which_is_tried_at_once(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        first, second, _ = self.both(jobs, hooks, settings, receiver)
+        assert queued(hooks) == [f"{first}-2", f"{second}-1"], "not at the end of its pause"
+        wait = hooks.attempt(second, 1, outbound)
+        assert wait is not None
+        assert wait > 0
+        assert (got(hooks, second).spent, receiver.received) == (0, [])
+        hooks.queue.empty()
+        assert hooks.attempt(first, 2, outbound) is None
+        assert queued(hooks) == [f"{second}-2"], "its turn has come"
+        assert hooks.attempt(second, 2, outbound) is None
+        assert [got(hooks, one).state for one in (first, second)] == [Outcome.delivered, Outcome.delivered]
+        assert [one.headers["webhook-id"] for one in receiver.received] == [first, second]
+
+    def test_a_later_event_is_sent_when_the_earlier_one_was_given_up(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        receiver.answers = [(500, {}, b"")] * (len(SCHEDULE) - 1) + [(200, {}, b"")]
+        first, second, _ = self.both(jobs, hooks, settings, receiver)
+        for _ in SCHEDULE[1:]:
+            assert hooks.attempt(second, 1, outbound) is not None
+            hooks.attempt(first, 2, outbound)
+        assert got(hooks, first).state is Outcome.failed
+        assert hooks.attempt(second, got(hooks, second).run, outbound) is None
+        assert got(hooks, second).state is Outcome.delivered
+
+    def test_a_later_event_waits_for_a_try_on_its_way(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        first, second, _ = self.both(jobs, hooks, settings, receiver)
+        waits: list[int | None] = []
+
+        class Meanwhile(Outbound):
+            def post(self, url: str, body: bytes, headers: dict[str, str], *, timeout: float = 20.0) -> Any:
+                waits.append(hooks.attempt(second, 1, outbound))
+                return outbound.post(url, body, headers, timeout=timeout)
+
+        hooks.attempt(first, 2, Meanwhile())
+        assert waits[0] is not None
+        assert [one.headers["webhook-id"] for one in receiver.received] == [first]
+
+    def test_an_earlier_event_is_never_sent_after_a_later_one(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        first, second, _ = self.both(jobs, hooks, settings, receiver)
+        receiver.answers = [(410, {}, b""), (200, {}, b"")]
+        hooks.attempt(first, 2, outbound)
+        hooks.redrive(second)
+        assert hooks.attempt(second, got(hooks, second).run, outbound) is None
+        hooks.redrive(first)
+        assert hooks.attempt(first, got(hooks, first).run, outbound) is None
+        assert [got(hooks, one).state for one in (first, second)] == [Outcome.superseded, Outcome.delivered]
+        assert [one.headers["webhook-id"] for one in receiver.received] == [first, second]
+
+
 class TestListing:
     def test_newest_first_in_pages(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
         made = [announced(jobs, settings, receiver) for _ in range(5)]
