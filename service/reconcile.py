@@ -19,6 +19,10 @@ from service.storage import Storage
 log = structlog.get_logger(__name__)
 
 
+MOST_PATIENCE = 16
+"""A ticket that is lost again and again is waited for at most this many times longer."""
+
+
 class Watch:
     """How long things have been seen unchanged.
 
@@ -27,7 +31,7 @@ class Watch:
     """
 
     def __init__(self, patience: float, stride: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._patience = patience
+        self.patience = patience
         self._stride = stride
         self._clock = clock
         self._last: float | None = None
@@ -44,7 +48,11 @@ class Watch:
         for name, value in things.items():
             known = before.get(name)
             self._seen[name] = known if known is not None and known[0] == value else (value, self._awake)
-        return [name for name, (_, since) in self._seen.items() if self._awake - since >= self._patience]
+        return [name for name, (_, since) in self._seen.items() if self._awake - since >= self.patience]
+
+    def seconds(self, name: str) -> float:
+        """How long the thing had been unchanged at the last look."""
+        return self._awake - self._seen[name][1]
 
     def reset(self) -> None:
         """Start anew, as after an outage in which nobody could have changed anything."""
@@ -86,11 +94,16 @@ def reclaim_dead(jobs: Jobs, watch: Watch) -> int:
 def requeue_lost(jobs: Jobs, watch: Watch, limit: int = 2000) -> int:
     """Enqueue again what has been in no list for as long as `watch` waits. Gives how many, at most `limit`.
 
+    A ticket in no list may also be with a worker that is slow to start it, whom the next attempt would fence off. So a
+    job that was lost before, and not started since, is waited for twice as long each time.
+
     Each goes in front of all others, so the last one goes first: whatever was lost, and in however many sweeps it
     comes back, the old order comes back with it.
     """
-    lost = watch.unchanged(dict.fromkeys(unlisted(jobs)))
-    return sum(_done(jobs.requeue, *split_ticket(name)) for name in reversed(lost[-limit:]))
+    lost = watch.unchanged(dict.fromkeys(unlisted(jobs)))[-limit:]
+    patience = [watch.patience * min(2**times, MOST_PATIENCE) for times in jobs.losses(lost)]
+    due = [name for name, seconds in zip(lost, patience, strict=True) if watch.seconds(name) >= seconds]
+    return sum(_done(jobs.requeue, *split_ticket(name)) for name in reversed(due))
 
 
 def expire_due(jobs: Jobs, limit: int = 500) -> int:

@@ -17,7 +17,7 @@ import redis
 from structlog.testing import capture_logs
 from tenacity import retry, stop_after_delay, wait_fixed
 
-from service.jobs import Job, Jobs, NewJob, State, Verdict, files_prefix
+from service.jobs import Job, Jobs, NewJob, State, Superseded, Verdict, files_prefix
 from service.settings import Settings
 from service.storage import LocalStorage, Storage, StorageUnavailable
 from service.webhooks import Webhooks
@@ -126,6 +126,24 @@ def test_a_lost_job_is_enqueued_again(move_in: Callable[[], House]) -> None:
     house.sweep(12)
     assert house.jobs.queue("gpu", "default").job_ids == [f"{job.id}-2"]
     assert house.jobs.position(now(house.jobs, job)) == 0
+
+
+def test_a_work_horse_slower_than_a_lease_begins_at_last(move_in: Callable[[], House]) -> None:
+    """From pop to `start` it needs two leases and a half, whatever the attempt."""
+    house = move_in()
+    job = submit(house.jobs)
+    for attempt in (1, 2, 3):
+        house.jobs.queue("gpu", "default").empty()  # popped
+        house.sweep(25)
+        if now(house.jobs, job).attempt == attempt:
+            break
+        with pytest.raises(Superseded):
+            house.jobs.start(job.id, attempt, "slow")
+    assert house.jobs.start(job.id, 3, "slow").state is State.running
+    released = house.jobs.release(job.id, 3)
+    house.jobs.queue("gpu", "default").empty()
+    house.sweep(12)
+    assert now(house.jobs, released).attempt == 5, "once begun, it is missed as soon as any other"
 
 
 def test_an_expired_result_is_erased(move_in: Callable[[], House]) -> None:
