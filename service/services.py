@@ -8,6 +8,7 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from service.auth import Keys
+from service.erasure import Eraser
 from service.events import BLOCK
 from service.idempotency import Idempotency
 from service.jobs import Jobs
@@ -20,6 +21,8 @@ from service.webhooks import Webhooks
 
 REDIS_SECONDS = 5.0
 """An answer of Redis that takes longer counts as none."""
+STORAGE_SECONDS = 5.0
+"""A storage that is silent for longer, twice, counts as away: a caller is told so, and need not wait for it."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Services:
     submission: Submission
     idempotency: Idempotency
     webhooks: Webhooks
+    eraser: Eraser
 
 
 def open_services(settings: Settings) -> Services:
@@ -51,7 +55,7 @@ def open_services(settings: Settings) -> Services:
         settings.redis_url, socket_timeout=BLOCK + REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
     )
     jobs = Jobs(connection, settings)
-    storage = open_storage(settings, connection)
+    storage = open_storage(settings, connection, timeout=STORAGE_SECONDS, attempts=2)
     uploads = Uploads(connection, storage, settings)
     return Services(
         settings=settings,
@@ -64,4 +68,5 @@ def open_services(settings: Settings) -> Services:
         submission=Submission(settings, jobs, storage, Outbound(settings.fetch_allow_hosts), uploads),
         idempotency=Idempotency(connection, settings, lambda job_id: jobs.get(job_id) is not None),
         webhooks=Webhooks(connection, settings),
+        eraser=Eraser(storage),
     )

@@ -17,7 +17,7 @@ from service import body, capacity, engines, estimate, submission
 from service.auth import Key
 from service.body import Wanted
 from service.errors import Problem
-from service.jobs import Job, State, files_prefix, new_id
+from service.jobs import Job, State, new_id
 from service.routes import examples
 from service.routes.dependencies import (
     ONE_JOB,
@@ -183,13 +183,12 @@ def cancel_inbetween(here: Here, base: Base, job: ChangeableJob) -> JobView:
     responses=problems(*ONE_JOB),
 )
 def delete_inbetween(here: Here, job: ChangeableJob) -> Response:
-    """In any state; a running job is stopped. Nothing of it remains."""
+    """In any state; a running job is stopped. Nothing of it remains: files that storage is too slow to erase at once
+    follow by themselves.
+    """
     here.jobs.delete(job.id)
-    try:
-        here.storage.delete_prefix(files_prefix(job.id))
-    except StorageError as error:
-        log.warning("files left to the keeper", job=job.id, error=str(error))
-    log.info("job deleted", job=job.id, state=str(job.state))
+    erased = here.eraser.erase(job.id)
+    log.info("job deleted", job=job.id, state=str(job.state), files="erased" if erased else "left to the keeper")
     return Response(status_code=204)
 
 

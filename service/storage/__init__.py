@@ -38,9 +38,10 @@ __all__ = [
 ]
 
 
-def open_storage(settings: Settings, redis: Redis) -> Storage:
+def open_storage(settings: Settings, redis: Redis, *, timeout: float = 20.0, attempts: int = 3) -> Storage:
     """The home that `STORAGE_URL` names. Asks nobody yet: call `check()` to know whether it answers.
 
+    timeout, attempts: seconds of silence after which a call over the network is tried again, and how often in all.
     Raises `StorageUnavailable` when the folder cannot be made or the URL is none.
     """
     scheme, separator, _ = settings.storage_url.partition("://")
@@ -51,4 +52,4 @@ def open_storage(settings: Settings, redis: Redis) -> Storage:
     # boto3 takes a third of a second to import, so only those who use S3 pay for it.
     from service.storage.s3 import S3Storage
 
-    return S3Storage.from_settings(settings)
+    return S3Storage.from_settings(settings, timeout=timeout, attempts=attempts)

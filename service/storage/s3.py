@@ -42,7 +42,7 @@ class S3Storage:
 
     endpoint: None is Amazon's. public_endpoint: as callers reach it, in signed links alone; default `endpoint`.
     credentials: access and secret key; None leaves them to boto3's own chain.
-    timeout: seconds without a byte after which the endpoint is silent. Each call is tried three times.
+    timeout: seconds without a byte after which the endpoint is silent. attempts: how often each call is tried.
     """
 
     def __init__(
@@ -55,18 +55,19 @@ class S3Storage:
         region: str = "us-east-1",
         credentials: tuple[str, str] | None = None,
         timeout: float = 20.0,
+        attempts: int = 3,
     ) -> None:
         self.bucket = bucket
         self._prefix = folder_of(prefix)
         self._endpoint = endpoint
         access, secret = credentials or (None, None)
         session = boto3.Session(access, secret, region_name=region)
-        self._client = _client(session, endpoint, timeout, attempts=3)
+        self._client = _client(session, endpoint, timeout, attempts=attempts)
         self._probe = _client(session, endpoint, min(timeout, 3.0), attempts=1)
         self._signer = _client(session, public_endpoint, timeout, attempts=1) if public_endpoint else self._client
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> S3Storage:
+    def from_settings(cls, settings: Settings, *, timeout: float = 20.0, attempts: int = 3) -> S3Storage:
         """Raises `StorageUnavailable` for a URL that names no bucket, or half a pair of keys."""
         found = _BUCKET.fullmatch(settings.storage_url)
         if found is None:
@@ -82,6 +83,8 @@ class S3Storage:
                 public_endpoint=settings.storage_public_endpoint,
                 region=settings.storage_region,
                 credentials=(access.get_secret_value(), secret.get_secret_value()) if access and secret else None,
+                timeout=timeout,
+                attempts=attempts,
             )
         except ValueError as error:
             raise StorageUnavailable(f"storage settings: {error}") from None

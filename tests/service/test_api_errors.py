@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ast
 import shutil
+import socket
+import threading
+import time
 from pathlib import Path
 
 import httpx
 import pytest
 from starlette.requests import Request
 
-from service import errors
+from service import erasure, errors, services
 from service.errors import PROBLEMS, reference
+from service.jobs import NewJob
 from service.reconcile import erase_due
 from service.storage import StorageUnavailable
 from tests.conftest import RedisProcess
@@ -95,6 +99,36 @@ def test_storage_away(make_api: Make, tmp_path: Path) -> None:
         assert str(tmp_path) not in answer.text
     assert api.client.get("/livez").status_code == 200
     assert api.client.get("/inbetween").json()["jobs"] == [], "nothing was submitted"
+
+
+def test_a_storage_that_hangs_keeps_nobody_waiting(make_api: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes connections and says nothing; with a worker's patience a call would take a minute."""
+    monkeypatch.setattr(services, "STORAGE_SECONDS", 0.3)
+    monkeypatch.setattr(erasure, "MOST", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        keys = {"storage_access_key": "a", "storage_secret_key": "b"}
+        api = make_api(storage_url="s3://bucket/home", storage_endpoint=endpoint, **keys)
+        began = time.monotonic()
+        problem(api.post({"method": "flow"}), 503, "unavailable")
+        assert time.monotonic() - began < 10
+
+        entered, leave = threading.Event(), threading.Event()
+
+        def hangs(prefix: str) -> None:
+            entered.set()
+            leave.wait(60)
+
+        monkeypatch.setattr(api.storage, "delete_prefix", hangs)
+        gone = [api.jobs.submit(NewJob("local", {}, [], "cpu", result_ttl=600)).id for _ in range(2)]
+        for job_id in gone:
+            assert api.client.delete(f"/inbetween/{job_id}").status_code == 204
+            assert api.jobs.get(job_id) is None
+        assert entered.is_set()
+        due = {member.decode() for member in api.services.redis.zrange(api.jobs.keys.erasures, 0, -1)}
+        assert due >= set(gone), "the keeper erases them"
+        assert time.monotonic() - began < 20
+        leave.set()
 
 
 def test_a_storage_that_fails_midway_leaves_no_file(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
