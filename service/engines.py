@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -48,6 +49,13 @@ class Engine:
     seconds_per_call: float | None = None
     busy_with: str | None = None
     error: str | None = None
+
+
+def shown_name(model: str) -> str:
+    """What callers see of MODEL: a hub id as it is, of a folder its last component alone."""
+    path = Path(model)
+    is_folder = model.startswith(("/", ".", "~")) or path.is_dir()
+    return path.expanduser().resolve().name if is_folder else model
 
 
 def publish(connection: redis.Redis, settings: Settings, engine: Engine, ttl: int = 15) -> None:

@@ -34,7 +34,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Queue:
-    """What a new job would find. ahead: jobs that would run before it. wait_seconds: until it starts."""
+    """What a new job would find in its lane. ahead: jobs that would run before it. wait_seconds: until it starts."""
 
     lane: str
     ahead: int
@@ -72,7 +72,8 @@ def queue(jobs: Jobs, lane: str, priority: str, engines: Sequence[Engine]) -> Qu
     lengths = jobs.queue_lengths()[lane]
     lines = PRIORITIES[: [*PRIORITIES].index(priority) + 1]  # type: ignore[arg-type]
     ahead = sum(lengths[line] for line in lines)
-    running = jobs.running_count()
+    current = [job for job in _running(jobs) if job.lane == lane]
+    running = len(current)
     able = capacity.ready(engines)
     if lane == "cpu":
         reason = None if ahead == 0 else "The time of CPU jobs is not measured."
@@ -80,7 +81,6 @@ def queue(jobs: Jobs, lane: str, priority: str, engines: Sequence[Engine]) -> Qu
     if not able:
         return Queue(lane, ahead, running, 0, None, "No engine is ready.")
     waiting = _waiting(jobs, lane, lines, ahead)
-    current = [job for job in _running(jobs) if job.lane == lane]
     seconds = [_seconds(job, able[0]) for job in waiting]
     left = [_seconds(job, able[0], _left(job)) for job in current]
     known = [value for value in (*seconds, *left) if value is not None]
@@ -122,6 +122,6 @@ def _waiting(jobs: Jobs, lane: str, lines: Sequence[str], ahead: int) -> list[Jo
 
 
 def _running(jobs: Jobs) -> list[Job]:
-    found = jobs.redis.zrange(jobs.keys.running, 0, _LOOKED_AT - 1)
+    found = jobs.redis.zrange(jobs.keys.running, 0, -1)
     names = [ticket.decode() for ticket in found if isinstance(ticket, bytes)]
     return jobs.get_many(split_ticket(name)[0] for name in names)

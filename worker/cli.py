@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Makes a new secret and shows it, for the receiver to check signatures with as Standard Webhooks "
         "describe. Events are signed with it and with the one before it, so that a receiver can change over.",
     )
+    rotate.add_argument("--show", action="store_true", help="show the secrets that are live, newest first; change none")
     rotate.add_argument("owner", help=f"as `keys list` shows it; with AUTH=off it is `{LOCAL.owner}`")
     return parser
 
@@ -139,7 +140,10 @@ def _keys(settings: Settings, chosen: argparse.Namespace) -> int:
         case "webhook-secret":
             if chosen.owner not in {LOCAL.owner, *(key.owner for key in keys.list())}:
                 return exits.explain(f"no key belongs to an owner {chosen.owner}", 1)
-            print(keys.rotate_webhook_secret(chosen.owner))
+            if chosen.show:
+                print("\n".join(keys.webhook_secrets(chosen.owner)))
+            else:
+                print(keys.rotate_webhook_secret(chosen.owner))
     return 0
 
 

@@ -56,7 +56,7 @@ class Publisher:
         self._fields: dict[str, Any] = {
             "id": name,
             "state": EngineState.starting,
-            "model": settings.model,
+            "model": engines.shown_name(settings.model),
             "revision": settings.model_revision,
             "device": settings.device,
             "started_at": time.time(),
@@ -184,7 +184,7 @@ def _terminate(server: Server) -> None:
 
 def _model_facts(model: Model) -> dict[str, Any]:
     return {
-        "name": model.name,
+        "name": engines.shown_name(model.name),
         "revision": model.revision,
         "license": model.license,
         "device": str(model.device),
@@ -202,7 +202,7 @@ def _capabilities(model: Model) -> dict[str, Any]:
     return {
         **facts,
         "state": EngineState.ready,
-        "model": model.name,
+        "model": engines.shown_name(model.name),
         "methods": methods if model.reversible else ("svd", "mpd"),
         "max_frames": model.max_frames,
     }

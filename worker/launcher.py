@@ -128,7 +128,7 @@ class Launcher:
                 gone = engines.Engine(
                     id=self._environment[ENGINE_ID],
                     state=EngineState.failed,
-                    model=self._settings.model,
+                    model=engines.shown_name(self._settings.model),
                     device=self._settings.device,
                     started_at=time.time(),
                     error=f"it ended with code {code} and is started again",

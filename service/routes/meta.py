@@ -35,12 +35,14 @@ def list_methods(here: Here, key: Reader) -> MethodsView:
     )
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", operation_id="isAlive", summary="Whether the process answers", responses=problems())
 async def livez() -> HealthView:
     """Says nothing of Redis or storage: losing those is no reason to restart the API."""
     return HealthView(status="alive")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", operation_id="isReady", summary="Whether Redis and storage answer", responses=problems())
 def readyz(here: Here) -> HealthView:
     """503 while either does not."""

@@ -81,6 +81,8 @@ def test_the_wait_is_the_work_ahead(api: Api) -> None:
     api.jobs.progress(job.id, job.attempt, {"fraction": 0.75})
     queue = ask(api)["queue"]
     assert (queue["ahead"], queue["running"]) == (1, 1)
+    api.start(api.submit({"method": "flow"})["id"])
+    assert ask(api)["queue"]["running"] == 1, "the CPU's jobs run elsewhere"
     assert queue["wait_seconds"] == pytest.approx(1.25 * one, abs=0.1)
     engines.publish(api.services.redis, api.settings, replace(ENGINE, id="e2"))
     assert ask(api)["queue"]["wait_seconds"] == pytest.approx(1.25 / 2 * one, abs=0.1)

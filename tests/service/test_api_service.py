@@ -67,6 +67,13 @@ def test_metrics_are_the_names_and_the_counts(api: Api) -> None:
     assert samples[("oldest_queued_age_seconds",)] > 0
 
 
+def test_health_is_asked_by_get_or_head(api: Api) -> None:
+    for path in ("/livez", "/readyz"):
+        asked, head = api.client.get(path), api.client.head(path)
+        assert (asked.status_code, head.status_code, head.content) == (200, 200, b"")
+        assert head.headers["content-type"] == asked.headers["content-type"]
+
+
 @pytest.mark.parametrize("path", ["/", "/docs"])
 def test_pages_load_nothing_and_run_nothing(api: Api, path: str) -> None:
     answer = api.client.get(path)

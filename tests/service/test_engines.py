@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import redis
@@ -47,6 +48,13 @@ def test_what_is_published_is_read(connection: redis.Redis, settings: Settings) 
     assert 0 < connection.ttl("inbetween:engine:a") <= 15
     engines.publish(connection, settings, replace(ENGINE, busy_with=None))
     assert engines.live(connection, settings)[0].busy_with is None
+
+
+def test_a_model_is_shown_without_the_servers_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "svd").mkdir()
+    monkeypatch.chdir(tmp_path)
+    shown = [engines.shown_name(name) for name in (str(tmp_path / "svd"), "svd", "./svd", "/gone/svd/", "stable/svd")]
+    assert shown == ["svd", "svd", "svd", "svd", "stable/svd"]
 
 
 def test_a_silent_engine_is_forgotten(connection: redis.Redis, settings: Settings) -> None:

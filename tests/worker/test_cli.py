@@ -48,6 +48,10 @@ def test_keys_are_made_listed_and_revoked(redis_url: str) -> None:
     shown = server("keys", "webhook-secret", "studio", REDIS_URL=redis_url).stdout
     with redis.Redis.from_url(redis_url) as connection:
         assert Keys(connection, Settings(_env_file=None)).webhook_secrets("studio") == (shown.strip(),)
+    newer = server("keys", "webhook-secret", "studio", REDIS_URL=redis_url).stdout
+    for _ in range(2):
+        live = server("keys", "webhook-secret", "studio", "--show", REDIS_URL=redis_url).stdout
+        assert live == newer + shown, "showing rotates nothing"
     assert server("keys", "revoke", key.id, REDIS_URL=redis_url).returncode == 0
     assert server("keys", "revoke", key.id, REDIS_URL=redis_url).returncode == 1
 
