@@ -150,12 +150,12 @@ class Jobs:
         queued = [job.queued_at for job in self.get_many(heads) if job.state is State.queued and job.queued_at]
         return max(0.0, self.now() - min(queued)) if queued else 0.0
 
-    def losses(self, tickets: Iterable[str]) -> list[int]:
+    def losses(self, tickets: Iterable[str]) -> tuple[int, ...]:
         """How often each job was requeued since it was last started."""
         with self.redis.pipeline(transaction=False) as pipe:
             for name in tickets:
                 pipe.hget(self.keys.job(split_ticket(name)[0]), "losses")
-            return [int(found or 0) for found in pipe.execute()]
+            return tuple(int(found or 0) for found in pipe.execute())
 
     def now(self) -> float:
         """Redis' clock, in epoch seconds: the one that all times of a record come from."""

@@ -11,7 +11,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from service import engines
 from service.engines import EngineState
 from service.settings import Settings
 from service.webhooks import queue_name
-from worker import exits, lifeline, protocol
+from worker import exits, lifeline, protocol, scratch
 from worker.engine import ENGINE_ID
 from worker.lease import DRAIN_FD, UNWIND_SECONDS
 from worker.supervise import Child, Wakeups
@@ -38,15 +37,15 @@ log = structlog.get_logger("launcher")
 def run(settings: Settings) -> int:
     """Work until SIGTERM or SIGINT, then drain; a second one gives running jobs back at once. Returns the exit code."""
     connection = exits.need_redis(settings)
-    with tempfile.TemporaryDirectory(prefix="inbetween-") as scratch:
-        folder = settings.engine_dir or Path(scratch)
+    with scratch.folder() as own:
+        folder = settings.engine_dir or own
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
             protocol.socket_path(folder)
         except (OSError, ValueError) as error:
             return exits.explain(f"ENGINE_DIR: {error}", exits.CONFIG)
-        return Launcher(settings, connection, folder, Path(scratch)).run()
+        return Launcher(settings, connection, folder, own).run()
 
 
 class Launcher:
