@@ -37,6 +37,8 @@ def write(folder: Path, unet: Any, autoencoder: Any, image_encoder: Any) -> Path
     networks.scheduler().save_pretrained(folder / "scheduler")
     _write(folder / "feature_extractor" / "preprocessor_config.json", EXTRACTOR)
     _write(folder / "model_index.json", INDEX)
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o644)  # they are written readable by their owner alone
     return folder
 
 
