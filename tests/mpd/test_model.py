@@ -315,6 +315,25 @@ class TestDenoiser:
         assert denoiser(torch.zeros(2, 4, 8, 8), 1.0, need_uncond=False)[1] is None
         assert len(unet.seen) == 1
 
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    @pytest.mark.parametrize("sigma", [0.002, 1.3, 700.0])
+    def test_half_precision_begins_behind_the_preconditioning(
+        self, tiny_model: Model, pictures: list[Pictures], dtype: torch.dtype, sigma: float
+    ) -> None:
+        unet = self.Unet()
+        condition = tiny_model.condition(tiny_model.keyframe(pictures[0]), torch.zeros(3, 64, 64), 0.0)
+        x = 200 * sigma * torch.randn(5, 4, 8, 8, generator=torch.Generator().manual_seed(0))  # beyond float16 at 700
+        x0, _ = SvdDenoiser(unet, condition, torch.tensor([[6.0, 127.0, 0.02]]), dtype)(x, sigma)
+        for seen in unet.seen:
+            assert seen["sample"].dtype == seen["encoder_hidden_states"].dtype == dtype
+            assert seen["timestep"].dtype == torch.float32
+            assert float(seen["timestep"]) == pytest.approx(0.25 * np.log(sigma), rel=1e-6)
+            assert seen["added_time_ids"][0].tolist() == pytest.approx([6, 127, 0.02], rel=2e-3)
+            scaled = seen["sample"][0, :, :4].double()
+            torch.testing.assert_close(scaled, x.double() / (sigma**2 + 1) ** 0.5, rtol=5e-3, atol=1e-3)
+        v = unet.seen[0]["sample"][0, :, :4].sin().float()
+        torch.testing.assert_close(x0, x / (sigma**2 + 1) - sigma / (sigma**2 + 1) ** 0.5 * v)
+
     def test_the_unet_is_told_one_frame_a_second_less(
         self, tiny_model: Model, pictures: list[Pictures], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from mpd import segments
 from mpd.denoiser import Condition, SvdDenoiser
 from mpd.methods import METHODS, Settings, SettingsError, denoiser_calls
 from mpd.model import Model
 from mpd.progress import Pictures, Progress, Take
+from mpd.samplers import Paths, Step
 from mpd.segments import generate
 
 DIFFUSION = [name for name, method in METHODS.items() if method.needs_model]
@@ -190,6 +194,30 @@ def test_augmentation_strength_and_time_ids_reach_the_denoiser(
     assert [args[1:] for args in asked] == [(30, 9, 0.0)] * 2
     clean = tiny_model.keyframe(pictures[0]).z / 0.18215
     torch.testing.assert_close(asked[0][0].image_latents, clean)
+
+
+def test_a_segment_is_sampled_from_its_start_to_its_end_as_the_settings_say(
+    tiny_model: Model, pictures: list[Pictures], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampled: list[tuple[str, Paths, list[float], dict[str, Any]]] = []
+
+    def sample(method: str, paths: Paths, x: torch.Tensor, sigmas: list[float], **options: Any) -> Iterator[Step]:
+        sampled.append((method, paths, sigmas, options))
+        yield Step(0, 1, 0.0, x, x)
+
+    monkeypatch.setattr(segments, "sample", sample)
+    monkeypatch.setattr(tiny_model, "denoiser", lambda condition, *rest: condition)
+    own = {"method": "mpd-trf", "steps": 7, "k": 4, "anchor": "pin", "guidance": (2.0, 5.0)}
+    takes(tiny_model, pictures, loop=True, noise_aug_strength=0.0, **own)
+    z = [tiny_model.keyframe(picture).z for picture in pictures]
+    plan = replace(METHODS["mpd-trf"].distillation, k=4, anchor="pin")
+    for (method, paths, sigmas, options), (start, end) in zip(sampled, [(0, 1), (1, 2), (2, 0)], strict=True):
+        for found, known in [(paths.z_start, z[start]), (paths.z_end, z[end])]:
+            torch.testing.assert_close(found, known)
+        for condition, known in [(paths.start, z[start]), (paths.end, z[end])]:
+            torch.testing.assert_close(condition.image_latents, known / 0.18215)
+        assert (method, len(sigmas)) == ("mpd-trf", 8)
+        assert (options["distillation"], options["guidance"]) == (plan, (2.0, 5.0))
 
 
 @pytest.mark.parametrize(
