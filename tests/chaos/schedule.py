@@ -1,0 +1,63 @@
+"""Which fault comes when: a list that a seed decides, and nothing of how a fault is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+
+KINDS: Mapping[str, tuple[float, float]] = {
+    "kill-horse": (0, 0),
+    "kill-worker": (0, 0),
+    "kill-engine": (0, 0),
+    "kill-launcher": (0.5, 2),
+    "kill-keeper": (0.5, 2),
+    "kill-api": (0.2, 1.5),
+    "kill-redis": (0.2, 3),
+    "kill-s3": (0.2, 3),
+    "stop-horse": (7, 9),
+    "stop-worker": (2, 5),
+    "stop-engine": (6, 9),
+    "stop-launcher": (2, 5),
+    "stop-keeper": (7, 9),
+    "stop-api": (1, 4),
+    "stop-redis": (1, 4),
+    "stop-s3": (1, 5),
+    "cut-s3": (1, 5),
+    "slow-s3": (2, 5),
+    "term-launcher": (0, 0),
+    "term-api": (0, 0),
+    "term-keeper": (0, 0),
+}
+"""Each fault, with the seconds (least, most) that it lasts: until a killed process is started again, a stopped one
+continued, a line restored. Work-horses, workers and engines have their own parents to bring them back."""
+
+HEAVY = ("engine", "launcher")
+"""What takes seconds of a core to come back."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """pause: seconds after the one before. seconds: how long it lasts. pick: 0 to 1, which of several is hit."""
+
+    kind: str
+    pause: float
+    seconds: float
+    pick: float
+
+
+def schedule(seed: int, rounds: int, gap: float) -> list[Fault]:
+    """Every kind once in each round, in an order of its own; `gap` seconds apart on average, twice that after what
+    takes long to come back. They overlap wherever one lasts longer than the pause after it."""
+    random = Random(seed)
+    faults = []
+    for _ in range(rounds):
+        kinds = list(KINDS)
+        random.shuffle(kinds)
+        before = ""
+        for kind in kinds:
+            stretch = 2 if before.endswith(HEAVY) else 1
+            pause = stretch * gap * random.uniform(0.5, 1.5)
+            faults.append(Fault(kind, pause, random.uniform(*KINDS[kind]), random.random()))
+            before = kind
+    return faults

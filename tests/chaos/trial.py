@@ -1,0 +1,163 @@
+"""One trial: a house, its customers and the faults of one seed; then rest, then the verdict, then a table."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from mpd.tiny import build
+from tests.chaos.customers import Customers
+from tests.chaos.faults import Faults, Victim
+from tests.chaos.house import House
+from tests.chaos.schedule import KINDS, Fault
+from tests.chaos.verdict import Heard, Verdict, await_rest, judge, taken_over
+from tests.conftest import Received, Receiver
+
+REST_SECONDS = 240.0
+"""A delivery whose try was killed is taken up a minute later; nothing else takes as long."""
+
+SETTINGS = {"LEASE_TTL": "3", "DRAIN_GRACE": "1", "STALL_SECONDS": "4", "WORKERS_PER_ENGINE": "2", "MAX_DEATHS": "5"}
+"""Impatient, so that in the time of one trial every wait runs out many times."""
+
+
+@dataclass
+class Report:
+    """What came of a trial. takeovers: seconds by kind of fault. metrics: `reclaims_total` by cause, as the API tells.
+
+    faults, missed: by kind. counts: what customers did. seconds: of the trial without the wait for rest.
+    """
+
+    seed: int
+    verdict: Verdict
+    faults: Counter[str]
+    missed: Counter[str]
+    counts: Counter[str]
+    accepted: int
+    restarts: int
+    seconds: float
+    rest_seconds: float
+    takeovers: dict[str, list[float]]
+    metrics: dict[str, float]
+    errors: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        named = {**vars(self)}
+        verdict = named.pop("verdict")
+        return {**named, "breaches": verdict.breaches, "outcomes": verdict.outcomes}
+
+    def table(self) -> str:
+        lines = ["fault            done   missed   take-over p50   max"]
+        for kind in KINDS:
+            times = sorted(self.takeovers.get(kind, ()))
+            took = f"{statistics.median(times):10.1f} s {times[-1]:6.1f} s  ({len(times)})" if times else ""
+            lines.append(f"{kind:15} {self.faults[kind]:5} {self.missed[kind]:8} {took}".rstrip())
+        lines.append(f"{'all':15} {self.faults.total():5} {self.missed.total():8}")
+        counts = {"accepted": self.accepted, **self.verdict.outcomes}
+        lines.append("\njobs: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+        lines.append(", ".join(f"{sort} {len(lines)}" for sort, lines in self.verdict.breaches.items()))
+        lines.append("customers: " + ", ".join(f"{name} {count}" for name, count in sorted(self.counts.items())))
+        lines.append("reclaims_total: " + ", ".join(f"{cause} {n:.0f}" for cause, n in sorted(self.metrics.items())))
+        lines.append(
+            f"{self.seconds:.0f} s of faults, at rest {self.rest_seconds:.0f} s later, {self.restarts} restarts"
+        )
+        return "\n".join(lines)
+
+
+def run(
+    area: Path,
+    faults: Sequence[Fault],
+    *,
+    seed: int,
+    jobs: int,
+    people: int = 8,
+    seconds: float = 86_400,
+    progress: Callable[[Faults, Customers], None] = lambda *_: None,
+) -> Report:
+    """Until all faults are done and all jobs served, or the time is over. Call it from the main thread.
+
+    area: an empty folder, in which logs and data stay.
+    """
+    model = build(area / "model")
+    with House(area / "house", model, **SETTINGS) as house, receivers(2) as ears:
+        hit = Faults(house)
+        began = time.monotonic()
+        urls = [f"{ear.url}/hook" for ear in ears]
+        with Customers(house.url, urls, seed=seed, people=people, most=jobs) as customers:
+
+            def over() -> bool:
+                progress(hit, customers)
+                return time.monotonic() - began > seconds
+
+            hit.run(faults, over, lambda _: None)
+            hit.wait(began + seconds, lambda: over() or customers.served())
+        hit.restore()
+        took = time.monotonic() - began
+        house.await_ready()
+        rested = await_rest(house.jobs, house.tend, REST_SECONDS)
+        rest_took = time.monotonic() - began - took
+        metrics = reclaims(house.url)
+        verdict = judge(house.jobs, house.storage, customers.ledger, list(_heard(ears)))
+        if not rested:
+            verdict.breaches["stuck"].append(f"not at rest {REST_SECONDS:g} s after the last fault")
+        takeovers = _takeovers(house, hit.victims)
+        verdict.breaches["left running"] = [f"{one.pid} {' '.join(one.cmdline())}" for one in house.shut()]
+        return Report(
+            seed, verdict, hit.done, hit.missed, customers.ledger.counts, len(customers.ledger.accepted),
+            house.restarts, took, rest_took, takeovers, metrics, house.errors(),
+        )  # fmt: skip
+
+
+@contextmanager
+def receivers(count: int) -> Iterator[list[Receiver]]:
+    """Servers that take every webhook."""
+    servers = [Receiver() for _ in range(count)]
+    threads = [threading.Thread(target=server.serve_forever, args=(0.05,)) for server in servers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield servers
+    finally:
+        for server, thread in zip(servers, threads, strict=True):
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+
+def reclaims(url: str) -> dict[str, float]:
+    """`reclaims_total` by cause, from `/metrics`."""
+    text = httpx.get(f"{url}/metrics", timeout=30, trust_env=False).raise_for_status().text
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("inbetween_reclaims_total{"):
+            name, _, value = line.rpartition(" ")
+            found[name.split('"')[1]] = float(value)
+    return found
+
+
+def _heard(ears: Sequence[Receiver]) -> Iterator[Heard]:
+    for request in [request for ear in ears for request in ear.received]:
+        yield _event(request)
+
+
+def _event(request: Received) -> Heard:
+    body = json.loads(request.body)
+    return Heard(request.headers["webhook-id"], body["data"]["id"], body["type"], body["data"]["attempt"])
+
+
+def _takeovers(house: House, victims: Sequence[Victim]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = defaultdict(list)
+    for victim in victims:
+        seconds = taken_over(house.jobs, victim.job, victim.attempt, victim.at)
+        if seconds is not None:
+            found[victim.kind].append(seconds)
+    return dict(found)
