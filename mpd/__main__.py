@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace) -> None:
     settings = _settings(options)
     segment_frames(settings, len(options.keyframes), native_frames=2)  # too few or too many, found before any work
     outputs = [_output(Path(name)) for name in options.output or ["inbetween.mp4"]]
-    sheet = _sheet(options.contact_sheet)
+    sheet = _sheet(options.contact_sheet, options.keyframes)
     from mpd import keyframes
 
     images = [keyframes.load(path) for path in options.keyframes]
@@ -154,11 +154,13 @@ def _output(path: Path) -> tuple[Path, str]:
     raise _Unusable(f"-o {path}: the name has to end in one of {suffixes}")
 
 
-def _sheet(name: str | None) -> Path | None:
+def _sheet(name: str | None, keyframes: Sequence[str]) -> Path | None:
     if name is None:
         return None
     if Path(name).suffix.lower() not in _SHEETS:
         raise _Unusable(f"--contact-sheet {name}: the name has to end in one of {', '.join(_SHEETS)}")
+    if Path(name).resolve() in [Path(keyframe).resolve() for keyframe in keyframes]:
+        raise _Unusable(f"--contact-sheet {name} is a keyframe, which it would replace: choose another name")
     return _writable(Path(name))
 
 

@@ -146,6 +146,7 @@ class TestRefused:
             (["A", "B", "--colour", "red"], "unrecognized arguments: --colour red"),
             (["A", "B", "-o", "a.avi"], "-o a.avi: the name has to end in one of .mp4, .webm, .gif, .zip"),
             (["A", "B", "-o", "none/a.mp4"], "none/a.mp4: there is no folder none"),
+            (["A", "B", "--contact-sheet", "A"], "a.jpg is a keyframe, which it would replace"),
             (["A", "B", "--contact-sheet", "a.pdf"], "--contact-sheet a.pdf: the name has to end in one of .png"),
         ],
     )
