@@ -1,7 +1,8 @@
 """One stock RQ worker: `python -m worker.listener [--scheduler] QUEUE…`, highest priority first.
 
-Adds to RQ only that its work-horses and its scheduler die with it, and that what a job needs is imported before the
-fork, so that a work-horse starts in milliseconds.
+Adds to RQ only that its work-horses and its scheduler die with it, that what a job needs is imported before the fork,
+so that a work-horse starts in milliseconds, and that it sits out an outage of Redis instead of ending, which would end
+its work-horse too.
 """
 
 from __future__ import annotations
@@ -10,13 +11,20 @@ import importlib
 import sys
 
 import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
 from rq import Worker
 from rq.serializers import JSONSerializer
 
 from service import logs
+from service.settings import Settings
 from worker import exits, lifeline
 
 TASKS = ("worker.tasks", "worker.deliveries")
+
+LONGEST_PAUSE = 2.0
+RETRIES = 900
+"""With pauses of a second on average: as long as a finished result waits for Redis (`tasks.REDIS_PATIENCE`)."""
 
 
 def main(arguments: list[str]) -> int:
@@ -29,9 +37,20 @@ def main(arguments: list[str]) -> int:
         importlib.import_module(module)
     exits.need_redis(settings).close()
     # RQ sets the time-out that its blocking reads need, on a connection that has not been used yet.
-    worker = Worker(queues, connection=redis.Redis.from_url(settings.redis_url), serializer=JSONSerializer)
+    worker = Worker(
+        queues,
+        connection=connect(settings),
+        serializer=JSONSerializer,
+        job_monitoring_interval=max(1, round(settings.lease_ttl)),
+    )
     worker.work(logging_level="WARNING", with_scheduler="--scheduler" in arguments)
     return 0
+
+
+def connect(settings: Settings) -> redis.Redis:
+    """A connection whose every command is repeated for as long as Redis is away, up to a quarter of an hour."""
+    backoff = ExponentialWithJitterBackoff(base=0.05, cap=LONGEST_PAUSE)
+    return redis.Redis.from_url(settings.redis_url, retry=Retry(backoff, RETRIES))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,38 @@
+"""The tiny random model, and sites of processes that share it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.worker.site import Site
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    subprocess.run([sys.executable, "-m", "mpd.tiny", str(folder)], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(redis_server: str, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site with an engine that is ready, workers and a keeper."""
+    site = Site(redis_server, tmp_path_factory.mktemp("site"), MODEL=str(tiny), STALL_SECONDS="3", DRAIN_GRACE="0")
+    site.launcher = site.start("worker")
+    site.start("keeper")
+    site.engine()
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def bare(redis_server: str, tmp_path: Path) -> Iterator[Site]:
+    """A site without a model, where nothing runs yet."""
+    site = Site(redis_server, tmp_path)
+    yield site
+    site.close()

@@ -1,0 +1,156 @@
+"""A whole site for tests: launcher, engine, stock RQ workers and keeper as real processes around a real Redis."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import redis
+from PIL import Image
+
+from mpd.methods import METHODS
+from service.engines import Engine, EngineState, live
+from service.jobs import Job, Jobs, NewJob, State, files_prefix, new_id
+from service.settings import Settings
+from service.storage import Storage, open_storage
+
+PATIENCE = 120.0
+"""Seconds that nothing here should ever take; a test that waits this long has failed."""
+
+
+LARGE = [(1200, 800), (1200, 800)]
+"""Sizes of keyframes that keep `flow` busy for a while."""
+
+
+class Site:
+    """One namespace with its settings, and the processes started in it."""
+
+    def __init__(self, redis_url: str, area: Path, **variables: str) -> None:
+        self.variables = {
+            "REDIS_URL": redis_url,
+            "NAMESPACE": f"site-{new_id()[-8:]}",
+            "STORAGE_URL": str(area / "storage"),
+            "LEASE_TTL": "2",
+            "WORKERS_PER_ENGINE": "2",
+            "OMP_NUM_THREADS": "1",
+            **variables,
+        }
+        self.area = area
+        self.settings = Settings(_env_file=None, **{name.lower(): value for name, value in self.variables.items()})
+        self.redis = redis.Redis.from_url(redis_url)
+        self.jobs = Jobs(self.redis, self.settings)
+        self.storage: Storage = open_storage(self.settings, self.redis)
+        self.started: list[psutil.Popen] = []
+
+    launcher: psutil.Popen
+
+    def start(self, command: str, **variables: str) -> psutil.Popen:
+        environment = {**os.environ, **self.variables, **variables}
+        with (self.area / f"{command}.log").open("ab") as output:
+            process = psutil.Popen(
+                [sys.executable, "-m", "worker.cli", command], env=environment, stdout=output, stderr=output
+            )
+        self.started.append(process)
+        return process
+
+    def submit(self, method: str, sizes: list[tuple[int, int]] | None = None, **options: Any) -> Job:
+        """A job as the API writes it down: keyframes in storage first."""
+        job_id = new_id()
+        keyframes = []
+        for number, size in enumerate(sizes or [(64, 64), (64, 64)]):
+            buffer = io.BytesIO()
+            Image.fromarray(picture(size, number)).save(buffer, "PNG")
+            key = f"{files_prefix(job_id)}keyframes/{number}"
+            self.storage.put(key, buffer.getvalue(), "image/png")
+            keyframes.append({"key": key, "content_type": "image/png", "sha256": "0" * 64, "size": buffer.tell()})
+        wanted = {"method": method, "formats": ["mp4"], "frames": 8, **options}
+        lane = "gpu" if METHODS[method].needs_model else "cpu"
+        return self.jobs.submit(NewJob("local", wanted, keyframes, lane, result_ttl=600, id=job_id))
+
+    def events(self, job: Job) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The job's event stream from its beginning."""
+        last = b"0"
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            for _, entries in self.redis.xread({self.jobs.keys.events(job.id): last}, block=1000):
+                for entry, fields in entries:
+                    last = entry
+                    yield fields[b"type"].decode(), json.loads(fields[b"data"])
+        raise AssertionError(f"{self.jobs.get(job.id)} went no further:\n{self.log()}")
+
+    def until(self, job: Job, kind: str, **values: Any) -> dict[str, Any]:
+        """The first event of this kind with these values."""
+        return next(data for name, data in self.events(job) if name == kind and values.items() <= data.items())
+
+    def stepping(self, job: Job) -> dict[str, Any]:
+        """The first step that is reported; those that come fast are left out."""
+        return next(data for name, data in self.events(job) if name == "progress" and "step" in data)
+
+    def ended(self, job: Job) -> Job:
+        """The job's record once it has ended."""
+        for name, data in self.events(job):
+            if name == "state" and State(data["state"]).is_terminal:
+                break
+        found = self.jobs.get(job.id)
+        assert found is not None
+        return found
+
+    def engine(self, state: EngineState = EngineState.ready) -> Engine:
+        """What the engine says once it is in this state."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            for engine in live(self.redis, self.settings):
+                if engine.state is state:
+                    return engine
+            time.sleep(0.05)
+        raise AssertionError(f"no engine is {state}:\n{self.log()}")
+
+    def process(self, of: psutil.Process, word: str) -> psutil.Process:
+        """The process below `of` whose command line has this word."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            for child in of.children(recursive=True):
+                if word in " ".join(child.cmdline()):
+                    return child
+            time.sleep(0.05)
+        raise AssertionError(f"no {word} below {of}")
+
+    def said(self, command: str, words: str) -> None:
+        """Wait until this is in the log of a command."""
+        deadline = time.monotonic() + PATIENCE
+        while words not in (self.area / f"{command}.log").read_text():
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.02)
+
+    def log(self) -> str:
+        return "\n".join(path.read_text() for path in sorted(self.area.glob("*.log")))
+
+    def close(self) -> None:
+        for process in self.started:
+            if process.is_running():
+                process.kill()
+            process.wait(10)
+        self.redis.close()
+
+
+def picture(size: tuple[int, int], number: int) -> np.ndarray:
+    """A smooth picture with a bright square that moves with `number`."""
+    width, height = size
+    y, x = np.mgrid[0:height, 0:width]
+    pixels = np.stack([x * 200 // width, y * 200 // height, np.full_like(x, 60)], axis=-1).astype(np.uint8)
+    left = width // 8 + number * width // 16
+    pixels[height // 4 : height // 2, left : left + width // 4] = 255
+    return pixels
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    """Whether all of them end soon."""
+    return not psutil.wait_procs(processes, timeout=10)[1]
