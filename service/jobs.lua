@@ -183,6 +183,7 @@ function on_job.submit()
   redis.call('HSET', record, 'attempt', '0', 'deaths', '0', 'errors', '0', 'created_at', stamp, unpack(ARGV, 4))
   load()
   redis.call('ZADD', key('owned', 'all', job.owner), 0, id)
+  redis.call('ZREM', key('erasures'), id)
   -- Not in any set yet, so there is nothing to leave but the empty state.
   job.state = 'queued'
   to_queue(false)

@@ -189,9 +189,12 @@ class Jobs:
             self._take_back(job)
         return job
 
-    def abandon_files(self, job_id: str) -> None:
-        """Have the keeper erase the files of an id that never became a job."""
-        self.redis.zadd(self.keys.erasures, {job_id: self.now()})
+    def abandon_files(self, job_id: str, after: float = 0.0) -> None:
+        """Have the keeper erase the files of an id that has no record, `after` seconds from now.
+
+        Unless it is submitted before that.
+        """
+        self.redis.zadd(self.keys.erasures, {job_id: self.now() + after})
 
     def redrive(self, job_id: str) -> Job:
         """failed → queued with fresh budgets and the next attempt."""

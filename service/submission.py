@@ -28,6 +28,9 @@ from service.uploads import PREFIX, Uploads
 FETCH_SECONDS = 60.0
 """For all URLs of one request together."""
 
+RESERVED_SECONDS = 3600.0
+"""Until files that never became a job's are erased: far longer than a request can take."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -84,6 +87,8 @@ class Submission:
         return job
 
     def _keep(self, job_id: str, pictures: Iterable[tuple[dict[str, Any], bytes]]) -> None:
+        # Should this process die before `submit`, the keeper finds the files here.
+        self.jobs.abandon_files(job_id, RESERVED_SECONDS)
         try:
             for keyframe, data in pictures:
                 self.storage.put(keyframe["key"], data, keyframe["content_type"])

@@ -408,6 +408,22 @@ def test_an_answer_lost_in_a_crash_is_found_again_by_its_job(api: Api) -> None:
     assert api.submit({"method": "flow"}, headers=headers)["id"] != first["id"]
 
 
+def test_images_of_a_request_whose_process_dies_are_found_by_the_keeper(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever kills it, the files are written down for erasure before the first one is kept."""
+    put, due = api.storage.put, []
+
+    def watched(*arguments: Any) -> None:
+        due.append({member.decode() for member in api.services.redis.zrange(api.jobs.keys.erasures, 0, -1)})
+        put(*arguments)
+
+    monkeypatch.setattr(api.storage, "put", watched)
+    job = api.submit({"method": "flow"})
+    assert due == [{job["id"]}] * 2
+    assert api.services.redis.zcard(api.jobs.keys.erasures) == 0, "a job's files stay"
+
+
 def test_a_trace_goes_with_the_job(api: Api) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     job = api.jobs.get(api.submit({"method": "flow"}, headers={"traceparent": trace})["id"])
