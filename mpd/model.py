@@ -128,7 +128,7 @@ class Model:
 
     def _decode(self, z: Tensor) -> Pictures:
         frames = self.vae.decode(z.to(self.dtype), num_frames=len(z)).sample
-        return _to_uint8(frames.float()).permute(0, 2, 3, 1).cpu().numpy()
+        return _to_uint8(frames.float()).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
     def _encode(self, pixels: Tensor) -> Tensor:
         """(3, H, W) in [-1, 1] to the posterior's mode, (C, h, w), unscaled."""

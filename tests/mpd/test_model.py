@@ -359,6 +359,7 @@ class TestDecoding:
         frames = tiny_model.decode(self.LATENTS, chunk=3)
         assert sizes == [3, 2, 2]
         assert frames.shape == (7, 64, 64, 3)
+        assert frames.flags.c_contiguous
         whole = tiny_model.decode(self.LATENTS)
         assert sizes[3:] == [7]
         single = tiny_model.decode(self.LATENTS[:3], chunk=3)
