@@ -234,6 +234,12 @@ PROBLEMS: dict[str, Kind] = {
         "The job met an error while the video was generated, encoded or stored, as often as it may be tried.",
         "Post the request again; if it fails again, report the job's id.",
     ),
+    "storage-full": Kind(
+        507,
+        "There was no room for the result",
+        "The video was made, and the storage is full. Nothing of it is kept.",
+        "Post the request again once the operator has made room, or erase results that are no longer needed.",
+    ),
     "quarantined": Kind(
         500,
         "The job ended its worker too often",

@@ -11,10 +11,12 @@ from typing import TypeVar
 import structlog
 import tenacity
 
-from service.storage import StorageUnavailable
+from service.storage import StorageFull, StorageUnavailable
 
 STORAGE_PATIENCE = 900.0
 """Seconds an attempt waits for storage before it is given back."""
+FULL_PATIENCE = 30.0
+"""Seconds an attempt waits for room in a storage that is full: for the keeper, which may be erasing just then."""
 LONGEST_PAUSE = 10.0
 
 log = structlog.get_logger("task")
@@ -24,17 +26,23 @@ T = TypeVar("T")
 def patiently(wait: Callable[[float], None], verb: Callable[..., T], *arguments: object) -> T:
     """Call a verb until storage has answered it, or for `STORAGE_PATIENCE`; then raises `StorageUnavailable`.
 
+    A storage that is full is waited for no longer than `FULL_PATIENCE`; then raises `StorageFull`.
     wait: sleeps so many seconds; what it raises, such as a lease's `Interrupted`, ends the wait and passes through.
     """
     retry = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(StorageUnavailable),
         wait=tenacity.wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE),
-        stop=tenacity.stop_after_delay(STORAGE_PATIENCE),
+        stop=_over,
         sleep=wait,
         before_sleep=_tell_once,
         reraise=True,
     )
     return retry(verb, *arguments)
+
+
+def _over(state: tenacity.RetryCallState) -> bool:
+    full = state.outcome is not None and isinstance(state.outcome.exception(), StorageFull)
+    return (state.seconds_since_start or 0) >= (FULL_PATIENCE if full else STORAGE_PATIENCE)
 
 
 def _tell_once(state: tenacity.RetryCallState) -> None:

@@ -30,7 +30,7 @@ from service.errors import Problem
 from service.jobs import Job, JobError, Jobs
 from service.schema import settings_of
 from service.settings import Settings
-from service.storage import Storage, StorageUnavailable, open_storage
+from service.storage import Storage, StorageFull, StorageUnavailable, open_storage
 from service.validation import from_settings
 from worker import artifacts, lifeline, previews, protocol, sampling
 from worker.lease import Interrupted, Lease
@@ -40,6 +40,8 @@ from worker.reporter import Reporter
 PREVIEW_SECONDS = 1.0
 REDIS_PATIENCE = 900.0
 """Seconds a finished result waits for Redis to come back."""
+
+NO_ROOM = "The storage had no room for the result."
 
 log = structlog.get_logger("task")
 T = TypeVar("T")
@@ -79,6 +81,10 @@ def settle(job: Job, jobs: Jobs, lease: Lease) -> None:
     except sampling.EngineDied as death:
         log.warning("the engine died", detail=str(death))
         persist(jobs.died, job.id, job.attempt, "engine")
+    except StorageFull as full:
+        # Given back, it would make the same files again only to find no room for them again.
+        log.error("no room for the result", error=str(full))
+        persist(jobs.fail, job.id, job.attempt, Problem(507, "storage-full", NO_ROOM).to_dict(), False)
     except (sampling.EngineAway, StorageUnavailable) as outage:
         log.warning("given back", reason=f"{type(outage).__name__}: {outage}")
         persist(jobs.release, job.id, job.attempt)

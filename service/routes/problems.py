@@ -19,7 +19,7 @@ from starlette.routing import Match
 from service.errors import MEDIA_TYPE, PROBLEMS, Problem, reference
 from service.jobs import Conflict, JobMissing
 from service.routes import dependencies
-from service.storage import StorageUnavailable
+from service.storage import StorageFull, StorageUnavailable
 from service.validation import from_pydantic
 
 RETRY_AFTER = "5"
@@ -95,6 +95,8 @@ def install(app: FastAPI) -> None:
         part = "storage" if isinstance(error, StorageUnavailable) else "Redis"
         log.error("unavailable", part=part, error=f"{type(error).__name__}: {error}")
         detail = f"The {part} does not answer." if part == "storage" else f"{part} does not answer."
+        if isinstance(error, StorageFull):
+            detail = "The storage is full."
         return answer(request, Problem(503, "unavailable", detail, headers={"Retry-After": RETRY_AFTER}))
 
     outages: tuple[type[RedisError | StorageUnavailable], ...] = (RedisDown, RedisSlow, OutOfMemoryError, ReadOnlyError)

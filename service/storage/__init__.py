@@ -12,6 +12,7 @@ from service.storage.interface import (
     Stat,
     Storage,
     StorageError,
+    StorageFull,
     StorageUnavailable,
     disposition,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "Stat",
     "Storage",
     "StorageError",
+    "StorageFull",
     "StorageUnavailable",
     "disposition",
     "open_storage",

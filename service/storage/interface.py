@@ -5,7 +5,8 @@ Knows nothing of jobs, HTTP or where the bytes lie.
 
     StorageError
     ├── ObjectMissing        nothing is stored under that key
-    ├── StorageUnavailable   the home does not answer, refuses us, or is full; trying again later may help
+    ├── StorageUnavailable   the home does not answer or refuses us; trying again later may help
+    │   └── StorageFull      there is no room left; somebody must make some
     └── LinkInvalid          a signed link of the local home that was never issued, or not for this use
         └── LinkExpired      one that was, and is over
 """
@@ -39,7 +40,11 @@ class ObjectMissing(StorageError):
 
 
 class StorageUnavailable(StorageError):
-    """Storage does not answer, refuses us, or is full."""
+    """Storage does not answer, or refuses us."""
+
+
+class StorageFull(StorageUnavailable):
+    """There is no room left."""
 
 
 class LinkInvalid(StorageError):

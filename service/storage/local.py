@@ -11,6 +11,7 @@ checks by `verify`. Knows nothing of HTTP.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -26,12 +27,16 @@ from service.storage.interface import (
     CHUNK,
     ObjectMissing,
     Stat,
+    StorageFull,
     StorageUnavailable,
     check_content_type,
     check_key,
     disposition,
     folder_of,
 )
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The disk, a quota, or what a process may write is at its end."""
 
 _STALE = 86400.0
 """Seconds after which a leaving in `tmp/` can belong to no living writer."""
@@ -52,10 +57,13 @@ class LocalStorage:
 
     def put(self, key: str, source: bytes | Path, content_type: str) -> None:
         check_key(key)
-        kind = self._write(check_content_type(content_type).encode())
         data = self._write(source)
-        self._place(kind, self._types / key)
-        self._place(data, self._objects / key)
+        try:
+            self._place(self._write(check_content_type(content_type).encode()), self._types / key)
+            self._place(data, self._objects / key)
+        except BaseException:
+            data.unlink(missing_ok=True)
+            raise
 
     def get(self, key: str) -> bytes:
         with self._errors(key):
@@ -207,7 +215,8 @@ class LocalStorage:
             absent = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
             if key is not None and absent:
                 raise ObjectMissing(key) from None
-            raise StorageUnavailable(f"storage folder {self.folder}: {error.strerror}") from error
+            kind = StorageFull if error.errno in _FULL else StorageUnavailable
+            raise kind(f"storage folder {self.folder}: {error.strerror}") from error
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[str]:

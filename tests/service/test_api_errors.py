@@ -17,7 +17,7 @@ from service import erasure, errors, services
 from service.errors import PROBLEMS, reference
 from service.jobs import NewJob
 from service.reconcile import erase_due
-from service.storage import StorageUnavailable
+from service.storage import StorageFull, StorageUnavailable
 from tests.conftest import RedisProcess
 from tests.service.conftest import Api, Make, photo, problem
 
@@ -149,6 +149,16 @@ def test_a_storage_that_fails_midway_leaves_no_file(api: Api, monkeypatch: pytes
     erase_due(api.jobs, api.storage)
     assert list(api.storage.list("jobs")) == []
     assert api.post({"method": "flow"}, headers=headers).status_code == 202
+
+
+def test_a_full_storage_says_so(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(key: str, source: bytes | Path, content_type: str) -> None:
+        raise StorageFull("/secret/folder: No space left on device")
+
+    monkeypatch.setattr(api.storage, "put", full)
+    answer = api.post({"method": "flow"})
+    assert problem(answer, 503, "unavailable")["detail"] == "The storage is full."
+    assert "secret" not in answer.text
 
 
 def test_a_caller_that_hangs_up_is_no_error_of_ours(api: Api) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from service.jobs import Job, Jobs, NewJob, State, files_prefix, new_id
 from service.settings import Settings
-from service.storage import LocalStorage, StorageUnavailable
+from service.storage import LocalStorage, StorageFull, StorageUnavailable
 from worker import patience, tasks
 from worker.lease import Lease
 
@@ -27,12 +27,13 @@ class Away(LocalStorage):
         super().__init__(folder, lambda: SECRET)
         self.outages = 0
         self.calls = 0
+        self.error = StorageUnavailable("away")
 
     def _answer(self) -> None:
         self.calls += 1
         if self.outages:
             self.outages -= 1
-            raise StorageUnavailable("away")
+            raise self.error
 
     def get(self, key: str) -> bytes:
         self._answer()
@@ -106,6 +107,25 @@ def test_a_lasting_outage_gives_the_job_back_once_and_at_no_cost(
     after = attempt(jobs, job)
     assert storage.calls > 1
     assert (after.state, after.attempt, after.deaths, after.errors) == (State.queued, 2, 0, 0)
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_a_full_storage_is_a_clear_failure_unless_room_is_made_soon(
+    jobs: Jobs, storage: Away, monkeypatch: pytest.MonkeyPatch, room: bool
+) -> None:
+    if not room:
+        monkeypatch.setattr(patience, "FULL_PATIENCE", 0.2)
+    job = submit(jobs, storage)
+    monkeypatch.setattr(Away, "get", LocalStorage.get)
+    storage.error, storage.outages = StorageFull("no space left"), 2 if room else 1_000_000
+    after = attempt(jobs, job)
+    if room:
+        assert (after.state, after.attempt) == (State.succeeded, 1)
+        return
+    assert (after.state, after.attempt) == (State.failed, 1)
+    assert after.error is not None
+    assert after.error["type"] == "/problems/storage-full"
+    assert not any(key.startswith(f"{files_prefix(job.id)}1/") for key in storage.list(""))
 
 
 def test_a_job_waiting_for_storage_can_be_canceled(jobs: Jobs, storage: Away, monkeypatch: pytest.MonkeyPatch) -> None:
