@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
 import sys
 import tempfile
@@ -33,6 +34,9 @@ from tests.chaos.trial import run  # noqa: E402
 
 def main() -> int:
     chosen = _parser().parse_args()
+    # However it is ended, nothing that it started stays.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     area = chosen.area or Path(tempfile.mkdtemp(prefix="chaos-"))
     area.mkdir(parents=True, exist_ok=True)
     print(f"logs and data: {area}")
@@ -57,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _trial(chosen: argparse.Namespace, area: Path) -> int:
     faults = schedule(chosen.seed, chosen.rounds, chosen.gap)
-    with tqdm(total=chosen.jobs, unit="job", smoothing=0.05) as bar:
+    with tqdm(total=chosen.jobs, unit="job", smoothing=0.05, mininterval=1) as bar:
 
         def progress(hit: Faults, customers: Customers) -> None:
             bar.n = len(customers.ledger.accepted)

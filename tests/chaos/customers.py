@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from random import Random
@@ -70,6 +71,7 @@ class Customers:
         self._seed = seed
         self._most = most
         self._next = 0
+        self._served_at = time.monotonic()
         self._over = threading.Event()
         self._pictures = [picture(number) for number in range(6)]
         self._threads = [threading.Thread(target=self._person, name=f"customer-{n}") for n in range(people)]
@@ -88,11 +90,16 @@ class Customers:
         """Whether all submissions have been made and seen to their end."""
         return not any(thread.is_alive() for thread in self._threads)
 
+    def quiet_seconds(self) -> float:
+        """Since somebody was done with an order."""
+        return time.monotonic() - self._served_at
+
     def _person(self) -> None:
         with httpx.Client(base_url=self._url, timeout=ANSWER_SECONDS, trust_env=False) as client:
             try:
                 while (number := self._take()) is not None:
                     self._one(client, number)
+                    self._served_at = time.monotonic()
             except _Over:
                 return
 
@@ -131,7 +138,7 @@ class Customers:
             "seed": random.randrange(1000),
             "priority": random.choices(["default", "high", "low"], [8, 1, 1])[0],
         }
-        if random.random() < 0.6:
+        if random.random() < 0.4:
             sampled = {"method": random.choice(["svd", "vibid", "mpd-vibid"]), "steps": random.randint(1, 3)}
             options |= {**sampled, "width": 64, "height": 64}
         else:

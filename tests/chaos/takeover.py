@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -65,10 +66,8 @@ def stock(house: House, area: Path, whom: str, patience: float) -> float | None:
             time.sleep(0.1)
         return None
     finally:
-        for one in [*(horse for worker in workers for horse in below(worker)), *workers]:
-            one.kill()
+        _kill_all(name)
         psutil.wait_procs(workers, timeout=10)
-        _kill_orphans(name)
         connection.close()
 
 
@@ -111,8 +110,9 @@ def _started(carried: Carried) -> str | None:
     return when.decode() if when else None
 
 
-def _kill_orphans(name: str) -> None:
-    """Work-horses that stock RQ left behind; their command line is their worker's."""
+def _kill_all(name: str) -> None:
+    """Workers of a queue, and the work-horses they have or left behind, whose command line is their worker's."""
     for one in psutil.process_iter():
-        if has(one, name):
-            one.kill()
+        with suppress(psutil.NoSuchProcess):
+            if has(one, name):
+                one.kill()

