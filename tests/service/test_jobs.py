@@ -327,6 +327,18 @@ def test_a_canceled_job_is_never_queued_again(jobs: Jobs, end: Callable[[Jobs, J
     assert jobs.queue_lengths()["gpu"]["default"] == 0
 
 
+def test_a_cancel_that_came_too_late_does_not_reach_the_next_attempt(jobs: Jobs) -> None:
+    job = running(jobs)
+    jobs.cancel(job.id)
+    jobs.fail(job.id, 1, PROBLEM, retry=False)
+    again = jobs.redrive(job.id)
+    assert (again.attempt, again.cancel_requested) == (2, False)
+    jobs.start(job.id, 2, "horse")
+    assert jobs.renew(job.id, 2) is Verdict.go
+    with pytest.raises(Superseded):
+        jobs.stopped(job.id, 1)
+
+
 def test_expire_leaves_a_tombstone(jobs: Jobs) -> None:
     kept = succeeded(jobs)
     with pytest.raises(Conflict):

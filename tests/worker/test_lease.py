@@ -69,6 +69,30 @@ def test_a_cancellation_is_heard_long_before_the_next_renewal(redis_url: str, jo
     assert ended.state is State.canceled
 
 
+def test_a_cancellation_of_another_job_or_attempt_stops_nothing(jobs: Jobs, job: Job) -> None:
+    """The hint is by job and attempt, and even a hint that names this attempt is checked against the record."""
+    jobs.release(job.id, 1)
+    second = jobs.start(job.id, 2, "this-1")
+    other = jobs.submit(NewJob("local", {}, [], "cpu", result_ttl=600))
+    jobs.start(other.id, 1, "that-1")
+    with Lease(jobs, job.id, second.attempt) as lease:
+        deadline = time.monotonic() + SOON
+        while jobs.redis.pubsub_numsub(jobs.keys.cancel)[0][1] == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        jobs.cancel(other.id)
+        jobs.redis.publish(jobs.keys.cancel, f"{job.id}-1")
+        jobs.redis.publish(jobs.keys.cancel, f"{job.id}-2")
+        for _ in range(2):
+            before = score(jobs, second)
+            while score(jobs, second) == before:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        lease.check()
+        jobs.cancel(job.id)
+        assert reason_of(lease) is Reason.cancel, "its own is heard"
+
+
 def test_a_newer_attempt_ends_this_one(jobs: Jobs, job: Job) -> None:
     with Lease(jobs, job.id, job.attempt) as lease:
         jobs.died(job.id, job.attempt, "lease")

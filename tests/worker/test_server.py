@@ -14,7 +14,9 @@ import pytest
 
 from mpd.methods import Settings, SettingsError
 from mpd.progress import Pictures, Progress, Take
+from service.settings import Settings as Service
 from worker import protocol, server
+from worker.launcher import stalled
 
 PICTURE = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 
@@ -158,6 +160,26 @@ def test_a_closed_connection_stops_its_job(toy: Toy, connect: Connect) -> None:
         toy.closed.wait(0.02)
     toy.may_step.release()
     hear(second, "started", "progress", "take", "done")
+
+
+def test_a_step_that_never_ends_is_seen_to_stall_though_its_client_has_gone(toy: Toy, connect: Connect) -> None:
+    gone, waiting, launcher = connect(), connect(), connect()
+    ask(gone, "a-1", steps=100)
+    toy.may_step.release()
+    hear(gone, "waiting", "started", "progress")
+    ask(waiting, "b-1", steps=1)
+    hear(waiting, "waiting")
+    gone.close()  # as the work-horse of a cancelled job does
+    settings = Service(_env_file=None, stall_seconds=1, stall_factor=2)
+    silence, deadline = None, time.monotonic() + 60
+    while silence is None:
+        assert time.monotonic() < deadline
+        protocol.send(launcher, "status", {})
+        values = hear(launcher, "status").values
+        assert values["busy_with"] == "a-1"
+        silence = stalled(settings, protocol.Status(**{k: v for k, v in values.items() if k != "type"}), 0.0, True)
+        time.sleep(0.05)
+    assert silence > 1
 
 
 def test_a_job_cancelled_while_it_waits_never_begins(toy: Toy, connect: Connect) -> None:
