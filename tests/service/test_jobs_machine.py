@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +12,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from service.jobs import LANES, PRIORITIES, Job, JobError, Jobs, NewJob, State
-from service.reconcile import unlisted
+from service.jobs import LANES, PRIORITIES, Job, JobError, Jobs, NewJob, State, Verdict, split_ticket
+from service.reconcile import Watch, expire_due, leases, reclaim_dead, requeue_lost, unlisted
 from service.settings import Settings
 
 PROBLEM = {"type": "/problems/generation-failed", "status": 500}
@@ -20,7 +21,9 @@ PROBLEM = {"type": "/problems/generation-failed", "status": 500}
 
 def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedStateMachine]:
     class Verbs(RuleBasedStateMachine):
-        """The model: the highest attempt seen of each job, its commits, and which are deleted."""
+        """The model: the highest attempt seen of each job, its commits, which are deleted, whose files are due for
+        erasure, whose final event was handed over, how many attempts ended how.
+        """
 
         ids = Bundle("ids")
         attempts = st.integers(0, 1)
@@ -32,6 +35,9 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
             self.attempt: dict[str, int] = {}
             self.commits: dict[tuple[str, int], str] = {}
             self.deleted: set[str] = set()
+            self.erasable: set[str] = set()
+            self.delivered: set[str] = set()
+            self.outcomes: Counter[str] = Counter()
             self.serial = 0
 
         @rule(
@@ -54,7 +60,18 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
             assert before is not None
             assert before.attempt <= after.attempt <= before.attempt + 1
             self.attempt[job_id] = after.attempt
+            self.note(before, after)
             return after
+
+        def note(self, before: Job, after: Job) -> None:
+            """A transition that was taken, in the model's own books."""
+            if after.state.is_terminal and not before.state.is_terminal:
+                self.outcomes[after.state] += 1
+            if after.state is State.expired:
+                self.erasable.add(after.id)
+            if after.attempt > before.attempt:
+                assert after.state is State.queued
+                assert not after.cancel_requested, "a cancel never reaches the next attempt"
 
         def at(self, job_id: str, back: int) -> int:
             return self.attempt[job_id] - back
@@ -76,6 +93,79 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
             else:
                 assert before is not None
                 assert (back, before.state) == (0, State.running)
+
+        @rule(job_id=ids, back=attempts)
+        def renew(self, job_id: str, back: int) -> None:
+            before, held = self.jobs.get(job_id), leases(self.jobs)
+            try:
+                verdict = self.jobs.renew(job_id, self.at(job_id, back))
+            except JobError:
+                assert leases(self.jobs) == held
+            else:
+                assert before is not None
+                assert (back, before.state) == (0, State.running)
+                assert (verdict is Verdict.cancel) == before.cancel_requested
+                assert leases(self.jobs)[before.ticket] > held[before.ticket]
+
+        @rule(job_id=ids, alive=st.booleans())
+        def lose_lease(self, job_id: str, alive: bool) -> None:
+            """The keeper has seen every lease unchanged for its time, but this one's that shows a late sign of life."""
+            before = {job.id: job for job in self.jobs.get_many(self.attempt)}
+            running = {job.id: job for job in before.values() if job.state is State.running}
+            watch = Watch(patience=0, stride=1)
+            if alive and job_id in running:
+                # Renewed between the keeper's look and its verb, the lease is another one.
+                seen = leases(self.jobs)[running[job_id].ticket]
+                self.jobs.renew(job_id, running[job_id].attempt)
+                self.call(job_id, lambda: self.jobs.died(job_id, running[job_id].attempt, "lease", lease=seen))
+                assert self.jobs.get_many([job_id])[0].state is State.running
+                return
+            assert reclaim_dead(self.jobs, watch) == len(running)
+            for after in self.jobs.get_many(running):
+                assert after.deaths == running[after.id].deaths + 1
+                assert after.state in (State.queued, State.failed, State.canceled)
+                assert (after.state is State.canceled) == running[after.id].cancel_requested
+                self.attempt[after.id] = after.attempt
+                self.note(running[after.id], after)
+
+        @rule()
+        def forget_everything_in_rq(self) -> None:
+            """RQ loses all its lists, and the keeper puts them back, in their order."""
+            queued = [job for job in self.jobs.get_many(self.attempt) if job.state is State.queued]
+            places = {job.id: self.jobs.position(job) for job in queued}
+            for lane in LANES:
+                for priority in PRIORITIES:
+                    self.jobs.queue(lane, priority).empty()
+            # However often they were lost before: no time passes here.
+            for job in queued:
+                connection.hdel(self.jobs.keys.job(job.id), "losses")
+            assert requeue_lost(self.jobs, Watch(patience=0, stride=1)) == len(queued)
+            for job in self.jobs.get_many(places):
+                assert (job.state, self.jobs.position(job)) == (State.queued, places[job.id])
+                self.attempt[job.id] = job.attempt
+
+        @rule()
+        def hand_over_final_events(self) -> None:
+            for name in members(connection, self.jobs.keys.undelivered):
+                self.jobs.delivered(*split_ticket(name))
+                self.delivered.add(name)
+
+        @rule()
+        def expire_what_is_due(self) -> None:
+            due = [job for job in self.jobs.get_many(self.attempt) if job.finished_at and job.result_ttl == 0]
+            due = [job for job in due if job.state is not State.expired]
+            assert expire_due(self.jobs) == len(due)
+            for before, after in zip(due, self.jobs.get_many(job.id for job in due), strict=True):
+                assert (after.state, after.result, after.options) == (State.expired, None, {})
+                self.note(before, after)
+
+        @rule(job_id=ids)
+        def look(self, job_id: str) -> None:
+            """A page of one is the newest job; a dead letter is a failed one."""
+            page = self.jobs.list("ann", 1)
+            known = sorted(set(self.attempt) - self.deleted)
+            assert [job.id for job in page.jobs] == known[-1:]
+            assert all(job.quarantined for job in self.jobs.dead_letters(100).jobs)
 
         @rule(job_id=ids, back=attempts)
         def succeed(self, job_id: str, back: int) -> None:
@@ -131,6 +221,7 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
         def delete(self, job_id: str) -> None:
             if self.call(job_id, lambda: self.jobs.delete(job_id)) is not None:
                 self.deleted.add(job_id)
+                self.erasable.add(job_id)
 
         @invariant()
         def every_id_is_in_the_one_set_that_fits_its_state(self) -> None:
@@ -156,7 +247,8 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
                     where["expired"].add(job.id)
                 else:
                     where["ended"].add(job.id)
-                    where["undelivered"].add(job.ticket)
+                    if job.ticket not in self.delivered:
+                        where["undelivered"].add(job.ticket)
                 if job.quarantined:
                     where["dead"].add(job.id)
                 assert job.attempt == self.attempt[job.id]
@@ -168,6 +260,19 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
             for state in (None, *State):
                 expected = {job.id for job in found.values() if state in (None, job.state)}
                 assert members(connection, keys.owned("ann", state)) == expected
+
+        @invariant()
+        def every_end_is_counted_once_and_leaves_what_it_must(self) -> None:
+            counted = self.jobs.counters()
+            for state in (State.succeeded, State.failed, State.canceled):
+                assert counted.get(f'jobs_total{{outcome="{state}"}}', 0) == self.outcomes[state]
+            assert members(connection, self.jobs.keys.erasures) == self.erasable
+            for job in self.jobs.get_many(self.attempt):
+                committed = self.commits.get((job.id, job.attempt))
+                if job.state is State.succeeded:
+                    assert committed == str(job.result)
+                else:
+                    assert committed is None or job.state is State.expired, "what was committed stays so"
 
         @invariant()
         def rq_holds_every_queued_ticket_in_the_order_of_positions(self) -> None:
