@@ -67,6 +67,21 @@ def test_metrics_are_the_names_and_the_counts(api: Api) -> None:
     assert samples[("oldest_queued_age_seconds",)] > 0
 
 
+def test_what_was_taken_back_is_counted_by_its_cause(api: Api) -> None:
+    for cause in ("lease", "engine", "engine"):
+        job = api.start(api.submit({"method": "flow"})["id"])
+        api.jobs.died(job.id, job.attempt, cause)
+    lost = api.submit({"method": "flow"})["id"]
+    api.jobs.requeue(lost, 1)
+    lines = api.client.get("/metrics").text.splitlines()
+    counted = dict(line.rsplit(" ", 1) for line in lines if line.startswith("inbetween_reclaims_total"))
+    assert counted == {
+        'inbetween_reclaims_total{cause="engine"}': "2.0",
+        'inbetween_reclaims_total{cause="lease"}': "1.0",
+        'inbetween_reclaims_total{cause="lost"}': "1.0",
+    }
+
+
 def test_health_is_asked_by_get_or_head(api: Api) -> None:
     for path in ("/livez", "/readyz"):
         asked, head = api.client.get(path), api.client.head(path)

@@ -393,6 +393,26 @@ def test_a_repeat_while_the_first_is_being_answered(make_api: Make, receiver: Re
     assert api.client.post("/inbetween", json=body, headers=headers).json() == answers[0].json()
 
 
+def test_many_at_once_with_one_idempotency_key_make_one_job(make_api: Make) -> None:
+    """Sent to two API processes' worth of parts, all at the same moment."""
+    apis = [make_api(), make_api()]
+    ready = threading.Barrier(8)
+    answers: list[Any] = []
+
+    def send(number: int) -> None:
+        ready.wait(30)
+        answers.append(apis[number % 2].post({"method": "flow"}, headers={"Idempotency-Key": "abc"}))
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert {answer.status_code for answer in answers} <= {202, 409}
+    [made] = {answer.json()["id"] for answer in answers if answer.status_code == 202}
+    assert [job["id"] for job in apis[0].client.get("/inbetween").json()["jobs"]] == [made]
+
+
 def test_an_answer_lost_in_a_crash_is_found_again_by_its_job(api: Api) -> None:
     """The process died between accepting the job and remembering its answer."""
     headers = {"Idempotency-Key": "abc"}
