@@ -1,6 +1,7 @@
 """The whole service on one machine with nothing installed: a redis-server of its own, API, keeper and worker.
 
-Everything lives below one folder: Redis' append-only file, the stored files, a tiny model when no other is named.
+Everything lives below one folder: Redis' append-only file, the stored files. Without MODEL, it runs the small
+model that ships.
 Redis listens on a unix socket in a private directory, so that its data is no other user's and no port is taken.
 """
 
@@ -10,7 +11,6 @@ import fcntl
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -25,6 +25,7 @@ import httpx
 import redis
 import structlog
 
+from mpd import sprites
 from service.auth import LOCAL, OpenDoor, refuse_open_door
 from service.settings import Settings
 from worker import exits, lifeline
@@ -223,22 +224,6 @@ def make_folder(folder: Path) -> None:
         raise CannotStart(f"{folder} cannot be made: {error.strerror}", exits.CONFIG) from None
 
 
-def tiny_model(area: Path) -> Path:
-    """The folder of a tiny random model, made the first time. Raises `CannotStart`."""
-    folder = area.absolute() / "models" / "tiny"
-    if not folder.exists():
-        make_folder(folder.parent)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as building:
-            made = Path(building) / "tiny"
-            command = [sys.executable, "-m", "mpd.tiny", str(made)]
-            done = subprocess.run(command, check=False, capture_output=True, text=True)
-            if done.returncode != 0:
-                sys.stderr.write(done.stderr)
-                raise CannotStart("the tiny model could not be made", exits.UNAVAILABLE)
-            made.rename(folder)
-    return folder
-
-
 def run(area: Path) -> int:
     """Keep the service up in the foreground until SIGTERM or Ctrl-C. Returns the exit code."""
     settings = exits.settings()
@@ -246,7 +231,7 @@ def run(area: Path) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if not settings.model:
-            environment["MODEL"] = str(tiny_model(area))
+            environment["MODEL"] = str(sprites.PATH)
             environment["OMP_NUM_THREADS"] = "1"  # a second thread gains a model this small nothing
         if "auth" not in settings.model_fields_set:
             environment["AUTH"] = "off"
@@ -257,7 +242,7 @@ def run(area: Path) -> int:
             settings = settings.model_copy(update={"drain_grace": 5.0})
         with Stack(settings, area, environment, None) as stack:
             auth = environment.get("AUTH", settings.auth)
-            sys.stdout.write(_welcome(stack, auth, random_weights="MODEL" in environment))
+            sys.stdout.write(_welcome(stack, auth, sprite_model="MODEL" in environment))
             sys.stdout.flush()
             while True:
                 time.sleep(1.0)
@@ -268,7 +253,7 @@ def run(area: Path) -> int:
         return 0
 
 
-def _welcome(stack: Stack, auth: str, random_weights: bool) -> str:
+def _welcome(stack: Stack, auth: str, sprite_model: bool) -> str:
     key = ' -H "Authorization: Bearer $KEY"' if auth == "keys" else ""
     owner = "OWNER" if auth == "keys" else LOCAL.owner
     server = os.path.relpath(Path(sys.executable).with_name("inbetween-server"))
@@ -289,6 +274,9 @@ def _welcome(stack: Stack, auth: str, random_weights: bool) -> str:
         f"  {server} keys webhook-secret {owner}  # the secret that webhooks are signed with",
         "",
     ]
-    if random_weights:
-        lines.append("MODEL is not set: every method but flow uses a tiny model with random weights, and gives noise.")
+    if sprite_model:
+        lines.append(
+            "MODEL is not set: every method but flow uses the small model that ships, which knows nothing but an arrow."
+        )
+        lines.append("Give it examples/keyframes/arrow-start.png and arrow-end.png; flow takes any photographs.")
     return "\n".join(lines) + "\n"

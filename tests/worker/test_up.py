@@ -28,7 +28,7 @@ Run = Callable[..., psutil.Popen]
 
 @pytest.fixture(scope="module")
 def area(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for models and data, so that the tiny model is made once."""
+    """A folder for what the services keep."""
     return tmp_path_factory.mktemp("var")
 
 
@@ -75,7 +75,7 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 
 def test_up_prints_a_call_that_works_and_ctrl_c_leaves_nothing(run: Run, area: Path, tmp_path: Path) -> None:
     up = run("-m", "worker.cli", "up", "--area", str(area), PORT=free_port())
-    text = said(tmp_path, "random weights", up)
+    text = said(tmp_path, "the small model that ships", up)
     curl = shlex.split(next(line for line in text.splitlines() if line.lstrip().startswith("curl")))
     fields = dict(part.split("=", 1) for flag, part in itertools.pairwise(curl) if flag == "-F")
     files = {name: (ROOT / value[1:]).read_bytes() for name, value in fields.items() if value.startswith("@")}
@@ -130,7 +130,7 @@ def test_up_with_a_setting_that_cannot_be_is_one_line(
 def test_up_in_a_folder_that_cannot_be_made_is_one_line(run: Run, tmp_path: Path) -> None:
     assert run("-m", "worker.cli", "up", "--area", "/proc/no", PORT=free_port()).wait(60) == 78
     text = (tmp_path / "output").read_text()
-    assert text == "inbetween-server: /proc/no/models cannot be made: No such file or directory\n"
+    assert text == "inbetween-server: /proc/no/redis cannot be made: No such file or directory\n"
 
 
 def test_up_killed_leaves_no_process(run: Run, area: Path, tmp_path: Path) -> None:
@@ -145,28 +145,28 @@ def test_up_killed_leaves_no_process(run: Run, area: Path, tmp_path: Path) -> No
     assert_gone(below)
 
 
-def test_the_demo_leaves_a_video_and_a_contact_sheet_and_no_process(run: Run, area: Path, tmp_path: Path) -> None:
+def test_the_demo_leaves_a_video_and_a_contact_sheet_and_no_process(run: Run, tmp_path: Path) -> None:
     output = tmp_path / "demo"
     # What a machine may be set up for besides: the demo keeps to itself.
     elsewhere = {"HTTP_PROXY": "http://127.0.0.1:1", "PUBLIC_URL": "https://api.example", "HOST": "0.0.0.0"}
-    demo = run("examples/demo.py", "--area", str(area), "--output", str(output), "--steps", "3", **elsewhere)
+    demo = run("examples/demo.py", "--output", str(output), "--steps", "3", **elsewhere)
     text = said(tmp_path, "sampling", demo)
     below = demo.children(recursive=True)
     assert demo.wait(PATIENCE) == 0
     text = (tmp_path / "output").read_text()
     assert re.search(r"step 3/3", text)
-    assert "random weights" in text
+    assert "an arrow flies where it points" in text
     with av.open(output / "inbetween.mp4") as container:
-        assert sum(1 for _ in container.decode(video=0)) == 8
+        assert sum(1 for _ in container.decode(video=0)) == 12
     with Image.open(output / "contact-sheet.png") as sheet:
         assert sheet.format == "PNG"
     assert {path.name for path in output.iterdir()} == {"inbetween.mp4", "contact-sheet.png"}
     assert_gone(below)
 
 
-def test_the_demo_interrupted_leaves_no_process_and_no_file(run: Run, area: Path, tmp_path: Path) -> None:
+def test_the_demo_interrupted_leaves_no_process_and_no_file(run: Run, tmp_path: Path) -> None:
     output = tmp_path / "demo"
-    demo = run("examples/demo.py", "--area", str(area), "--output", str(output), "--steps", "100")
+    demo = run("examples/demo.py", "--output", str(output), "--steps", "100")
     said(tmp_path, "/100", demo)
     below = demo.children(recursive=True)
     demo.send_signal(signal.SIGINT)
