@@ -178,9 +178,14 @@ end
 -- Verbs that a caller or the keeper uses on a job, whichever attempt it is at.
 local on_job = {}
 
--- Arguments: the record's own fields, as field, value, …
+-- Arguments: what names this one call, then the record's own fields, as field, value, …
 function on_job.submit()
-  redis.call('HSET', record, 'attempt', '0', 'deaths', '0', 'errors', '0', 'created_at', stamp, unpack(ARGV, 4))
+  if job.state then
+    -- The driver sends a call again when the answer was lost: it is the same submission.
+    return redis.call('HGET', record, 'submission') == ARGV[4] and answer(job.state) or conflict()
+  end
+  redis.call('HSET', record, 'attempt', '0', 'deaths', '0', 'errors', '0', 'created_at', stamp, 'submission',
+    unpack(ARGV, 4))
   load()
   redis.call('ZADD', key('owned', 'all', job.owner), 0, id)
   redis.call('ZREM', key('erasures'), id)
@@ -387,7 +392,7 @@ end
 
 load()
 if verb == 'submit' then
-  return job.state and conflict() or on_job.submit()
+  return on_job.submit()
 elseif on_job[verb] then
   return job.state and on_job[verb]() or {'missing'}
 elseif job.attempt ~= ARGV[4] then

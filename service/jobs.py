@@ -13,6 +13,7 @@ Every transition appends to the job's event stream. Knows nothing of HTTP, files
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterable
 from importlib import resources
 from typing import Any
@@ -167,7 +168,7 @@ class Jobs:
     def submit(self, new: NewJob) -> Job:
         """Write the job down, then let RQ carry it. Raises `Conflict` for an id that exists."""
         fields = [part for pair in encode(new).items() for part in pair]
-        return self._enqueued(self._do("submit", new.id, *fields))
+        return self._enqueued(self._do("submit", new.id, secrets.token_hex(8), *fields))
 
     def cancel(self, job_id: str) -> Job:
         """queued → canceled; a running job is asked to stop; an ended one is returned as it is.

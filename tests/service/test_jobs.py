@@ -122,6 +122,18 @@ def test_submit_writes_the_record_and_a_ticket_for_stock_rq(jobs: Jobs) -> None:
     )
 
 
+def test_a_submission_sent_again_because_its_answer_was_lost_is_the_same(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As redis-py does by itself when the connection breaks."""
+    script = jobs._script
+    monkeypatch.setattr(jobs, "_script", lambda **call: [script(**call), script(**call)][1])
+    job = jobs.submit(new())
+    assert (job.state, job.attempt) == (State.queued, 1)
+    assert carried(jobs, job) == [job.ticket]
+    assert jobs.counters()["jobs_submitted_total"] == 1
+
+
 def test_an_id_is_submitted_once(jobs: Jobs) -> None:
     request = new()
     job = jobs.submit(request)
