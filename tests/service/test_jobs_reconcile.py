@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -131,6 +132,27 @@ def test_lost_jobs_come_back_in_their_order(jobs: Jobs) -> None:
     positions = [jobs.position(job) for job in jobs.get_many([first.id, second.id, third.id, other.id])]
     assert positions == [0, 1, 2, 0]
     assert [job.deaths for job in jobs.get_many([first.id, second.id])] == [0, 0]
+
+
+def test_a_sweep_over_a_hundred_thousand_queued_jobs_is_a_handful_of_commands(jobs: Jobs) -> None:
+    tickets = [f"job_{number:026d}-1" for number in range(100_000)]
+    key, queue = jobs.keys.queued("gpu", "default"), jobs.queue("gpu", "default").key
+    for start in range(0, len(tickets), 10_000):
+        some = tickets[start : start + 10_000]
+        jobs.redis.zadd(key, {name: start + place for place, name in enumerate(some)})
+        jobs.redis.rpush(queue, *some)
+    jobs.redis.lrem(queue, 1, tickets[70_000])
+    watch = impatient()
+    jobs.redis.config_resetstat()
+    began = time.process_time()
+    assert unlisted(jobs) == [tickets[70_000]]
+    requeue_lost(jobs, watch)
+    requeue_lost(jobs, watch)
+    reclaim_dead(jobs, watch)
+    expire_due(jobs)
+    assert time.process_time() - began < 2 * 3, "three looks at the queue, two seconds of work each at the most"
+    asked = sum(entry["calls"] for entry in jobs.redis.info("commandstats").values())
+    assert asked < 60
 
 
 def test_a_job_that_started_meanwhile_is_not_lost(jobs: Jobs) -> None:
