@@ -6,10 +6,12 @@ launchers. Knows how to find each process and how to start it, and nothing of wh
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -166,13 +168,15 @@ class House:
         left = [one for one in self.belonging() if one.pid not in (self._pid("redis"), self._pid("s3"))]
         return list(psutil.wait_procs(left, timeout=10)[1])
 
-    def errors(self) -> list[str]:
-        """Tracebacks' last lines and errors in the logs."""
-        found = []
+    def errors(self) -> Counter[str]:
+        """What the logs call an error, by what it says, and tracebacks."""
+        found: Counter[str] = Counter()
         for path in sorted(self.area.glob("*.log")):
             for line in path.read_text(errors="replace").splitlines():
-                if '"level": "error"' in line or '"level":"error"' in line:
-                    found.append(f"{path.stem}: {line[:300]}")
+                if '"level": "error"' in line:
+                    found[f"{path.stem}: {json.loads(line)['event']}"] += 1
+                elif line.startswith("Traceback"):
+                    found[f"{path.stem}: traceback"] += 1
         return found
 
     def _pid(self, name: str) -> int:

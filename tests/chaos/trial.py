@@ -51,7 +51,7 @@ class Report:
     rest_seconds: float
     takeovers: dict[str, list[float]]
     metrics: dict[str, float]
-    errors: list[str] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
 
     def to_dict(self) -> dict[str, Any]:
         named = {**vars(self)}
