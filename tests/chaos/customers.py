@@ -23,6 +23,9 @@ from service.jobs import State
 LOOK_SECONDS = 0.7
 PAUSE_SECONDS = 0.3
 """Before a request is sent again."""
+LEAVE_SECONDS = 20.0
+"""How long somebody looks before the next order: while there is no engine, orders go on coming. The verdict looks at
+every job again."""
 ANSWER_SECONDS = 8.0
 """How long an answer is waited for."""
 IN_FLIGHT_PATIENCE = 20.0
@@ -87,7 +90,7 @@ class Customers:
             thread.join()
 
     def served(self) -> bool:
-        """Whether all submissions have been made and seen to their end."""
+        """Whether all submissions have been made, and looked after."""
         return not any(thread.is_alive() for thread in self._threads)
 
     def quiet_seconds(self) -> float:
@@ -138,7 +141,7 @@ class Customers:
             "seed": random.randrange(1000),
             "priority": random.choices(["default", "high", "low"], [8, 1, 1])[0],
         }
-        if random.random() < 0.4:
+        if random.random() < 0.3:
             sampled = {"method": random.choice(["svd", "vibid", "mpd-vibid"]), "steps": random.randint(1, 3)}
             options |= {**sampled, "width": 64, "height": 64}
         else:
@@ -167,8 +170,9 @@ class Customers:
             self._sleep(1)
 
     def _watch(self, client: httpx.Client, job: str) -> None:
-        """Look until it is over."""
-        while True:
+        """Look until it is over, for as long as anybody cares to."""
+        until = time.monotonic() + LEAVE_SECONDS
+        while time.monotonic() < until:
             answer = self._ask(client, "GET", f"/inbetween/{job}", 200, 404)
             if answer.status_code == 404:
                 self.ledger.breach(f"{job} was accepted and is not there")

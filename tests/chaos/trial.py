@@ -111,7 +111,7 @@ def run(
         metrics = reclaims(house.url)
         verdict = judge(house.jobs, house.storage, customers.ledger, list(_heard(ears)))
         if not rested:
-            verdict.breaches["stuck"].append(f"not at rest {REST_SECONDS:g} s after the last fault")
+            verdict.breaches["stuck"].append(f"not at rest, and nothing has ended for {REST_SECONDS:g} s")
         takeovers = _takeovers(house, hit.victims)
         verdict.breaches["left running"] = [f"{one.pid} {' '.join(one.cmdline())}" for one in house.shut()]
         return Report(

@@ -19,6 +19,9 @@ from service.jobs import LANES, PRIORITIES, Job, Jobs, State, files_prefix
 from service.storage import ObjectMissing, Storage
 from tests.chaos.customers import Ledger
 
+ENDINGS = ("jobs_total", "webhook_deliveries_total")
+"""Counters that grow while there is less and less to do."""
+
 REST_SOON = 120.0
 """Seconds within which an erasure is still waited for."""
 
@@ -213,11 +216,18 @@ def _differs(name: str, said: set[str], true: set[str]) -> Iterator[str]:
 
 
 def await_rest(jobs: Jobs, tend: Callable[[], None], seconds: float) -> bool:
-    """Whether everything comes to rest in that time. `tend` is called again and again."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    """Whether everything comes to rest; False when nothing has ended for so many seconds before it did.
+
+    `tend` is called again and again.
+    """
+    before, deadline = -1.0, 0.0
+    while True:
         tend()
         if at_rest(jobs):
             return True
+        ended = sum(count for name, count in jobs.counters().items() if name.startswith(ENDINGS))
+        if ended != before:
+            before, deadline = ended, time.monotonic() + seconds
+        elif time.monotonic() >= deadline:
+            return False
         time.sleep(0.2)
-    return False
