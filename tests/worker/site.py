@@ -113,6 +113,14 @@ class Site:
             time.sleep(0.05)
         raise AssertionError(f"no engine is {state}:\n{self.log()}")
 
+    def below(self, of: psutil.Process, count: int) -> list[psutil.Process]:
+        """All processes below `of`, once they are `count` or more."""
+        deadline = time.monotonic() + PATIENCE
+        while len(found := of.children(recursive=True)) < count:
+            assert time.monotonic() < deadline, f"{len(found)} processes below {of}:\n{self.log()}"
+            time.sleep(0.05)
+        return list(found)
+
     def process(self, of: psutil.Process, word: str) -> psutil.Process:
         """The process below `of` whose command line has this word."""
         deadline = time.monotonic() + PATIENCE

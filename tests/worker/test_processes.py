@@ -182,8 +182,7 @@ def test_nothing_outlives_a_killed_launcher(bare: Site, tiny: Path) -> None:
     job = bare.submit("flow", LARGE, frames=100)
     bare.until(job, "progress", stage="sampling")
     bare.process(launcher, "worker.engine")
-    below = launcher.children(recursive=True)
-    assert len(below) >= 5  # engine, cpu worker and its work-horse, webhooks worker and RQ's scheduler
+    below = bare.below(launcher, 5)  # engine, cpu worker and its work-horse, webhooks worker and RQ's scheduler
     launcher.kill()
     launcher.wait(10)
     assert gone(below)
