@@ -1,26 +1,33 @@
 """One stock RQ worker: `python -m worker.listener [--scheduler] QUEUE…`, highest priority first.
 
 Adds to RQ only that its work-horses and its scheduler die with it, that what a job needs is imported before the fork,
-so that a work-horse starts in milliseconds, and that it sits out an outage of Redis instead of ending, which would end
-its work-horse too.
+so that a work-horse starts in milliseconds, that a job whose work-horse was killed goes back to the queue at once, and
+that it sits out an outage of Redis instead of ending, which would end its work-horse too.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 
 import redis
+import structlog
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 from rq import Worker
+from rq.job import Job as Carried
 from rq.serializers import JSONSerializer
 
 from service import logs
+from service.jobs import TASK as RUN
+from service.jobs import JobError, Jobs
 from service.settings import Settings
 from worker import exits, lifeline
 
 TASKS = ("worker.tasks", "worker.deliveries")
+
+log = structlog.get_logger("listener")
 
 LONGEST_PAUSE = 2.0
 RETRIES = 900
@@ -41,10 +48,31 @@ def main(arguments: list[str]) -> int:
         queues,
         connection=connect(settings),
         serializer=JSONSerializer,
+        work_horse_killed_handler=reclaim(Jobs(connect(settings), settings)),
         job_monitoring_interval=max(1, round(settings.lease_ttl)),
     )
     worker.work(logging_level="WARNING", with_scheduler="--scheduler" in arguments)
     return 0
+
+
+def reclaim(jobs: Jobs) -> Callable[..., None]:
+    """RQ's `work_horse_killed_handler`: the attempt that the work-horse ran died with it.
+
+    One that was killed before it had started its attempt has not touched the job; the keeper finds that in no list.
+    """
+
+    def killed(carried: Carried, *_: object) -> None:
+        if carried.func_name != RUN:
+            return
+        job_id, attempt = carried.args
+        try:
+            jobs.died(job_id, attempt, "work-horse")
+        except JobError as refusal:
+            log.info("nothing to take back", job=job_id, attempt=attempt, reason=str(refusal))
+        else:
+            log.warning("the work-horse died", job=job_id, attempt=attempt)
+
+    return killed
 
 
 def connect(settings: Settings) -> redis.Redis:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import av
 import numpy as np
+import psutil
 import pytest
 
 from service.jobs import Job, NewJob, State, files_prefix, new_id
@@ -129,15 +129,22 @@ def test_a_cancel_does_not_wait_for_an_engine_that_hangs_and_hits_no_other_job(s
     assert (done.state, done.attempt, done.deaths) == (State.succeeded, 1, 0)
 
 
-def test_a_killed_work_horse_is_found_by_its_lease(site: Site) -> None:
+@pytest.mark.parametrize(("whom", "cause"), [("work-horse", "work-horse"), ("worker", "lease")])
+def test_the_job_of_a_killed_process_is_taken_back(site: Site, whom: str, cause: str) -> None:
+    """A work-horse's by its worker at once; a worker's, which takes its work-horse along, by the keeper."""
+    before = site.jobs.counters()
     job = site.submit("mpd-vibid", steps=20)
     site.stepping(job)
     running = site.jobs.get(job.id)
     assert running is not None
     assert running.worker is not None
-    os.kill(int(running.worker.rpartition("-")[2]), signal.SIGKILL)
+    horse = psutil.Process(int(running.worker.rpartition("-")[2]))
+    (horse if whom == "work-horse" else horse.parent()).kill()
     done = site.ended(job)
     assert (done.state, done.attempt, done.deaths) == (State.succeeded, 2, 1)
+    now = site.jobs.counters()
+    reclaimed = {name for name in now if name.startswith("reclaims_total") and now[name] > before.get(name, 0)}
+    assert reclaimed == {f'reclaims_total{{cause="{cause}"}}'}
 
 
 def test_sigterm_gives_a_running_job_back_at_no_cost_and_leaves_nothing(bare: Site) -> None:
