@@ -23,6 +23,7 @@ BATCH = 8
 P_MEAN, P_STD = 1.0, 1.6  # of ln σ, SVD's own
 SCHEDULE_SHARE = 0.25  # of the noise levels come from the sampler's schedule, whose 700 the log-normal never reaches
 DROPPED = 0.15  # of the clips lose both of their conditions: the unconditional estimate's training
+FIRST = 8.0  # times as much as another's counts the first frame's error: an exact copy is what is learnt last
 FRESH = 1  # clips added to the pool with every step, until it is full
 _SCHEDULE = np.array(karras(256, 0.002, 700.0)[:-1])
 
@@ -36,7 +37,7 @@ def noise_levels(random: np.random.Generator, count: int) -> Tensor:
 
 
 def velocity_error(unet: Any, batch: Batch, sigma: Tensor, noise: Tensor, kept: Tensor, bf16: bool) -> Tensor:
-    """(B,) mean squared error of v, which is D's error weighted by 1/c_out².
+    """(B, N) mean squared error of v per clip and frame, which is D's error weighted by 1/c_out².
 
     sigma, kept: (B,); where `kept` is 0 the conditions are zeroed. noise: like the latents.
     """
@@ -53,8 +54,15 @@ def velocity_error(unet: Any, batch: Batch, sigma: Tensor, noise: Tensor, kept: 
             added_time_ids=batch.time_ids,
             return_dict=False,
         )[0]
-    error: Tensor = (guess.float() - target).square().mean(dim=(1, 2, 3, 4))
+    error: Tensor = (guess.float() - target).square().mean(dim=(2, 3, 4))
     return error
+
+
+def weighted(error: Tensor, kept: Tensor) -> Tensor:
+    """The loss: the mean of (B, N) errors, the first frame's counting `FIRST` times where the clip keeps its picture."""
+    weights = torch.ones_like(error)
+    weights[:, 0] += (FIRST - 1) * kept
+    return (weights * error).sum() / weights.sum()
 
 
 def train_unet(
@@ -83,7 +91,7 @@ def train_unet(
         batch = pool.batch(random, BATCH)
         kept = torch.from_numpy(random.random(BATCH) >= DROPPED).float()
         noise = torch.randn(batch.latents.shape, generator=generator)
-        return velocity_error(unet, batch, noise_levels(random, BATCH), noise, kept, bf16).mean()
+        return weighted(velocity_error(unet, batch, noise_levels(random, BATCH), noise, kept, bf16), kept)
 
     judged = pool.batch(np.random.default_rng(6), 16)
     still = torch.randn(judged.latents.shape, generator=torch.Generator().manual_seed(7))
@@ -94,8 +102,10 @@ def train_unet(
         numbers = {"pool": float(pool.size)}
         for level in (0.3, 3.0, 30.0, 700.0):
             sigma = torch.full((16,), level)
-            error = velocity_error(averaged, judged, sigma, still, torch.ones(16), bf16).mean().item()
-            numbers[f"x0_error_{level:g}"] = math.sqrt(error * level**2 / (level**2 + 1))
+            error = velocity_error(averaged, judged, sigma, still, torch.ones(16), bf16).mean(dim=0)
+            x0_error = (error * level**2 / (level**2 + 1)).sqrt()
+            numbers[f"x0_error_{level:g}"] = x0_error.square().mean().sqrt().item()
+            numbers[f"first_error_{level:g}"] = x0_error[0].item()
         if on_report is not None:
             on_report(step, averaged)
         return numbers

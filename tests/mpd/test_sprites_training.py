@@ -103,7 +103,14 @@ def test_the_loss_is_the_samplers_denoiser_weighed_by_c_out(networks_untrained: 
         x0 = estimates[0] if kept[i] else estimates[1]
         assert x0 is not None
         expected = (x0 - batch.latents[i]).square().mean() * (level**2 + 1) / level**2
-        assert error[i].item() == pytest.approx(expected.item(), rel=1e-3)
+        assert error[i].mean().item() == pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_the_loss_counts_the_first_frame_more_where_the_network_is_shown_it() -> None:
+    error = torch.tensor([[2.0, 1.0, 1.0], [2.0, 1.0, 1.0]])
+    shown, hidden = torch.ones(2), torch.zeros(2)
+    assert diffusion.weighted(error, hidden).item() == pytest.approx(4 / 3)
+    assert diffusion.weighted(error, shown).item() == pytest.approx((2 * diffusion.FIRST + 2) / (diffusion.FIRST + 2))
 
 
 def test_normalising_changes_the_latents_and_not_the_pictures() -> None:
