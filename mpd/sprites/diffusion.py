@@ -59,7 +59,7 @@ def velocity_error(unet: Any, batch: Batch, sigma: Tensor, noise: Tensor, kept: 
 
 
 def weighted(error: Tensor, kept: Tensor) -> Tensor:
-    """The loss: the mean of (B, N) errors, the first frame's counting `FIRST` times where the clip keeps its picture."""
+    """The loss: the mean of (B, N) errors, the first frame's counting `FIRST` times where the picture is kept."""
     weights = torch.ones_like(error)
     weights[:, 0] += (FIRST - 1) * kept
     return (weights * error).sum() / weights.sum()
