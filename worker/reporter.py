@@ -16,6 +16,9 @@ from worker.sampling import Report
 REPORT_SECONDS = 0.25
 """Progress is written down at most this often; previews come seldom enough by themselves."""
 
+OUTAGE_SECONDS = 10.0
+"""How long nothing is written after Redis did not answer: each try would hold up the work for seconds."""
+
 log = structlog.get_logger("task")
 
 
@@ -30,6 +33,7 @@ class Reporter:
         self._numbers: dict[str, Any] = {}
         self._sampling_since: float | None = None
         self._written = 0.0
+        self._silent_until = 0.0
         self._gpu_seconds = 0.0
 
     def stage(self, name: str) -> None:
@@ -87,6 +91,8 @@ class Reporter:
 
     def _write(self, preview: bytes | None) -> None:
         self._written = time.monotonic()
+        if self._written < self._silent_until:
+            return
         picture = previews.data_uri(preview) if preview is not None else None
         try:
             verdict = self._jobs.progress(
@@ -94,6 +100,7 @@ class Reporter:
             )
         except (redis.ConnectionError, redis.TimeoutError) as error:
             # Progress is a hint; the lease's own thread knows of the outage and goes on trying.
+            self._silent_until = time.monotonic() + OUTAGE_SECONDS
             log.info("progress not written", error=str(error))
         except JobError:
             self._lease.interrupt(Reason.superseded)
