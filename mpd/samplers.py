@@ -124,6 +124,16 @@ def sample(
     plan = distillation or spec.distillation or Distillation(gamma=0.0, k=0, lam=0.0, anchor="rigid")
     mpd: HostStep = partial(mpd_step, lam=plan.lam, anchor=plan.anchor)
     host = _hosts(noise, guidance or spec.guidance or (1.0, 1.0), mpd)[spec.host]
+    return algorithm(paths, x, sigmas, plan, mpd, host, noise)
+
+
+def algorithm(
+    paths: Paths, x: Tensor, sigmas: Sequence[float], plan: Distillation, mpd: HostStep, host: HostStep, noise: Noise
+) -> Iterator[Step]:
+    """Algorithm 1 with any MPD step over any host's: `k` rounds while i < γ·steps, a handover while i < handover·steps.
+
+    Of `plan`, λ and the anchor are the MPD step's own affair.
+    """
     total = len(sigmas) - 1
     early, handed = early_steps(plan.gamma, total), early_steps(plan.handover, total)
     for i, (sigma, sigma_next) in enumerate(itertools.pairwise(sigmas)):

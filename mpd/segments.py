@@ -42,7 +42,7 @@ def generate(model: Model, pictures: Sequence[Pictures], settings: Settings) -> 
 
 
 @dataclass(frozen=True)
-class _Segment:
+class Segment:
     """`frames` frames from one keyframe to the next, both included; `end` is None where the start stands alone."""
 
     frames: int
@@ -50,7 +50,7 @@ class _Segment:
     end: Keyframe | None
 
 
-class _Noise:
+class Noise:
     """Standard normal noise from one seeded generator, on the CPU: so a seed means the same on every device."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
@@ -72,13 +72,13 @@ def _takes(
     if settings.loop or len(stops) == 1:
         stops.append(stops[0] if settings.loop else None)
     segments = [
-        _Segment(count, start, end)
+        Segment(count, start, end)
         for count, (start, end) in zip(frames, itertools.pairwise(stops), strict=True)
         if start is not None
     ]
     jobs = len(settings.seeds) * len(segments) * settings.steps
     for take, seed in enumerate(settings.seeds):
-        noise = _Noise(seed, model.device)
+        noise = Noise(seed, model.device)
         shots = []
         for index, segment in enumerate(segments):
             for step in _sample(model, segment, settings, noise):
@@ -98,8 +98,17 @@ def _takes(
         yield Take(take, seed, _join(shots, settings.loop), settings.fps)
 
 
-def _sample(model: Model, segment: _Segment, settings: Settings, noise: _Noise) -> Iterator[Step]:
-    """Noise is drawn in this order: the start keyframe's augmentation, x_T, the end keyframe's, then the sampler's."""
+@dataclass(frozen=True)
+class Beginning:
+    """Where sampling a segment begins: what it is conditioned on, the noise levels, and pure noise at the first."""
+
+    paths: Paths
+    sigmas: list[float]
+    x: Tensor
+
+
+def begin(model: Model, segment: Segment, settings: Settings, noise: Noise) -> Beginning:
+    """Noise is drawn in this order: the start keyframe's augmentation, x_T, the end keyframe's; then the sampler's."""
 
     def denoiser(keyframe: Keyframe, augmentation: Tensor) -> Denoiser:
         strength = settings.noise_aug_strength
@@ -112,11 +121,16 @@ def _sample(model: Model, segment: _Segment, settings: Settings, noise: _Noise) 
     forward = denoiser(start, noise(start.pixels))
     x = math.sqrt(1 + sigmas[0] ** 2) * noise.draw(model.latent_shape(segment.frames, width, height))
     backward = denoiser(end, noise(end.pixels)) if end is not None else None
+    return Beginning(Paths(forward, backward, start.z, end.z if end is not None else None), sigmas, x)
+
+
+def _sample(model: Model, segment: Segment, settings: Settings, noise: Noise) -> Iterator[Step]:
+    begun = begin(model, segment, settings, noise)
     return sample(
         settings.method,
-        Paths(forward, backward, start.z, end.z if end is not None else None),
-        x,
-        sigmas,
+        begun.paths,
+        begun.x,
+        begun.sigmas,
         distillation=settings.distillation,
         guidance=settings.guidance_ramp,
         noise=noise,
