@@ -99,8 +99,8 @@ def moves_forward(places: NDArray[np.float64]) -> bool:
     return bool(np.isfinite(moved).all() and moved.sum() > 0 and (moved > 0).mean() >= 0.9)
 
 
-def plays_reversed(places: NDArray[np.float64]) -> bool:
-    """Reverse play: over any three successive steps the arrow moves against its heading by more than a pixel."""
+def plays_reversed(places: NDArray[np.float64], by: float = 1.0) -> bool:
+    """Reverse play: over any three successive steps the arrow moves against its heading by more than `by` pixels."""
     moved = np.nan_to_num(along_heading(places))
     windows = np.convolve(moved, np.ones(min(3, len(moved))), mode="valid")
-    return bool((windows < -1).any())
+    return bool((windows < -by).any())
