@@ -17,12 +17,16 @@ MEDIA_TYPE = "application/problem+json"
 
 @dataclass(frozen=True)
 class Kind:
-    """A type of problem: its usual HTTP status, a title, and two sentences for people."""
+    """A type of problem: its usual HTTP status, a title, and two sentences for people.
+
+    field: what in the request is at fault whenever this happens; None where only the place that raises it can tell.
+    """
 
     status: int
     title: str
     meaning: str
     remedy: str
+    field: str | None = None
 
 
 PROBLEMS: dict[str, Kind] = {
@@ -38,36 +42,42 @@ PROBLEMS: dict[str, Kind] = {
         "The body cannot be read",
         "The body is not the JSON, or not the multipart form, that its Content-Type announces.",
         "Send valid UTF-8 JSON, or let your HTTP client build the multipart form.",
+        "body",
     ),
     "unsupported-media-type": Kind(
         415,
         "The content type is not taken here",
         "This route does not read bodies of that Content-Type.",
         "Send `application/json` or `multipart/form-data`.",
+        "Content-Type",
     ),
     "body-too-large": Kind(
         413,
         "The request is too large",
         "The body, or one part of it, is larger than the server accepts. Reading stopped there.",
         "Send smaller keyframes, or send them through `POST /uploads` first.",
+        "body",
     ),
     "bad-request": Kind(
         400,
         "The request cannot be understood",
         "The request breaks the protocol before any route could look at it.",
         "Compare the request with the reference under `/docs`.",
+        "body",
     ),
     "not-found": Kind(
         404,
         "There is nothing at this path",
         "No route of this API has that path.",
         "Compare the path with `/openapi.json`.",
+        "path",
     ),
     "method-not-allowed": Kind(
         405,
         "This path has no such method",
         "The path exists, but not for this HTTP method. The `Allow` header lists those it has.",
         "Use one of the methods in `Allow`.",
+        "method",
     ),
     # Who asks
     "unauthorized": Kind(
@@ -75,12 +85,14 @@ PROBLEMS: dict[str, Kind] = {
         "An API key is needed",
         "The request carries no API key, or one that does not exist, was revoked or is misspelled.",
         "Send `Authorization: Bearer ibk_…`. `inbetween-server keys create` makes a key.",
+        "Authorization",
     ),
     "forbidden": Kind(
         403,
         "The key may not do this",
         "The API key is valid but lacks the scope that this route needs.",
         "Use a key with the scope named in `scope`.",
+        "Authorization",
     ),
     # Keyframes
     "invalid-image": Kind(
@@ -119,6 +131,7 @@ PROBLEMS: dict[str, Kind] = {
         "The upload is not what was announced",
         "The uploaded file's size differs from the one that was signed.",
         "Announce the exact size in `POST /uploads` and send the file again.",
+        "body",
     ),
     # What the machines at work can do
     "method-unavailable": Kind(
@@ -139,48 +152,56 @@ PROBLEMS: dict[str, Kind] = {
         "There is no such job",
         "No job of this key has that id.",
         "Compare the id with `GET /inbetween`.",
+        "job_id",
     ),
     "job-expired": Kind(
         410,
         "The job's result has expired",
         "The job is over and its files were erased when its `result_ttl` ran out.",
         "Post the request again; the same seed gives the same video. `result_ttl` keeps results longer.",
+        "job_id",
     ),
     "job-not-finished": Kind(
         409,
         "The job has no result yet",
         "The file asked for exists only once the job has succeeded.",
         "Wait until the job's `state` is `succeeded`; `Retry-After` says when to look again.",
+        "job_id",
     ),
     "job-without-result": Kind(
         409,
         "The job ended without a result",
         "The job failed or was canceled, so it has no files.",
         "See the job's `error`, then post the request again.",
+        "job_id",
     ),
     "job-conflict": Kind(
         409,
         "The job's state does not allow this",
         "The job is not in a state from which this can be done.",
         "Read the job again and decide by its `state`.",
+        "job_id",
     ),
     "file-not-found": Kind(
         404,
         "The job has no such file",
         "The job's result has no file of that name, format, take or frame number.",
         "Use the names in the job's `files`.",
+        "path",
     ),
     "delivery-not-found": Kind(
         404,
         "There is no such webhook delivery",
         "No webhook delivery of this key has that id.",
         "Compare the id with `GET /webhooks/deliveries`.",
+        "delivery_id",
     ),
     "problem-not-found": Kind(
         404,
         "There is no such type of problem",
         "The table of problems has no entry of that name.",
         "See `docs/problems.md`.",
+        "slug",
     ),
     # Signed links
     "link-invalid": Kind(
@@ -188,18 +209,21 @@ PROBLEMS: dict[str, Kind] = {
         "The link is not valid",
         "The signed link was altered, or is used with a method or a file size it was not made for.",
         "Ask the API for a fresh link and use it unchanged.",
+        "token",
     ),
     "link-expired": Kind(
         410,
         "The link has expired",
         "The signed link's time is over.",
         "Ask the API for a fresh link.",
+        "token",
     ),
     "range-not-satisfiable": Kind(
         416,
         "The range lies outside the file",
         "The `Range` header asks for bytes that the file does not have.",
         "Ask for a range within the size in `Content-Range`.",
+        "Range",
     ),
     # Idempotency
     "idempotency-key-reused": Kind(
@@ -207,12 +231,14 @@ PROBLEMS: dict[str, Kind] = {
         "The idempotency key belongs to another request",
         "A request with this `Idempotency-Key` came before and asked for something else.",
         "Use a new key for a new request; repeat a request exactly to get its first answer.",
+        "Idempotency-Key",
     ),
     "idempotency-in-flight": Kind(
         409,
         "A request with this idempotency key is being answered",
         "The first request with this `Idempotency-Key` has not been answered yet.",
         "Wait `Retry-After` seconds and repeat the request.",
+        "Idempotency-Key",
     ),
     # Us
     "unavailable": Kind(
@@ -253,8 +279,9 @@ class Problem(Exception):
     """A request, or a job, that ends here, with everything the caller should know about it.
 
     status: HTTP status. slug: a key of `PROBLEMS`; anything else is a programming error (`KeyError`).
-    field: what in the request is at fault, such as `options.frames` or `keyframes[1].image`.
-    remedy: what to send instead. headers: for the response. extra: further members of the problem.
+    field: what in the request is at fault, such as `options.frames`, `keyframes[1].image` or a header's name.
+    remedy: what to send instead. Where either is left out, what the table says of this type stands in.
+    headers: for the response. extra: further members of the problem.
     """
 
     def __init__(
@@ -273,8 +300,8 @@ class Problem(Exception):
         self.slug = slug
         self.title = PROBLEMS[slug].title
         self.detail = detail
-        self.field = field
-        self.remedy = remedy
+        self.field = field or PROBLEMS[slug].field
+        self.remedy = remedy or PROBLEMS[slug].remedy
         self.headers = dict(headers or {})
         self.extra = extra
 
@@ -298,8 +325,9 @@ def reference() -> str:
         "# Problems",
         "",
         "Every error is `application/problem+json` (RFC 9457). `type` is stable: decide by it, never by `title` or",
-        "`detail`. Where one field is at fault, `field` names it and `remedy` says what to send instead; where several",
-        "are, `errors` lists them all. A failed job carries the same object in its `error`.",
+        "`detail`. Every refusal (4xx) names in `field` what is at fault (a member of the body, a header, a parameter,",
+        "`path`, `method` or `body`) and says in `remedy` what to send instead; where several fields are at fault,",
+        "`errors` lists them all. A failed job carries the same object in its `error`.",
     ]
     for slug, kind in PROBLEMS.items():
         lines += ["", f"## {slug}", "", f"**{kind.status} · {kind.title}.** {kind.meaning}", "", kind.remedy]

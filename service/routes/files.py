@@ -79,7 +79,8 @@ def get_video(
     if not found:
         has = sorted({file["format"] for file in files if file["name"].startswith("take-")})
         remedy = f"Choose a format of {', '.join(has)} and a take up to {len(_result(job)['seeds'])}."
-        raise Problem(404, "file-not-found", "The job has no such take or format.", remedy=remedy)
+        field = "take" if take > len(_result(job)["seeds"]) else "format"
+        raise Problem(404, "file-not-found", "The job has no such take or format.", field=field, remedy=remedy)
     return _answer(request, here, base, job, found[0]["name"], found[0]["content_type"], download)
 
 
@@ -97,7 +98,7 @@ def get_file(
     found = next((file for file in files if file["name"] == name), None)
     if found is None:
         remedy = f"Choose one of {', '.join(file['name'] for file in files)}."
-        raise Problem(404, "file-not-found", "The job has no file of that name.", remedy=remedy)
+        raise Problem(404, "file-not-found", "The job has no file of that name.", field="name", remedy=remedy)
     return _answer(request, here, base, job, found["name"], found["content_type"], download)
 
 
@@ -115,7 +116,8 @@ def get_frame(
     result = _result(job)
     if n >= result["frames"] or take > len(result["seeds"]):
         remedy = f"Frames run from 0 to {result['frames'] - 1}, takes from 1 to {len(result['seeds'])}."
-        raise Problem(404, "file-not-found", "The video has no such frame.", remedy=remedy)
+        field = "take" if take > len(result["seeds"]) else "n"
+        raise Problem(404, "file-not-found", "The video has no such frame.", field=field, remedy=remedy)
     return _answer(request, here, base, job, f"take-{take}/frame-{n:04d}.jpg", "image/jpeg", download)
 
 
@@ -137,7 +139,8 @@ def get_keyframe(
     """The caller's own file, unchanged; there from the job's acceptance on."""
     if n >= len(job.keyframes):
         detail = f"The job has {len(job.keyframes)} keyframes."
-        raise Problem(404, "file-not-found", detail, remedy=f"Ask for 0 to {len(job.keyframes) - 1}.")
+        remedy = f"Ask for 0 to {len(job.keyframes) - 1}."
+        raise Problem(404, "file-not-found", detail, field="n", remedy=remedy)
     keyframe = job.keyframes[n]
     return _hand_over(request, here, base, keyframe["key"], keyframe["content_type"], None)
 
