@@ -126,6 +126,7 @@ def _decode(data: bytes, settings: Settings, field: str) -> ImageInfo:
                 # At an eighth of its size every bit is still read. (A draft of a HEIC is its thumbnail instead.)
                 image.draft(image.mode, (max(1, width // 8), max(1, height // 8)))
             image.load()
+            has_alpha = image.has_transparency_data
         except Exception as error:
             # Decoders meet hostile bytes with exceptions of any kind.
             raise _damaged(kind, field) from error
@@ -138,7 +139,7 @@ def _decode(data: bytes, settings: Settings, field: str) -> ImageInfo:
             height,
             kind,
             CONTENT_TYPES[kind],
-            image.has_transparency_data,
+            has_alpha,
             hashlib.sha256(data).hexdigest(),
             len(data),
         )

@@ -91,6 +91,14 @@ def test_a_palette_with_a_transparent_colour_has_alpha() -> None:
     assert inspect(saved(picture(mode="P"), "png", transparency=0), SETTINGS).has_alpha
 
 
+def test_a_png_whose_palette_is_missing_is_refused() -> None:
+    data = saved(picture(mode="P"), "png")
+    start = data.index(b"PLTE") - 4
+    length = int.from_bytes(data[start : start + 4], "big")
+    problem = refused(data[:start] + data[start + 12 + length :])
+    assert (problem.status, problem.slug) == (422, "invalid-image")
+
+
 def test_sixteen_bits_a_channel_pass() -> None:
     rows = b"".join(b"\0" + bytes(20 * 6) for _ in range(16))
     assert inspect(png(20, 16, rows, depth=16), SETTINGS).width == 20
