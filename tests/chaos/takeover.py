@@ -95,11 +95,13 @@ def _await(house: House, job: str, wanted: Callable[[Job], bool]) -> Job:
 
 
 def _horse(workers: list[psutil.Popen]) -> psutil.Process:
+    """The work-horse that a worker has begun the job with; what a worker starts for a moment is none."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         for horse in (horse for worker in workers for horse in below(worker)):
             time.sleep(0.5)
-            return horse
+            if horse.is_running():
+                return horse
         time.sleep(0.05)
     raise AssertionError("stock RQ started no work-horse")
 
