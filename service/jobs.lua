@@ -2,10 +2,12 @@
 --
 -- KEYS[1] the record; ARGV: verb, namespace, job id, then the verb's own arguments (attempt first where it has one).
 -- Answers {'ok', state before, record as field, value, …}; renew and progress {'ok', verdict}.
--- Refusals: {'superseded'}, {'conflict', state}, {'missing'}; they leave everything as it was.
+-- Refusals: {'superseded'}, {'conflict', state}, {'missing'}, {'refused', reason, name, value, …}; they leave
+-- everything as it was.
 --
 -- Every record is in exactly one of the sets queued, running, expiry (ended) and tombstones (expired), the one that
 -- fits its state. The other keys are built from the namespace, so all of them live in one Redis, not in a cluster.
+-- What owners may have under way is counted by allowance.lua, which goes before this file.
 
 local verb, namespace, id = ARGV[1], ARGV[2], ARGV[3]
 local record = KEYS[1]
@@ -28,7 +30,7 @@ local job = {}
 
 local function load()
   local names = {'state', 'attempt', 'deaths', 'errors', 'owner', 'lane', 'priority', 'queued_at', 'expires_at',
-    'result_ttl', 'worker', 'webhook', 'cancel_requested', 'preview'}
+    'result_ttl', 'worker', 'webhook', 'cancel_requested', 'preview', 'gpu_estimate', 'gpu_used'}
   local values = redis.call('HMGET', record, unpack(names))
   for i, name in ipairs(names) do
     job[name] = values[i] or nil
@@ -124,7 +126,7 @@ local function to_queue(front)
   set('attempt', string.format('%d', tonumber(job.attempt) + 1))
   enter('queued')
   set('queued_at', stamp)
-  unset('started_at', 'finished_at', 'expires_at', 'worker', 'progress')
+  unset('started_at', 'finished_at', 'expires_at', 'worker', 'progress', 'gpu_used')
   local order = redis.call('INCR', key('order'))
   redis.call('ZADD', queue(), front and -order or order, ticket())
   emit_state()
@@ -133,6 +135,7 @@ end
 -- → succeeded, failed or canceled.
 local function finish(state, problem)
   leave()
+  allowance.settle(key, clock, job)
   enter(state)
   local expires = now + tonumber(job.result_ttl)
   set('finished_at', stamp)
@@ -178,15 +181,30 @@ end
 -- Verbs that a caller or the keeper uses on a job, whichever attempt it is at.
 local on_job = {}
 
--- Arguments: what names this one call, then the record's own fields, as field, value, …
+-- Whether it would be taken. Arguments: nothing, three for `allowance.refusal`, then the record's own fields, as field,
+-- value, …
+function on_job.admit()
+  for i = 8, #ARGV, 2 do
+    job[ARGV[i]] = ARGV[i + 1]
+  end
+  local most = {active = tonumber(ARGV[5]), gpu = tonumber(ARGV[6]), queued = tonumber(ARGV[7])}
+  return allowance.refusal(key, clock, job, most) or {'ok', 'queued'}
+end
+
+-- Arguments as of `admit`, the first of them what names this one call.
 function on_job.submit()
   if job.state then
     -- The driver sends a call again when the answer was lost: it is the same submission.
     return redis.call('HGET', record, 'submission') == ARGV[4] and answer(job.state) or conflict()
   end
+  local admission = on_job.admit()
+  if admission[1] == 'refused' then
+    return admission
+  end
   redis.call('HSET', record, 'attempt', '0', 'deaths', '0', 'errors', '0', 'created_at', stamp, 'submission',
-    unpack(ARGV, 4))
+    ARGV[4], unpack(ARGV, 8))
   load()
+  allowance.promise(key, job, 1)
   redis.call('ZADD', key('owned', 'all', job.owner), 0, id)
   redis.call('ZREM', key('erasures'), id)
   -- Not in any set yet, so there is nothing to leave but the empty state.
@@ -217,6 +235,7 @@ function on_job.delete()
   leave()
   local due = now
   if before == 'queued' or before == 'running' then
+    allowance.settle(key, clock, job)
     redis.call('PUBLISH', key('cancel'), ticket())
     job.state = 'canceled'
     emit_state()
@@ -236,6 +255,7 @@ function on_job.redrive()
   set('deaths', '0')
   set('errors', '0')
   unset('quarantined', 'error', 'cancel_requested')
+  allowance.promise(key, job, 1)
   to_queue(false)
   count('redrives_total')
   return answer('failed')
@@ -286,7 +306,7 @@ function on_attempt.renew()
   return verdict()
 end
 
--- Arguments: progress as JSON, preview as JSON or nothing.
+-- Arguments: progress as JSON, preview as JSON or nothing, milliseconds of GPU so far or nothing.
 function on_attempt.progress()
   if job.state ~= 'running' then
     return conflict()
@@ -294,6 +314,9 @@ function on_attempt.progress()
   renew()
   set('progress', ARGV[5])
   emit('progress', ARGV[5])
+  if ARGV[7] ~= '' then
+    set('gpu_used', ARGV[7])
+  end
   if ARGV[6] ~= '' then
     if job.preview then
       redis.call('XDEL', key('events', id), job.preview)
@@ -303,6 +326,7 @@ function on_attempt.progress()
   return verdict()
 end
 
+-- Arguments: the result as JSON, milliseconds of GPU that it took or nothing.
 function on_attempt.succeed()
   if job.state == 'succeeded' then
     return answer('succeeded')
@@ -311,6 +335,9 @@ function on_attempt.succeed()
     return conflict()
   end
   set('result', ARGV[5])
+  if ARGV[6] ~= '' then
+    set('gpu_used', ARGV[6])
+  end
   finish('succeeded')
   return answer('running')
 end
@@ -391,8 +418,8 @@ function on_attempt.requeue()
 end
 
 load()
-if verb == 'submit' then
-  return on_job.submit()
+if verb == 'submit' or verb == 'admit' then
+  return on_job[verb]()
 elseif on_job[verb] then
   return job.state and on_job[verb]() or {'missing'}
 elseif job.attempt ~= ARGV[4] then

@@ -28,19 +28,23 @@ from service.errors import Problem
 from service.records import (
     LANES,
     PRIORITIES,
+    Allowance,
     Conflict,
     Job,
     JobError,
     JobMissing,
     Keys,
+    Lane,
     NewJob,
     Page,
+    Refused,
     State,
     Superseded,
     Verdict,
     decode,
     encode,
     files_prefix,
+    milliseconds,
     new_id,
     split_ticket,
     ticket,
@@ -50,14 +54,17 @@ from service.settings import Settings
 __all__ = [
     "LANES",
     "PRIORITIES",
+    "Allowance",
     "Conflict",
     "Job",
     "JobError",
     "JobMissing",
     "Jobs",
     "Keys",
+    "Lane",
     "NewJob",
     "Page",
+    "Refused",
     "State",
     "Superseded",
     "Verdict",
@@ -73,6 +80,8 @@ TASK = "worker.tasks.run"
 FAILURE_TTL = 3600
 """Seconds RQ keeps its own note of a task that raised, or of a ticket that was replaced."""
 
+_ANY = Allowance()
+
 log = structlog.get_logger(__name__)
 
 
@@ -87,7 +96,7 @@ class Jobs:
         self.redis = connection
         self.settings = settings
         self.keys = Keys(settings.namespace)
-        self._script = connection.register_script(resources.files("service").joinpath("jobs.lua").read_text("utf-8"))
+        self._script = connection.register_script("".join(map(_source, ("allowance.lua", "jobs.lua"))))
         self._queues = {
             (lane, priority): Queue(name, connection=connection, serializer=JSONSerializer)
             for lane in LANES
@@ -165,10 +174,23 @@ class Jobs:
 
     # What a caller may do
 
-    def submit(self, new: NewJob) -> Job:
-        """Write the job down, then let RQ carry it. Raises `Conflict` for an id that exists."""
+    def admit(self, owner: str, lane: Lane, gpu_seconds: float | None, allowance: Allowance) -> None:
+        """Raises `Refused` when a job would not be taken now, as `submit` does. Promises nothing.
+
+        Figures of the refusal: `active` jobs; `used` and `promised` milliseconds of GPU, and seconds until the next
+        day as `resets_in`; `queued` jobs.
+        """
+        fields = ["owner", owner, "lane", lane, "gpu_estimate", milliseconds(gpu_seconds or 0)]
+        self._call("admit", "", "", *_limits(allowance), *fields)
+
+    def submit(self, new: NewJob, allowance: Allowance = _ANY) -> Job:
+        """Write the job down, then let RQ carry it. Raises `Conflict` for an id that exists, and `Refused`.
+
+        Counting and writing are one step: of several submissions at once only as many pass as are allowed. Jobs that
+        come back to the queue, from a worker or by `redrive`, are never refused.
+        """
         fields = [part for pair in encode(new).items() for part in pair]
-        return self._enqueued(self._do("submit", new.id, secrets.token_hex(8), *fields))
+        return self._enqueued(self._do("submit", new.id, secrets.token_hex(8), *_limits(allowance), *fields))
 
     def cancel(self, job_id: str) -> Job:
         """queued → canceled; a running job is asked to stop; an ended one is returned as it is.
@@ -211,14 +233,30 @@ class Jobs:
         """Keep the lease, and hear whether to go on."""
         return Verdict(self._call("renew", job_id, str(attempt))[0])
 
-    def progress(self, job_id: str, attempt: int, progress: dict[str, Any], preview: str | None = None) -> Verdict:
-        """Report progress (and renew). `preview` is a data URI of a small picture; only the newest is kept."""
+    def progress(
+        self,
+        job_id: str,
+        attempt: int,
+        progress: dict[str, Any],
+        preview: str | None = None,
+        gpu_seconds: float | None = None,
+    ) -> Verdict:
+        """Report progress (and renew). `preview` is a data URI of a small picture; only the newest is kept.
+
+        gpu_seconds: what this attempt has taken so far. The owner's day is charged with it when the attempt ends the
+        job, and not when the job goes back to the queue.
+        """
         picture = json.dumps({"image": preview}) if preview else ""
-        return Verdict(self._call("progress", job_id, str(attempt), json.dumps(progress), picture)[0])
+        taken = "" if gpu_seconds is None else milliseconds(gpu_seconds)
+        return Verdict(self._call("progress", job_id, str(attempt), json.dumps(progress), picture, taken)[0])
 
     def succeed(self, job_id: str, attempt: int, result: dict[str, Any]) -> Job:
-        """running → succeeded: the commit. Only a newer attempt, or the job's deletion, refuses it."""
-        return self._do("succeed", job_id, str(attempt), json.dumps(result))
+        """running → succeeded: the commit. Only a newer attempt, or the job's deletion, refuses it.
+
+        A result that knows its `gpu_seconds` has the last word on what the job took.
+        """
+        taken = milliseconds(result["gpu_seconds"]) if "gpu_seconds" in result else ""
+        return self._do("succeed", job_id, str(attempt), json.dumps(result), taken)
 
     def fail(self, job_id: str, attempt: int, problem: dict[str, Any], retry: bool) -> Job:
         """An application error. With `retry` and budget left: queued again with the next attempt; else failed."""
@@ -324,6 +362,9 @@ class Jobs:
                 return before.decode(), dict(zip(fields[::2], fields[1::2], strict=True))
             case [b"conflict", state]:
                 raise Conflict(job_id, State(state.decode()))
+            case [b"refused", reason, *figures]:
+                names = [name.decode() for name in figures[::2]]
+                raise Refused(reason.decode(), dict(zip(names, figures[1::2], strict=True)))
             case [b"superseded"]:
                 raise Superseded(f"{ticket(job_id, int(arguments[0]))} is over")
         raise JobMissing(f"there is no job {job_id}")
@@ -343,6 +384,15 @@ class Jobs:
         ids = [member.decode() for member in members]
         more = len(ids) > limit
         return Page(tuple(self.get_many(ids[:limit])), ids[limit - 1] if more else None)
+
+
+def _source(name: str) -> str:
+    return resources.files("service").joinpath(name).read_text("utf-8")
+
+
+def _limits(allowance: Allowance) -> tuple[str, str, str]:
+    """As the script takes them."""
+    return str(allowance.active_jobs), milliseconds(allowance.gpu_seconds), str(allowance.queue)
 
 
 def _bytes(fields: Any) -> dict[bytes, bytes]:

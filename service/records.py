@@ -3,7 +3,8 @@
 JobError
 ├── Superseded     the attempt is over: a newer one has taken its place, or the job was deleted
 ├── Conflict       the job's state does not allow this
-└── JobMissing     there is no such job
+├── JobMissing     there is no such job
+└── Refused        the job was not taken: too much is under way
 """
 
 from __future__ import annotations
@@ -45,6 +46,18 @@ class JobMissing(JobError):
     """There is no such job."""
 
 
+class Refused(JobError):
+    """The job was not taken, and nothing was written down.
+
+    reason: `too-many-jobs`, `gpu-seconds-spent` or `queue-full`. figures: what was found, by name; see `Jobs.admit`.
+    """
+
+    def __init__(self, reason: str, figures: Mapping[str, float]) -> None:
+        super().__init__(f"{reason}: {dict(figures)}")
+        self.reason = reason
+        self.figures = figures
+
+
 class State(StrEnum):
     """queued → running → succeeded | failed | canceled, and from each of these three → expired."""
 
@@ -84,11 +97,24 @@ def split_ticket(name: str) -> tuple[str, int]:
 
 
 @dataclass(frozen=True)
+class Allowance:
+    """How much may be under way for a job to be taken; 0 is any amount.
+
+    active_jobs: jobs of its owner that are queued or running. gpu_seconds: that its owner's jobs may take in a day
+    (UTC), those under way with their estimates. queue: jobs queued in its lane.
+    """
+
+    active_jobs: int = 0
+    gpu_seconds: float = 0.0
+    queue: int = 0
+
+
+@dataclass(frozen=True)
 class NewJob:
     """A job about to be submitted. Its keyframes are in storage already, under `files_prefix(id)`.
 
     options: the normalised request. keyframes: key, content_type, width, height, sha256, size of each.
-    webhook: url and events. result_ttl: seconds the result is kept.
+    webhook: url and events. result_ttl: seconds the result is kept. gpu_seconds: the estimate, where there is one.
     """
 
     owner: str
@@ -99,6 +125,7 @@ class NewJob:
     priority: Priority = "default"
     webhook: dict[str, Any] | None = None
     traceparent: str | None = None
+    gpu_seconds: float | None = None
     id: str = field(default_factory=new_id)
 
 
@@ -170,7 +197,14 @@ def encode(job: NewJob) -> dict[str, str]:
         fields["webhook"] = json.dumps(job.webhook)
     if job.traceparent is not None:
         fields["traceparent"] = job.traceparent
+    if job.gpu_seconds:
+        fields["gpu_estimate"] = milliseconds(job.gpu_seconds)
     return fields
+
+
+def milliseconds(seconds: float) -> str:
+    """GPU time as Redis adds it up: whole numbers, so that nothing is lost in rounding."""
+    return str(round(1000 * seconds))
 
 
 def decode(fields: Mapping[bytes, bytes]) -> Job:
@@ -265,6 +299,14 @@ class Keys:
     def undelivered(self) -> str:
         """ZSET of tickets whose final event has not been handed to webhook delivery, by the time they ended."""
         return self._key("undelivered")
+
+    def gpu_used(self, owner: str, day: int) -> str:
+        """Milliseconds of GPU that the owner's ended jobs took on a day, counted from 1970 in UTC."""
+        return self._key("gpu-used", owner, str(day))
+
+    def gpu_promised(self, owner: str) -> str:
+        """Milliseconds of GPU that the owner's queued and running jobs are estimated to take."""
+        return self._key("gpu-promised", owner)
 
     @property
     def counters(self) -> str:

@@ -121,6 +121,7 @@ class ResultView(BaseModel):
     settings: dict[str, Any] = Field(description="What the sampler was asked for.")
     model: dict[str, Any] | None = Field(default=None, description="The model that made it; null for `flow`.")
     timings: dict[str, Any] | None = Field(default=None, description="Seconds per stage.")
+    gpu_seconds: float | None = Field(default=None, description="Of sampling on a GPU, as counted for the key's day.")
     files: list[FileView]
 
 

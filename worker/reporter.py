@@ -35,6 +35,7 @@ class Reporter:
         self._written = 0.0
         self._silent_until = 0.0
         self._gpu_seconds = 0.0
+        self._on_gpu_since: float | None = None
 
     def stage(self, name: str) -> None:
         """A new stage begins: `fetching`, `waiting`, `sampling`, `encoding` or `uploading`."""
@@ -44,12 +45,13 @@ class Reporter:
     def heard(self, event: Report) -> None:
         """Pass on a step. Most are left out when they come fast; a job's last one never is."""
         if event.stage == "sampled":
-            self._gpu_seconds += event.values["seconds"]
+            self._gpu_seconds, self._on_gpu_since = event.values["seconds"], None
             return
         changed = self._enter(event.stage)
         now = time.monotonic()
         if event.stage == "sampling" and self._sampling_since is None:
             self._sampling_since = now
+            self._on_gpu_since = now if self._job.lane == "gpu" else None
         if event.values:
             self._numbers = {
                 **{name: event.values[name] for name in ("step", "steps", "takes", "segment", "segments", "fraction")},
@@ -64,6 +66,12 @@ class Reporter:
         """Seconds spent in each stage so far."""
         self._enter(self._stage)
         return {name: round(seconds, 3) for name, seconds in self._seconds.items()}
+
+    def gpu_seconds(self) -> float:
+        """What this attempt has taken: as the engine said at its end, until then the time since it began."""
+        if self._on_gpu_since is not None:
+            return time.monotonic() - self._on_gpu_since
+        return self._gpu_seconds
 
     def count(self) -> None:
         """Add the job's seconds to the running totals; left out when Redis does not answer."""
@@ -96,7 +104,7 @@ class Reporter:
         picture = previews.data_uri(preview) if preview is not None else None
         try:
             verdict = self._jobs.progress(
-                self._job.id, self._job.attempt, {"stage": self._stage, **self._numbers}, picture
+                self._job.id, self._job.attempt, {"stage": self._stage, **self._numbers}, picture, self.gpu_seconds()
             )
         except (redis.ConnectionError, redis.TimeoutError) as error:
             # Progress is a hint; the lease's own thread knows of the outage and goes on trying.

@@ -133,6 +133,7 @@ def make(job: Job, jobs: Jobs, lease: Lease) -> dict[str, Any]:
             model=model,
             keyframes=[{"sha256": one["sha256"]} for one in job.keyframes],
             timings=report.seconds(),
+            gpu_seconds=round(report.gpu_seconds(), 3),
         )
 
 
