@@ -37,6 +37,8 @@ _ANSWERED_HEADERS = (
     "ETag",
     "Idempotent-Replayed",
     "Location",
+    "RateLimit",
+    "RateLimit-Policy",
     "Retry-After",
     "X-Request-ID",
 )

@@ -14,7 +14,7 @@ import secrets
 import time
 from base64 import b64encode
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PREFIX = "ibk_"
 LIVE_WEBHOOK_SECRETS = 2
+_BYTES = 32
+_LENGTH = len(PREFIX + secrets.token_urlsafe(_BYTES))
 
 
 class Scope(StrEnum):
@@ -42,13 +44,20 @@ class OpenDoor(Exception):
 
 @dataclass(frozen=True)
 class Key:
-    """An API key without its secret. created_at: epoch seconds."""
+    """An API key without its secret. created_at: epoch seconds.
+
+    rate, active_jobs, gpu_seconds: the key's own RATE_LIMIT, MAX_ACTIVE_JOBS and GPU_SECONDS_PER_DAY; None is the
+    setting's.
+    """
 
     id: str
     owner: str
     name: str
     scopes: frozenset[Scope]
     created_at: float
+    rate: int | None = None
+    active_jobs: int | None = None
+    gpu_seconds: float | None = None
 
     def allows(self, scope: Scope) -> bool:
         return scope in self.scopes or Scope.admin in self.scopes
@@ -66,21 +75,38 @@ class Keys:
         self._name = f"{settings.namespace}:keys"
         self._secrets = f"{settings.namespace}:webhook-secrets:"
 
-    def create(self, name: str, scopes: Iterable[Scope], owner: str | None = None) -> tuple[Key, str]:
-        """A new key and its secret, which is shown this once. `owner` lets it share another key's jobs."""
-        secret = PREFIX + secrets.token_urlsafe(32)
+    def create(
+        self,
+        name: str,
+        scopes: Iterable[Scope],
+        owner: str | None = None,
+        *,
+        rate: int | None = None,
+        active_jobs: int | None = None,
+        gpu_seconds: float | None = None,
+    ) -> tuple[Key, str]:
+        """A new key and its secret, which is shown this once. `owner` lets it share another key's jobs.
+
+        rate, active_jobs, gpu_seconds: as of `Key`.
+        """
+        secret = PREFIX + secrets.token_urlsafe(_BYTES)
         key = Key(
             id=f"key_{secrets.token_hex(8)}",
             owner=owner or f"owner_{secrets.token_hex(8)}",
             name=name,
             scopes=frozenset(Scope(scope) for scope in scopes),
             created_at=time.time(),
+            rate=rate,
+            active_jobs=active_jobs,
+            gpu_seconds=gpu_seconds,
         )
         self._redis.hset(self._name, _digest(secret), _encode(key))
         return key, secret
 
     def verify(self, secret: str) -> Key | None:
         """The key of this secret, or None. What is looked up is a hash, so timing tells nothing about a secret."""
+        if len(secret) != _LENGTH or not secret.startswith(PREFIX):
+            return None
         found = self._redis.hget(self._name, _digest(secret))
         return None if found is None else _decode(found)
 
@@ -113,10 +139,10 @@ class Keys:
         return secret
 
 
-def authenticate(keys: Keys, settings: Settings, authorization: str | None, scope: Scope) -> Key:
-    """The caller's key, from the value of the Authorization header.
+def identify(keys: Keys, settings: Settings, authorization: str | None) -> Key:
+    """The caller's key, from the value of the Authorization header. Raises `Problem` 401 for a missing or unknown one.
 
-    Raises `Problem` 401 for a missing or unknown key and 403 for one without the scope.
+    Failures are not counted: nobody guesses 256 bits, and a count by address would lock out all behind one proxy.
     """
     if settings.auth == "off":
         return LOCAL
@@ -127,9 +153,20 @@ def authenticate(keys: Keys, settings: Settings, authorization: str | None, scop
         remedy = "Send `Authorization: Bearer ibk_…` with a live key."
         headers = {"WWW-Authenticate": 'Bearer realm="inbetween"'}
         raise Problem(401, "unauthorized", detail, remedy=remedy, headers=headers)
+    return key
+
+
+def authorize(key: Key, scope: Scope) -> None:
+    """Raises `Problem` 403 for a key without the scope."""
     if not key.allows(scope):
         remedy = f"Use a key with the scope `{scope}`."
         raise Problem(403, "forbidden", f"The key lacks the scope `{scope}`.", remedy=remedy, scope=str(scope))
+
+
+def authenticate(keys: Keys, settings: Settings, authorization: str | None, scope: Scope) -> Key:
+    """Both of these: the caller's key, if it has the scope."""
+    key = identify(keys, settings, authorization)
+    authorize(key, scope)
     return key
 
 
@@ -160,15 +197,7 @@ def _digest(secret: str) -> str:
 
 
 def _encode(key: Key) -> str:
-    return json.dumps(
-        {
-            "id": key.id,
-            "owner": key.owner,
-            "name": key.name,
-            "scopes": sorted(key.scopes),
-            "created_at": key.created_at,
-        }
-    )
+    return json.dumps(asdict(key) | {"scopes": sorted(key.scopes)})
 
 
 def _decode(value: bytes | str) -> Key:

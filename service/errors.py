@@ -94,6 +94,43 @@ PROBLEMS: dict[str, Kind] = {
         "Use a key with the scope named in `scope`.",
         "Authorization",
     ),
+    # How much
+    "rate-limited": Kind(
+        429,
+        "Too many requests",
+        "The API key has sent as many requests as it may in a minute.",
+        "Wait `Retry-After` seconds. `RateLimit` and `RateLimit-Policy` on every answer tell what is left and allowed.",
+        "Authorization",
+    ),
+    "too-many-jobs": Kind(
+        429,
+        "Too many jobs under way",
+        "The key's owner has as many jobs queued and running, as `active`, as it may, `limit`.",
+        "Wait until a job is over, or cancel one: `GET /inbetween?state=queued` lists them.",
+        "Authorization",
+    ),
+    "gpu-seconds-spent": Kind(
+        429,
+        "The day's GPU-seconds are spent",
+        "What the owner's jobs took today (`used`), what those under way are estimated to take (`promised`) and the "
+        "estimate of this job (`estimate`) are together more than the key's `limit`.",
+        "Wait for the next day in UTC, `Retry-After` seconds away; `flow` needs no GPU.",
+        "Authorization",
+    ),
+    "beyond-allowance": Kind(
+        422,
+        "The job alone takes more GPU-seconds than the key has in a day",
+        "The job's estimate, `estimate`, is more than the key's `limit`, so no waiting will help.",
+        "Ask for fewer steps, frames, pixels or seeds; `POST /inbetween/estimate` says what a request would take.",
+        "options",
+    ),
+    "queue-full": Kind(
+        503,
+        "The queue is full",
+        "As many jobs wait as the server holds. `wait_seconds` says when the next one leaves the queue, as far as "
+        "the engines' measured speed can tell; it is null where nothing was measured.",
+        "Repeat the request after `Retry-After` seconds, with the same `Idempotency-Key`.",
+    ),
     # Keyframes
     "invalid-image": Kind(
         422,
@@ -306,7 +343,7 @@ class Problem(Exception):
         self.extra = extra
 
     def to_dict(self) -> dict[str, Any]:
-        """The problem+json body. Members without a value are left out."""
+        """The problem+json body. Members of RFC 9457 and ours without a value are left out; `extra` may hold nulls."""
         body = {
             "type": f"/problems/{self.slug}",
             "title": self.title,
@@ -314,9 +351,8 @@ class Problem(Exception):
             "detail": self.detail,
             "field": self.field,
             "remedy": self.remedy,
-            **self.extra,
         }
-        return {name: value for name, value in body.items() if value is not None}
+        return {name: value for name, value in body.items() if value is not None} | self.extra
 
 
 def reference() -> str:

@@ -90,6 +90,15 @@ def queue(jobs: Jobs, lane: str, priority: str, engines: Sequence[Engine]) -> Qu
     return Queue(lane, ahead, running, len(able), round(total / len(able), 1), None)
 
 
+def room(jobs: Jobs, lane: str, engines: Sequence[Engine]) -> float | None:
+    """Seconds until the next job leaves the lane's queue, as the first of the running ones ends; None if unknown."""
+    able = capacity.ready(engines)
+    if lane == "cpu" or not able:
+        return None
+    left = [_seconds(job, able[0], _left(job)) for job in _running(jobs) if job.lane == lane]
+    return round(min(seconds for seconds in left if seconds is not None), 1) if left and None not in left else None
+
+
 def _asked_segments(settings: Settings, segments: int) -> tuple[int, ...]:
     if settings.positions is not None:
         return tuple(b - a + 1 for a, b in zip(settings.positions, settings.positions[1:], strict=False))

@@ -15,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import Problem
+from service.routes.dependencies import ANSWERED
 from service.routes.problems import response
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -40,6 +41,7 @@ class Frame:
         asked = Headers(scope=scope).get("x-request-id", "")
         request_id = asked if _REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
         scope["request_id"] = request_id
+        scope[ANSWERED] = {}
         status = 0
         started = time.monotonic()
 
@@ -49,6 +51,7 @@ class Frame:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
+                headers.update(scope[ANSWERED])
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)

@@ -46,6 +46,7 @@ def document(app: FastAPI) -> dict[str, Any]:
         schemas[FORM_SCHEMA["title"]] = FORM_SCHEMA
         _drop_framework_errors(made)
         _plain_streams(made)
+        _rate_limits(made)
         app.openapi_schema = made
     return app.openapi_schema
 
@@ -59,6 +60,31 @@ def _drop_framework_errors(made: dict[str, Any]) -> None:
             answer = operation["responses"].get("422", {})
             if "HTTPValidationError" in str(answer.get("content", {}).get("application/json", "")):
                 del operation["responses"]["422"]
+
+
+_RETRY_AFTER = {"description": "Seconds to wait before the request is sent again.", "schema": {"type": "integer"}}
+_RATE_LIMITS = {
+    "RateLimit-Policy": {
+        "description": "What the key may send, where it has a limit: `q` requests in `w` seconds.",
+        "schema": {"type": "string", "examples": ['"requests";q=600;w=60']},
+    },
+    "RateLimit": {
+        "description": "What is left of it: `r` requests, and `t` seconds until there may be more.",
+        "schema": {"type": "string", "examples": ['"requests";r=598;t=12']},
+    },
+}
+
+
+def _rate_limits(made: dict[str, Any]) -> None:
+    """Headers of every answer to a key, whichever its route."""
+    made["components"]["headers"] = {"Retry-After": _RETRY_AFTER, **_RATE_LIMITS}
+    for item in made["paths"].values():
+        for operation in item.values():
+            for status, answer in operation["responses"].items():
+                names = [*_RATE_LIMITS] if operation.get("security") and status != "401" else []
+                names += ["Retry-After"] if status in ("429", "503") else []
+                for name in names:
+                    answer.setdefault("headers", {})[name] = {"$ref": f"#/components/headers/{name}"}
 
 
 def _plain_streams(made: dict[str, Any]) -> None:

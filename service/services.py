@@ -12,10 +12,12 @@ from service.erasure import Eraser
 from service.events import BLOCK
 from service.idempotency import Idempotency
 from service.jobs import Jobs
+from service.limits import Limits
 from service.outbound import Outbound
 from service.settings import Settings
 from service.storage import Storage, open_storage
 from service.submission import Submission
+from service.turns import Turns
 from service.uploads import Uploads
 from service.webhooks import Webhooks
 
@@ -23,6 +25,9 @@ REDIS_SECONDS = 5.0
 """An answer of Redis that takes longer counts as none."""
 STORAGE_SECONDS = 5.0
 """A storage that is silent for longer, twice, counts as away: a caller is told so, and need not wait for it."""
+
+SUBMISSIONS = 16
+"""Submissions at work at once. One owner has a quarter of them, all where everybody is one."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Services:
     jobs: Jobs
     storage: Storage
     keys: Keys
+    limits: Limits
+    turns: Turns
     uploads: Uploads
     submission: Submission
     idempotency: Idempotency
@@ -64,6 +71,8 @@ def open_services(settings: Settings) -> Services:
         jobs=jobs,
         storage=storage,
         keys=Keys(connection, settings),
+        limits=Limits(connection, settings),
+        turns=Turns(SUBMISSIONS if settings.auth == "off" else SUBMISSIONS // 4),
         uploads=uploads,
         submission=Submission(settings, jobs, storage, Outbound(settings.fetch_allow_hosts), uploads),
         idempotency=Idempotency(connection, settings, lambda job_id: jobs.get(job_id) is not None),

@@ -72,6 +72,32 @@ class Settings(BaseSettings):
         description="`keys`: every request needs an API key. `off`: no keys, allowed on loopback addresses only.",
     )
 
+    rate_limit: int | None = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="Requests a minute of one API key; 0 is any number. Default: 600, and any number with AUTH=off. "
+        "This and the next two can be set for a single key with `keys create`.",
+    )
+    max_active_jobs: int | None = Field(
+        None,
+        ge=0,
+        description="Jobs of one owner that may be queued or running; 0 is any number. Default: 100, and any number "
+        "with AUTH=off.",
+    )
+    gpu_seconds_per_day: float = Field(
+        0.0,
+        ge=0,
+        description="Seconds of GPU that the jobs of one owner may take in a day (UTC), those under way with their "
+        "estimates; 0 is any number.",
+    )
+    max_queue: int = Field(
+        10_000,
+        ge=0,
+        description="Jobs that may be queued for engines, and as many that need none; beyond that the answer is 503. "
+        "0 is any number. Redis holds about 5 kB for each.",
+    )
+
     model: str = Field(
         "", description="Diffusers folder or hub id for the engine. Empty: no engine, only the `flow` method."
     )

@@ -15,15 +15,17 @@ from typing import Any
 
 import structlog
 
-from mpd.methods import METHODS
-from service import capacity, engines, intake
+from mpd.methods import METHODS, SettingsError
+from service import capacity, engines, estimate, intake, limits
 from service.body import Picture, Wanted
+from service.engines import Engine
 from service.errors import Problem
-from service.jobs import Job, Jobs, NewJob, files_prefix
+from service.jobs import Allowance, Job, Jobs, Lane, NewJob, Refused, files_prefix
 from service.outbound import HostRefused, Outbound, OutboundError, TooLarge, UrlRefused
 from service.settings import Settings
 from service.storage import Storage
 from service.uploads import PREFIX, Uploads
+from service.validation import from_settings
 
 FETCH_SECONDS = 60.0
 """For all URLs of one request together."""
@@ -44,18 +46,27 @@ class Submission:
     outbound: Outbound
     uploads: Uploads
 
-    def check(self, owner: str, wanted: Wanted) -> Iterable[Callable[[], Any]]:
+    def check(self, owner: str, wanted: Wanted, allowance: Allowance) -> Iterable[Callable[[], Any]]:
         """Every check of a request that `accept` makes, each raising `Problem`: first the cheap ones."""
         yield partial(self._check_webhook, wanted)
         yield partial(self._check_capacity, wanted)
+        yield partial(self._check_allowance, owner, wanted, allowance)
         deadline = time.monotonic() + FETCH_SECONDS
         for picture in wanted.pictures:
             yield partial(self._inspected, owner, wanted, picture, deadline)
 
-    def accept(self, owner: str, wanted: Wanted, job_id: str, traceparent: str | None = None) -> Job:
-        """Keep the keyframes, then write the job down and queue it. Raises `Problem` for what cannot be run."""
+    def accept(
+        self, owner: str, wanted: Wanted, job_id: str, allowance: Allowance, traceparent: str | None = None
+    ) -> Job:
+        """Keep the keyframes, then write the job down and queue it.
+
+        Raises `Problem` for what cannot be run, and for what is more than the allowance: that before anything is
+        decoded or kept, and again, for good, as the job is written down.
+        """
         self._check_webhook(wanted)
-        self._check_capacity(wanted)
+        engine = self._check_capacity(wanted)
+        seconds = _gpu_seconds(wanted, engine)
+        self._admit(owner, wanted, seconds, allowance)
         deadline = time.monotonic() + FETCH_SECONDS
         pictures = [self._inspected(owner, wanted, picture, deadline) for picture in wanted.pictures]
         options = wanted.options
@@ -75,16 +86,39 @@ class Submission:
             owner=owner,
             options=options.normalised(wanted.positions),
             keyframes=keyframes,
-            lane="gpu" if METHODS[options.method].needs_model else "cpu",
+            lane=_lane(wanted),
             result_ttl=options.result_ttl or self.settings.result_ttl,
             priority=options.priority,
             webhook=options.webhook.model_dump() if options.webhook else None,
             traceparent=traceparent,
+            gpu_seconds=seconds,
         )
         self._keep(job_id, [(keyframe, data) for keyframe, (data, _) in zip(keyframes, pictures, strict=True)])
-        job = self.jobs.submit(new)
+        job = self._submit(new, allowance)
         log.info("job submitted", job=job.id, owner=owner, method=options.method, priority=job.priority, lane=job.lane)
         return job
+
+    def _submit(self, new: NewJob, allowance: Allowance) -> Job:
+        try:
+            return self.jobs.submit(new, allowance)
+        except Refused as refused:
+            # Between `_admit` and here others took what was left.
+            self.jobs.abandon_files(new.id)
+            raise self._refusal(refused, new.lane, new.gpu_seconds, allowance) from None
+
+    def _admit(self, owner: str, wanted: Wanted, seconds: float | None, allowance: Allowance) -> None:
+        limits.check_alone(seconds, allowance)
+        lane = _lane(wanted)
+        try:
+            self.jobs.admit(owner, lane, seconds, allowance)
+        except Refused as refused:
+            raise self._refusal(refused, lane, seconds, allowance) from None
+
+    def _refusal(self, refused: Refused, lane: Lane, seconds: float | None, allowance: Allowance) -> Problem:
+        wait = None
+        if refused.reason == "queue-full":
+            wait = estimate.room(self.jobs, lane, engines.live(self.jobs.redis, self.settings))
+        return limits.refusal(refused, allowance, seconds, wait)
 
     def _keep(self, job_id: str, pictures: Iterable[tuple[dict[str, Any], bytes]]) -> None:
         # Should this process die before `submit`, the keeper finds the files here.
@@ -103,9 +137,17 @@ class Submission:
         if webhook is not None:
             _checked_url(self.outbound, webhook.url, "options.webhook.url")
 
-    def _check_capacity(self, wanted: Wanted) -> None:
+    def _check_capacity(self, wanted: Wanted) -> Engine | None:
         live = engines.live(self.jobs.redis, self.settings)
-        capacity.check(wanted.settings, len(wanted.pictures), live, self.settings)
+        return capacity.check(wanted.settings, len(wanted.pictures), live, self.settings)
+
+    def _check_allowance(self, owner: str, wanted: Wanted, allowance: Allowance) -> None:
+        try:
+            engine = self._check_capacity(wanted)
+        except Problem:
+            # A check of its own says so; what the job would take is then not known.
+            engine = None
+        self._admit(owner, wanted, _gpu_seconds(wanted, engine), allowance)
 
     def _inspected(
         self, owner: str, wanted: Wanted, picture: Picture, deadline: float
@@ -144,6 +186,17 @@ class Submission:
             raise Problem(413, "image-too-large", _said(error), field=field, remedy=remedy) from None
         except OutboundError as error:
             raise Problem(422, "fetch-failed", _said(error), field=field, remedy=remedy) from None
+
+
+def _lane(wanted: Wanted) -> Lane:
+    return "gpu" if METHODS[wanted.options.method].needs_model else "cpu"
+
+
+def _gpu_seconds(wanted: Wanted, engine: Engine | None) -> float | None:
+    try:
+        return estimate.cost(wanted.settings, len(wanted.pictures), engine).gpu_seconds
+    except SettingsError as error:
+        raise from_settings(error) from None
 
 
 def fingerprint(wanted: Wanted, settings: Settings) -> str:

@@ -9,9 +9,10 @@ from urllib.parse import urlencode
 from fastapi import Depends, Path, Request
 from fastapi.security import HTTPBearer
 
-from service.auth import Key, Scope, authenticate
+from service.auth import Key, Scope, authorize, identify
 from service.errors import MEDIA_TYPE, PROBLEMS, Problem
 from service.jobs import Job, Page, State
+from service.limits import too_fast
 from service.services import Services
 from service.views import JobList, JobView, ProblemView, job_view
 
@@ -20,6 +21,9 @@ _bearer = HTTPBearer(
     auto_error=False,
     description="An API key, `ibk_…`, with the scope a route needs: `read`, `submit` or `admin`.",
 )
+ANSWERED = "inbetween.headers"
+"""Where the request's scope has the headers that its answer will carry, whatever that is."""
+
 _JOB_ID = re.compile(r"job_[0-9a-z]{26}")
 
 
@@ -39,14 +43,26 @@ def base_url(request: Request, here: Here) -> str:
 Base = Annotated[str, Depends(base_url)]
 
 
+def known_key(request: Request, here: Here, _: Annotated[Any, Depends(_bearer)]) -> Key:
+    """The caller's key, its request counted. Raises `Problem` 401, and 429 for one request too many."""
+    key = identify(here.keys, here.settings, request.headers.get("authorization"))
+    quota, accepted = here.limits.count(key)
+    if quota is not None:
+        request.scope[ANSWERED].update(quota.headers)
+        if not accepted:
+            raise too_fast(quota)
+    return key
+
+
 class _Requires:
     """A dependency that gives the caller's key, if it has the scope."""
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
 
-    def __call__(self, request: Request, here: Here, _: Annotated[Any, Depends(_bearer)]) -> Key:
-        return authenticate(here.keys, here.settings, request.headers.get("authorization"), self.scope)
+    def __call__(self, key: Annotated[Key, Depends(known_key)]) -> Key:
+        authorize(key, self.scope)
+        return key
 
 
 Reader = Annotated[Key, Depends(_Requires(Scope.read))]
@@ -110,6 +126,6 @@ def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
-READ = ("unauthorized", "forbidden")
+READ = ("unauthorized", "forbidden", "rate-limited")
 """Problems of every route that needs a key."""
 ONE_JOB = (*READ, "job-not-found", "job-expired")

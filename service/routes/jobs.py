@@ -32,7 +32,7 @@ from service.routes.dependencies import (
     problems,
     view,
 )
-from service.services import Services
+from service.services import SUBMISSIONS, Services
 from service.storage import StorageError
 from service.validation import from_settings
 from service.views import CostView, EstimateView, JobList, JobView, ProblemView, QueueView, StateName
@@ -48,6 +48,10 @@ SUBMIT = (
     "upload-not-found",
     "method-unavailable",
     "beyond-capacity",
+    "too-many-jobs",
+    "gpu-seconds-spent",
+    "beyond-allowance",
+    "queue-full",
 )
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _CURSOR = r"^job_[0-9a-z]{26}$"
@@ -55,7 +59,7 @@ _CURSOR = r"^job_[0-9a-z]{26}$"
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["jobs"])
-_limiter = anyio.CapacityLimiter(16)
+_limiter = anyio.CapacityLimiter(SUBMISSIONS)
 """Submissions wait for downloads; in threads of their own they keep nobody else waiting."""
 
 
@@ -94,13 +98,14 @@ async def create_inbetween(
     The answer comes as soon as the job is safely in the queue. Follow `links.self` until `state` is `succeeded`,
     `failed` or `canceled`, or read `links.events`, or let a webhook tell you.
     """
-    wanted = await body.read(request, here.settings)
     trace = traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
-    if idempotency_key is None:
-        answer = await _in_thread(_accept, here, key, wanted, base, new_id(), trace)
-        return _accepted(answer)
-    answer, replayed = await _in_thread(_accept_once, here, key, wanted, base, trace, idempotency_key)
-    return _accepted(answer, replayed)
+    async with here.turns.of(key.owner):
+        wanted = await body.read(request, here.settings)
+        if idempotency_key is None:
+            answer = await _in_thread(_accept, here, key, wanted, base, new_id(), trace)
+            return _accepted(answer)
+        answer, replayed = await _in_thread(_accept_once, here, key, wanted, base, trace, idempotency_key)
+        return _accepted(answer, replayed)
 
 
 @router.post(
@@ -116,13 +121,14 @@ async def estimate_inbetween(request: Request, here: Here, key: Submitter) -> Es
 
     What would be refused is listed in `refusals`; a request with none would be accepted.
     """
-    try:
-        wanted = await body.read(request, here.settings)
-    except Problem as problem:
-        if problem.status != 422:
-            raise
-        return EstimateView(accepted=False, refusals=[_problem_view(problem)], cost=None, queue=None)
-    return await _in_thread(_estimate, here, key, wanted)
+    async with here.turns.of(key.owner):
+        try:
+            wanted = await body.read(request, here.settings)
+        except Problem as problem:
+            if problem.status != 422:
+                raise
+            return EstimateView(accepted=False, refusals=[_problem_view(problem)], cost=None, queue=None)
+        return await _in_thread(_estimate, here, key, wanted)
 
 
 @router.get(
@@ -193,7 +199,7 @@ def delete_inbetween(here: Here, job: ChangeableJob) -> Response:
 
 
 def _accept(here: Services, key: Key, wanted: Wanted, base: str, job_id: str, trace: str | None) -> dict[str, Any]:
-    job = here.submission.accept(key.owner, wanted, job_id, trace)
+    job = here.submission.accept(key.owner, wanted, job_id, here.limits.allowance(key), trace)
     return _answer(here, job, base)
 
 
@@ -235,7 +241,7 @@ def _retry_after(job: JobView) -> str:
 
 def _estimate(here: Services, key: Key, wanted: Wanted) -> EstimateView:
     refusals = []
-    for check in here.submission.check(key.owner, wanted):
+    for check in here.submission.check(key.owner, wanted, here.limits.allowance(key)):
         try:
             check()
         except Problem as problem:
