@@ -1,56 +1,273 @@
-"""The sprite benchmark: runs every method, goes on where it stopped, and says what differs from what."""
+"""The sprite benchmark: samples as the library does, goes on where it stopped, and says what differs from what."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
+import math
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import mpd.sprites
-from mpd.model import load
-from mpd.sprites import world
+from benchmarks.sprites import experiments, pictures, prior, report, rows, tables, trained
+from benchmarks.sprites import ideal as perfect
+from benchmarks.sprites.__main__ import main
+from benchmarks.sprites.ideal import TABLE, WORLDS, Perfect
+from benchmarks.sprites.rows import Row, RunError, Task, collect
+from benchmarks.sprites.sampling import mismatch, walk
+from benchmarks.sprites.trained import Trained, make
+from benchmarks.sprites.variants import CLAIMS, CONTROLS, KNOWN, SWEEPS, Variant
+from mpd.methods import ANCHORS
+from mpd.model import Model, load
+from mpd.operators import flip
+from mpd.progress import Take
+from mpd.samplers import Paths
+from mpd.schedule import karras
+from mpd.segments import generate
+from mpd.sprites import ideal, world
+from mpd.sprites.ideal import CHANNELS, Clips, Ideal, Law
+
+SEED = world.seeds("development", 1)[0]
 
 
 @pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "sprites.py"
-    spec = importlib.util.spec_from_file_location("benchmark_sprites", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_every_method_is_judged_and_a_stopped_run_goes_on(benchmark: ModuleType, tmp_path: Path) -> None:
+def model() -> Model:
     torch.set_num_threads(1)
-    model, variants = load(mpd.sprites.PATH), ["truth", *benchmark.VARIANTS]
-    seeds, log = world.seeds("development", 2), tmp_path / "clips.jsonl"
-    benchmark.run(model, log, seeds[:1], 2, variants)
-    rows = benchmark.run(model, log, seeds, 2, ["truth", "flow"])
-    assert len(rows) == 4
-    assert len(log.read_text().splitlines()) == len(variants) + 2
-    table = benchmark.summary(benchmark.read(log)[: len(variants)], variants)
-    assert {f"{a} − {b}" for a, b in benchmark.CLAIMS} <= table.keys()
-    assert table["truth"]["psnr"][0] > 27
-    text = "\n".join(benchmark.markdown(table, 1, 2))
-    assert all(name in text for name in variants)
-    json.dumps(table)
+    return load(mpd.sprites.PATH)
 
 
-def test_differences_are_taken_clip_by_clip(benchmark: ModuleType) -> None:
-    def row(variant: str, seed: int, psnr: float) -> object:
-        judged = benchmark.Judged(psnr, 1, 1, 1, 1, 0, 0, 1, 0)
-        return benchmark.Row(variant, seed, 0.1, judged)
+def asked(seed: int, law: Law | None = None, count: int = 1) -> tuple[Paths, Tensor]:
+    """Paths for `count` samples side by side, and standard normal noise for them."""
+    question = ideal.question(seed, law)
+    ends = (question.truth[frame].repeat(count, 1, 1) for frame in (0, -1))
+    noise = torch.randn((9, 2 * count, 16, 16), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return Paths(question.start, question.end, *ends), noise
 
-    rows = [row("vibid", seed, 10.0 * seed) for seed in range(6)]
-    rows += [row("mpd-vibid", seed, 10.0 * seed + 1) for seed in range(6)]
-    table = benchmark.summary(rows, ["vibid", "mpd-vibid"])
-    assert table["mpd-vibid − vibid"]["psnr"] == pytest.approx((1, 1, 1))
+
+@pytest.mark.parametrize("name", ["svd", "trf", "mpd-vibid", "mpd (closure)"])
+def test_a_variant_makes_what_the_library_makes(model: Model, name: str) -> None:
+    scene = world.scene(SEED)
+    truth, settings = world.render(scene), KNOWN[name].settings(steps=2, frames=12, seeds=(SEED % (1 << 32),))
+    settings = replace(settings, fps=scene.fps, motion_bucket_id=scene.motion_bucket_id)
+    given = [truth[0]] if name == "svd" else [truth[0], truth[-1]]
+    whole = next(one for one in generate(model, given, settings) if isinstance(one, Take))
+    with torch.inference_mode():
+        made = make(model, KNOWN[name], scene, truth, SEED, 2)
+    np.testing.assert_array_equal(made.frames, whole.frames)
+    assert len(made.visited) == 2
+
+
+def test_methods_and_controls_are_judged_and_a_stopped_run_goes_on(tmp_path: Path) -> None:
+    names = ["truth", "flow", "vibid", "mpd-vibid", "mpd (pin)", "mpd (closure)", *CONTROLS]
+    work = Trained(str(mpd.sprites.PATH), 2, probed_below=SEED + 1)
+    todo = [Task("", name, seed) for seed in (SEED, SEED + 1) for name in names]
+    first = collect(tmp_path, {"run": 1}, todo[: len(names)], work, jobs=1)
+    with_flow = [*todo[: len(names)], todo[len(names) + 1]]
+    second = collect(tmp_path, {"run": 1}, with_flow, work, jobs=1)
+    assert [row.task for row in second] == with_flow
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == len(names) + 1
+    made = tables.table(first, CLAIMS)
+    assert {f"{a}{tables.GAP}{b}" for a, b in CLAIMS if {a, b} <= set(names)} <= made.keys()
+    assert made["truth"]["psnr"][0] > 27
+    probed = {row.task.variant for row in first if row.mismatch}
+    assert probed == set(names) - {"truth", "flow", "flow, re-noised"}
+    text = "\n".join(tables.markdown(made, tables.TRAINED, {"vibid": 4}))
+    assert all(f"| {name} |" in text for name in names)
+
+
+def test_the_best_of_two_is_the_one_that_ends_nearer(model: Model) -> None:
+    scene = world.scene(SEED)
+    truth = world.render(scene)
+    takes = [make(model, Variant("svd"), scene, truth, SEED + add, 2).frames for add in (0, trained.OTHER_TAKE)]
+    best = make(model, Variant("svd", tries=2), scene, truth, SEED, 2).frames
+    errors = [float(np.square(take[-1].astype(float) - truth[-1]).mean()) for take in takes]
+    np.testing.assert_array_equal(best, takes[int(np.argmin(errors))])
+
+
+def test_rows_of_another_run_are_refused_and_half_a_line_is_made_again(tmp_path: Path) -> None:
+    made: list[Task] = []
+
+    def work(task: Task) -> Row:
+        made.append(task)
+        return Row(task, {"psnr": float(task.seed)}, [0.5])
+
+    todo = [Task("", "svd", seed) for seed in range(3)]
+    collect(tmp_path, {"weights": "a"}, todo, work, jobs=1)
+    path = tmp_path / "rows.jsonl"
+    path.write_text(path.read_text()[:-9])
+    again = collect(tmp_path, {"weights": "a"}, todo, work, jobs=1)
+    assert made == [*todo, todo[2]]
+    assert again == rows.read(path) == [Row(task, {"psnr": float(task.seed)}, [0.5]) for task in todo]
+    with pytest.raises(RunError, match="another run"):
+        collect(tmp_path, {"weights": "b"}, todo, work, jobs=1)
+
+
+def test_two_processes_make_the_rows_that_one_makes(tmp_path: Path) -> None:
+    todo = [Task(next(iter(TABLE)), name, seed) for seed in range(2) for name in ("trf", "exact")]
+    one = collect(tmp_path / "one", {}, todo, Perfect(2, 2), jobs=1)
+    two = collect(tmp_path / "two", {}, todo, Perfect(2, 2), jobs=2)
+    for a, b in zip(one, two, strict=True):
+        assert a.task == b.task
+        assert a.figures == pytest.approx(b.figures, rel=1e-6)
+
+
+def test_differences_are_taken_clip_by_clip() -> None:
+    made = [Row(Task("", "vibid", seed), {"psnr": 10.0 * seed, "path": math.nan}) for seed in range(6)]
+    made += [Row(Task("", "mpd-vibid", seed), {"psnr": 10.0 * seed + 1, "path": 1.0}) for seed in range(6)]
+    table = tables.table(made, [("mpd-vibid", "vibid"), ("mpd-trf", "trf")])
+    gap = table[f"mpd-vibid{tables.GAP}vibid"]
+    assert gap["psnr"] == pytest.approx((1, 1, 1))
     assert table["vibid"]["psnr"][2] - table["vibid"]["psnr"][1] > 10
+    assert len(table) == 3
+    assert tables.cell(tables.Column("path", "path"), gap["path"]) == "n/a"
+    assert tables.cell(tables.Column("x", "x", 0, 100), (0.5, 0.25, 0.75)) == "50 [25, 75]"
+    assert json.loads(json.dumps(tables.plain(table), allow_nan=False))["vibid"]["path"] == [None] * 3
+
+
+def test_paths_that_agree_have_no_mismatch_and_the_others_theirs() -> None:
+    paths, noise = asked(1, count=2)
+    sigmas = [30.0, 1.0]
+    visited = [sigma * noise for sigma in sigmas]
+
+    def reversed_start(x: Tensor, sigma: float, need_uncond: bool = True) -> tuple[Tensor, Tensor | None]:
+        return flip(paths.start(flip(x), sigma, False)[0]), None
+
+    assert mismatch(replace(paths, end=reversed_start), visited, sigmas) == pytest.approx([0, 0], abs=1e-12)
+    assert paths.end is not None
+    back = paths.end(visited[1].flip(0), 1.0)[0].flip(0)
+    literal = math.sqrt(float(((paths.start(visited[1], 1.0)[0] - back) ** 2).mean()))
+    assert mismatch(paths, visited, sigmas)[1] == pytest.approx(literal)
+
+
+def test_the_models_own_gain_is_the_covariance_it_stands_for() -> None:
+    """Against Σ w (y_i − μ_i)(y_N − μ_N) over the clips of an ideal denoiser, along the end error."""
+    generator = torch.Generator().manual_seed(3)
+    clips = torch.randn(6, 1, 1, 1, 1, generator=generator, dtype=torch.float64).cumsum(0)
+    clips = clips + 0.1 * torch.randn(6, 5, 1, 2, 2, generator=generator, dtype=torch.float64).cumsum(1)
+    shares = torch.full((6,), 1 / 6, dtype=torch.float64)
+    denoiser = Ideal(Clips(clips, shares), Clips(clips, shares))
+    sigma = 40.0
+    x = sigma * torch.randn(5, 1, 2, 2, generator=generator, dtype=torch.float64)
+    x0, _ = denoiser(x, sigma, False)
+    z_end = x0[-1] + 0.7
+    paths = Paths(denoiser, None, x0[0], z_end)
+    scores = -((x - clips) ** 2).flatten(1).sum(1) / (2 * sigma**2)
+    weights = torch.softmax(scores, 0)
+    off = clips - x0
+    along = (off[:, -1] * (z_end - x0[-1])).sum((1, 2, 3))
+    pushed = torch.einsum("k,knchw,k->nchw", weights, off, along)  # Cov(x_i, x_N) δ
+    g = (pushed * pushed[-1]).sum((1, 2, 3)) / pushed[-1].square().sum()
+    expected = g.clamp(0, 1).view(-1, 1, 1, 1) * (z_end - x0[-1])
+    found = experiments.own_gain(paths, x, x0, sigma, 1, field=False)
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.01)
+    size = (z_end - x0[-1]).square().sum()
+    whole = experiments.own_gain(paths, x, x0, sigma, 1, field=True)
+    torch.testing.assert_close(whole, pushed * size / (pushed[-1] * 0.7).sum(), rtol=0.05, atol=0.01)
+
+
+@pytest.mark.parametrize("name", experiments.STEPS)
+def test_every_experiment_pins_both_keyframes_and_treats_clips_side_by_side_as_each_alone(name: str) -> None:
+    paths, noise = asked(2, Law(between=True), count=2)
+    x, x0 = experiments.named(name, CHANNELS)(paths, 5 * noise, 5.0, 2.0)
+    torch.testing.assert_close(x0[0], paths.z_start)
+    assert paths.z_end is not None
+    torch.testing.assert_close(x0[-1], paths.z_end)
+    alone = replace(paths, z_start=paths.z_start[:CHANNELS], z_end=paths.z_end[:CHANNELS])
+    one, _ = experiments.named(name, CHANNELS)(alone, 5 * noise[:, :CHANNELS].contiguous(), 5.0, 2.0)
+    torch.testing.assert_close(x[:, :CHANNELS], one)
+
+
+def test_a_strength_by_the_end_error_lies_between_pin_and_its_anchor() -> None:
+    paths, noise = asked(4)
+    x = 3 * noise
+    x0 = paths.start(x, 3.0)[0]
+    error = experiments.missed(paths, x0)
+    squared = float(error.square().mean())
+    middle = 0.5 * error  # the closure's gain of frame 5 of 9
+    for when, strength in (("near", 1 / (1 + squared)), ("far", squared / (1 + squared))):
+        found = experiments.by_end_error(paths, x, x0, 3.0, CHANNELS, scale=1.0, when=when, anchor="closure")
+        torch.testing.assert_close(found[4], strength * middle)
+
+
+def test_without_the_unconditional_estimate_a_step_is_eulers() -> None:
+    paths, noise = asked(5)
+    variant, sigmas = Variant("mpd", unconditional=False), karras(3, 0.1, 10.0)
+    *_, step = walk(variant, variant.settings(), paths, 10 * noise, sigmas, torch.zeros_like, CHANNELS)
+    single = replace(paths.start, all=paths.start.conditional)  # type: ignore[type-var]
+    expected = walk(
+        Variant("mpd"), variant.settings(), replace(paths, start=single), 10 * noise, sigmas, torch.zeros_like, 2
+    )
+    *_, other = expected
+    torch.testing.assert_close(step.x, other.x)
+    assert variant.calls(10) == 5
+
+
+def test_an_experiment_over_a_host_changes_its_early_steps_alone() -> None:
+    paths, noise = asked(6)
+    sigmas, anchor = karras(4, 0.1, 10.0), ANCHORS[0]
+    own, till = Variant("mpd-vibid", {"anchor": anchor}), Variant("mpd-vibid", experiment="till 10")
+    ends = [
+        [*walk(one, one.settings(), paths, 10 * noise, sigmas, torch.zeros_like, CHANNELS)][-1].x for one in (own, till)
+    ]
+    torch.testing.assert_close(*ends)  # `till 10` is `pin` from σ = 10 down
+
+
+def test_sweeps_know_their_cost_and_change_one_thing_at_a_time() -> None:
+    for name, sweep in SWEEPS.items():
+        assert all(variant.calls(25) > 0 for variant in sweep.values()), name
+    assert SWEEPS["mpd-vibid"]["mpd-vibid, k = 5"].settings().k == 5
+    assert KNOWN["mpd-vibid"].calls(25) == 65
+    assert KNOWN["mpd (gain)"].calls(25) == 37.5
+    assert KNOWN["flow, re-noised"].calls(25) == 10
+
+
+def test_the_ideal_commands_write_their_tables_and_the_page_takes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(perfect, "ROWS", ("exact", "vibid", "mpd (closure)"))
+    monkeypatch.setattr(perfect, "IN_DIALS", ("vibid", "mpd (closure)"))
+    monkeypatch.setitem(SWEEPS, "mpd", {name: SWEEPS["mpd"][name] for name in ("mpd (closure)", "mpd (gain)")})
+    few = ["--clips", "1", "--steps", "2", "--out", str(tmp_path / "runs")]
+    assert main(["ideal", "--samples", "2", *few]) == 0
+    assert main(["dials", "--samples", "2", *few]) == 0
+    assert main(["ablate", "--world", "ideal", "--sweep", "mpd", *few]) == 0
+    content = json.loads((tmp_path / "runs" / "ideal" / "table.json").read_text())
+    assert content["tables"].keys() == TABLE.keys()
+    assert {"energy", "coverage", "reverse"} <= content["tables"][next(iter(TABLE))]["mpd (closure)"].keys()
+    dials = json.loads((tmp_path / "runs" / "dials" / "table.json").read_text())
+    assert dials["tables"].keys() == WORLDS.keys() - TABLE.keys()
+    page = tmp_path / "docs" / "sprites.md"
+    (page.parent / "pictures").mkdir(parents=True)
+    page.write_text("before\n<!-- run: ideal -->\nold\n<!-- end -->\nafter\n<!-- run: table -->\nkept\n<!-- end -->\n")
+    assert report.publish(tmp_path / "runs", page.parent) == ["ideal"]
+    text = page.read_text()
+    assert "old" not in text
+    assert "| mpd (closure) |" in text
+    assert text.startswith("before")
+    assert text.endswith("after\n<!-- run: table -->\nkept\n<!-- end -->\n")
+    assert (page.parent / "pictures" / "sprites-ideal-mismatch.png").stat().st_size > 1000
+    assert main(["ideal", "--samples", "3", *few]) == 2  # rows of another run are there
+
+
+def test_the_prior_says_at_which_noise_the_model_tells_forward_from_backward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prior, "LEVELS", (0.1, 3.0, 700.0))
+    assert main(["prior", "--clips", "1", "--out", str(tmp_path)]) == 0
+    figures = json.loads((tmp_path / "prior" / "table.json").read_text())["tables"]
+    assert figures["3"]["prior"]["penalty"][0] > 1.2
+    assert figures["0.1"]["prior"]["apart"][0] < 0.1 * figures["700"]["prior"]["apart"][0]
+
+
+def test_strips_show_the_last_frame_and_plots_survive_a_hole(tmp_path: Path) -> None:
+    clip = np.arange(12, dtype=np.uint8)[:, None, None, None] * np.full((12, 8, 8, 3), 20, np.uint8)
+    strip = np.asarray(pictures.strips({"truth": [clip, clip], "mpd": [clip, clip]}, every=3))
+    assert strip.shape == (2 * 9, pictures.LABEL + 2 * (5 * 9 + pictures.GAP), 3)
+    assert (strip[4, pictures.LABEL + 4 * 9 + 4] == 220).all()
+    curve = {"a": [(0.0, 1.0), (1.0, math.nan), (2.0, 3.0)], "flat": [(0.0, 2.0)]}
+    pictures.save(pictures.plots([("t", "x", curve), ("u", "x", curve), ("v", "x", curve)]), tmp_path / "p.png")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,215 @@
+"""The benchmark's commands: which tasks a run has, and what is shown of its rows. Called by `__main__` alone."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.sprites import ideal as perfect
+from benchmarks.sprites import pictures, report, tables
+from benchmarks.sprites import prior as direction
+from benchmarks.sprites.rows import Row, Task, collect
+from benchmarks.sprites.trained import Trained, distance, fingerprint, make
+from benchmarks.sprites.variants import CLAIMS, KNOWN, METHODS, SWEEPS, Variant
+from mpd.model import load
+from mpd.progress import Pictures
+from mpd.sprites import world
+
+Command = Callable[[argparse.Namespace], str]
+IN_STRIPS = 3
+BY_WAY = (tables.TRAINED[0], tables.TRAINED[4], tables.TRAINED[5])
+
+
+def table(arguments: argparse.Namespace) -> str:
+    names = list(dict.fromkeys([*arguments.methods, *arguments.also]))
+    seeds = world.seeds(arguments.split, arguments.clips)
+    identity = _identity(arguments, arguments.split)
+    work = Trained(str(arguments.model), arguments.steps, seeds[0] + arguments.probed)
+    folder = arguments.out / ("table" if arguments.split == "held-out" else f"table-{arguments.split}")
+    rows = collect(folder, identity, [Task("", name, seed) for seed in seeds for name in names], work, arguments.jobs)
+    claims = [*CLAIMS, *((name, "mpd (pin)") for name in arguments.also)]
+    whole = {"": tables.table(rows, claims)}
+    ways = _by_way(rows, claims)
+    _strips(arguments, folder, seeds[:IN_STRIPS], [name for name in names if name in METHODS])
+    curves = tables.curves(rows)
+    if curves:
+        report.picture(folder, "mismatch", pictures.plots([("Eq. 11's mismatch", "step", _by_step(curves))]))
+    probed = sum(1 for row in rows if row.mismatch and row.task.variant == next(iter(curves), ""))
+
+    def lines() -> Iterator[str]:
+        yield f"{len(seeds)} {arguments.split} clips, {arguments.steps} steps. Mean [95 % interval over clips]."
+        yield f"Mismatch: {probed} of the clips.\n"
+        yield from tables.markdown(whole[""], tables.TRAINED, _calls(names, arguments.steps))
+        for title, part in ways.items():
+            yield f"**{title}**\n"
+            yield from tables.markdown(part, BY_WAY, _calls(names, arguments.steps))
+
+    return report.write(folder, identity, whole | ways, lines())
+
+
+def ablate(arguments: argparse.Namespace) -> str:
+    if arguments.world == "ideal":
+        return _ablate_ideal(arguments)
+    seeds = world.seeds("development", arguments.clips)
+    folder, identity = arguments.out / "ablate", _identity(arguments, "development")
+    sweeps = {name: SWEEPS[name] for name in arguments.sweep}
+    made = {}
+    for name, variants in sweeps.items():
+        todo = [Task("", variant, seed) for seed in seeds for variant in variants]
+        rows = collect(folder, identity, todo, Trained(str(arguments.model), arguments.steps), arguments.jobs)
+        made[name] = tables.table(rows, [(variant, _own(name)) for variant in variants if variant != _own(name)])
+    head = f"{len(seeds)} development clips, {arguments.steps} steps; differences are to the sweep's own settings."
+    return report.write(folder, identity, made, _sweeps(head, made, tables.TRAINED[:-1], arguments.steps))
+
+
+def _ablate_ideal(arguments: argparse.Namespace) -> str:
+    folder = arguments.out / "ablate-ideal"
+    identity: dict[str, object] = {"world": "ideal", "steps": arguments.steps, "samples": 4}
+    made = {}
+    for name in arguments.sweep:
+        for group in ("the motion is known, all frames seen", "between known motions, ±2 frames seen"):
+            todo = [Task(group, variant, seed) for seed in range(arguments.clips) for variant in SWEEPS[name]]
+            rows = collect(folder, identity, todo, perfect.Perfect(arguments.steps, 4), arguments.jobs)
+            claims = [(variant, _own(name)) for variant in SWEEPS[name] if variant != _own(name)]
+            made[f"{name}: {group}"] = tables.table(rows, claims)
+    head = f"{arguments.clips} questions, 4 samples each, {arguments.steps} steps; differences are to the sweep's own."
+    return report.write(folder, identity, made, _sweeps(head, made, tables.IDEAL, arguments.steps))
+
+
+def prior(arguments: argparse.Namespace) -> str:
+    seeds = world.seeds("development", arguments.clips)
+    folder, identity = arguments.out / "prior", _identity(arguments, "development")
+    rows = collect(folder, identity, direction.tasks(seeds), direction.Prior(str(arguments.model)), arguments.jobs)
+    made = _by_group(rows, ())
+
+    def lines() -> Iterator[str]:
+        yield f"{len(seeds)} development clips, one denoiser call each. Mean [95 % interval over clips].\n"
+        yield from direction.markdown(made)
+
+    return report.write(folder, identity, made, lines())
+
+
+def ideal(arguments: argparse.Namespace) -> str:
+    folder, identity = arguments.out / "ideal", _ideal_identity(arguments)
+    todo = _questions(list(perfect.TABLE), perfect.ROWS, arguments.clips)
+    rows = collect(folder, identity, todo, perfect.Perfect(arguments.steps, arguments.samples), arguments.jobs)
+    made = _by_group(rows, perfect.CLAIMS)
+    parts = []
+    for group in list(perfect.TABLE)[0::3]:
+        curves = tables.curves([row for row in rows if row.task.group == group])
+        parts.append((group, "step", _by_step({name: curves[name] for name in perfect.IN_DIALS})))
+    report.picture(folder, "mismatch", pictures.plots(parts))
+
+    def lines() -> Iterator[str]:
+        yield f"{arguments.clips} questions per world, {arguments.samples} samples of each, {arguments.steps} steps.\n"
+        for group, part in made.items():
+            yield f"**{group[0].upper()}{group[1:]}**\n"
+            yield from tables.markdown(part, tables.IDEAL, _calls(perfect.ROWS, arguments.steps))
+
+    return report.write(folder, identity, made, lines())
+
+
+def dials(arguments: argparse.Namespace) -> str:
+    folder, identity = arguments.out / "dials", _ideal_identity(arguments)
+    groups = [group for dial in perfect.DIALS.values() for group in dial]
+    todo = _questions(groups, perfect.IN_DIALS, arguments.clips)
+    rows = collect(folder, identity, todo, perfect.Perfect(arguments.steps, arguments.samples), arguments.jobs)
+    made = _by_group(rows, perfect.CLAIMS)
+    shown = (("nearest", "nearest dB", 1.0), ("reverse", "reverse %", 100.0), ("energy", "energy distance", 1.0))
+    parts = []
+    for measure, title, factor in shown:
+        for dial, along in ((perfect.FORWARDNESS, "share of reversed clips, %"), (perfect.DISPLACEMENT, "way, pixels")):
+            series = {
+                name: [(float(group.split()[0]), factor * made[group][name][measure][0]) for group in dial]
+                for name in perfect.IN_DIALS
+            }
+            parts.append((title, along, series))
+    report.picture(folder, "curves", pictures.plots(parts))
+
+    def lines() -> Iterator[str]:
+        yield f"{arguments.clips} questions per setting, {arguments.samples} samples each, {arguments.steps} steps.\n"
+        for title, dial in perfect.DIALS.items():
+            yield f"**{title[0].upper()}{title[1:]}**\n"
+            yield from _dial({group: made[group] for group in dial})
+
+    return report.write(folder, identity, made, lines())
+
+
+def docs(arguments: argparse.Namespace) -> str:
+    return f"published: {', '.join(report.publish(arguments.out)) or 'nothing'}"
+
+
+def _dial(made: dict[str, tables.Table]) -> Iterator[str]:
+    """One line per method and measure, one column per setting of the dial."""
+    for column in tables.IDEAL[:1] + tables.IDEAL[2:3] + tables.IDEAL[4:6]:
+        yield f"| {column.title} | {' | '.join(made)} |"
+        yield "|" + "---|" * (len(made) + 1)
+        for name in next(iter(made.values())):
+            cells = [tables.cell(column, part[name][column.measure]) for part in made.values()]
+            yield f"| {name} | {' | '.join(cells)} |"
+        yield ""
+
+
+def _by_group(rows: Sequence[Row], claims: Sequence[tuple[str, str]]) -> dict[str, tables.Table]:
+    groups = dict.fromkeys(row.task.group for row in rows)
+    return {group: tables.table([row for row in rows if row.task.group == group], claims) for group in groups}
+
+
+def _by_way(rows: Sequence[Row], claims: Sequence[tuple[str, str]]) -> dict[str, tables.Table]:
+    """The rows in thirds, by how far the sprite is displaced between the keyframes."""
+    ways = {seed: distance(seed) for seed in {row.task.seed for row in rows}}
+    low, high = (float(np.quantile(list(ways.values()), part)) for part in (1 / 3, 2 / 3))
+    thirds: dict[str, Callable[[float], bool]] = {
+        f"Keyframes less than {low:.0f} px apart": lambda way: way < low,
+        f"Keyframes {low:.0f} to {high:.0f} px apart": lambda way: low <= way < high,
+        f"Keyframes {high:.0f} px apart and more": lambda way: way >= high,
+    }
+    parts = {title: [row for row in rows if belongs(ways[row.task.seed])] for title, belongs in thirds.items()}
+    return {title: tables.table(part, claims) for title, part in parts.items() if part}
+
+
+def _sweeps(head: str, made: dict[str, tables.Table], columns: Sequence[tables.Column], steps: int) -> Iterator[str]:
+    yield f"{head} Mean [95 % interval].\n"
+    for title, part in made.items():
+        yield f"**{title}**\n"
+        yield from tables.markdown(part, columns, _calls(list(KNOWN), steps))
+
+
+def _questions(groups: Sequence[str], names: Sequence[str], count: int) -> list[Task]:
+    return [Task(group, name, seed) for group in groups for seed in range(count) for name in names]
+
+
+def _by_step(curves: dict[str, list[float]]) -> dict[str, list[tuple[float, float]]]:
+    return {name: [(float(step), value) for step, value in enumerate(curve, 1)] for name, curve in curves.items()}
+
+
+def _own(sweep: str) -> str:
+    """The variant that a sweep's others are compared with."""
+    return "mpd (closure)" if sweep == "mpd" else sweep
+
+
+def _strips(arguments: argparse.Namespace, folder: Path, seeds: Sequence[int], names: Sequence[str]) -> None:
+    model = load(arguments.model)
+    scenes = {seed: world.scene(seed) for seed in seeds}
+    truths = {seed: world.render(scene) for seed, scene in scenes.items()}
+    clips: dict[str, list[Pictures]] = {"truth": list(truths.values())}
+    for name in names:
+        if name != "truth":
+            variant: Variant = KNOWN[name]
+            clips[name] = [make(model, variant, scenes[s], truths[s], s, arguments.steps).frames for s in seeds]
+    report.picture(folder, "strips", pictures.strips(clips))
+
+
+def _calls(names: Sequence[str], steps: int) -> dict[str, float]:
+    return {name: KNOWN[name].calls(steps) for name in names if name in KNOWN}
+
+
+def _identity(arguments: argparse.Namespace, split: str) -> dict[str, object]:
+    return {"weights": fingerprint(arguments.model), "split": split, "steps": arguments.steps}
+
+
+def _ideal_identity(arguments: argparse.Namespace) -> dict[str, object]:
+    return {"world": "ideal", "steps": arguments.steps, "samples": arguments.samples}

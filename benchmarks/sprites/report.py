@@ -1,0 +1,51 @@
+"""What a run leaves in its folder: `table.md`, `table.json`, pictures; and how all of it gets into docs/sprites.md."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import Image
+
+from benchmarks.sprites import pictures
+from benchmarks.sprites.tables import Table, plain
+
+DOCS = Path("docs")
+
+
+def write(folder: Path, identity: dict[str, object], tables: dict[str, Table], lines: Iterable[str]) -> str:
+    """`table.md` and `table.json`: how the run was made, then its tables by group. Returns the text."""
+    text = "\n".join(lines).strip() + "\n"
+    (folder / "table.md").write_text(text)
+    content = {"run": identity, "tables": {group: plain(table) for group, table in tables.items()}}
+    (folder / "table.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    return text
+
+
+def picture(folder: Path, name: str, made: Image.Image) -> None:
+    pictures.save(made, folder / f"{name}.png")
+
+
+def publish(runs: Path, docs: Path = DOCS) -> list[str]:
+    """Puts every finished run into docs/sprites.md between its marks, its pictures and figures beside it.
+
+    The page has a pair of marks per run, `<!-- run: NAME -->` and `<!-- end -->`. Returns the names of those published.
+    """
+    page = docs / "sprites.md"
+    text, done = page.read_text(), []
+    for folder in sorted(runs.iterdir()):
+        mark = f"<!-- run: {folder.name} -->"
+        if mark in text and (folder / "table.md").exists():
+            body = (folder / "table.md").read_text()
+            pattern = re.escape(mark) + r".*?<!-- end -->"
+            text = re.sub(pattern, lambda _, new=f"{mark}\n{body}<!-- end -->": new, text, flags=re.DOTALL)  # type: ignore[misc]
+            done.append(folder.name)
+            for path in folder.glob("*.png"):
+                shutil.copy(path, docs / "pictures" / f"sprites-{folder.name}-{path.name}")
+            (docs / "figures").mkdir(exist_ok=True)
+            shutil.copy(folder / "table.json", docs / "figures" / f"sprites-{folder.name}.json")
+    page.write_text(text)
+    return done

@@ -1,0 +1,92 @@
+"""A run's rows: one per group, variant and seed, made by one process or several, kept as they come.
+
+A run that is stopped goes on with what is missing. Knows nothing of what a row's figures mean.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+
+class RunError(Exception):
+    """A run cannot go on; the message says why."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one row is of. group: a part of a table, such as the value of a dial; empty where there is none."""
+
+    group: str
+    variant: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of a task. figures: by measure, NaN where one does not apply. mismatch: Eq. 11 by step."""
+
+    task: Task
+    figures: dict[str, float]
+    mismatch: list[float] = field(default_factory=list)
+
+
+Work = Callable[[Task], Row]
+"""Picklable, so that other processes can do it."""
+
+
+def collect(folder: Path, identity: dict[str, object], tasks: Sequence[Task], work: Work, jobs: int) -> list[Row]:
+    """The rows of `tasks`, in their order: those that `folder` has, and the missing ones, which are made and kept.
+
+    identity: all that the rows depend on; a folder with rows of another identity raises `RunError`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder / "run.json", identity)
+    path = folder / "rows.jsonl"
+    done = {row.task: row for row in read(path)}
+    missing = [task for task in tasks if task not in done]
+    with path.open("a") as log:
+        for row in tqdm(_made(missing, work, jobs), total=len(missing), desc=folder.name, mininterval=5):
+            log.write(json.dumps(asdict(row)) + "\n")
+            log.flush()
+            done[row.task] = row
+    return [done[task] for task in tasks]
+
+
+def read(path: Path) -> list[Row]:
+    """A line that a killed run left half written is left out; its row will be made again."""
+    if not path.exists():
+        return []
+    text = path.read_text()
+    whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    if not text.endswith("\n"):
+        path.write_text("".join(whole))
+    lines = [json.loads(line) for line in whole]
+    return [Row(Task(**line["task"]), line["figures"], line["mismatch"]) for line in lines]
+
+
+def _claim(path: Path, identity: dict[str, object]) -> None:
+    if path.exists() and json.loads(path.read_text()) != identity:
+        raise RunError(
+            f"{path.parent} holds rows of another run ({path.read_text().strip()}); remove it or name another"
+        )
+    path.write_text(json.dumps(identity) + "\n")
+
+
+def _made(tasks: Sequence[Task], work: Work, jobs: int) -> Iterator[Row]:
+    """As they come. Every process has one thread: so many small tensors gain nothing by more."""
+    if jobs == 1:
+        torch.set_num_threads(1)
+        yield from map(work, tasks)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for future in as_completed([pool.submit(work, task) for task in tasks]):
+            yield future.result()

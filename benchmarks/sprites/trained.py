@@ -1,0 +1,142 @@
+"""Clips of the sprite world by the model that ships: one variant, one seed, one row.
+
+Each clip's first and last frame go in as keyframes, told the clip's own fps and motion bucket, with one seed per clip
+that is the same for every variant. `truth` is the clip through the VAE and back, the best a sampler could do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.sprites.rows import Row, Task
+from benchmarks.sprites.sampling import mismatch, walk
+from benchmarks.sprites.variants import KNOWN, SKIPPED, Variant
+from mpd import flow
+from mpd.methods import Settings, early_steps
+from mpd.model import Model, load
+from mpd.progress import Pictures, Take
+from mpd.segments import Beginning, Noise, Segment, begin
+from mpd.sprites import gate, world
+from mpd.sprites.measures import judge
+
+OTHER_TAKE = 1 << 31  # added to a clip's seed for a second take of it
+
+
+@dataclass(frozen=True)
+class Made:
+    """A variant's clip (N, 64, 64, 3), the CPU seconds it took, and for sampled ones where it came by."""
+
+    frames: Pictures
+    seconds: float
+    beginning: Beginning | None = None
+    visited: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The work on one task. model: a folder. Of seeds below `probed_below` Eq. 11's mismatch is taken along."""
+
+    model: str
+    steps: int
+    probed_below: int = 0
+
+    def __call__(self, task: Task) -> Row:
+        scene = world.scene(task.seed)
+        truth = world.render(scene)
+        with torch.inference_mode():
+            made = make(_model(self.model), KNOWN[task.variant], scene, truth, task.seed, self.steps)
+            curve = self._curve(made) if task.seed < self.probed_below else []
+        figures = asdict(judge(made.frames, truth, scene)) | {"seconds": round(made.seconds, 3)}
+        return Row(task, figures, [round(value, 5) for value in curve])
+
+    def _curve(self, made: Made) -> list[float]:
+        if made.beginning is None or len(made.visited) < self.steps:
+            return []
+        return mismatch(made.beginning.paths, made.visited, made.beginning.sigmas)
+
+
+def make(model: Model, variant: Variant, scene: world.Scene, truth: NDArray[np.uint8], seed: int, steps: int) -> Made:
+    """The clip that a variant makes of the first and the last true frame."""
+    told = variant.settings if variant.method != "truth" else Variant("flow").settings
+    settings = told(
+        frames=len(truth),
+        steps=steps,
+        seeds=(seed % (1 << 32),),
+        fps=scene.fps,
+        motion_bucket_id=scene.motion_bucket_id,
+    )
+    began = time.process_time()
+    if variant.method == "truth":
+        return Made(gate.round_trip(model, truth), time.process_time() - began)
+    if variant.method == "flow":
+        return Made(_flow(truth, settings), time.process_time() - began)
+    takes = [
+        _sampled(model, variant, settings, truth, (seed + take * OTHER_TAKE) % (1 << 32))
+        for take in range(variant.tries)
+    ]
+    begun, visited, x = min(takes, key=_missed)
+    return Made(model.decode(x), time.process_time() - began, begun, visited)
+
+
+def fingerprint(model: Path) -> str:
+    """Of a model's weights, so that rows of two models are never mixed."""
+    digest = hashlib.sha256()
+    for path in sorted(model.glob("*/*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def distance(seed: int) -> float:
+    """Pixels between the sprite's places in the two keyframes."""
+    places = world.trajectory(world.scene(seed))
+    return float(np.hypot(*(places[-1, :2] - places[0, :2])))
+
+
+Sampled = tuple[Beginning, tuple[Tensor, ...], Tensor]
+
+
+def _sampled(model: Model, variant: Variant, settings: Settings, truth: NDArray[np.uint8], seed: int) -> Sampled:
+    """What it began with, the sample before every step, and the last one."""
+    noise = Noise(seed, model.device)
+    segment = Segment(len(truth), model.keyframe(truth[0]), model.keyframe(truth[-1]))
+    begun = begin(model, segment, settings, noise)
+    if variant.begins == "flow":
+        begun = _from_flow(model, begun, _flow(truth, settings), noise)
+    steps = walk(variant, settings, begun.paths, begun.x, begun.sigmas, noise, model.latent_channels)
+    visited = (begun.x, *(step.x for step in steps))
+    return begun, visited[:-1], visited[-1]
+
+
+def _from_flow(model: Model, begun: Beginning, frames: Pictures, noise: Noise) -> Beginning:
+    sigmas = begun.sigmas[early_steps(SKIPPED, len(begun.sigmas) - 1) :]
+    z = torch.stack([model.keyframe(frame).z for frame in frames])
+    return Beginning(begun.paths, sigmas, z + sigmas[0] * noise(z))
+
+
+def _missed(take: Sampled) -> float:
+    """How far the last frame is from the end keyframe's latent."""
+    begun, _, x = take
+    assert begun.paths.z_end is not None
+    return float((x[-1] - begun.paths.z_end).square().mean())
+
+
+def _flow(truth: NDArray[np.uint8], settings: Settings) -> Pictures:
+    reports: Iterator[object] = flow.generate(
+        [truth[0], truth[-1]], Settings(method="flow", frames=settings.frames, fps=settings.fps)
+    )
+    return next(report.frames for report in reports if isinstance(report, Take))
+
+
+@cache
+def _model(folder: str) -> Model:
+    return load(folder)
