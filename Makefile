@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint types tests format constraints clean
+.PHONY: help demo up test lint types tests sprites format constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,11 @@ types: $(READY)
 
 tests: $(READY)
 	$(BIN)/pytest -q
+
+JOBS ?= 2
+sprites: $(READY) ## methods compared on the sprite model: all of docs/sprites.md anew, hours on two cores
+	for part in ideal dials prior ablate table; do $(BIN)/python -m benchmarks.sprites $$part --jobs $(JOBS) || exit; done
+	$(BIN)/python -m benchmarks.sprites docs
 
 format: $(READY) ## let ruff format and sort imports
 	$(BIN)/ruff check --fix-only --quiet .
