@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from service.redaction import redacted
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def configure(settings: Settings) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render, _without_secrets],
         )
     )
     root = logging.getLogger()
@@ -60,6 +61,11 @@ def configure(settings: Settings) -> None:
     logging.getLogger("uvicorn.access").disabled = True
     for name in ("botocore", "boto3", "urllib3", "PIL", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _without_secrets(_: object, __: str, line: structlog.typing.EventDict) -> str:
+    """The last step: `line` is the rendered text, whatever the type says."""
+    return redacted(str(line))
 
 
 def _without_colour_message(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
