@@ -17,6 +17,7 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from service import auth, openapi
 from service.middleware import BodyCap, Frame
+from service.origins import OwnMachine
 from service.routes import files, jobs, meta, objects, operators, problems, streams
 from service.services import open_services
 from service.settings import Settings
@@ -71,7 +72,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(module.router)
     problems.install(app)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
-    app.add_middleware(BodyCap, limit=settings.max_body_bytes)
+    app.add_middleware(BodyCap, settings=settings)
+    if settings.auth == "off":
+        app.add_middleware(OwnMachine, settings=settings)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

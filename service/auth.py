@@ -31,11 +31,18 @@ _LENGTH = len(PREFIX + secrets.token_urlsafe(_BYTES))
 
 
 class Scope(StrEnum):
-    """submit: make, cancel and erase jobs. read: see jobs, files and events. admin: both, for every owner."""
+    """submit: make, cancel and erase jobs. read: see jobs, files and events. metrics: the figures of the whole
+    service, and nothing else. admin: all of these, for every owner.
+    """
 
     submit = "submit"
     read = "read"
+    metrics = "metrics"
     admin = "admin"
+
+
+CALLER = (Scope.submit, Scope.read)
+"""What a key may do when its maker does not say."""
 
 
 class OpenDoor(Exception):
@@ -117,6 +124,10 @@ class Keys:
                 return bool(self._redis.hdel(self._name, _text(digest)))
         return False
 
+    def exist(self) -> bool:
+        """Whether there is any key."""
+        return bool(self._redis.exists(self._name))
+
     def list(self) -> list[Key]:
         """Oldest first."""
         found = self._redis.hgetall(self._name)
@@ -171,15 +182,27 @@ def authenticate(keys: Keys, settings: Settings, authorization: str | None, scop
 
 
 def refuse_open_door(settings: Settings) -> None:
-    """Raises `OpenDoor` when AUTH is off on an address that other machines can reach."""
-    if settings.auth == "off" and not _is_loopback(settings.host):
+    """Raises `OpenDoor` when AUTH is off on an address that other machines can reach, or for every web page."""
+    if settings.auth == "off" and not is_loopback(settings.host):
         raise OpenDoor(f"AUTH=off is allowed on loopback addresses only, and HOST is {settings.host}. Set AUTH=keys.")
+    if settings.auth == "off" and "*" in settings.cors_origins:
+        raise OpenDoor("CORS_ORIGINS=* lets any web page in where AUTH=off asks for no key. Name the origins.")
+
+
+def refuse_empty_ring(settings: Settings, keys: Keys) -> None:
+    """Raises `OpenDoor` when others can reach HOST and no key exists: nobody could come in, and nobody said who may.
+
+    Once the API runs, its last key may be revoked: that closes the door, which is what revoking is for.
+    """
+    if settings.auth == "keys" and not is_loopback(settings.host) and not keys.exist():
+        raise OpenDoor(f"HOST is {settings.host}, and there is no API key. Run: inbetween-server keys create NAME")
 
 
 _FIRST_SECRET = "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('LPUSH', KEYS[1], ARGV[1]) end"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine under a name or address that no other machine can reach it by."""
     if host == "localhost":
         return True
     try:

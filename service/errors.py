@@ -65,6 +65,36 @@ PROBLEMS: dict[str, Kind] = {
         "Compare the request with the reference under `/docs`.",
         "body",
     ),
+    "headers-too-large": Kind(
+        431,
+        "The headers are too large",
+        "The request line and the headers together are larger than the server accepts.",
+        "Send fewer or shorter headers; a shorter query where it is the path that is long.",
+        "headers",
+    ),
+    "too-slow": Kind(
+        408,
+        "The request came too slowly",
+        "The client stopped sending, or sent more slowly than the server waits for. The connection is closed.",
+        "Send the request again over a faster connection, or send the images through `POST /uploads` one at a time.",
+        "body",
+    ),
+    "wrong-host": Kind(
+        421,
+        "This server does not answer to that name",
+        "Without API keys the server answers under the names of its own machine and of PUBLIC_URL alone, so that no "
+        "web page can reach it under a name of its own.",
+        "Use `localhost`, or have the operator set PUBLIC_URL or AUTH=keys.",
+        "Host",
+    ),
+    "wrong-origin": Kind(
+        403,
+        "This web page may not use the server",
+        "Without API keys every browser on the machine could be made to send requests, so those of other origins are "
+        "refused.",
+        "Have the operator name the page's origin in CORS_ORIGINS.",
+        "Origin",
+    ),
     "not-found": Kind(
         404,
         "There is nothing at this path",
@@ -278,6 +308,12 @@ PROBLEMS: dict[str, Kind] = {
         "Idempotency-Key",
     ),
     # Us
+    "busy": Kind(
+        503,
+        "The server has its hands full",
+        "More connections, or more bytes of requests, are being worked on than the server holds at once.",
+        "Repeat the request after `Retry-After` seconds, with the same `Idempotency-Key`.",
+    ),
     "unavailable": Kind(
         503,
         "A part of the service does not answer",

@@ -1,21 +1,57 @@
 """Settings of every process, read from the environment once.
 
 Each field is one environment variable of the same name in capitals (`redis_url` is `REDIS_URL`), or a line in `.env`.
+A secret may be in a file instead, whose path the variable with `_FILE` behind its name gives
+(`REDIS_URL_FILE=/run/secrets/redis_url`): so containers hand secrets over.
 The descriptions here are the reference: `inbetween-server settings` prints them.
 """
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+SECRETS = ("redis_url", "storage_access_key", "storage_secret_key")
+"""Settings that may be in files of their own. The URL carries Redis' password."""
+
+
+class SecretFileError(Exception):
+    """A variable ending in `_FILE` that cannot be followed. The message is one line, with nothing of the file in it."""
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """The values of the secrets' `NAME_FILE` variables: what stands in the file, without the line's end."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        name = field_name.upper()
+        path = os.environ.get(f"{name}_FILE")
+        if not path:
+            return None, field_name, False
+        if name in os.environ:
+            raise SecretFileError(f"{name} and {name}_FILE are both set: set one of them.")
+        try:
+            return Path(path).read_text().rstrip("\r\n"), field_name, False
+        except OSError as error:
+            raise SecretFileError(f"{name}_FILE={path} cannot be read: {error.strerror}.") from None
+        except UnicodeDecodeError:
+            raise SecretFileError(f"{name}_FILE={path} is not text.") from None
+
+    def __call__(self) -> dict[str, Any]:
+        fields = self.settings_cls.model_fields
+        found = {name: self.get_field_value(fields[name], name)[0] for name in SECRETS}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class Settings(BaseSettings):
-    """The effective settings. Raises pydantic's `ValidationError`, naming the variable, for a value it cannot use."""
+    """The effective settings. Raises pydantic's `ValidationError`, naming the variable, for a value it cannot use, and
+    `SecretFileError`.
+    """
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
 
@@ -28,7 +64,11 @@ class Settings(BaseSettings):
         (), description="Browser origins that may call the API, separated by commas."
     )
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis 6.2 or newer, or Valkey; AOF on.")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        repr=False,
+        description="Redis 6.2 or newer, or Valkey; AOF on. Its password is shown nowhere.",
+    )
     namespace: str = Field(
         "inbetween", pattern=r"^[a-z0-9-]{1,32}$", description="Prefix of every Redis key and queue name."
     )
@@ -56,6 +96,27 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(20_000_000, ge=1024, description="Largest keyframe accepted, in bytes.")
     max_image_pixels: int = Field(40_000_000, ge=1024, description="Largest keyframe accepted, in pixels.")
     max_body_bytes: int = Field(120_000_000, ge=1024, description="Largest request body accepted, in bytes.")
+    max_bodies_bytes: int = Field(
+        1_000_000_000,
+        ge=1024,
+        description="Bytes of request bodies that one API process holds at once; further requests are answered 503.",
+    )
+    max_connections: int = Field(
+        1000,
+        ge=1,
+        description="Connections that one API process holds at once; one more ends the longest idle one, else is "
+        "answered 503.",
+    )
+    client_seconds: float = Field(
+        20.0,
+        gt=0,
+        le=3600,
+        description="Seconds a client may take to send a request's headers, and be silent in the middle of sending "
+        "a body or reading an answer.",
+    )
+    client_rate: int = Field(
+        16_384, ge=1, description="Bytes a second that lengthen CLIENT_SECONDS while a body or an answer is on its way."
+    )
     max_video_pixels: int = Field(
         1_000_000_000,
         ge=1_000_000,
@@ -131,6 +192,18 @@ class Settings(BaseSettings):
 
     log_format: Literal["console", "json"] = Field("console", description="Log lines for people or for machines.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What comes first wins."""
+        return init_settings, env_settings, SecretFiles(settings_cls), dotenv_settings
 
     @field_validator("cors_origins", "fetch_allow_hosts", mode="before")
     @classmethod

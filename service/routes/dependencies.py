@@ -19,7 +19,7 @@ from service.views import JobList, JobView, ProblemView, job_view
 _bearer = HTTPBearer(
     scheme_name="apiKey",
     auto_error=False,
-    description="An API key, `ibk_…`, with the scope a route needs: `read`, `submit` or `admin`.",
+    description="An API key, `ibk_…`, with the scope a route needs: `read`, `submit`, `metrics` or `admin`.",
 )
 ANSWERED = "inbetween.headers"
 """Where the request's scope has the headers that its answer will carry, whatever that is."""
@@ -67,6 +67,7 @@ class _Requires:
 
 Reader = Annotated[Key, Depends(_Requires(Scope.read))]
 Submitter = Annotated[Key, Depends(_Requires(Scope.submit))]
+Metrics = Annotated[Key, Depends(_Requires(Scope.metrics))]
 Admin = Annotated[Key, Depends(_Requires(Scope.admin))]
 
 JobId = Annotated[str, Path(description="The job's `id`.", examples=["job_06b3k7w1v8x9n2m4q5r6s7t8v9"])]
@@ -115,7 +116,7 @@ def job_list(here: Services, page: Page, base: str, path: str, **query: object) 
 def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
     """The error responses of a route, for its documentation. Every route may answer 500 and 503 besides."""
     by_status: dict[int, list[str]] = {}
-    for slug in (*slugs, "internal", "unavailable"):
+    for slug in (*slugs, "internal", "unavailable", "busy"):
         by_status.setdefault(PROBLEMS[slug].status, []).append(slug)
     return {
         status: {

@@ -37,7 +37,7 @@ from service.storage import StorageError
 from service.validation import from_settings
 from service.views import CostView, EstimateView, JobList, JobView, ProblemView, QueueView, StateName
 
-BODY = ("malformed-body", "body-too-large", "unsupported-media-type")
+BODY = ("malformed-body", "body-too-large", "too-slow", "unsupported-media-type")
 SUBMIT = (
     *BODY,
     "image-too-large",

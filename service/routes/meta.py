@@ -9,7 +9,7 @@ from mpd.methods import DEFAULT_METHOD, LIMITS, METHODS, OUTPUT_FORMATS, Method,
 from service import engines, metrics, pages
 from service.capacity import ready
 from service.engines import Engine
-from service.routes.dependencies import READ, Base, Here, Reader, problems
+from service.routes.dependencies import READ, Base, Here, Metrics, Reader, problems
 from service.views import DefaultsView, EngineView, HealthView, LimitView, MethodsView, MethodView
 
 router = APIRouter(tags=["service"])
@@ -61,11 +61,13 @@ def readyz(here: Here) -> HealthView:
             "description": "Text exposition format.",
             "content": {"text/plain": {"schema": {"type": "string"}}},
         },
-        **problems(),
+        **problems(*READ),
     },
 )
-def get_metrics(here: Here) -> Response:
-    """Counted in Redis, so every API process answers the same."""
+def get_metrics(here: Here, key: Metrics) -> Response:
+    """Counted in Redis, so every API process answers the same. The figures are of all owners together, hence a scope
+    of their own, `metrics`: Prometheus sends such a key by `authorization: {credentials_file: …}`.
+    """
     return Response(metrics.render(here.jobs), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

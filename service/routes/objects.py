@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import IO
 
@@ -29,7 +28,7 @@ LINK = ("link-invalid", "link-expired", "not-found")
     operation_id="createUpload",
     status_code=201,
     summary="A place to send an image to, ahead of the request",
-    responses=problems(*READ, "invalid-request", "malformed-body", "image-too-large", "body-too-large"),
+    responses=problems(*READ, "invalid-request", "malformed-body", "image-too-large", "body-too-large", "too-slow"),
 )
 def create_upload(here: Here, base: Base, key: Submitter, asked: UploadRequest) -> UploadView:
     """PUT the file to `url` with `headers`, then send `image` in place of the image.
@@ -83,7 +82,7 @@ router.head("/objects/{token}", include_in_schema=False)(get_object)
     summary="Send a file to its signed link",
     responses={
         200: {"description": "The file is stored.", "content": {}},
-        **problems(*LINK, "body-too-large", "unsupported-media-type", "upload-mismatch"),
+        **problems(*LINK, "body-too-large", "too-slow", "unsupported-media-type", "upload-mismatch"),
     },
     openapi_extra={
         "requestBody": {
@@ -105,7 +104,7 @@ async def put_object(request: Request, here: Here, token: str) -> Response:
     announced = request.headers.get("content-length")
     if announced is not None and announced != str(size):
         raise _mismatch(size)
-    with tempfile.NamedTemporaryFile() as file:
+    with storage.scratch() as file:
         await _receive(request, file, size)
         await to_thread.run_sync(storage.put, grant.key, Path(file.name), grant.content_type)
     return Response(status_code=200)

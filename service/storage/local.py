@@ -15,12 +15,13 @@ import errno
 import os
 import shutil
 import stat
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from service.storage import links
 from service.storage.interface import (
@@ -54,6 +55,12 @@ class LocalStorage:
             for each in (self._objects, self._types, self._tmp):
                 each.mkdir(parents=True, exist_ok=True)
             self._sweep()
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[IO[bytes]]:
+        """A named file for what is on its way here. Should we be killed, it goes within a day, as all in `tmp/`."""
+        with self._errors(), tempfile.NamedTemporaryFile(dir=self._tmp) as file:
+            yield file
 
     def put(self, key: str, source: bytes | Path, content_type: str) -> None:
         check_key(key)

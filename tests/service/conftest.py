@@ -19,6 +19,7 @@ from PIL import Image
 
 from service.app import create_app
 from service.jobs import Job, files_prefix
+from service.server import Config
 from service.services import Services
 from service.settings import Settings
 
@@ -34,10 +35,8 @@ def photo(width: int = 64, height: int = 48, colour: str = "navy", format: str =
 class Server(uvicorn.Server):
     """A uvicorn in a thread of the test's process."""
 
-    def __init__(self, app: Any) -> None:
-        super().__init__(
-            uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1, ws="none")
-        )
+    def __init__(self, app: Any, settings: Settings) -> None:
+        super().__init__(Config(settings, app, port=0, timeout_graceful_shutdown=1))
         self.thread = threading.Thread(target=self.run)
         self.up = threading.Event()
 
@@ -62,7 +61,7 @@ class Api:
 
     @contextmanager
     def running(self) -> Iterator[Api]:
-        server = Server(self.app)
+        server = Server(self.app, self.settings)
         server.thread.start()
         assert server.up.wait(30)
         port = server.servers[0].sockets[0].getsockname()[1]

@@ -457,7 +457,7 @@ def test_a_trace_goes_with_the_job(api: Api) -> None:
 def test_the_log_names_the_job_and_the_request(api: Api) -> None:
     async def post() -> httpx.Response:
         # In this process, the answer comes back only after the last line is logged.
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(api.app), base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(api.app), base_url="http://localhost") as client:
             files = {"start": photo(), "end": photo()}
             headers = {"X-Request-ID": "r-1"}
             return await client.post("/inbetween", files=files, data={"options": '{"method":"flow"}'}, headers=headers)
