@@ -15,7 +15,9 @@ import uvicorn
 from pydantic import SecretStr
 
 from service import logs
-from service.auth import LOCAL, Keys, OpenDoor, Scope, refuse_open_door
+from service.auth import CALLER, LOCAL, Keys, OpenDoor, Scope, refuse_empty_ring, refuse_open_door
+from service.redaction import redacted
+from service.server import Config, raise_file_limit
 from service.settings import Settings
 from worker import exits
 
@@ -69,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         "--scope",
         action="append",
         choices=[scope.value for scope in Scope],
-        help="may be repeated (default: all but admin)",
+        help="may be repeated (default: submit and read)",
     )
     actions.add_parser("list", help="every key, without its secret")
     revoke = actions.add_parser("revoke", help="make a key useless from now on")
@@ -92,22 +94,18 @@ def _api(settings: Settings) -> int:
         return exits.explain(str(error), exits.CONFIG)
     with exits.need_redis(settings) as connection:
         fault = exits.storage_fault(settings, connection, ask=False)
+        try:
+            refuse_empty_ring(settings, Keys(connection, settings))
+        except OpenDoor as error:
+            return exits.explain(str(error), exits.CONFIG)
     if fault is not None:
         return exits.explain(fault, exits.CONFIG)
     taken = exits.cannot_listen(settings)
     if taken is not None:
         return exits.explain(taken, exits.CANNOT_LISTEN)
+    raise_file_limit()
     # By name: the worker package never imports the application.
-    config = uvicorn.Config(
-        "service.app:create_app",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=5,
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(Config(settings, "service.app:create_app", factory=True))
     server.run()
     return 0 if server.started else exits.UNAVAILABLE
 
@@ -127,8 +125,8 @@ def _keys(settings: Settings, chosen: argparse.Namespace) -> int:
     keys = Keys(exits.need_redis(settings), settings)
     match chosen.action:
         case "create":
-            scopes = chosen.scope or [scope.value for scope in Scope if scope is not Scope.admin]
-            key, secret = keys.create(chosen.name, [Scope(scope) for scope in scopes], chosen.owner)
+            scopes = [Scope(scope) for scope in chosen.scope or CALLER]
+            key, secret = keys.create(chosen.name, scopes, chosen.owner)
             print(f"{key.id}  owner {key.owner}  scopes {','.join(sorted(key.scopes))}")
             print(f"Send it as `Authorization: Bearer {secret}`. It is not shown again.")
         case "list":
@@ -148,12 +146,12 @@ def _keys(settings: Settings, chosen: argparse.Namespace) -> int:
 
 
 def _print_settings() -> int:
-    """One paragraph per variable: name, present value, what it means."""
+    """One paragraph per variable: name, present value unless it is a secret, what it means."""
     present = exits.settings()
     for name, field in Settings.model_fields.items():
         value = getattr(present, name)
         shown = "(set)" if isinstance(value, SecretStr) else ",".join(value) if isinstance(value, tuple) else value
-        print(f"{name.upper()}={'' if shown is None else shown}")
+        print(f"{name.upper()}={'' if shown is None else redacted(str(shown))}")
         print(f"    {field.description}")
     return 0
 

@@ -13,7 +13,8 @@ import redis
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
-from service.settings import Settings
+from service.redaction import redacted
+from service.settings import SecretFileError, Settings
 from service.storage import StorageUnavailable, open_storage
 
 UNAVAILABLE = 69
@@ -40,8 +41,10 @@ def settings() -> Settings:
     except ValidationError as error:
         for fault in error.errors():
             name = "_".join(str(part) for part in fault["loc"]).upper()
-            explain(f"{name}={fault['input']!r} cannot be used: {fault['msg']}", CONFIG)
+            explain(f"{name}={redacted(repr(fault['input']))} cannot be used: {fault['msg']}", CONFIG)
         raise SystemExit(CONFIG) from None
+    except SecretFileError as error:
+        raise SystemExit(explain(str(error), CONFIG)) from None
 
 
 def cannot_listen(settings: Settings) -> str | None:
@@ -74,11 +77,15 @@ def storage_fault(settings: Settings, connection: redis.Redis, *, ask: bool) -> 
 
 def need_redis(settings: Settings) -> redis.Redis:
     """A connection to Redis that has answered. Ends the process with one line when it does not."""
-    shown = settings.redis_url.rpartition("@")[2].removeprefix("redis://")
+    shown = settings.redis_url.rpartition("@")[2].removeprefix("redis://").partition("?")[0]
     try:
         connection = redis.Redis.from_url(settings.redis_url, socket_timeout=10, socket_connect_timeout=5)
         connection.ping()
-    except (RedisError, ValueError) as error:
+    except ValueError:
+        # Its message may show a part of the URL, and of the password in it.
+        line = "REDIS_URL cannot be used. Write redis://:password@host:6379/0, rediss://… or unix://path."
+        raise SystemExit(explain(line, CONFIG)) from None
+    except RedisError as error:
         raise SystemExit(
             explain(f"Redis does not answer at {shown} ({error}). Start it, or set REDIS_URL.", UNAVAILABLE)
         ) from None

@@ -26,7 +26,7 @@ import redis
 import structlog
 
 from mpd import sprites
-from service.auth import LOCAL, OpenDoor, refuse_open_door
+from service.auth import CALLER, LOCAL, Keys, OpenDoor, refuse_open_door
 from service.settings import Settings
 from worker import exits, lifeline
 from worker.lease import UNWIND_SECONDS
@@ -34,6 +34,8 @@ from worker.supervise import Child
 
 START_SECONDS = 90.0
 """How long Redis and the API may take to answer for the first time."""
+FIRST_KEY = "first-key"
+"""Name in the area of the file with the API key that was made when there was none."""
 FINAL_CODES = (exits.CONFIG, exits.CANNOT_LISTEN)
 """Exit codes of a process that starting it again will not change."""
 
@@ -76,6 +78,7 @@ class Stack:
             self.redis_url = f"unix://{run}/redis.sock"
             self._environment |= {
                 "REDIS_URL": self.redis_url,
+                "REDIS_URL_FILE": "",
                 "HOST": self._settings.host,
                 "PORT": str(self._settings.port),
             }
@@ -83,6 +86,7 @@ class Stack:
             self._start("redis", self._redis_command(run))
             self._await("Redis", self._redis_answers)
             self._check_storage()
+            self._make_first_key()
             for name in ("api", "keeper", "worker"):
                 self._start(name, [sys.executable, "-m", "worker.cli", name])
             self._await("the API", self._api_answers)
@@ -160,6 +164,23 @@ class Stack:
             fault = exits.storage_fault(self._effective(), connection, ask=True)
         if fault is not None:
             raise CannotStart(fault, exits.CONFIG)
+
+    def _make_first_key(self) -> None:
+        """Where keys are asked for and there is none, one in a file that is its owner's alone.
+
+        Only we can make it: Redis is not there before us, and the API does not start without a key.
+        """
+        settings = self._effective()
+        with redis.Redis.from_url(self.redis_url) as connection:
+            keys = Keys(connection, settings)
+            if settings.auth == "off" or keys.exist():
+                return
+            _, secret = keys.create("first", CALLER)
+        path = self._area / FIRST_KEY
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secret + "\n")
+        log.info("made the first API key", file=str(path))
 
     def _effective(self) -> Settings:
         """The settings as the processes read them."""
@@ -242,7 +263,7 @@ def run(area: Path) -> int:
             settings = settings.model_copy(update={"drain_grace": 5.0})
         with Stack(settings, area, environment, None) as stack:
             auth = environment.get("AUTH", settings.auth)
-            sys.stdout.write(_welcome(stack, auth, sprite_model="MODEL" in environment))
+            sys.stdout.write(_welcome(stack, area, auth, sprite_model="MODEL" in environment))
             sys.stdout.flush()
             while True:
                 time.sleep(1.0)
@@ -253,17 +274,20 @@ def run(area: Path) -> int:
         return 0
 
 
-def _welcome(stack: Stack, auth: str, sprite_model: bool) -> str:
+def _welcome(stack: Stack, area: Path, auth: str, sprite_model: bool) -> str:
+    first = area / FIRST_KEY
     key = ' -H "Authorization: Bearer $KEY"' if auth == "keys" else ""
+    take_key = [f"  KEY=$(cat {first})                 # or another one that `keys create` shows"] if key else []
     owner = "OWNER" if auth == "keys" else LOCAL.owner
     server = os.path.relpath(Path(sys.executable).with_name("inbetween-server"))
-    make_key = [f"  {server} keys create NAME              # makes a key, for KEY above"] if key else []
+    make_key = [f"  {server} keys create NAME              # makes another key"] if key else []
     lines = [
         "",
         f"The service is up at {stack.url}  (reference: {stack.url}/docs, Ctrl-C stops it)",
         "",
         "Make a video of two keyframes; the answer says where to follow it:",
         "",
+        *take_key,
         f"  curl -F start=@examples/keyframes/start.jpg -F end=@examples/keyframes/end.jpg "
         f'-F \'options={{"method": "flow"}}\'{key} {stack.url}/inbetween',
         "",
