@@ -328,8 +328,7 @@ def _check(settings: Settings) -> None:
     takes = LIMITS["takes"]
     if not takes.low <= len(settings.seeds) <= takes.high:
         raise SettingsError("seeds", f"{len(settings.seeds)} takes", f"Send 1 to {takes.high:g} seeds: {takes.why}")
-    for seed in settings.seeds:
-        _check_number("seeds", seed, int)
+    _check_each("seeds", settings.seeds, int)
     if len(set(settings.seeds)) != len(settings.seeds):
         raise SettingsError("seeds", "the same seed twice gives the same take twice", "Send each seed once")
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", settings.background):
@@ -363,6 +362,13 @@ def _check_number(name: str, value: object, kind: type) -> None:
         raise SettingsError(
             name, f"{value!r} is out of range", f"Send {noun} from {limit.low} to {limit.high}: {limit.why}"
         )
+
+
+def _check_each(name: str, values: Sequence[object], kind: type) -> None:
+    for value in values:
+        if value is None:
+            raise SettingsError(name, "one of them has no value", "Send a number for each")
+        _check_number(name, value, kind)
 
 
 def _check_positions(settings: Settings) -> None:
@@ -399,5 +405,4 @@ def _check_method_has(settings: Settings) -> None:
         raise SettingsError("guidance", f"{method.name} has no guidance scale", f"Remove it, or use one of {with_it}")
     if len(settings.guidance) != 2:
         raise SettingsError("guidance", "is a ramp of two numbers", "Send [first frame, last frame]")
-    for scale in settings.guidance:
-        _check_number("guidance", scale, float)
+    _check_each("guidance", settings.guidance, float)
