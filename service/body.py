@@ -25,6 +25,9 @@ _FORM_FIELDS = ("start", "end", "keyframes", "at", "options")
 _MOST_KEYFRAMES = int(LIMITS["keyframes"].high)
 _DATA_URI_HEAD = 1024
 """Bytes of a data URI that are not the image."""
+_LONGEST_OPTIONS = 1 << 20
+_MOST_VALUES = 5_000
+"""In the JSON of one request; the largest that can be right has some two hundred."""
 _ANY_LENGTH = 2
 """Stands in for a model's own number of frames where only the number of segments is asked."""
 
@@ -66,6 +69,7 @@ async def read(request: Request, service: ServiceSettings) -> Wanted:
 
 
 def _from_json(body: bytes) -> Wanted:
+    _refuse_many_values(body, "body")
     try:
         asked = InbetweenRequest.model_validate_json(body)
     except ValidationError as error:
@@ -80,7 +84,9 @@ def _from_json(body: bytes) -> Wanted:
 
 async def _from_form(request: Request, service: ServiceSettings) -> Wanted:
     longest = 4 * -(-service.max_image_bytes // 3) + _DATA_URI_HEAD
-    limits = {"max_files": _MOST_KEYFRAMES + 1, "max_fields": 2 * _MOST_KEYFRAMES + 8, "max_part_size": longest}
+    # One more of each than any request needs, so that one too many is refused by name.
+    files = _MOST_KEYFRAMES + len(_FORM_FIELDS)
+    limits = {"max_files": files, "max_fields": 2 * files, "max_part_size": longest}
     try:
         async with request.form(**limits) as form:
             _refuse_unknown(form)
@@ -137,11 +143,22 @@ def _options(parts: Sequence[UploadFile | str]) -> Options:
     if not parts:
         return Options()
     part = parts[0]
-    text = part if isinstance(part, str) else part.file.read(1 << 20)
+    text = part.encode() if isinstance(part, str) else part.file.read(_LONGEST_OPTIONS + 1)
+    if len(text) > _LONGEST_OPTIONS:
+        remedy = "Send only the options that `GET /methods` lists."
+        raise refused([Fault("options", f"They have more than {_LONGEST_OPTIONS} bytes.", remedy)])
+    _refuse_many_values(text, "options")
     try:
         return Options.model_validate_json(text)
     except ValidationError as error:
         raise _invalid(error, Options, "options") from None
+
+
+def _refuse_many_values(text: bytes, field: str) -> None:
+    """Each unknown field and each wrong value costs memory and time to describe, a thousand times its bytes."""
+    if text.count(b",") > _MOST_VALUES:
+        remedy = "Send only the fields that the reference under `/docs` lists."
+        raise refused([Fault(field, f"The JSON has more than {_MOST_VALUES} values.", remedy)])
 
 
 def _at(parts: Sequence[UploadFile | str], keyframes: int) -> tuple[int, ...] | None:

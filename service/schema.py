@@ -47,6 +47,16 @@ def _only_mp4() -> list[Format]:
 class Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole(cls, value: Any) -> Any:
+        """JSON knows one kind of number: 25.0 is the whole number 25."""
+        return [_whole(entry) for entry in value] if isinstance(value, list) else _whole(value)
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
 
 class Webhook(Strict):
     """Where to send a signed event when the job is over."""
@@ -59,7 +69,7 @@ class Webhook(Strict):
         examples=["https://example.com/hooks/inbetween"],
     )
     events: list[EventType] = Field(
-        default_factory=_every_event, min_length=1, description="Which events to send. Default: all."
+        default_factory=_every_event, min_length=1, max_length=3, description="Which events to send. Default: all."
     )
 
 
@@ -230,4 +240,4 @@ class UploadRequest(Strict):
     content_type: Literal["image/jpeg", "image/png", "image/webp", "image/avif", "image/heic", "image/heif"] = Field(
         description="Of the file; the PUT must carry the same Content-Type."
     )
-    size: int = Field(ge=1, description="Exact bytes of the file; the link takes neither more nor less.")
+    size: int = Field(ge=1, le=2**40, description="Exact bytes of the file; the link takes neither more nor less.")

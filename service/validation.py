@@ -6,6 +6,7 @@ Says nothing of the values sent: an error may be logged, and a value may be an i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -30,6 +31,12 @@ _NOUNS = {
 }
 
 
+MOST_FAULTS = 50
+"""Faults of one request that are told; whoever mends these learns of the others."""
+LONGEST_NAME = 80
+"""Characters of an unknown field's name that are repeated."""
+
+
 class Fault(NamedTuple):
     """One field that cannot be used: its path, such as `options.frames`, what is wrong, what to send."""
 
@@ -41,7 +48,7 @@ class Fault(NamedTuple):
 def refused(faults: Sequence[Fault]) -> Problem:
     """One 422 for all faults; the first one speaks for them."""
     first = faults[0]
-    errors = [fault._asdict() for fault in faults]
+    errors = [fault._asdict() for fault in faults[:MOST_FAULTS]]
     return Problem(422, "invalid-request", first.detail, field=first.field, remedy=first.remedy, errors=errors)
 
 
@@ -56,7 +63,7 @@ def from_pydantic(
     errors: Iterable[Mapping[str, Any]], prefix: str = "", model: type[BaseModel] | None = None
 ) -> Problem:
     """From `ValidationError.errors()`, or the framework's own. `prefix` comes before each path."""
-    return refused([_fault(error, prefix, model) for error in errors])
+    return refused([_fault(error, prefix, model) for error in islice(errors, MOST_FAULTS)])
 
 
 def _fault(error: Mapping[str, Any], prefix: str, model: type[BaseModel] | None) -> Fault:
@@ -101,7 +108,8 @@ def _remedy(kind: str, context: Mapping[str, Any]) -> str:
 def _path(parts: Sequence[str | int]) -> str:
     path = ""
     for part in parts:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+        name = str(part)[:LONGEST_NAME]
+        path += f"[{name}]" if isinstance(part, int) else f".{name}" if path else name
     return path or "body"
 
 

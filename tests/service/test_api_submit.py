@@ -219,7 +219,8 @@ def test_forms_that_cannot_be_used(api: Api) -> None:
         answer = api.client.post("/inbetween", files=files, data=data)
         assert problem(answer, 422, "invalid-request")["field"] == field
     many = [("keyframes", image)] * 34
-    problem(api.client.post("/inbetween", files=many), 400, "malformed-body")
+    assert problem(api.client.post("/inbetween", files=many), 422, "invalid-request")["field"] == "keyframes"
+    problem(api.client.post("/inbetween", files=many * 2), 400, "malformed-body")
 
 
 def test_bodies_that_cannot_be_read(api: Api) -> None:
