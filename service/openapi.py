@@ -47,6 +47,7 @@ def document(app: FastAPI) -> dict[str, Any]:
         _drop_framework_errors(made)
         _plain_streams(made)
         _rate_limits(made)
+        _absent_parameters(made)
         app.openapi_schema = made
     return app.openapi_schema
 
@@ -95,3 +96,16 @@ def _plain_streams(made: dict[str, Any]) -> None:
             if content is not None:
                 content.pop("itemSchema", None)
                 content["schema"] = {"type": "string"}
+
+
+def _absent_parameters(made: dict[str, Any]) -> None:
+    """A parameter that may be left out is not `null` in a URL or a header, as FastAPI describes it."""
+    for item in made["paths"].values():
+        for operation in item.values():
+            for parameter in operation.get("parameters", []):
+                schema = parameter["schema"]
+                kinds = [kind for kind in schema.pop("anyOf", []) if kind != {"type": "null"}]
+                if len(kinds) == 1:
+                    schema.update(kinds[0])
+                elif kinds:
+                    schema["anyOf"] = kinds

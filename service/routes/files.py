@@ -28,12 +28,12 @@ Take = Annotated[int, Query(ge=1, le=8, description="Which take, from 1: one for
 Download = Annotated[bool, Query(description="Have a browser save the file instead of showing it.")]
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The file, where the server passes files on itself.",
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "description": "The file, where the server passes files on itself. Its Content-Type is the file's own.",
+        "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
     },
     206: {
         "description": "The part of it that `Range` asks for.",
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
     },
     304: {"description": "The client's copy, named in `If-None-Match`, is still right."},
     307: {

@@ -11,6 +11,7 @@ import structlog
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.convertors import Convertor, register_url_convertor
 
 from mpd.methods import METHODS, SettingsError
 from service import body, capacity, engines, estimate, submission
@@ -57,6 +58,21 @@ _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _CURSOR = r"^job_[0-9a-z]{26}$"
 
 T = TypeVar("T")
+
+
+class _Name(Convertor[str]):
+    """What stands for a job's id: not the name of a route beside it, which has methods of its own."""
+
+    regex = "(?!estimate(?:/|$))[^/]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("name", _Name())
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["jobs"])
 _limiter = anyio.CapacityLimiter(SUBMISSIONS)
@@ -151,7 +167,7 @@ def list_inbetweens(
 
 
 @router.get(
-    "/inbetween/{job_id}",
+    "/inbetween/{job_id:name}",
     operation_id="getInbetween",
     summary="One job",
     responses={200: examples.JOB, **problems(*ONE_JOB)},
@@ -182,7 +198,7 @@ def cancel_inbetween(here: Here, base: Base, job: ChangeableJob) -> JobView:
 
 
 @router.delete(
-    "/inbetween/{job_id}",
+    "/inbetween/{job_id:name}",
     operation_id="deleteInbetween",
     status_code=204,
     summary="Erase a job with its files",

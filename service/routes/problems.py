@@ -23,7 +23,13 @@ from service.storage import StorageFull, StorageUnavailable
 from service.validation import from_pydantic
 
 RETRY_AFTER = "5"
-_OF_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large", 415: "unsupported-media-type"}
+_OF_STATUS = {
+    400: "malformed-body",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "body-too-large",
+    415: "unsupported-media-type",
+}
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["service"])

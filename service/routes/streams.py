@@ -23,14 +23,22 @@ MOST_JOBS = 50
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["events"])
 
-LastEventId = Annotated[
-    str | None,
-    Header(description="The `id` of the last event seen: the stream goes on after it. Browsers send it by themselves."),
-]
+_POSITION = "[0-9]{1,19}-[0-9]{1,19}"
+_ID = "job_[0-9a-z]{26}"
+
+
+def _last_seen(pattern: str) -> Any:
+    """The header as it is documented; nothing in it is as good as none."""
+    text = "The `id` of the last event seen: the stream goes on after it. Browsers send it by themselves."
+    return Header(description=text, json_schema_extra={"pattern": f"^({pattern})?$"})
+
+
+LastEventId = Annotated[str | None, _last_seen(_POSITION)]
+LastEventIds = Annotated[str | None, _last_seen(f"{_POSITION}(,{_POSITION})*")]
 
 
 def _resumed(last_event_id: str | None, count: int) -> list[str]:
-    after = positions(last_event_id, count)
+    after = positions(last_event_id or None, count)
     if after is None:
         remedy = "Send the `id` of an event of this same stream, or leave the header out."
         raise Problem(
@@ -46,8 +54,14 @@ def one_position(_: ReadableJob, last_event_id: LastEventId = None) -> list[str]
 def several(
     here: Here,
     key: Reader,
-    ids: Annotated[str, Query(description=f"Ids of up to {MOST_JOBS} jobs, separated by commas.")],
-    last_event_id: LastEventId = None,
+    ids: Annotated[
+        str,
+        Query(
+            description=f"Ids of up to {MOST_JOBS} jobs, separated by commas.",
+            json_schema_extra={"pattern": f"^{_ID}(,{_ID}){{0,{MOST_JOBS - 1}}}$"},
+        ),
+    ],
+    last_event_id: LastEventIds = None,
 ) -> tuple[list[str], list[str]]:
     """The jobs' ids and where to go on in each stream."""
     names = list(dict.fromkeys(name for name in ids.split(",") if name))

@@ -55,6 +55,13 @@ def test_every_operation_declares_its_errors_as_problems(document: dict[str, Any
             assert answer["content"]["application/problem+json"]["schema"]["$ref"].endswith("/ProblemView")
 
 
+def test_no_parameter_can_be_null(document: dict[str, Any]) -> None:
+    for path, verb, operation in operations(document):
+        for parameter in operation.get("parameters", []):
+            assert "null" not in str(parameter["schema"]), (verb, path, parameter["name"])
+            assert parameter["schema"].get("type"), (verb, path, parameter["name"])
+
+
 def test_no_schema_is_the_frameworks(document: dict[str, Any]) -> None:
     assert "HTTPValidationError" not in str(document)
 

@@ -7,13 +7,18 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import MEDIA_TYPE, PROBLEMS, Problem
+from service.middleware import Frame
 from service.routes.problems import response
 from tests.service.conftest import Api
 
 ROOT = Path(__file__).parents[2]
+JSON = {"content-type": "application/json"}
+UNREADABLE = (b"{", b"\xff\xfe", b"[" * 100_000, b'{"size": ' + b"9" * 5000 + b"}")
 REFUSALS = sorted(slug for slug, kind in PROBLEMS.items() if kind.status < 500)
 
 
@@ -60,7 +65,8 @@ def test_what_the_framework_refuses_has_its_field_from_the_table(api: Api) -> No
         (api.client.get("/nothing"), "path"),
         (api.client.patch("/inbetween"), "method"),
         (api.client.post("/inbetween", content=b"x"), "Content-Type"),
-        (api.client.post("/uploads", content=b"{", headers={"content-type": "application/json"}), "body"),
+        *((api.client.post("/uploads", content=text, headers=JSON), "body") for text in UNREADABLE),
+        (api.client.get("/inbetween/estimate"), "method"),
         (api.client.get("/inbetween/job_x"), "job_id"),
         (api.client.get("/objects/x"), "token"),
         (api.client.get("/problems/x"), "slug"),
@@ -113,3 +119,27 @@ def test_types_are_never_renamed() -> None:
         "upload-not-found": 422,
     }
     assert {slug: PROBLEMS[slug].status for slug in promised} == promised
+
+
+def test_a_reader_that_leaves_is_no_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    """Its stream breaks while the next piece is on its way."""
+
+    async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ExceptionGroup("streaming", [anyio.BrokenResourceError()])
+
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ExceptionGroup("streaming", [anyio.BrokenResourceError(), KeyError()])
+
+    async def ask(app: ASGIApp) -> None:
+        async def nothing(*_: object) -> None:
+            """Neither sent nor received."""
+
+        await Frame(app)({"type": "http", "method": "GET", "path": "/events", "headers": []}, nothing, nothing)  # type: ignore[arg-type]
+
+    anyio.run(ask, stream)
+    assert "unforeseen" not in caplog.text
+    with pytest.raises(ExceptionGroup):
+        anyio.run(ask, broken)
+    assert "unforeseen" in caplog.text
