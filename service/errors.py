@@ -154,6 +154,13 @@ PROBLEMS: dict[str, Kind] = {
         "Ask for fewer steps, frames, pixels or seeds; `POST /inbetween/estimate` says what a request would take.",
         "options",
     ),
+    "too-many-streams": Kind(
+        429,
+        "Too many event streams are open",
+        "The key's owner reads as many streams of events from this server as it may, `limit`.",
+        "Close one, or follow up to 50 jobs in one stream: `GET /events?ids=…`.",
+        "Authorization",
+    ),
     "queue-full": Kind(
         503,
         "The queue is full",

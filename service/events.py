@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import redis.asyncio
 
+from service.errors import Problem
 from service.records import Keys, State
 
 BLOCK = 5.0
 """Seconds after which a silent stream's job is looked at: its end may have been written before we came."""
+
+MOST_STREAMS = 100
+"""Of one owner in one process. One stream can carry fifty jobs."""
 
 _POSITION = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 
@@ -40,6 +46,31 @@ def positions(text: str | None, count: int) -> list[str] | None:
         return ["0-0"] * count
     parts = text.split(",")
     return parts if len(parts) == count and all(_POSITION.fullmatch(part) for part in parts) else None
+
+
+class Readers:
+    """How many streams each owner has open in this process: each takes a connection to Redis for as long as it lasts.
+
+    Belongs to one event loop.
+    """
+
+    def __init__(self, most: int = MOST_STREAMS) -> None:
+        self._most = most
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def one_more(self, owner: str) -> Iterator[None]:
+        """Raises `Problem` 429 for one too many."""
+        if self._open[owner] >= self._most:
+            detail = f"{self._most} streams of this key's owner are open."
+            raise Problem(429, "too-many-streams", detail, limit=self._most, headers={"Retry-After": "5"})
+        self._open[owner] += 1
+        try:
+            yield
+        finally:
+            self._open[owner] -= 1
+            if not self._open[owner]:
+                del self._open[owner]
 
 
 async def follow(

@@ -9,7 +9,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from service.auth import Keys
 from service.erasure import Eraser
-from service.events import BLOCK
+from service.events import BLOCK, Readers
 from service.idempotency import Idempotency
 from service.jobs import Jobs
 from service.limits import Limits
@@ -47,6 +47,7 @@ class Services:
     idempotency: Idempotency
     webhooks: Webhooks
     eraser: Eraser
+    readers: Readers
 
 
 def open_services(settings: Settings) -> Services:
@@ -78,4 +79,5 @@ def open_services(settings: Settings) -> Services:
         idempotency=Idempotency(connection, settings, lambda job_id: jobs.get(job_id) is not None),
         webhooks=Webhooks(connection, settings),
         eraser=Eraser(storage),
+        readers=Readers(),
     )

@@ -71,6 +71,12 @@ def several(
     return [find(here, key, name).id for name in names], _resumed(last_event_id, len(names))
 
 
+async def one_reader(here: Here, key: Reader) -> AsyncIterator[None]:
+    """Counts the stream until it has ended."""
+    with here.readers.one_more(key.owner):
+        yield
+
+
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "`event` is `state`, `progress` or `preview`; `data` is JSON with the job's id as `job`. A "
@@ -94,7 +100,8 @@ _STREAM: dict[int | str, dict[str, Any]] = {
     operation_id="streamInbetween",
     summary="One job as it happens",
     response_class=EventSourceResponse,
-    responses={**_STREAM, **problems(*ONE_JOB, "invalid-request")},
+    responses={**_STREAM, **problems(*ONE_JOB, "invalid-request", "too-many-streams")},
+    dependencies=[Depends(one_reader)],
 )
 async def stream_inbetween(
     here: Here, job: ReadableJob, after: Annotated[list[str], Depends(one_position)]
@@ -109,7 +116,8 @@ async def stream_inbetween(
     operation_id="streamInbetweens",
     summary="Several jobs in one stream",
     response_class=EventSourceResponse,
-    responses={**_STREAM, **problems(*ONE_JOB, "invalid-request")},
+    responses={**_STREAM, **problems(*ONE_JOB, "invalid-request", "too-many-streams")},
+    dependencies=[Depends(one_reader)],
 )
 async def stream_inbetweens(
     here: Here, asked: Annotated[tuple[list[str], list[str]], Depends(several)]

@@ -12,6 +12,7 @@ from typing import Any
 import fastapi.routing
 import httpx
 import pytest
+from tenacity import retry, stop_after_delay, wait_fixed
 
 from service import events
 from tests.conftest import RedisProcess
@@ -180,3 +181,21 @@ def test_a_redis_that_dies_cuts_the_stream_and_a_reader_goes_on_later(
     api.client.post(made["links"]["cancel"])
     with stream(api, made["links"]["events"], first.id) as got:
         assert [one.data["state"] for one in got] == ["canceled"]
+
+
+def test_an_owners_streams_are_counted_while_they_last(make_api: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events.Readers.__init__, "__defaults__", (2,))
+    api = make_api()
+    path = f"/inbetween/{api.submit({'method': 'flow'})['id']}/events"
+    with stream(api, path), stream(api, path):
+        refused = api.client.get(path)
+        assert problem(refused, 429, "too-many-streams")["limit"] == 2
+        assert refused.headers["retry-after"]
+    problem(api.client.get("/inbetween/job_x/events"), 404, "job-not-found")
+
+    @retry(stop=stop_after_delay(30), wait=wait_fixed(0.02), reraise=True)
+    def again() -> None:
+        with stream(api, path) as first, stream(api, path) as second:
+            assert next(first).event == next(second).event == "state"
+
+    again()

