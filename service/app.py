@@ -21,6 +21,7 @@ from service.origins import OwnMachine
 from service.routes import files, jobs, meta, objects, operators, problems, streams
 from service.services import open_services
 from service.settings import Settings
+from service.turns import FairShare
 
 _ASKED_HEADERS = (
     "Authorization",
@@ -73,6 +74,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     app.add_middleware(BodyCap, settings=settings)
+    app.add_middleware(FairShare, apart=jobs.WITH_TURNS)
     if settings.auth == "off":
         app.add_middleware(OwnMachine, settings=settings)
     if settings.cors_origins:

@@ -54,6 +54,9 @@ SUBMIT = (
     "beyond-allowance",
     "queue-full",
 )
+WITH_TURNS = (("POST", "/inbetween"), ("POST", "/inbetween/estimate"))
+"""Routes that give each owner's requests turns by themselves."""
+
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _CURSOR = r"^job_[0-9a-z]{26}$"
 

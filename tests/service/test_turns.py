@@ -1,0 +1,157 @@
+"""One caller's many or endless requests keep nobody else waiting."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import anyio
+import httpx
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from service import turns
+from service.services import SUBMISSIONS
+from service.turns import AT_WORK, FairShare, Turns
+from tests.service.conftest import Make
+from tests.service.test_limits import FLOW, Call, call, post
+
+__all__ = ["call"]
+
+
+def test_the_next_begins_when_one_is_done_and_others_do_not_wait() -> None:
+    async def story() -> None:
+        line, order = Turns(2), []
+        leave = {name: anyio.Event() for name in ("a1", "a2", "a3", "b1")}
+
+        async def work(name: str) -> None:
+            async with line.of(name[0]):
+                order.append(name)
+                await leave[name].wait()
+
+        async with anyio.create_task_group() as group:
+            for name in leave:
+                group.start_soon(work, name)
+            await anyio.wait_all_tasks_blocked()
+            assert order == ["a1", "a2", "b1"]
+            leave["a2"].set()
+            await anyio.wait_all_tasks_blocked()
+            assert order[-1] == "a3"
+            for event in leave.values():
+                event.set()
+        assert line._lines == {}
+
+    anyio.run(story)
+
+
+def test_who_gives_up_waiting_leaves_the_line() -> None:
+    async def story() -> None:
+        line = Turns(1)
+        async with line.of("a"):
+            with anyio.move_on_after(0) as gone:
+                async with line.of("a"):
+                    raise AssertionError
+            assert gone.cancelled_caught
+            assert line._lines["a"].length == 1
+        async with line.of("a"):
+            pass
+        assert line._lines == {}
+
+    anyio.run(story)
+
+
+def test_a_turn_ends_where_the_answer_begins() -> None:
+    """Streams of one key do not use up its turns; only requests with a key have turns, and not the paths apart."""
+
+    async def story() -> None:
+        working, streaming, begin, end = Counter[str](), Counter[str](), anyio.Event(), anyio.Event()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            working[scope["path"]] += 1
+            await begin.wait()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            streaming[scope["path"]] += 1
+            await end.wait()
+
+        share = FairShare(app, apart=[("POST", "/apart")])
+
+        async def ask(path: str, method: str = "GET", key: bytes | None = b"Bearer x") -> None:
+            headers = [(b"authorization", key)] if key else []
+            await share({"type": "http", "method": method, "path": path, "headers": headers}, none, drop)
+
+        async def none() -> Message:
+            return {"type": "http.disconnect"}
+
+        async def drop(_: Message) -> None:
+            """Nobody listens."""
+
+        async with anyio.create_task_group() as group:
+            for _ in range(AT_WORK + 3):
+                group.start_soon(ask, "/mine")
+                group.start_soon(ask, "/apart", "POST")
+                group.start_soon(ask, "/open", "GET", None)
+            group.start_soon(ask, "/theirs", "GET", b"Bearer y")
+            group.start_soon(ask, "/apart", "GET")
+            await anyio.wait_all_tasks_blocked()
+            assert working == {"/mine": AT_WORK, "/apart": AT_WORK + 3, "/open": AT_WORK + 3, "/theirs": 1}
+            begin.set()
+            await anyio.wait_all_tasks_blocked()
+            assert streaming["/mine"] == AT_WORK + 3
+            assert streaming["/apart"] == AT_WORK + 4
+            end.set()
+
+    anyio.run(story)
+
+
+def test_slow_keyframes_of_one_key_do_not_hold_up_anothers(make_api: Make, call: Call) -> None:
+    api = make_api(auth="keys", fetch_allow_hosts="127.0.0.1")
+    ann, bob = call(api), call(api)
+    with ExitStack() as stack, ThreadPoolExecutor(24) as pool:
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        image = f"http://127.0.0.1:{silent.getsockname()[1]}/a.png"
+        asked = [pool.submit(ann.post, "/inbetween", json={"start": image, "end": image}) for _ in range(24)]
+        fetching = [stack.enter_context(silent.accept()[0]) for _ in range(SUBMISSIONS // 4)]
+        assert post(bob, FLOW).status_code == 202
+        assert ann.get("/inbetween").json()["jobs"] == []
+        assert not any(answer.done() for answer in asked)
+        silent.close()
+        for connection in fetching:
+            connection.close()
+    assert {answer.result().status_code for answer in asked} == {422}
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda client: post(client, FLOW), lambda client: client.get("/inbetween")], ids=["submissions", "lists"]
+)
+def test_a_flood_leaves_others_answered(
+    make_api: Make,
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[httpx.Client], httpx.Response],
+) -> None:
+    monkeypatch.setattr(turns, "HELD_SECONDS", 0.05)
+    api = make_api(auth="keys", max_active_jobs=4, rate_limit=30)
+    ann, bob = call(api), call(api, rate=0)
+    job = post(bob, FLOW).json()["links"]["self"]
+    over = threading.Event()
+    with ThreadPoolExecutor(1) as other, ThreadPoolExecutor(16) as flood:
+        watched = other.submit(watch, bob, job, over)
+        answers = Counter(answer.status_code for answer in flood.map(lambda _: ask(ann), range(200)))
+        over.set()
+    assert answers[429] >= 170
+    assert set(answers) <= {200, 202, 429}
+    assert answers[202] in (0, 4)
+    statuses = watched.result()
+    assert set(statuses) == {200}
+    assert len(statuses) > 5
+
+
+def watch(client: httpx.Client, url: str, over: threading.Event) -> list[int]:
+    statuses = []
+    while not over.is_set():
+        statuses.append(client.get(url).status_code)
+    return statuses
