@@ -15,7 +15,7 @@ import uvicorn
 from pydantic import SecretStr
 
 from service import logs
-from service.auth import CALLER, LOCAL, Keys, OpenDoor, Scope, refuse_empty_ring, refuse_open_door
+from service.auth import CALLER, LOCAL, Key, Keys, OpenDoor, Scope, refuse_empty_ring, refuse_open_door
 from service.redaction import redacted
 from service.server import Config, raise_file_limit
 from service.settings import Settings
@@ -73,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=[scope.value for scope in Scope],
         help="may be repeated (default: submit and read)",
     )
+    create.add_argument("--rate", type=_amount, help="requests a minute, 0 for any number (default: RATE_LIMIT)")
+    create.add_argument(
+        "--active-jobs", type=_amount, help="jobs queued or running, 0 for any number (default: MAX_ACTIVE_JOBS)"
+    )
+    create.add_argument(
+        "--gpu-seconds", type=_amount, help="of GPU a day, 0 for any number (default: GPU_SECONDS_PER_DAY)"
+    )
     actions.add_parser("list", help="every key, without its secret")
     revoke = actions.add_parser("revoke", help="make a key useless from now on")
     revoke.add_argument("id", help="such as key_0123456789abcdef")
@@ -126,12 +133,13 @@ def _keys(settings: Settings, chosen: argparse.Namespace) -> int:
     match chosen.action:
         case "create":
             scopes = [Scope(scope) for scope in chosen.scope or CALLER]
-            key, secret = keys.create(chosen.name, scopes, chosen.owner)
-            print(f"{key.id}  owner {key.owner}  scopes {','.join(sorted(key.scopes))}")
+            own = {"rate": chosen.rate, "active_jobs": chosen.active_jobs, "gpu_seconds": chosen.gpu_seconds}
+            key, secret = keys.create(chosen.name, scopes, chosen.owner, **own)
+            print(_shown(key))
             print(f"Send it as `Authorization: Bearer {secret}`. It is not shown again.")
         case "list":
             for key in keys.list():
-                print(f"{key.id}  owner {key.owner}  scopes {','.join(sorted(key.scopes))}  {key.name}")
+                print(f"{_shown(key)}  {key.name}")
         case "revoke":
             if not keys.revoke(chosen.id):
                 return exits.explain(f"there is no key {chosen.id}", 1)
@@ -143,6 +151,19 @@ def _keys(settings: Settings, chosen: argparse.Namespace) -> int:
             else:
                 print(keys.rotate_webhook_secret(chosen.owner))
     return 0
+
+
+def _shown(key: Key) -> str:
+    """In one line, with the limits that are its own."""
+    own = {"rate": key.rate, "active-jobs": key.active_jobs, "gpu-seconds": key.gpu_seconds}
+    limits = "".join(f"  {name} {value:g}" for name, value in own.items() if value is not None)
+    return f"{key.id}  owner {key.owner}  scopes {','.join(sorted(key.scopes))}{limits}"
+
+
+def _amount(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
+    return int(text)
 
 
 def _print_settings() -> int:

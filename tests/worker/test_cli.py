@@ -56,6 +56,20 @@ def test_keys_are_made_listed_and_revoked(redis_url: str) -> None:
     assert server("keys", "revoke", key.id, REDIS_URL=redis_url).returncode == 1
 
 
+def test_a_key_is_made_with_limits_of_its_own(redis_url: str) -> None:
+    own = ("--rate", "60", "--active-jobs", "0", "--gpu-seconds", "3600")
+    made = server("keys", "create", "ada", *own, REDIS_URL=redis_url)
+    secret = made.stdout.split("Bearer ")[1].split("`")[0]
+    with redis.Redis.from_url(redis_url) as connection:
+        key = Keys(connection, Settings(_env_file=None)).verify(secret)
+    assert key is not None
+    assert (key.rate, key.active_jobs, key.gpu_seconds) == (60, 0, 3600)
+    assert "rate 60  active-jobs 0  gpu-seconds 3600" in server("keys", "list", REDIS_URL=redis_url).stdout
+    refused = server("keys", "create", "bob", "--rate", "-1", REDIS_URL=redis_url)
+    assert refused.returncode == 2
+    assert "whole number" in refused.stderr
+
+
 def test_a_webhook_secret_is_for_an_owner_that_there_is(redis_url: str) -> None:
     misspelled = server("keys", "webhook-secret", "stduio", REDIS_URL=redis_url)
     assert (misspelled.returncode, misspelled.stdout) == (1, "")
