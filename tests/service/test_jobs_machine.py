@@ -20,17 +20,30 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from service.jobs import LANES, PRIORITIES, Job, JobError, Jobs, NewJob, State, Verdict, split_ticket
+from service.jobs import (
+    LANES,
+    PRIORITIES,
+    Allowance,
+    Job,
+    JobError,
+    Jobs,
+    NewJob,
+    Refused,
+    State,
+    Verdict,
+    split_ticket,
+)
 from service.reconcile import Watch, expire_due, leases, reclaim_dead, requeue_lost, unlisted
 from service.settings import Settings
 
+ESTIMATES = {"gpu": 1.5, "cpu": None}
 PROBLEM = {"type": "/problems/generation-failed", "status": 500}
 
 
 def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedStateMachine]:
     class Verbs(RuleBasedStateMachine):
         """The model: the highest attempt seen of each job, its commits, which are deleted, whose files are due for
-        erasure, whose final event was handed over, how many attempts ended how.
+        erasure, whose final event was handed over, how many attempts ended how, what GPU time was reported and used.
         """
 
         ids = Bundle("ids")
@@ -46,6 +59,8 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
             self.erasable: set[str] = set()
             self.delivered: set[str] = set()
             self.outcomes: Counter[str] = Counter()
+            self.reported: dict[str, int] = {}
+            self.used = 0
             self.serial = 0
 
         # Few jobs, so that much happens to each.
@@ -54,10 +69,27 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
             target=ids, lane=st.sampled_from(LANES), priority=st.sampled_from(PRIORITIES), ttl=st.sampled_from((0, 9))
         )
         def submit(self, lane: Any, priority: Any, ttl: int) -> str:
-            new = NewJob("ann", {}, [], lane, ttl, priority, webhook={"url": "u", "events": []})
-            job = self.jobs.submit(new)
+            webhook = {"url": "u", "events": []}
+            new = NewJob("ann", {}, [], lane, ttl, priority, webhook=webhook, gpu_seconds=ESTIMATES[lane])
+            job = self.jobs.submit(new, Allowance(active_jobs=3, gpu_seconds=1000, queue=3))
             self.attempt[job.id] = job.attempt
             return job.id
+
+        @rule(lane=st.sampled_from(LANES))
+        def submit_one_too_many(self, lane: Any) -> None:
+            live = [job for job in self.jobs.get_many(self.attempt) if not job.state.is_terminal]
+            queued = [job for job in live if job.state is State.queued and job.lane == lane]
+            for allowance, full in (
+                (Allowance(active_jobs=max(1, len(live))), bool(live)),
+                (Allowance(queue=max(1, len(queued))), bool(queued)),
+            ):
+                try:
+                    self.jobs.admit("ann", lane, None, allowance)
+                    assert not full
+                except Refused:
+                    assert full
+                    with pytest.raises(Refused):
+                        self.jobs.submit(NewJob("ann", {}, [], lane, 9), allowance)
 
         def call(self, job_id: str, verb: Callable[[], Job]) -> Job | None:
             """A refused verb changes nothing; an accepted one never moves the attempt back."""
@@ -77,6 +109,9 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
             """A transition that was taken, in the model's own books."""
             if after.state.is_terminal and not before.state.is_terminal:
                 self.outcomes[after.state] += 1
+                self.used += self.reported.pop(after.id, 0)
+            if after.attempt > before.attempt:
+                self.reported.pop(after.id, None)
             if after.state is State.expired:
                 self.erasable.add(after.id)
             if after.attempt > before.attempt:
@@ -97,12 +132,13 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
         def progress(self, job_id: str, back: int, preview: str | None) -> None:
             before = self.jobs.get(job_id)
             try:
-                self.jobs.progress(job_id, self.at(job_id, back), {"step": 1}, preview)
+                self.jobs.progress(job_id, self.at(job_id, back), {"step": 1}, preview, gpu_seconds=0.25)
             except JobError:
                 assert self.jobs.get(job_id) == before
             else:
                 assert before is not None
                 assert (back, before.state) == (0, State.running)
+                self.reported[job_id] = 250
 
         @rule(job_id=ids, back=attempts)
         def renew(self, job_id: str, back: int) -> None:
@@ -230,6 +266,7 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
         @rule(job_id=ids)
         def delete(self, job_id: str) -> None:
             if self.call(job_id, lambda: self.jobs.delete(job_id)) is not None:
+                self.used += self.reported.pop(job_id, 0)
                 self.deleted.add(job_id)
                 self.erasable.add(job_id)
 
@@ -283,6 +320,14 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
                     assert committed == str(job.result)
                 else:
                     assert committed is None or job.state is State.expired, "what was committed stays so"
+
+        @invariant()
+        def gpu_time_is_promised_to_what_is_under_way_and_charged_at_its_end(self) -> None:
+            live = [job for job in self.jobs.get_many(self.attempt) if not job.state.is_terminal]
+            promised = sum(round(1000 * (ESTIMATES[job.lane] or 0)) for job in live)
+            assert int(connection.get(self.jobs.keys.gpu_promised("ann")) or 0) == promised  # type: ignore[arg-type]
+            days: Any = connection.keys(self.jobs.keys.gpu_used("ann", 0)[:-1] + "*")
+            assert sum(int(connection.get(day)) for day in days) == self.used  # type: ignore[arg-type]
 
         @invariant()
         def rq_holds_every_queued_ticket_in_the_order_of_positions(self) -> None:

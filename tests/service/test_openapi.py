@@ -49,7 +49,11 @@ def test_every_operation_declares_its_errors_as_problems(document: dict[str, Any
         failures = {status: answer for status, answer in operation["responses"].items() if int(status) >= 400}
         assert {"500", "503"} <= set(failures), (verb, path)
         if operation.get("security"):
-            assert {"401", "403"} <= set(failures), (verb, path)
+            assert {"401", "403", "429"} <= set(failures), (verb, path)
+            for status, answer in operation["responses"].items():
+                told = set(answer.get("headers", {}))
+                assert ("RateLimit" in told) == (status != "401"), (verb, path, status)
+                assert status not in ("429", "503") or "Retry-After" in told, (verb, path, status)
         for status, answer in failures.items():
             assert list(answer["content"]) == ["application/problem+json"], (verb, path, status)
             assert answer["content"]["application/problem+json"]["schema"]["$ref"].endswith("/ProblemView")
