@@ -1,19 +1,27 @@
 """One answer for one `Idempotency-Key`, however often the request is sent.
 
 The first request claims the key with the id its job will have, so that even a crash between accepting the job and
-answering leaves a trace: whoever repeats the request finds that job. Knows nothing of HTTP.
+answering leaves a trace: whoever repeats the request finds that job. The claim is kept alive while the request is
+worked on; one that is not may be taken over by a repetition. Then the job of the first can no longer be written down
+(`Jobs.submit` looks at the claim in the same step), so that one that was merely stopped does not make a second job.
+Knows nothing of HTTP. All waiting is by Redis' clock.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import structlog
+from redis.exceptions import RedisError
+
 from service.errors import Problem
+from service.records import Keys
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,8 +30,10 @@ if TYPE_CHECKING:
 KEPT = 86_400
 """Seconds an answer is remembered."""
 
-STALE = 180.0
-"""Seconds after which an unanswered first request is taken for dead; all its steps are capped well below."""
+STALE = 12.0
+"""Seconds after which a claim that nobody keeps alive may be taken over."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,15 +45,23 @@ class Replay:
 
 
 class Idempotency:
-    """Claims in Redis, `{namespace}:idempotency:{owner}:{sha256 of the key}`. accepted: whether a job id exists."""
+    """Claims in Redis, `{namespace}:idempotency:{owner}:{sha256 of the key}`, and beside each in flight a sign of life.
 
-    def __init__(self, redis: Redis, settings: Settings, accepted: Callable[[str], bool]) -> None:
-        self._redis = redis
-        self._prefix = f"{settings.namespace}:idempotency:"
+    accepted: whether a job id exists. stale: seconds, as `STALE`.
+    """
+
+    def __init__(self, redis: Redis, settings: Settings, accepted: Callable[[str], bool], stale: float = STALE) -> None:
         self._accepted = accepted
+        self._stale = stale
+        self._prefix = f"{settings.namespace}:idempotency:"
+        self._records = Keys(settings.namespace).job("")
+        self._claim = redis.register_script(_CLAIM)
+        self._renew = redis.register_script(_RENEW)
+        self._answer = redis.register_script(_ANSWER)
+        self._release = redis.register_script(_RELEASE)
 
     def claim(self, owner: str, key: str, fingerprint: str, job_id: str) -> Replay | None:
-        """None: go ahead, as `job_id`, then `answer` or `release`.
+        """None: go ahead, as `job_id`, inside `alive`; then `answer` or `release`.
 
         Raises `Problem`: 422 when the key stands for another request, 409 while the first is being answered.
         """
@@ -51,47 +69,94 @@ class Idempotency:
             remedy = "Send 1 to 255 printable ASCII characters, such as a UUID."
             detail = "The Idempotency-Key cannot be used."
             raise Problem(422, "invalid-request", detail, field="Idempotency-Key", remedy=remedy)
-        name = self._name(owner, key)
-        mine = json.dumps({"fingerprint": fingerprint, "job": job_id, "at": time.time()})
-        if self._redis.set(name, mine, nx=True, ex=KEPT):
-            return None
-        found = self._redis.get(name)
-        if found is None:
-            return self.claim(owner, key, fingerprint, job_id)
-        return self._replay(name, found, mine, fingerprint)
+        name = self.name(owner, key)
+        mine = json.dumps({"fingerprint": fingerprint, "job": job_id})
+        arguments: list[str | int] = [mine, KEPT, job_id, self._life_ms, fingerprint, self._records]
+        found: Any = self._claim(keys=[name, _life(name)], args=arguments)
+        return None if found is None else self._replay(json.loads(found), fingerprint)
+
+    @contextmanager
+    def alive(self, owner: str, key: str, job_id: str) -> Iterator[str]:
+        """Keeps the claim while the request is worked on; gives the name that `Jobs.submit` asks for."""
+        name = self.name(owner, key)
+        over = threading.Event()
+        thread = threading.Thread(target=self._keep_alive, args=(name, job_id, over), daemon=True)
+        thread.start()
+        try:
+            yield name
+        finally:
+            over.set()
 
     def answer(self, owner: str, key: str, fingerprint: str, job_id: str, answer: dict[str, Any]) -> None:
-        """Remember what the request was answered."""
-        record = {"fingerprint": fingerprint, "job": job_id, "at": time.time(), "answer": answer}
-        self._redis.set(self._name(owner, key), json.dumps(record), ex=KEPT)
+        """Remember what the request was answered, if the claim is still that of this job."""
+        name = self.name(owner, key)
+        record = json.dumps({"fingerprint": fingerprint, "job": job_id, "answer": answer})
+        self._answer(keys=[name, _life(name)], args=[job_id, record, KEPT])
 
     def release(self, owner: str, key: str, job_id: str) -> None:
         """The request was refused: the next one with this key starts anew."""
-        name = self._name(owner, key)
-        found = self._redis.get(name)
-        if found is not None and json.loads(found)["job"] == job_id:
-            self._redis.eval(_DELETE_IF_SAME, 1, name, found)
+        name = self.name(owner, key)
+        self._release(keys=[name, _life(name)], args=[job_id])
 
-    def _replay(self, name: str, found: bytes | str, mine: str, fingerprint: str) -> Replay | None:
-        first = json.loads(found)
+    def name(self, owner: str, key: str) -> str:
+        """Of the claim in Redis."""
+        return f"{self._prefix}{owner}:{hashlib.sha256(key.encode()).hexdigest()}"
+
+    @property
+    def _life_ms(self) -> int:
+        return round(1000 * self._stale)
+
+    def _keep_alive(self, name: str, job_id: str, over: threading.Event) -> None:
+        """Four times before it would be stale. Sits out any outage: what is lost by it, `Jobs.submit` notices."""
+        while not over.wait(self._stale / 4):
+            try:
+                self._renew(keys=[name, _life(name)], args=[job_id, self._life_ms])
+            except RedisError as error:
+                log.info("claim not renewed, trying on", job=job_id, error=str(error))
+
+    def _replay(self, first: dict[str, Any], fingerprint: str) -> Replay:
         if first["fingerprint"] != fingerprint:
             remedy = "Use a new key for a new request."
             detail = "This Idempotency-Key came before with another request."
             raise Problem(422, "idempotency-key-reused", detail, field="Idempotency-Key", remedy=remedy)
         if first.get("answer") is not None or self._accepted(first["job"]):
             return Replay(first["job"], first.get("answer"))
-        if time.time() - first["at"] > STALE and self._redis.eval(_REPLACE_IF_SAME, 1, name, found, mine, str(KEPT)):
-            return None
-        detail = "The first request with this Idempotency-Key is still being answered."
-        raise Problem(409, "idempotency-in-flight", detail, field="Idempotency-Key", headers={"Retry-After": "1"})
-
-    def _name(self, owner: str, key: str) -> str:
-        return f"{self._prefix}{owner}:{hashlib.sha256(key.encode()).hexdigest()}"
+        raise in_flight()
 
 
-_DELETE_IF_SAME = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0"
-_REPLACE_IF_SAME = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
-return 1
+def in_flight() -> Problem:
+    """Another request with this key is being worked on: a repetition a little later finds its answer."""
+    detail = "A request with this Idempotency-Key is still being answered."
+    return Problem(409, "idempotency-in-flight", detail, field="Idempotency-Key", headers={"Retry-After": "1"})
+
+
+def _life(name: str) -> str:
+    """Key of the sign of life beside a claim: the id of the job that the claim is for."""
+    return f"{name}:alive"
+
+
+_CLAIM = """
+-- ARGV: the claim, seconds it is kept, its job, milliseconds of its life, its fingerprint, what job records begin with.
+-- Answers with the claim that stands in the way; nothing when ours is in force now.
+local found = redis.call('GET', KEYS[1])
+if found then
+  local first = cjson.decode(found)
+  local dead = not first.answer and redis.call('EXISTS', KEYS[2]) == 0
+  if not dead or first.fingerprint ~= ARGV[5] or redis.call('EXISTS', ARGV[6] .. first.job) == 1 then
+    return found
+  end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
+return nil
 """
+
+_MINE = """
+local found = redis.call('GET', KEYS[1])
+if not found or cjson.decode(found).job ~= ARGV[1] then
+  return 0
+end
+"""
+_RENEW = f"{_MINE} redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2]) return 1"
+_ANSWER = f"{_MINE} redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) redis.call('DEL', KEYS[2]) return 1"
+_RELEASE = f"{_MINE} redis.call('DEL', KEYS[1], KEYS[2]) return 1"

@@ -191,11 +191,17 @@ function on_job.admit()
   return allowance.refusal(key, clock, job, most) or {'ok', 'queued'}
 end
 
--- Arguments as of `admit`, the first of them what names this one call.
+-- Arguments as of `admit`, the first of them what names this one call. KEYS[2], if given: a claim that must be this job's.
 function on_job.submit()
   if job.state then
     -- The driver sends a call again when the answer was lost: it is the same submission.
     return redis.call('HGET', record, 'submission') == ARGV[4] and answer(job.state) or conflict()
+  end
+  if KEYS[2] then
+    local claim = redis.call('GET', KEYS[2])
+    if not claim or cjson.decode(claim).job ~= id then
+      return {'refused', 'taken-over'}
+    end
   end
   local admission = on_job.admit()
   if admission[1] == 'refused' then
@@ -265,6 +271,9 @@ function on_job.expire()
   local before = job.state
   if not ended() or tonumber(job.expires_at) > now then
     return conflict()
+  end
+  if redis.call('ZSCORE', key('undelivered'), ticket()) then
+    return conflict() -- what its receiver will be told stands in the record alone
   end
   leave()
   enter('expired')

@@ -13,6 +13,7 @@ Every transition appends to the job's event stream. Knows nothing of HTTP, files
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Iterable
 from importlib import resources
@@ -81,6 +82,9 @@ FAILURE_TTL = 3600
 """Seconds RQ keeps its own note of a task that raised, or of a ticket that was replaced."""
 
 _ANY = Allowance()
+
+_NO_WRITES = re.compile(r"\b(OOM|MISCONF|READONLY|NOREPLICAS|MASTERDOWN)\b|maxmemory|read only replica")
+"""A Redis that is up and refuses: full, unable to write to its disk, or not the primary for now."""
 
 log = structlog.get_logger(__name__)
 
@@ -183,14 +187,17 @@ class Jobs:
         fields = ["owner", owner, "lane", lane, "gpu_estimate", milliseconds(gpu_seconds or 0)]
         self._call("admit", "", "", *_limits(allowance), *fields)
 
-    def submit(self, new: NewJob, allowance: Allowance = _ANY) -> Job:
+    def submit(self, new: NewJob, allowance: Allowance = _ANY, claim: str | None = None) -> Job:
         """Write the job down, then let RQ carry it. Raises `Conflict` for an id that exists, and `Refused`.
+
+        claim: key in Redis of an `Idempotency` claim, which must still be this job's; else `Refused` as `taken-over`.
 
         Counting and writing are one step: of several submissions at once only as many pass as are allowed. Jobs that
         come back to the queue, from a worker or by `redrive`, are never refused.
         """
         fields = [part for pair in encode(new).items() for part in pair]
-        return self._enqueued(self._do("submit", new.id, secrets.token_hex(8), *_limits(allowance), *fields))
+        arguments = secrets.token_hex(8), *_limits(allowance), *fields
+        return self._enqueued(decode(self._call("submit", new.id, *arguments, claim=claim)[1]))
 
     def cancel(self, job_id: str) -> Job:
         """queued → canceled; a running job is asked to stop; an ended one is returned as it is.
@@ -352,11 +359,18 @@ class Jobs:
 
     # The script
 
-    def _call(self, verb: str, job_id: str, *arguments: str) -> tuple[str, dict[bytes, bytes]]:
+    def _call(
+        self, verb: str, job_id: str, *arguments: str, claim: str | None = None
+    ) -> tuple[str, dict[bytes, bytes]]:
         """Run a verb of `jobs.lua`: the state before (of a renewal, the verdict), and the record."""
-        reply: Any = self._script(
-            keys=[self.keys.job(job_id)], args=[verb, self.settings.namespace, job_id, *arguments]
-        )
+        keys = [self.keys.job(job_id), *([claim] if claim else [])]
+        try:
+            reply: Any = self._script(keys=keys, args=[verb, self.settings.namespace, job_id, *arguments])
+        except redis.ResponseError as error:
+            # From inside a script Redis 6 tells it in words alone. Whoever sits out an outage sits this out too.
+            if _NO_WRITES.search(str(error)):
+                raise redis.ConnectionError(f"Redis takes no writes: {error}") from error
+            raise
         match reply:
             case [b"ok", before, *fields]:
                 return before.decode(), dict(zip(fields[::2], fields[1::2], strict=True))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -124,11 +124,18 @@ def announce_due(jobs: Jobs, announce: Callable[[Job], object], limit: int = 500
 
 def erase_due(jobs: Jobs, storage: Storage, limit: int = 100) -> int:
     """Erase the files of expired and deleted jobs. Raises `StorageUnavailable`; what was not erased stays due."""
-    names = _due(jobs, jobs.keys.erasures, limit)
-    for name in names:
-        storage.delete_prefix(files_prefix(name))
-        jobs.redis.zrem(jobs.keys.erasures, name)
-    return len(names)
+    due = jobs.redis.zrangebyscore(jobs.keys.erasures, "-inf", jobs.now(), start=0, num=limit, withscores=True)
+    for name, score in cast("list[tuple[bytes, float]]", due):
+        storage.delete_prefix(files_prefix(name.decode()))
+        # Written down once more meanwhile, it is erased once more: files may have come after ours were listed.
+        jobs.redis.eval(_REMOVE_IF_SAME, 1, jobs.keys.erasures, name, repr(score))
+    return len(due)
+
+
+_REMOVE_IF_SAME = """
+local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
+return score and tonumber(score) == tonumber(ARGV[2]) and redis.call('ZREM', KEYS[1], ARGV[1]) or 0
+"""
 
 
 def _due(jobs: Jobs, key: str, limit: int) -> list[str]:

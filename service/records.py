@@ -49,7 +49,8 @@ class JobMissing(JobError):
 class Refused(JobError):
     """The job was not taken, and nothing was written down.
 
-    reason: `too-many-jobs`, `gpu-seconds-spent` or `queue-full`. figures: what was found, by name; see `Jobs.admit`.
+    reason: `too-many-jobs`, `gpu-seconds-spent`, `queue-full`; `taken-over` when the request that asks has lost its
+    `Idempotency-Key` to its own repetition. figures: what was found, by name; see `Jobs.admit`.
     """
 
     def __init__(self, reason: str, figures: Mapping[str, float]) -> None:

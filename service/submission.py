@@ -20,6 +20,7 @@ from service import capacity, engines, estimate, intake, limits
 from service.body import Picture, Wanted
 from service.engines import Engine
 from service.errors import Problem
+from service.idempotency import in_flight
 from service.jobs import Allowance, Job, Jobs, Lane, NewJob, Refused, files_prefix
 from service.outbound import HostRefused, Outbound, OutboundError, TooLarge, UrlRefused
 from service.settings import Settings
@@ -56,7 +57,13 @@ class Submission:
             yield partial(self._inspected, owner, wanted, picture, deadline)
 
     def accept(
-        self, owner: str, wanted: Wanted, job_id: str, allowance: Allowance, traceparent: str | None = None
+        self,
+        owner: str,
+        wanted: Wanted,
+        job_id: str,
+        allowance: Allowance,
+        traceparent: str | None = None,
+        claim: str | None = None,
     ) -> Job:
         """Keep the keyframes, then write the job down and queue it.
 
@@ -94,16 +101,18 @@ class Submission:
             gpu_seconds=seconds,
         )
         self._keep(job_id, [(keyframe, data) for keyframe, (data, _) in zip(keyframes, pictures, strict=True)])
-        job = self._submit(new, allowance)
+        job = self._submit(new, allowance, claim)
         log.info("job submitted", job=job.id, owner=owner, method=options.method, priority=job.priority, lane=job.lane)
         return job
 
-    def _submit(self, new: NewJob, allowance: Allowance) -> Job:
+    def _submit(self, new: NewJob, allowance: Allowance, claim: str | None) -> Job:
         try:
-            return self.jobs.submit(new, allowance)
+            return self.jobs.submit(new, allowance, claim)
         except Refused as refused:
-            # Between `_admit` and here others took what was left.
+            # Between `_admit` and here others took what was left, or the request's repetition its place.
             self.jobs.abandon_files(new.id)
+            if refused.reason == "taken-over":
+                raise in_flight() from None
             raise self._refusal(refused, new.lane, new.gpu_seconds, allowance) from None
 
     def _admit(self, owner: str, wanted: Wanted, seconds: float | None, allowance: Allowance) -> None:

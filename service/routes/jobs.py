@@ -217,8 +217,10 @@ def delete_inbetween(here: Here, job: ChangeableJob) -> Response:
     return Response(status_code=204)
 
 
-def _accept(here: Services, key: Key, wanted: Wanted, base: str, job_id: str, trace: str | None) -> dict[str, Any]:
-    job = here.submission.accept(key.owner, wanted, job_id, here.limits.allowance(key), trace)
+def _accept(
+    here: Services, key: Key, wanted: Wanted, base: str, job_id: str, trace: str | None, claim: str | None = None
+) -> dict[str, Any]:
+    job = here.submission.accept(key.owner, wanted, job_id, here.limits.allowance(key), trace, claim)
     return _answer(here, job, base)
 
 
@@ -231,9 +233,10 @@ def _accept_once(
     if replay is not None:
         return replay.answer or _answer(here, here.jobs.get(replay.job_id), base), True
     try:
-        answer = _accept(here, key, wanted, base, job_id, trace)
+        with here.idempotency.alive(key.owner, name, job_id) as claim:
+            answer = _accept(here, key, wanted, base, job_id, trace, claim)
     except (Problem, StorageError):
-        # Nothing was submitted. After an error of Redis that is not known, and the claim stays.
+        # Nothing was submitted. After an error of Redis that is not known, and the claim stays until it is stale.
         here.idempotency.release(key.owner, name, job_id)
         raise
     here.idempotency.answer(key.owner, name, mark, job_id, answer)

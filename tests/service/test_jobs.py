@@ -69,7 +69,9 @@ def canceled(jobs: Jobs, **changes: Any) -> Job:
 
 
 def expired(jobs: Jobs, **changes: Any) -> Job:
-    return jobs.expire(succeeded(jobs, result_ttl=0, **changes).id)
+    job = succeeded(jobs, result_ttl=0, **changes)
+    jobs.delivered(job.id, job.attempt)
+    return jobs.expire(job.id)
 
 
 IN_STATE: dict[State, Callable[[Jobs], Job]] = {

@@ -199,7 +199,7 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
         @rule()
         def expire_what_is_due(self) -> None:
             due = [job for job in self.jobs.get_many(self.attempt) if job.finished_at and job.result_ttl == 0]
-            due = [job for job in due if job.state is not State.expired]
+            due = [job for job in due if job.state is not State.expired and job.ticket in self.delivered]
             assert expire_due(self.jobs) == len(due)
             for before, after in zip(due, self.jobs.get_many(job.id for job in due), strict=True):
                 assert (after.state, after.result, after.options) == (State.expired, None, {})
@@ -257,7 +257,7 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
         @rule(job_id=ids)
         def expire(self, job_id: str) -> None:
             job = self.call(job_id, lambda: self.jobs.expire(job_id))
-            assert job is None or job.result_ttl == 0
+            assert job is None or (job.result_ttl == 0 and job.ticket in self.delivered)
 
         @rule(job_id=ids)
         def redrive(self, job_id: str) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
 
 from service.jobs import Job, Jobs, NewJob, State
-from service.reconcile import Watch, announce_due, expire_due, reclaim_dead, requeue_lost, unlisted
+from service.reconcile import Watch, announce_due, erase_due, expire_due, reclaim_dead, requeue_lost, unlisted
 from service.settings import Settings
+from service.storage import Storage
 
 
 class Clock:
@@ -195,6 +196,31 @@ def test_results_expire_and_tombstones_are_forgotten(jobs: Jobs) -> None:
     jobs.redis.zadd(jobs.keys.tombstones, {due.id: 1})  # as after three months
     assert expire_due(jobs) == 1
     assert jobs.get(due.id) is None
+
+
+def test_a_job_whose_end_has_not_been_announced_does_not_expire(jobs: Jobs) -> None:
+    """As after a time without a keeper that was longer than the result is kept."""
+    hook = {"url": "https://a.example", "events": ["inbetween.canceled"]}
+    job = submit(jobs, result_ttl=0, webhook=hook)
+    jobs.cancel(job.id)
+    assert expire_due(jobs) == 0
+    announced: list[Job] = []
+    announce_due(jobs, announced.append)
+    assert [(one.id, one.webhook) for one in announced] == [(job.id, hook)]
+    jobs.delivered(job.id, 1)
+    assert expire_due(jobs) == 1
+
+
+def test_what_is_due_again_while_it_is_erased_is_erased_again(jobs: Jobs) -> None:
+    jobs.abandon_files("job_a")
+    due_later = jobs.now() + 50
+
+    class Slow:
+        def delete_prefix(self, prefix: str) -> None:
+            jobs.redis.zadd(jobs.keys.erasures, {"job_a": due_later})
+
+    assert erase_due(jobs, cast(Storage, Slow())) == 1
+    assert jobs.redis.zscore(jobs.keys.erasures, "job_a") == pytest.approx(due_later)
 
 
 def test_final_events_are_announced_until_delivered(jobs: Jobs) -> None:
