@@ -91,6 +91,8 @@ class Launcher:
             child.ended(now)
         if self._engine is not None:
             self._look_at_engine(self._engine, now)
+        children = [*self._workers, *([self._engine] if self._engine is not None else [])]
+        lifeline.reap_strangers([child.pid for child in children if child.pid is not None])
         if self._release_at is not None:
             return
         wanted = self._others + (self._laned if self._ready or self._engine is None else [])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import threading
 import time
 from enum import StrEnum
@@ -17,7 +18,7 @@ from types import TracebackType
 import redis
 import structlog
 
-from service.jobs import JobError, Jobs, Verdict, ticket
+from service.jobs import JobError, Jobs, State, Verdict, ticket
 
 DRAIN_FD = "INBETWEEN_DRAIN_FD"
 """Environment variable: file descriptor that reads end-of-file when running jobs must be given back."""
@@ -29,6 +30,11 @@ LISTEN_SECONDS = 0.2
 """How long the end of the work may have to wait for the thread that listens."""
 
 log = structlog.get_logger("lease")
+
+
+def holder(pid: int) -> str:
+    """Name of a work-horse on this machine, as the record of a running attempt keeps it."""
+    return f"{socket.gethostname()}-{pid}"
 
 
 class Reason(StrEnum):
@@ -107,6 +113,15 @@ class Lease:
             self._jobs.stopped(self._id, self._attempt)
         elif reason is Reason.drain:
             self._jobs.release(self._id, self._attempt)
+        else:
+            self._clear_up()
+
+    def _clear_up(self) -> None:
+        """Have the files erased again of a job that is gone for good: this process may have been stopped for so long
+        that its last ones came after."""
+        job = self._jobs.get(self._id)
+        if job is None or job.state is State.expired:
+            self._jobs.abandon_files(self._id, self._jobs.settings.lease_ttl)
 
     def _end_process(self) -> None:
         if self._over.is_set() or self._reason is None:

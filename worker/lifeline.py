@@ -9,7 +9,7 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -57,6 +57,21 @@ def spawn(
     finally:
         if output is not None:
             output.close()
+
+
+def reap_strangers(own: Collection[int]) -> None:
+    """Collect what has ended and is our child only because its parent ended first.
+
+    That happens to the first process of a container. own: our own children, whose ends are awaited elsewhere.
+    """
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None or ended.si_pid in own:
+            return
+        os.waitpid(ended.si_pid, 0)
 
 
 def bind_forks() -> None:

@@ -24,6 +24,7 @@ from service.jobs import TASK as RUN
 from service.jobs import JobError, Jobs
 from service.settings import Settings
 from worker import exits, lifeline
+from worker.lease import holder
 
 TASKS = ("worker.tasks", "worker.deliveries")
 
@@ -59,12 +60,17 @@ def reclaim(jobs: Jobs) -> Callable[..., None]:
     """RQ's `work_horse_killed_handler`: the attempt that the work-horse ran died with it.
 
     One that was killed before it had started its attempt has not touched the job; the keeper finds that in no list.
+    Nor has one whose ticket was in RQ's list twice, as an enqueueing sent again may leave it: another runs the attempt.
     """
 
-    def killed(carried: Carried, *_: object) -> None:
+    def killed(carried: Carried, pid: int | None, *_: object) -> None:
         if carried.func_name != RUN:
             return
         job_id, attempt = carried.args
+        job = jobs.get(job_id)
+        if job is None or pid is None or job.worker != holder(pid):
+            log.info("nothing to take back", job=job_id, attempt=attempt, reason="this work-horse did not run it")
+            return
         try:
             jobs.died(job_id, attempt, "work-horse")
         except JobError as refusal:

@@ -29,7 +29,7 @@ class EngineDied(Exception):
 
 
 class EngineAway(Exception):
-    """No engine has been there for `PATIENCE_SECONDS`."""
+    """No engine has been there for `PATIENCE_SECONDS`, or it was told to end in the middle of this job."""
 
 
 class EngineError(Exception):
@@ -142,6 +142,9 @@ def _event(message: protocol.Message) -> Report | Take:
         case "take":
             frames = protocol.pictures(message.parts, [values["shape"][1:]] * len(message.parts))
             return Take(values["index"], values["seed"], np.stack(frames), values["fps"])
+        case "canceled":
+            # Not by us, who would have closed the connection: the engine was told to end.
+            raise EngineAway("the engine was told to end")
         case "error" if values["kind"] == "cuda":
             raise EngineDied(values["detail"])
         case "error":

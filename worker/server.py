@@ -23,6 +23,7 @@ from mpd.progress import Pictures, Progress, Take
 from worker import previews, protocol
 
 PREVIEW_SECONDS = 1.0
+LAST_WORDS_SECONDS = 2.0
 
 Generate = Callable[[list[Pictures], Options], Iterator[Progress | Take]]
 OnJob = Callable[[Options, list[Take], float], None]
@@ -42,6 +43,8 @@ class _Client:
         default_factory=queue.SimpleQueue
     )
     gone: threading.Event = field(default_factory=threading.Event)
+    written: threading.Event = field(default_factory=threading.Event)
+    """Whether everything before the outbox' end has been sent."""
 
     def send(self, kind: str, values: dict[str, Any], *parts: bytes | Pictures) -> None:
         self.outbox.put((kind, values, parts))
@@ -54,6 +57,7 @@ class _Client:
             except OSError:
                 self.gone.set()
                 return
+        self.written.set()
 
 
 @dataclass
@@ -133,6 +137,10 @@ class Server:
                     _send_take(job.client, event)
         except _Stopped:
             job.client.send("canceled", {})
+            if self._stopping:
+                # It must be heard before this process ends, which would look like a death.
+                job.client.outbox.put(None)
+                job.client.written.wait(LAST_WORDS_SECONDS)
             return
         except Exception as error:  # noqa: BLE001 — reported to the client, which knows what it means for the job
             self._report(job, error)

@@ -7,7 +7,7 @@ ending is written down stands in `run`. Imports no torch: a work-horse never tou
 from __future__ import annotations
 
 import os
-import socket
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Generator
@@ -33,7 +33,7 @@ from service.settings import Settings
 from service.storage import Storage, StorageFull, StorageUnavailable, open_storage
 from service.validation import from_settings
 from worker import artifacts, lifeline, previews, protocol, sampling
-from worker.lease import Interrupted, Lease
+from worker.lease import Interrupted, Lease, Reason, holder
 from worker.patience import patiently
 from worker.reporter import Reporter
 
@@ -50,13 +50,15 @@ T = TypeVar("T")
 def run(job_id: str, attempt: int) -> None:
     """RQ's entry point for one attempt of one job."""
     lifeline.die_with_parent(os.getppid())
+    # Some supervisors send SIGTERM to every process there is; when a job must be given back, the launcher says.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     settings = Settings()
     logs.configure(settings)
     structlog.contextvars.bind_contextvars(job=job_id, attempt=attempt)
     connection = redis.Redis.from_url(settings.redis_url, socket_timeout=10, socket_connect_timeout=5)
     jobs = Jobs(connection, settings)
     try:
-        job = persist(jobs.start, job_id, attempt, f"{socket.gethostname()}-{os.getpid()}")
+        job = persist(jobs.start, job_id, attempt, holder(os.getpid()))
     except JobError as refusal:
         log.info("nothing to do", reason=str(refusal))
         return
@@ -65,6 +67,7 @@ def run(job_id: str, attempt: int) -> None:
             settle(job, jobs, lease)
         except JobError as refusal:
             log.info("too late", reason=str(refusal))
+            persist(lease.settle, Reason.superseded)
 
 
 def settle(job: Job, jobs: Jobs, lease: Lease) -> None:

@@ -103,6 +103,27 @@ def test_a_newer_attempt_ends_this_one(jobs: Jobs, job: Job) -> None:
     assert (newer.state, newer.attempt) == (State.queued, 2)
 
 
+@pytest.mark.parametrize("gone", ["deleted", "expired", "superseded"])
+def test_files_that_came_after_their_job_was_erased_are_erased_too(jobs: Jobs, gone: str) -> None:
+    """From an attempt that was stopped for longer than the keeper waits. A job that goes on keeps its files."""
+    submitted = jobs.submit(NewJob("local", {}, [], "cpu", result_ttl=0))
+    job = jobs.start(submitted.id, 1, "this-1")
+    lease = Lease(jobs, job.id, job.attempt)
+    if gone == "deleted":
+        jobs.delete(job.id)
+    else:
+        jobs.died(job.id, 1, "lease")
+        if gone == "expired":
+            jobs.cancel(job.id)
+            jobs.expire(job.id)
+    jobs.redis.delete(jobs.keys.erasures)
+    with lease:
+        assert reason_of(lease) is Reason.superseded
+        lease.settle(Reason.superseded)
+    due = jobs.redis.zscore(jobs.keys.erasures, job.id)
+    assert (due is None) == (gone == "superseded")
+
+
 def test_draining_gives_the_job_back(jobs: Jobs, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     read, write = os.pipe()
     monkeypatch.setenv(DRAIN_FD, str(read))

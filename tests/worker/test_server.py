@@ -148,6 +148,33 @@ def test_cancel_stops_the_job_at_its_next_step_and_the_next_one_runs(toy: Toy, c
     hear(second, "started", "progress", "take", "done")
 
 
+def test_a_server_that_is_stopped_has_told_its_client_when_it_ends(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the end of the process would look like a death in the middle of the job."""
+    told: list[str] = []
+    send = protocol.send
+
+    def slow(connection: Connection, kind: str, *rest: Any) -> None:
+        if kind == "canceled":
+            time.sleep(0.2)
+        send(connection, kind, *rest)
+        told.append(kind)
+
+    line = server.Server(protocol.socket_path(tmp_path))
+    thread = threading.Thread(target=line.run, args=(toy,))
+    thread.start()
+    with Client(protocol.socket_path(tmp_path), family="AF_UNIX") as connection:
+        ask(connection)
+        hear(connection, "waiting", "started")
+        monkeypatch.setattr(protocol, "send", slow)
+        line.stop()
+        toy.may_step.release()
+        thread.join(20)
+        assert not thread.is_alive()
+        assert told == ["canceled"]
+
+
 def test_a_closed_connection_stops_its_job(toy: Toy, connect: Connect) -> None:
     first, second = connect(), connect()
     ask(first, steps=100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from PIL import Image
 from service.jobs import Job, Jobs, NewJob, State, files_prefix, new_id
 from service.settings import Settings
 from service.storage import LocalStorage, StorageFull, StorageUnavailable
-from worker import patience, tasks
+from worker import lifeline, patience, tasks
 from worker.lease import Lease
 
 SECRET = b"k" * 32
@@ -126,6 +127,29 @@ def test_a_full_storage_is_a_clear_failure_unless_room_is_made_soon(
     assert after.error is not None
     assert after.error["type"] == "/problems/storage-full"
     assert not any(key.startswith(f"{files_prefix(job.id)}1/") for key in storage.list(""))
+
+
+def test_a_result_that_comes_after_its_job_was_deleted_and_erased_is_erased_too(
+    redis_url: str, jobs: Jobs, storage: Away, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a work-horse that was stopped before its last file, for longer than the keeper waits."""
+    monkeypatch.setattr(lifeline, "die_with_parent", lambda _: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    job = submit(jobs, storage)
+    put = storage.put
+
+    def late(key: str, source: bytes | Path, content_type: str) -> None:
+        if key.endswith("manifest.json"):
+            jobs.delete(job.id)
+            storage.delete_prefix(files_prefix(job.id))
+            jobs.redis.delete(jobs.keys.erasures)
+        put(key, source, content_type)
+
+    monkeypatch.setattr(storage, "put", late)
+    tasks.run(job.id, job.attempt)
+    assert list(storage.list(files_prefix(job.id))) == [f"{files_prefix(job.id)}1/manifest.json"]
+    assert jobs.redis.zscore(jobs.keys.erasures, job.id) is not None
 
 
 def test_a_job_waiting_for_storage_can_be_canceled(jobs: Jobs, storage: Away, monkeypatch: pytest.MonkeyPatch) -> None:
