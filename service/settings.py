@@ -156,7 +156,7 @@ class Settings(BaseSettings):
         10_000,
         ge=0,
         description="Jobs that may be queued for engines, and as many that need none; beyond that the answer is 503. "
-        "0 is any number. Redis holds about 5 kB for each.",
+        "0 is any number. Redis holds about 9 kB for each.",
     )
 
     model: str = Field(

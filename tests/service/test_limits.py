@@ -333,6 +333,10 @@ def test_an_attempt_that_was_given_back_is_not_charged(jobs: Jobs) -> None:
     jobs.progress(again.id, again.attempt, {}, gpu_seconds=2)
     jobs.fail(again.id, again.attempt, PROBLEM, False)
     assert used(jobs) == 2
+    job = started(jobs, jobs.submit(new(8)))
+    jobs.progress(job.id, job.attempt, {}, gpu_seconds=7)
+    jobs.cancel(jobs.release(job.id, job.attempt).id)
+    assert used(jobs) == 2
 
 
 def test_jobs_under_way_count_with_their_estimates(make_api: Make, call: Call) -> None:
