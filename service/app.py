@@ -16,12 +16,12 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from service import auth, openapi
+from service.fairness import FairShare
 from service.middleware import BodyCap, Frame
 from service.origins import OwnMachine
 from service.routes import files, jobs, meta, objects, operators, problems, streams
 from service.services import open_services
 from service.settings import Settings
-from service.turns import FairShare
 
 _ASKED_HEADERS = (
     "Authorization",

@@ -174,13 +174,6 @@ def authorize(key: Key, scope: Scope) -> None:
         raise Problem(403, "forbidden", f"The key lacks the scope `{scope}`.", remedy=remedy, scope=str(scope))
 
 
-def authenticate(keys: Keys, settings: Settings, authorization: str | None, scope: Scope) -> Key:
-    """Both of these: the caller's key, if it has the scope."""
-    key = identify(keys, settings, authorization)
-    authorize(key, scope)
-    return key
-
-
 def refuse_open_door(settings: Settings) -> None:
     """Raises `OpenDoor` when AUTH is off on an address that other machines can reach, or for every web page."""
     if settings.auth == "off" and not is_loopback(settings.host):

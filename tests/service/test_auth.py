@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from service.auth import LOCAL, Keys, OpenDoor, Scope, authenticate, refuse_open_door
+from service.auth import LOCAL, Keys, OpenDoor, Scope, authorize, identify, refuse_open_door
 from service.errors import Problem
 from service.settings import Settings
 
@@ -51,24 +51,25 @@ def test_scopes_decide(keys: Keys) -> None:
         key, secret = keys.create("a", scopes)
         for scope in Scope:
             if scope in allowed:
-                assert authenticate(keys, SETTINGS, f"Bearer {secret}", scope) == key
-                assert authenticate(keys, SETTINGS, f"bearer {secret}", scope) == key
+                authorize(identify(keys, SETTINGS, f"Bearer {secret}"), scope)
+                assert identify(keys, SETTINGS, f"bearer {secret}") == key
             else:
                 with pytest.raises(Problem) as refused:
-                    authenticate(keys, SETTINGS, f"Bearer {secret}", scope)
+                    authorize(key, scope)
                 assert refused.value.status == 403
 
 
 @pytest.mark.parametrize("sent", [None, "", "Bearer", "Bearer ", "Basic ibk_x", "Bearer ibk_x", "ibk_x"])
 def test_no_key_no_entry(keys: Keys, sent: str | None) -> None:
     with pytest.raises(Problem) as refused:
-        authenticate(keys, SETTINGS, sent, Scope.read)
+        identify(keys, SETTINGS, sent)
     assert refused.value.status == 401
 
 
 def test_without_keys_everybody_is_local(keys: Keys) -> None:
     settings = Settings(_env_file=None, auth="off")
-    assert authenticate(keys, settings, None, Scope.admin) is LOCAL
+    assert identify(keys, settings, None) is LOCAL
+    authorize(LOCAL, Scope.admin)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])

@@ -17,7 +17,7 @@ import httpx
 import pytest
 import redis
 
-from service import engines, turns
+from service import engines, fairness
 from service.auth import Scope
 from service.jobs import Allowance, Job, Jobs, NewJob, Refused, State
 from service.reconcile import erase_due
@@ -35,7 +35,7 @@ SECONDS = 65 * 0.01 * (1024 * 576 / 1e6) * 25
 
 @pytest.fixture(autouse=True)
 def _refusals_come_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "HELD_SECONDS", 0.0)
+    monkeypatch.setattr(fairness, "HELD_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -177,13 +177,13 @@ def test_a_refusal_for_too_many_requests_comes_late(
     api = make_api(auth="keys", rate_limit=1)
     client = call(api)
     client.get("/inbetween")
-    monkeypatch.setattr(turns, "HELD_SECONDS", 0.3)
+    monkeypatch.setattr(fairness, "HELD_SECONDS", 0.3)
     began = time.monotonic()
     answers = together(8, lambda: client.get("/inbetween"))
     assert {answer.status_code for answer in answers} == {429}
     assert time.monotonic() - began >= 0.3
-    monkeypatch.setattr(turns, "MOST_HELD", 0)
-    monkeypatch.setattr(turns, "HELD_SECONDS", 600)
+    monkeypatch.setattr(fairness, "MOST_HELD", 0)
+    monkeypatch.setattr(fairness, "HELD_SECONDS", 600)
     problem(client.get("/inbetween"), 429, "rate-limited")
 
 

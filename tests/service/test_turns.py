@@ -14,9 +14,10 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from service import turns
+from service import fairness
+from service.fairness import AT_WORK, FairShare
 from service.services import SUBMISSIONS
-from service.turns import AT_WORK, FairShare, Turns
+from service.turns import Turns
 from tests.service.conftest import Make
 from tests.service.test_limits import FLOW, Call, call, post
 
@@ -64,6 +65,40 @@ def test_who_gives_up_waiting_leaves_the_line() -> None:
     anyio.run(story)
 
 
+def test_a_line_is_not_endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.turns.MOST_WAITING", 2)
+
+    async def story() -> None:
+        begin, statuses = anyio.Event(), list[int]()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await begin.wait()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+
+        async def note(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        share = FairShare(app)
+
+        async def ask(key: bytes) -> None:
+            headers = [(b"authorization", key)]
+            await share({"type": "http", "method": "GET", "path": "/", "headers": headers}, none, note)
+
+        async with anyio.create_task_group() as group:
+            for number in range(AT_WORK + 2):
+                group.start_soon(ask, [b"Bearer x", b"bearer  x"][number % 2])
+            await anyio.wait_all_tasks_blocked()
+            await ask(b"Bearer x")
+            assert statuses == [429]
+            group.start_soon(ask, b"Bearer y")
+            await anyio.wait_all_tasks_blocked()
+            begin.set()
+        assert statuses == [429] + [200] * (AT_WORK + 3)
+
+    anyio.run(story)
+
+
 def test_a_turn_ends_where_the_answer_begins() -> None:
     """Streams of one key do not use up its turns; only requests with a key have turns, and not the paths apart."""
 
@@ -83,12 +118,6 @@ def test_a_turn_ends_where_the_answer_begins() -> None:
             headers = [(b"authorization", key)] if key else []
             await share({"type": "http", "method": method, "path": path, "headers": headers}, none, drop)
 
-        async def none() -> Message:
-            return {"type": "http.disconnect"}
-
-        async def drop(_: Message) -> None:
-            """Nobody listens."""
-
         async with anyio.create_task_group() as group:
             for _ in range(AT_WORK + 3):
                 group.start_soon(ask, "/mine")
@@ -105,6 +134,14 @@ def test_a_turn_ends_where_the_answer_begins() -> None:
             end.set()
 
     anyio.run(story)
+
+
+async def none() -> Message:
+    return {"type": "http.disconnect"}
+
+
+async def drop(_: Message) -> None:
+    """Nobody listens."""
 
 
 def test_slow_keyframes_of_one_key_do_not_hold_up_anothers(make_api: Make, call: Call) -> None:
@@ -133,7 +170,7 @@ def test_a_flood_leaves_others_answered(
     monkeypatch: pytest.MonkeyPatch,
     ask: Callable[[httpx.Client], httpx.Response],
 ) -> None:
-    monkeypatch.setattr(turns, "HELD_SECONDS", 0.05)
+    monkeypatch.setattr(fairness, "HELD_SECONDS", 0.05)
     api = make_api(auth="keys", max_active_jobs=4, rate_limit=30)
     ann, bob = call(api), call(api, rate=0)
     job = post(bob, FLOW).json()["links"]["self"]
