@@ -260,6 +260,7 @@ def test_the_prior_says_at_which_noise_the_model_tells_forward_from_backward(
     assert main(["prior", "--clips", "1", "--out", str(tmp_path)]) == 0
     figures = json.loads((tmp_path / "prior" / "table.json").read_text())["tables"]
     assert figures["3"]["prior"]["penalty"][0] > 1.2
+    assert 1 < figures["0.1"]["prior"]["penalty"][0] < 2
     assert figures["0.1"]["prior"]["apart"][0] < 0.1 * figures["700"]["prior"]["apart"][0]
 
 
