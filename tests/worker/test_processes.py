@@ -41,6 +41,7 @@ def test_a_flow_job_leaves_a_whole_result(site: Site) -> None:
 
 
 def test_a_diffusion_job_reports_its_steps_and_gives_the_frames_asked_for(site: Site) -> None:
+    before = gpu_used(site)
     job = site.submit("mpd-vibid", steps=3, seeds=[5, 6])
     seen = [data for name, data in _until_end(site, job) if name == "progress"]
     stages = [data["stage"] for data in seen]
@@ -56,6 +57,13 @@ def test_a_diffusion_job_reports_its_steps_and_gives_the_frames_asked_for(site: 
     assert (done.result["frames"], done.result["width"], done.result["seeds"]) == (8, 64, [5, 6])
     assert done.result["model"]["native_frames"] == 8
     assert {"take-1.mp4", "take-2.mp4"} <= {file["name"] for file in done.result["files"]}
+    assert gpu_used(site) - before == round(1000 * done.result["gpu_seconds"]) > 0
+
+
+def gpu_used(site: Site) -> int:
+    """Milliseconds charged to the owner of the site's jobs, on whatever day."""
+    days: Any = site.redis.keys(f"{site.settings.namespace}:gpu-used:local:*")
+    return sum(int(site.redis.get(day) or 0) for day in days)
 
 
 def _until_end(site: Site, job: Job) -> Iterator[tuple[str, dict[str, Any]]]:
