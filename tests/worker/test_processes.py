@@ -27,7 +27,7 @@ def test_a_flow_job_leaves_a_whole_result(site: Site) -> None:
     assert job.result is not None
     assert (job.result["frames"], job.result["fps"], job.result["model"]) == (9, 12, None)
     names = {file["name"] for file in job.result["files"]}
-    assert names == {"take-1.mp4", "take-1.gif", "poster.jpg", "contact-sheet.png", "metadata.json"}
+    assert names == {"take-1.mp4", "take-1.gif", "poster.jpg", "contact-sheet.jpg", "metadata.json"}
     prefix = f"{files_prefix(job.id)}{job.attempt}/"
     manifest = json.loads(site.storage.get(prefix + "manifest.json"))
     assert set(site.storage.list(prefix)) == {
@@ -110,6 +110,25 @@ def test_an_engine_killed_in_the_middle_costs_its_job_one_death_and_the_waiting_
     waited, retried = site.ended(waiting), site.ended(sampled)
     assert (waited.state, waited.attempt, waited.deaths) == (State.succeeded, 1, 0)
     assert (retried.state, retried.attempt, retried.deaths, retried.errors) == (State.succeeded, 2, 1, 0)
+
+
+def test_an_engine_that_is_told_to_end_gives_its_job_back_at_no_cost(site: Site) -> None:
+    job = site.submit("mpd-vibid", steps=20)
+    site.stepping(job)
+    site.process(site.launcher, "worker.engine").terminate()
+    done = site.ended(job)
+    assert (done.state, done.attempt, done.deaths, done.errors) == (State.succeeded, 2, 0, 0)
+
+
+def test_a_sigterm_to_all_processes_at_once_does_not_end_a_job(site: Site) -> None:
+    job = site.submit("mpd-vibid", steps=20)
+    site.stepping(job)
+    running = site.jobs.get(job.id)
+    assert running is not None
+    assert running.worker is not None
+    psutil.Process(int(running.worker.rpartition("-")[2])).terminate()
+    done = site.ended(job)
+    assert (done.state, done.attempt, done.deaths) == (State.succeeded, 1, 0)
 
 
 def test_an_engine_that_hangs_is_killed_and_the_job_goes_on(site: Site) -> None:
