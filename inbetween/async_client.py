@@ -1,0 +1,259 @@
+"""The client for asyncio. All it does is told in `calls`, `following` and `downloads`; here it is done.
+
+Files are read and written on the event loop's own thread, in pieces too small to be felt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import math
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, suppress
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar, Unpack
+
+import httpx
+
+from inbetween import downloads, images
+from inbetween.calls import Calls
+from inbetween.connection import Server
+from inbetween.errors import InbetweenError, WaitTimeout
+from inbetween.following import follow
+from inbetween.images import Image, Keyframe
+from inbetween.options import Format, Options, State
+from inbetween.records import Event, File, Record
+from inbetween.retries import Retries
+from inbetween.story import Give, Open, Pause, Read, Send, Step, Story, Telling
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """A server, spoken to from one event loop; its arguments are those of `Client`."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = 60.0,
+        retries: Retries = Retries(),
+        http: httpx.AsyncClient | None = None,
+    ) -> None:
+        self._server = Server.named(url, api_key, timeout)
+        self._calls = Calls(retries)
+        self._own = http is None
+        self._http = http or httpx.AsyncClient(**self._server.settings())
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<AsyncClient {self.url}>"
+
+    @property
+    def url(self) -> str:
+        return self._server.url
+
+    async def close(self) -> None:
+        if self._own:
+            await self._http.aclose()
+
+    async def inbetween(
+        self,
+        *keyframes: Image | Keyframe | tuple[Image, int | None],
+        idempotency_key: str | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncJob:
+        """As `Client.inbetween`."""
+        call = self._calls.submit(images.parts(keyframes), options, idempotency_key)
+        return AsyncJob(self, await self._run(call))
+
+    async def estimate(
+        self, *keyframes: Image | Keyframe | tuple[Image, int | None], **options: Unpack[Options]
+    ) -> dict[str, Any]:
+        """As `Client.estimate`."""
+        return await self._run(self._calls.estimate(images.parts(keyframes), options))
+
+    async def job(self, job_id: str) -> AsyncJob:
+        """A job by its id."""
+        return AsyncJob(self, await self._run(self._calls.job(job_id)))
+
+    async def jobs(self, state: State | None = None, limit: int | None = None) -> AsyncIterator[AsyncJob]:
+        """Your jobs, newest first, fetched page by page as you go."""
+        async with aclosing(self._each(self._calls.listing(state, limit))) as found:
+            async for data in found:
+                yield AsyncJob(self, data)
+
+    async def methods(self) -> dict[str, Any]:
+        """As `Client.methods`."""
+        return await self._run(self._calls.methods())
+
+    async def upload(self, image: Image) -> str:
+        """As `Client.upload`."""
+        (part,) = images.parts([image])
+        return str((await self._run(self._calls.upload(part))).source)
+
+    async def _run(self, story: Story[T]) -> T:
+        telling = Telling(story)
+        async for _ in self._tell(telling):
+            pass
+        return telling.result
+
+    def _each(self, story: Story[Any]) -> AsyncGenerator[Any, None]:
+        return self._tell(Telling(story))
+
+    async def _tell(self, telling: Telling[Any]) -> AsyncGenerator[Any, None]:
+        """Do what the story wants done, to its end; what it gives is passed on."""
+        stream = _Stream()
+        try:
+            while telling.step is not None:
+                if isinstance(telling.step, Give):
+                    yield telling.step.value
+                    telling.reply()
+                    continue
+                try:
+                    answer = await self._do(telling.step, stream)
+                except httpx.RequestError as error:
+                    telling.fail(error)
+                else:
+                    telling.reply(answer)
+        finally:
+            await stream.close()
+            telling.close()
+
+    async def _do(self, step: Step, stream: _Stream) -> Any:
+        match step:
+            case Send(request) | Open(request):
+                opening = isinstance(step, Open)
+                if opening:
+                    await stream.close()
+                follow_redirects = request.method == "GET"
+                sent = self._server.request(self._http, request)
+                response = await self._http.send(sent, stream=opening, follow_redirects=follow_redirects)
+                if opening:
+                    stream.open(response)
+                return response
+            case Read():
+                return await anext(stream.pieces, b"")
+            case Pause(seconds):
+                await asyncio.sleep(seconds)
+        return None
+
+
+class _Stream:
+    """The one response whose body is being read, if any."""
+
+    pieces: AsyncIterator[bytes]
+
+    def __init__(self) -> None:
+        self._response: httpx.Response | None = None
+
+    def open(self, response: httpx.Response) -> None:
+        self._response, self.pieces = response, response.aiter_bytes()
+
+    async def close(self) -> None:
+        if self._response is not None:
+            await self._response.aclose()
+            self._response = None
+
+
+class AsyncJob(Record):
+    """A job on the server, as last heard of; its methods are those of `Job`."""
+
+    def __init__(self, client: AsyncClient, data: Mapping[str, Any]) -> None:
+        super().__init__(dict(data))
+        self._client = client
+
+    async def refresh(self) -> AsyncJob:
+        self.data = await self._client._run(self._client._calls.job(self.id))
+        return self
+
+    async def wait(
+        self,
+        progress: Callable[[AsyncJob], object] | None = None,
+        *,
+        timeout: float | None = None,
+        check: bool = True,
+        cancel_on_interrupt: bool = True,
+    ) -> AsyncJob:
+        """As `Job.wait`. An interrupt is the cancellation of the task, of which Ctrl-C is one; so is
+        `asyncio.timeout` around it: use `timeout` to stop waiting and let the job go on.
+        """
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        try:
+            if not self.over:
+                async with aclosing(self._client._each(follow(self._client._calls, self, deadline=deadline))) as news:
+                    async for _ in news:
+                        if progress is not None:
+                            progress(self)
+        except asyncio.CancelledError:
+            if cancel_on_interrupt:
+                with suppress(InbetweenError):
+                    self.data = await self._client._run(Calls(Retries(most=0)).cancel(self.id))
+            raise
+        if not self.over:
+            raise WaitTimeout(f"{self.id} is still {self.state} after {timeout:g} seconds")
+        if check:
+            self.check()
+        return self
+
+    async def events(self, after: str | None = None) -> AsyncIterator[Event]:
+        """As `Job.events`."""
+        async with aclosing(self._client._each(follow(self._client._calls, self, after))) as news:
+            async for event in news:
+                yield event
+
+    async def cancel(self) -> AsyncJob:
+        """As `Job.cancel`."""
+        self.data = await self._client._run(self._client._calls.cancel(self.id))
+        return self
+
+    async def delete(self) -> None:
+        """As `Job.delete`."""
+        await self._client._run(self._client._calls.delete(self.id))
+
+    async def save(self, path: str | PathLike[str], take: int = 1, format: Format | None = None) -> Path:
+        """As `Job.save`."""
+        target = Path(path)
+        return await self._save(self.video(target.suffix, take, format), target)
+
+    async def save_all(self, folder: str | PathLike[str]) -> list[Path]:
+        """Every file of the result, under its own name."""
+        return [await self._save(file, Path(folder, Path(file.name).name)) for file in self.found().files]
+
+    async def read(self, name: str) -> bytes:
+        """A file of the result by its name, such as `metadata.json`."""
+        return await self._read(downloads.file, self.file(name))
+
+    async def poster(self) -> bytes:
+        """A still to show before the video plays, as a JPEG."""
+        return await self.read("poster.jpg")
+
+    async def frame(self, number: int, take: int = 1) -> bytes:
+        """One frame as a JPEG; numbers start at 0."""
+        return await self._read(downloads.frame, number, take)
+
+    async def frames(self, take: int = 1) -> AsyncIterator[bytes]:
+        """Every frame as a JPEG, in order."""
+        for number in range(self.found().frames):
+            yield await self.frame(number, take)
+
+    async def _save(self, file: File, target: Path) -> Path:
+        with downloads.whole_file(target) as into:
+            await self._client._run(downloads.file(self._client._calls, self.id, file, into))
+        return target
+
+    async def _read(self, download: Callable[..., Story[None]], *wanted: Any) -> bytes:
+        buffer = io.BytesIO()
+        await self._client._run(download(self._client._calls, self.id, *wanted, buffer))
+        return buffer.getvalue()

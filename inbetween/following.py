@@ -1,0 +1,101 @@
+"""Following a job to its end: by its event stream, and by asking where the stream does not get through."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, replace
+
+import httpx
+
+from inbetween.calls import Calls, path, problem_in, rest
+from inbetween.events import Parser
+from inbetween.records import Event, Record
+from inbetween.retries import STATUSES
+from inbetween.story import Give, Open, Pause, Read, Request, Story
+
+HEARTBEAT = 15.0
+"""Seconds between signs of life on a silent stream."""
+SILENCE = 3 * HEARTBEAT
+"""Seconds without one after which the stream is taken for dead."""
+STREAM_TRIES = 3
+"""Streams in a row that may give nothing; after them, the job is only asked for."""
+PATIENCE = 3
+"""Tries more than a single question has: a server that restarts is waited for."""
+
+
+def follow(calls: Calls, job: Record, after: str | None = None, deadline: float = math.inf) -> Story[None]:
+    """Gives the job's events until it is over, or the deadline on the monotonic clock; `job` is brought up to each.
+
+    after: the id of the last event seen. When the stream breaks it is taken up where it was; what the job is at the
+    end is asked for, for the stream is a hint. Raises as `Calls.job` does.
+    """
+    retries = replace(calls.retries, most=calls.retries.most + PATIENCE) if calls.retries.most else calls.retries
+    patient = Calls(retries, deadline)
+    stream = _Stream(job, after)
+    barren = 0
+    while True:
+        streaming = barren < STREAM_TRIES and deadline - time.monotonic() > HEARTBEAT
+        if streaming:
+            heard = yield from stream.read(deadline)
+            barren = 0 if heard else barren + 1
+        job.data, pause = yield from patient.look(job.id)
+        for event in stream.unheard():
+            yield Give(event)
+        if job.over:
+            return
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return
+        yield Pause(min(left, pause if barren or not streaming else calls.retries.first))
+
+
+class _Stream:
+    """What was told of the job so far, and where in its stream that was."""
+
+    def __init__(self, job: Record, after: str | None) -> None:
+        self._job = job
+        self._after = after
+        self._state: str | None = None
+        self._progress = job.progress
+
+    def read(self, deadline: float) -> Story[bool]:
+        """Gives what one connection brings; whether it brought anything.
+
+        Ends early while the deadline is near: the next sign of life might come after it.
+        """
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": self._after} if self._after else {})
+        left = deadline - time.monotonic()
+        request = Request("GET", path(self._job.id, "events"), headers=headers, read=min(SILENCE, left))
+        heard = False
+        try:
+            response: httpx.Response = yield Open(request)
+            if not response.is_success and response.status_code not in STATUSES and response.status_code < 500:
+                raise problem_in(response, (yield from rest()))
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                return False
+            parser = Parser()
+            while deadline - time.monotonic() > HEARTBEAT and (piece := (yield Read())):
+                for event in parser.feed(piece):
+                    heard = True
+                    self._take(event)
+                    yield Give(event)
+        except httpx.RequestError:
+            return heard
+        return heard
+
+    def unheard(self) -> list[Event]:
+        """News in the job as it was just asked for."""
+        job, found = self._job, []
+        if job.state != self._state:
+            found.append(Event("state", {"job": job.id, "state": job.state, "position": job.position}))
+        elif job.progress not in (None, self._progress):
+            found.append(Event("progress", {"job": job.id, **asdict(job.progress)} if job.progress else {}))
+        self._state, self._progress = job.state, job.progress
+        return found
+
+    def _take(self, event: Event) -> None:
+        self._after = event.id or self._after
+        self._state = event.state or self._state
+        self._job.heard(event)
+        self._progress = self._job.progress

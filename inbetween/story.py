@@ -1,0 +1,97 @@
+"""Input and output as values, so that what the client does is told once and done two ways.
+
+A story is a generator: it yields what it wants done, and is sent what came of it, or has the transport's error raised
+where it stands. `client.py` does the steps with `httpx.Client`, `async_client.py` with `httpx.AsyncClient`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import httpx
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that can be sent any number of times. url: absolute, or a path below the server's.
+
+    read: seconds until silence is an error; None for the client's own. with_key: whether the API key goes along.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, Any] | None = None
+    json: Any = None
+    files: Any = None
+    content: bytes | None = None
+    read: float | None = None
+    with_key: bool = True
+
+
+@dataclass(frozen=True)
+class Send:
+    """Answered with the response, its body read."""
+
+    request: Request
+
+
+@dataclass(frozen=True)
+class Open:
+    """Answered with the response, its body yet to be read. Opening closes what was open before."""
+
+    request: Request
+
+
+@dataclass(frozen=True)
+class Read:
+    """The next bytes of what is open, as soon as there are any; empty at its end."""
+
+
+@dataclass(frozen=True)
+class Pause:
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Give:
+    """A value for whoever listens, such as an event."""
+
+    value: Any
+
+
+Step = Send | Open | Read | Pause | Give
+Story = Generator[Step, Any, T]
+
+
+class Telling(Generic[T]):
+    """Where a story stands. step: what it wants done now; None at its end, when `result` is there."""
+
+    result: T
+
+    def __init__(self, story: Story[T]) -> None:
+        self._story = story
+        self.step: Step | None = None
+        self._on(lambda: next(story))
+
+    def reply(self, answer: Any = None) -> None:
+        """The step was done."""
+        self._on(lambda: self._story.send(answer))
+
+    def fail(self, error: httpx.RequestError) -> None:
+        """It could not be done."""
+        self._on(lambda: self._story.throw(error))
+
+    def close(self) -> None:
+        self._story.close()
+
+    def _on(self, go: Callable[[], Step]) -> None:
+        try:
+            self.step = go()
+        except StopIteration as end:
+            self.step = None
+            self.result = end.value
