@@ -37,7 +37,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: Any, settings: Settings) -> None:
         super().__init__(Config(settings, app, port=0, timeout_graceful_shutdown=1))
-        self.thread = threading.Thread(target=self.run)
+        self.thread = threading.Thread(target=self.run, name="server")
         self.up = threading.Event()
 
     async def startup(self, sockets: Any = None) -> None:
