@@ -46,6 +46,9 @@ def parser() -> argparse.ArgumentParser:
     dials = _part(parts, "dials", commands.dials, 12, "there: forwardness, displacement, the negative control")
     for part in (table, ablate, prior):
         part.add_argument("--model", type=Path, default=PATH, help="model folder (default: the one that ships)")
+    for part in (table, ablate):
+        part.add_argument("--abreast", type=int, default=16, help="clips that a process samples at once (default: 16)")
+        part.add_argument("--bf16", action="store_true", help="UNet in bfloat16: twice as fast with AVX-512 BF16")
     for part in (ideal, dials):
         part.add_argument("--samples", type=int, default=8, help="per question, side by side (default: 8)")
     _table(table)

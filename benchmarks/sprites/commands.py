@@ -12,9 +12,8 @@ from benchmarks.sprites import ideal as perfect
 from benchmarks.sprites import pictures, report, tables
 from benchmarks.sprites import prior as direction
 from benchmarks.sprites.rows import Row, Task, collect
-from benchmarks.sprites.trained import Trained, distance, fingerprint, make
+from benchmarks.sprites.trained import Trained, distance, fingerprint, make, shared
 from benchmarks.sprites.variants import CLAIMS, KNOWN, METHODS, SWEEPS, Variant
-from mpd.model import load
 from mpd.progress import Pictures
 from mpd.sprites import world
 
@@ -27,9 +26,10 @@ def table(arguments: argparse.Namespace) -> str:
     names = list(dict.fromkeys([*arguments.methods, *arguments.also]))
     seeds = world.seeds(arguments.split, arguments.clips)
     identity = _identity(arguments, arguments.split)
-    work = Trained(str(arguments.model), arguments.steps, seeds[0] + arguments.probed)
+    work = Trained(str(arguments.model), arguments.steps, seeds[0] + arguments.probed, arguments.bf16)
     folder = arguments.out / ("table" if arguments.split == "held-out" else f"table-{arguments.split}")
-    rows = collect(folder, identity, [Task("", name, seed) for seed in seeds for name in names], work, arguments.jobs)
+    todo = [Task("", name, seed) for seed in seeds for name in names]
+    rows = collect(folder, identity, todo, work, arguments.jobs, arguments.abreast)
     claims = [*CLAIMS, *((name, "mpd (pin)") for name in arguments.also)]
     whole = {"": tables.table(rows, claims)}
     ways = _by_way(rows, claims)
@@ -59,7 +59,8 @@ def ablate(arguments: argparse.Namespace) -> str:
     made = {}
     for name, variants in sweeps.items():
         todo = [Task("", variant, seed) for seed in seeds for variant in variants]
-        rows = collect(folder, identity, todo, Trained(str(arguments.model), arguments.steps), arguments.jobs)
+        work = Trained(str(arguments.model), arguments.steps, bf16=arguments.bf16)
+        rows = collect(folder, identity, todo, work, arguments.jobs, arguments.abreast)
         made[name] = tables.table(rows, [(variant, _own(name)) for variant in variants if variant != _own(name)])
     head = f"{len(seeds)} development clips, {arguments.steps} steps; differences are to the sweep's own settings."
     return report.write(folder, identity, made, _sweeps(head, made, tables.TRAINED[:-1], arguments.steps))
@@ -192,14 +193,15 @@ def _own(sweep: str) -> str:
 
 
 def _strips(arguments: argparse.Namespace, folder: Path, seeds: Sequence[int], names: Sequence[str]) -> None:
-    model = load(arguments.model)
+    model = shared(str(arguments.model), arguments.bf16)
     scenes = {seed: world.scene(seed) for seed in seeds}
     truths = {seed: world.render(scene) for seed, scene in scenes.items()}
     clips: dict[str, list[Pictures]] = {"truth": list(truths.values())}
     for name in names:
         if name != "truth":
             variant: Variant = KNOWN[name]
-            clips[name] = [make(model, variant, scenes[s], truths[s], s, arguments.steps).frames for s in seeds]
+            with model.unet.member():
+                clips[name] = [make(model, variant, scenes[s], truths[s], s, arguments.steps).frames for s in seeds]
     report.picture(folder, "strips", pictures.strips(clips))
 
 
@@ -208,7 +210,10 @@ def _calls(names: Sequence[str], steps: int) -> dict[str, float]:
 
 
 def _identity(arguments: argparse.Namespace, split: str) -> dict[str, object]:
-    return {"weights": fingerprint(arguments.model), "split": split, "steps": arguments.steps}
+    products = "bfloat16" if getattr(arguments, "bf16", False) else "float32"
+    return {
+        "weights": fingerprint(arguments.model), "split": split, "steps": arguments.steps, "products": products
+    }  # fmt: skip
 
 
 def _ideal_identity(arguments: argparse.Namespace) -> dict[str, object]:

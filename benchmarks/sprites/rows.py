@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -42,8 +43,12 @@ Work = Callable[[Task], Row]
 """Picklable, so that other processes can do it."""
 
 
-def collect(folder: Path, identity: dict[str, object], tasks: Sequence[Task], work: Work, jobs: int) -> list[Row]:
+def collect(
+    folder: Path, identity: dict[str, object], tasks: Sequence[Task], work: Work, jobs: int, abreast: int = 1
+) -> list[Row]:
     """The rows of `tasks`, in their order: those that `folder` has, and the missing ones, which are made and kept.
+
+    abreast: so many tasks of one variant at once in each process, in threads; `work` must allow it.
 
     identity: all that the rows depend on; a folder with rows of another identity raises `RunError`.
     """
@@ -53,7 +58,7 @@ def collect(folder: Path, identity: dict[str, object], tasks: Sequence[Task], wo
     done = {row.task: row for row in read(path)}
     missing = [task for task in tasks if task not in done]
     with path.open("a") as log:
-        for row in tqdm(_made(missing, work, jobs), total=len(missing), desc=folder.name, mininterval=5):
+        for row in tqdm(_made(missing, work, jobs, abreast), total=len(missing), desc=folder.name, mininterval=5):
             log.write(json.dumps(asdict(row)) + "\n")
             log.flush()
             done[row.task] = row
@@ -80,13 +85,33 @@ def _claim(path: Path, identity: dict[str, object]) -> None:
     path.write_text(json.dumps(identity) + "\n")
 
 
-def _made(tasks: Sequence[Task], work: Work, jobs: int) -> Iterator[Row]:
-    """As they come. Every process has one thread: so many small tensors gain nothing by more."""
+def _made(tasks: Sequence[Task], work: Work, jobs: int, abreast: int) -> Iterator[Row]:
+    """As they come. Torch has one thread: so many small tensors gain nothing by more."""
+    groups = _groups(tasks, abreast)
     if jobs == 1:
         torch.set_num_threads(1)
-        yield from map(work, tasks)
+        for group in groups:
+            yield from _together(work, group)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for future in as_completed([pool.submit(work, task) for task in tasks]):
-            yield future.result()
+        for future in as_completed([pool.submit(_together, work, group) for group in groups]):
+            yield from future.result()
+
+
+def _together(work: Work, group: Sequence[Task]) -> list[Row]:
+    if len(group) == 1:
+        return [work(group[0])]
+    with ThreadPoolExecutor(len(group)) as threads:
+        return list(threads.map(work, group))
+
+
+def _groups(tasks: Sequence[Task], abreast: int) -> list[list[Task]]:
+    """Up to `abreast` tasks of one variant each; the first ones of every variant before the second ones of any."""
+    groups: dict[tuple[str, str, int], list[Task]] = {}
+    counts: Counter[tuple[str, str]] = Counter()
+    for task in tasks:
+        kind = task.group, task.variant
+        groups.setdefault((*kind, counts[kind] // abreast), []).append(task)
+        counts[kind] += 1
+    return list(groups.values())

@@ -7,7 +7,7 @@ that is the same for every variant. `truth` is the clip through the VAE and back
 from __future__ import annotations
 
 import hashlib
-import time
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.sprites.abreast import Abreast
 from benchmarks.sprites.rows import Row, Task
 from benchmarks.sprites.sampling import mismatch, walk
 from benchmarks.sprites.variants import KNOWN, SKIPPED, Variant
@@ -44,17 +45,22 @@ class Made:
 
 @dataclass(frozen=True)
 class Trained:
-    """The work on one task. model: a folder. Of seeds below `probed_below` Eq. 11's mismatch is taken along."""
+    """The work on one task; threads may share it. model: a folder. bf16: the UNet's products in bfloat16.
+
+    Of seeds below `probed_below` Eq. 11's mismatch is taken along.
+    """
 
     model: str
     steps: int
     probed_below: int = 0
+    bf16: bool = False
 
     def __call__(self, task: Task) -> Row:
         scene = world.scene(task.seed)
         truth = world.render(scene)
-        with torch.inference_mode():
-            made = make(_model(self.model), KNOWN[task.variant], scene, truth, task.seed, self.steps)
+        model = shared(self.model, self.bf16)
+        with torch.inference_mode(), model.unet.member():
+            made = make(model, KNOWN[task.variant], scene, truth, task.seed, self.steps)
             curve = self._curve(made) if task.seed < self.probed_below else []
         figures = asdict(judge(made.frames, truth, scene)) | {"seconds": round(made.seconds, 3)}
         return Row(task, figures, [round(value, 5) for value in curve])
@@ -66,7 +72,7 @@ class Trained:
 
 
 def make(model: Model, variant: Variant, scene: world.Scene, truth: NDArray[np.uint8], seed: int, steps: int) -> Made:
-    """The clip that a variant makes of the first and the last true frame."""
+    """The clip that a variant makes of the first and the last true frame. model: `shared`, by a member."""
     told = variant.settings if variant.method != "truth" else Variant("flow").settings
     settings = told(
         frames=len(truth),
@@ -75,17 +81,17 @@ def make(model: Model, variant: Variant, scene: world.Scene, truth: NDArray[np.u
         fps=scene.fps,
         motion_bucket_id=scene.motion_bucket_id,
     )
-    began = time.process_time()
+    began = model.unet.seconds()
     if variant.method == "truth":
-        return Made(gate.round_trip(model, truth), time.process_time() - began)
+        return Made(gate.round_trip(model, truth), model.unet.seconds() - began)
     if variant.method == "flow":
-        return Made(_flow(truth, settings), time.process_time() - began)
+        return Made(_flow(truth, settings), model.unet.seconds() - began)
     takes = [
         _sampled(model, variant, settings, truth, (seed + take * OTHER_TAKE) % (1 << 32))
         for take in range(variant.tries)
     ]
     begun, visited, x = min(takes, key=_missed)
-    return Made(model.decode(x), time.process_time() - began, begun, visited)
+    return Made(model.decode(x), model.unet.seconds() - began, begun, visited)
 
 
 def fingerprint(model: Path) -> str:
@@ -137,6 +143,17 @@ def _flow(truth: NDArray[np.uint8], settings: Settings) -> Pictures:
     return next(report.frames for report in reports if isinstance(report, Take))
 
 
+_loading = threading.Lock()
+
+
+def shared(folder: str, bf16: bool = False) -> Model:
+    """The model of a folder, loaded once, whose UNet is an `Abreast`: its users must be members."""
+    with _loading:
+        return _loaded(folder, bf16)
+
+
 @cache
-def _model(folder: str) -> Model:
-    return load(folder)
+def _loaded(folder: str, bf16: bool) -> Model:
+    model = load(folder)
+    model.unet = Abreast(model.unet, bf16)
+    return model

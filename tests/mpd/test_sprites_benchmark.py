@@ -55,8 +55,9 @@ def test_a_variant_makes_what_the_library_makes(model: Model, name: str) -> None
     settings = replace(settings, fps=scene.fps, motion_bucket_id=scene.motion_bucket_id)
     given = [truth[0]] if name == "svd" else [truth[0], truth[-1]]
     whole = next(one for one in generate(model, given, settings) if isinstance(one, Take))
-    with torch.inference_mode():
-        made = make(model, KNOWN[name], scene, truth, SEED, 2)
+    alone = trained.shared(str(mpd.sprites.PATH))
+    with torch.inference_mode(), alone.unet.member():
+        made = make(alone, KNOWN[name], scene, truth, SEED, 2)
     np.testing.assert_array_equal(made.frames, whole.frames)
     assert len(made.visited) == 2
 
@@ -79,11 +80,32 @@ def test_methods_and_controls_are_judged_and_a_stopped_run_goes_on(tmp_path: Pat
     assert all(f"| {name} |" in text for name in names)
 
 
-def test_the_best_of_two_is_the_one_that_ends_nearer(model: Model) -> None:
+def test_clips_abreast_are_what_they_are_one_by_one(tmp_path: Path) -> None:
+    todo = [Task("", name, SEED + n) for n in range(3) for name in ("svd", "mpd-vibid")]
+    work = Trained(str(mpd.sprites.PATH), 2)
+    alone = collect(tmp_path / "alone", {}, todo, work, jobs=1)
+    abreast = collect(tmp_path / "abreast", {}, todo, work, jobs=1, abreast=3)
+    for one, other in zip(alone, abreast, strict=True):
+        assert one.task == other.task
+        assert other.figures["psnr"] == pytest.approx(one.figures["psnr"], abs=0.05)
+        assert 0 < other.figures["seconds"] < 30
+
+
+def test_a_batch_that_fails_fails_for_every_clip_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unet = trained.shared(str(mpd.sprites.PATH)).unet
+    monkeypatch.setattr(unet, "_answers", lambda calls: [][0])
+    todo = [Task("", "svd", SEED + n) for n in range(2)]
+    with pytest.raises(RuntimeError, match="batch"):
+        collect(tmp_path, {}, todo, Trained(str(mpd.sprites.PATH), 2), jobs=1, abreast=2)
+
+
+def test_the_best_of_two_is_the_one_that_ends_nearer() -> None:
     scene = world.scene(SEED)
     truth = world.render(scene)
-    takes = [make(model, Variant("svd"), scene, truth, SEED + add, 2).frames for add in (0, trained.OTHER_TAKE)]
-    best = make(model, Variant("svd", tries=2), scene, truth, SEED, 2).frames
+    model = trained.shared(str(mpd.sprites.PATH))
+    with model.unet.member():
+        takes = [make(model, Variant("svd"), scene, truth, SEED + add, 2).frames for add in (0, trained.OTHER_TAKE)]
+        best = make(model, Variant("svd", tries=2), scene, truth, SEED, 2).frames
     errors = [float(np.square(take[-1].astype(float) - truth[-1]).mean()) for take in takes]
     np.testing.assert_array_equal(best, takes[int(np.argmin(errors))])
 
