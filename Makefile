@@ -31,7 +31,8 @@ tests: $(READY)
 
 JOBS ?= 2
 sprites: $(READY) ## methods compared on the sprite model: all of docs/sprites.md anew, hours on two cores
-	for part in ideal dials prior ablate table; do $(BIN)/python -m benchmarks.sprites $$part --jobs $(JOBS) || exit; done
+	for part in ideal dials prior; do $(BIN)/python -m benchmarks.sprites $$part --jobs $(JOBS) || exit; done
+	for part in ablate table; do $(BIN)/python -m benchmarks.sprites $$part --bf16 --jobs $(JOBS) || exit; done
 	$(BIN)/python -m benchmarks.sprites docs
 
 format: $(READY) ## let ruff format and sort imports
