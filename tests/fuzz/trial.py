@@ -1,0 +1,281 @@
+"""The whole trial: generated requests, damaged pictures and odd options, in rounds, against a service that runs.
+
+The first round is a warm-up: it counts, but the memory is compared from its end on. Each round asks as another
+caller and with another seed, so that the same few requests are not sent again and again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import seed as hypothesis_seed
+from hypothesis import settings as hypothesis_settings
+
+from tests.conftest import Receiver
+from tests.fuzz import contract, options
+from tests.fuzz.contract import EVERY, RANDOM, Campaign
+from tests.fuzz.ledger import SORTS, Ledger
+from tests.fuzz.memory import TOLD, Memory
+from tests.fuzz.pictures import damaged, originals
+from tests.fuzz.site import Site, Stock
+
+ESTIMATE, CREATE = "POST /inbetween/estimate", "POST /inbetween"
+PARTS = {
+    "contract": "requests generated from the OpenAPI document",
+    "pictures": "damaged pictures",
+    "options": "generated options",
+}
+Progress = Callable[[str, int], None]
+"""Told of a part and of how many more of its requests were answered."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to send of each part in all, and how much of it a round. seed: decides everything.
+
+    examples: random requests for each operation and round. personas: who asks in each round, again and again.
+    """
+
+    requests: int = 20_000
+    pictures: int = 5_000
+    options: int = 3_000
+    seed: int = 1
+    examples: int = 20
+    rounds: int = 8
+    personas: tuple[str, ...] = ("member", "operator", "member", "reader", "operator", "submitter", "member", "nobody")
+
+
+@dataclass
+class Report:
+    """What came of it. errors: lines of the API's log. seconds: from the first request to the last answer."""
+
+    plan: Plan
+    ledger: Ledger
+    memory: Memory
+    counts: dict[str, int] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    crashed: bool = False
+    seconds: float = 0.0
+
+    @property
+    def clean(self) -> bool:
+        return self.ledger.clean and self.memory.flat and not self.errors and not self.crashed
+
+    def to_dict(self) -> dict[str, Any]:
+        statuses = {part: {} for part in PARTS}
+        for (part, status), count in sorted(self.ledger.answers.items()):
+            statuses[part][str(status)] = count
+        return {
+            "plan": vars(self.plan),
+            "clean": self.clean,
+            "counts": self.counts,
+            "answers": statuses,
+            "refusals": dict(self.ledger.refusals.most_common()),
+            "breaches": {sort: self.ledger.breaches[sort] for sort in SORTS},
+            "places": {sort: dict(places) for sort, places in self.ledger.places.items()},
+            "crashed": self.crashed,
+            "logged_errors": self.errors,
+            "memory_mb": self.memory.to_dict(),
+            "seconds": round(self.seconds, 1),
+            "requests_per_second": round(sum(self.ledger.sent.values()) / max(self.seconds, 1e-9), 1),
+        }
+
+    def table(self) -> str:
+        """As Markdown."""
+        found, memory = self.to_dict(), self.memory.to_dict()
+        rows: list[tuple[str, object]] = [(PARTS[part], f"{count:,}") for part, count in self.counts.items()]
+        rows += [("answers in all", f"{sum(self.ledger.sent.values()):,}")]
+        rows += [(sort, self.ledger.breaches[sort]) for sort in SORTS]
+        rows += [("crashes of the API", int(self.crashed)), ("errors in its log", len(self.errors))]
+        if self.memory.after:
+            ends = ", ".join(f"{name} {memory[name]}" for name in TOLD)
+            rows.append(("memory of the API at rest, MB", f"{ends} (±{100 * memory['swing']:.1f} %)"))
+        rows += [("requests a second", found["requests_per_second"])]
+        return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+    def told(self) -> str:
+        """What is wrong, for people."""
+        lines = [self.ledger.told(), *(f"log: {line}" for line in self.errors[:10])]
+        lines += ["the API process ended"] if self.crashed else []
+        lines += [] if self.memory.flat else [f"the memory is not flat: {self.memory.to_dict()}"]
+        return "\n".join(line for line in lines if line)
+
+
+def run(area: Path, plan: Plan, progress: Progress = lambda part, count: None, **variables: str) -> Report:
+    """Start the service, send everything, stop it. variables: settings of the service beside the trial's own."""
+    with receiver() as url, Site(area, **variables) as site:
+        stock = site.stock(url)
+        report = Report(plan, Ledger(site.document()), Memory(), counts=dict.fromkeys(PARTS, 0))
+        trial = _Trial(site, stock, report, progress)
+        began = time.monotonic()
+        for number in range(plan.rounds):
+            if trial.round(number):
+                break
+            report.memory.settled = report.memory.settled or sum(report.ledger.sent.values())
+        report.seconds = time.monotonic() - began
+        report.crashed = site.restarted()
+        report.errors = site.errors()
+    return report
+
+
+@contextmanager
+def receiver() -> Iterator[str]:
+    """URL of a server on loopback that answers everything with a picture."""
+    server = Receiver()
+    server.answers = [(200, {"content-type": "image/png"}, originals()["png"])]
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield server.url
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Trial:
+    def __init__(self, site: Site, stock: Stock, report: Report, progress: Progress) -> None:
+        self.site, self.stock, self.report, self.progress = site, stock, report, progress
+        self.ledger, self.plan = report.ledger, report.plan
+        self.client = site.client
+        self.member = site.headers("member")
+        self.good = originals()["png"]
+
+    def round(self, number: int) -> bool:
+        """One round of each part; whether the service has died of it."""
+        plan = self.plan
+        self._pictures(_share(plan.pictures, number, plan.rounds))
+        self._options(number, len(_share(plan.options, number, plan.rounds)))
+        self._contract(number)
+        return self.site.restarted()
+
+    def _contract(self, number: int) -> None:
+        """One campaign, and more of them with other seeds until the round's share of requests is sent."""
+        plan = self.plan
+        due = plan.requests * (number + 1) // plan.rounds
+        persona = plan.personas[number % len(plan.personas)]
+        for more in itertools.count():
+            if (more and self.report.counts["contract"] >= due) or self.site.restarted():
+                return
+            # The document's bounds are the same for every seed.
+            new = not more and persona not in plan.personas[:number]
+            seed = 1000 * plan.seed + 100 * more + number
+            campaign = Campaign(seed, persona, plan.examples, EVERY if new else RANDOM)
+            before = self.report.counts["contract"]
+            contract.run(self.site, self.stock, campaign, self.ledger, lambda count: self._done("contract", count))
+            if self.report.counts["contract"] == before:
+                self.ledger.breach("no answer", "a whole campaign", str(campaign))
+                return
+
+    def _pictures(self, numbers: range) -> None:
+        for number in numbers:
+            name, data = damaged(self.plan.seed, number)
+            match number % 20:
+                case 0:
+                    self._upload(name, data)
+                case 1 | 2:
+                    self._send("pictures", CREATE, name, files={"start": self.good, "end": data}, data=FLOW)
+                case 3:
+                    self._send("pictures", ESTIMATE, name, json={"start": _uri(data), "end": _uri(self.good), **ASKED})
+                case _:
+                    self._send("pictures", ESTIMATE, name, files={"start": data, "end": self.good}, data=FLOW)
+            self._done("pictures", 1)
+
+    def _upload(self, name: str, data: bytes) -> None:
+        """Sent ahead, then named."""
+        asked = {"content_type": "image/jpeg", "size": max(1, len(data))}
+        granted = self._send("pictures", "POST /uploads", name, json=asked)
+        if granted is None or granted.status_code != 201:
+            return
+        upload = granted.json()
+        url = upload["url"].removeprefix(self.site.url)
+        self._send("pictures", "PUT /objects/{token}", name, url=url, content=data, headers=upload["headers"])
+        image = upload["image"]
+        self._send("pictures", CREATE, name, json={"start": image, "end": _uri(self.good), **ASKED})
+
+    def _options(self, number: int, count: int) -> None:
+        """As a form and as JSON; every tenth is asked for in earnest, and must be taken if the estimate said so."""
+        if not count:
+            return
+        turn = itertools.count()
+
+        @hypothesis_seed(100 * self.plan.seed + number)
+        @hypothesis_settings(
+            max_examples=count,
+            phases=[Phase.generate],
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(text=options.documents())
+        def send(text: bytes) -> None:
+            at = next(turn)
+            body = _json_body(self.good, text) if at % 2 else _form_body(self.good, text)
+            told = repr(text[:300])
+            answer = self._send("options", ESTIMATE, told, **body)
+            if at % 10 in (0, 1) and answer is not None:
+                accepted = answer.status_code == 200 and answer.json()["accepted"]
+                made = self._send("options", CREATE, told, **body)
+                if made is not None and (made.status_code == 202) != accepted:
+                    self.ledger.breach(
+                        "broken promises", "estimate", f"{answer.text[:300]} then {made.text[:300]} for {told}"
+                    )
+            self._done("options", 1)
+
+        send()
+
+    def _send(self, part: str, operation: str, told: str, *, url: str = "", **request: Any) -> httpx.Response | None:
+        verb, _, path = operation.partition(" ")
+        request["headers"] = {**self.member, **request.get("headers", {})}
+        try:
+            answer = self.client.request(verb, url or path, **request)
+        except httpx.TransportError as error:
+            self.ledger.breach("no answer", operation, f"{error!r} {told}")
+            return None
+        self.ledger.hear(part, operation, answer.status_code, answer.headers, answer.content, told)
+        if operation == ESTIMATE and answer.status_code == 200:
+            self.ledger.hear_estimate(answer.content, told)
+        return answer
+
+    def _done(self, part: str, count: int) -> None:
+        before = self.report.counts[part]
+        self.report.counts[part] = before + count
+        self.progress(part, count)
+        if before // READ_EVERY != (before + count) // READ_EVERY and not self.site.restarted():
+            self.report.memory.read(sum(self.ledger.sent.values()), self.site.memory())
+
+
+READ_EVERY = 100
+"""Requests of a part between two readings of the memory."""
+ASKED: dict[str, Any] = {"options": {"method": "flow", "frames": 3}}
+FLOW = {"options": json.dumps(ASKED["options"])}
+
+
+def _share(total: int, number: int, rounds: int) -> range:
+    return range(total * number // rounds, total * (number + 1) // rounds)
+
+
+def _uri(data: bytes) -> str:
+    from base64 import b64encode
+
+    return "data:;base64," + b64encode(data).decode()
+
+
+def _json_body(picture: bytes, text: bytes) -> dict[str, Any]:
+    head = json.dumps({"start": _uri(picture), "end": _uri(picture)}).encode()
+    body = head[:-1] + b', "options": ' + text + b"}"
+    return {"content": body, "headers": {"content-type": "application/json"}}
+
+
+def _form_body(picture: bytes, text: bytes) -> dict[str, Any]:
+    return {"files": {"start": picture, "end": picture, "options": (None, text, "application/json")}}
