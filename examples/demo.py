@@ -55,7 +55,7 @@ def main() -> int:
             say("\nStopped; nothing is left running.")
             return 130
     folder = os.path.relpath(asked.output)
-    say(f"\nLook at {folder}/inbetween.mp4 and {folder}/contact-sheet.png.")
+    say(f"\nLook at {folder}/inbetween.mp4 and {folder}/contact-sheet.jpg.")
     say(f"Everything that was started is stopped again ({time.monotonic() - began:.0f} s).")
     say(
         "The small model that ships has learnt one thing: an arrow flies where it points. The keyframes are the ends\n"
@@ -136,7 +136,7 @@ def events(client: httpx.Client, url: str) -> Iterator[tuple[str, dict[str, Any]
 def download(client: httpx.Client, job: dict[str, Any], folder: Path) -> None:
     """Bring the video and the contact sheet home; a file appears when it is whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    for link, name in (("video", "inbetween.mp4"), ("contact_sheet", "contact-sheet.png")):
+    for link, name in (("video", "inbetween.mp4"), ("contact_sheet", "contact-sheet.jpg")):
         answer = client.get(job["links"][link], follow_redirects=True)
         answer.raise_for_status()
         part = folder / f".{name}.part"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import mpd
+from mpd.formats import FORMATS, OutputFormat, any_alpha, sample_bits
 from mpd.methods import ANCHORS, DEFAULT_METHOD, FITS, LIMITS, METHODS, Settings, denoiser_calls, segment_frames
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ examples:
   mpd a.jpg b.jpg                              optical flow, no model: inbetween.mp4 in a second or two
   mpd a.jpg b.jpg c.jpg --loop -o loop.gif     three keyframes and back to the first, without a seam
   mpd a.jpg b.jpg -o out.mp4 -o frames.zip     two files of the same video
+  mpd a.png b.png -o cut-4444.mov              transparent keyframes, ProRes 4444 for the edit
   mpd a.jpg b.jpg --model stabilityai/stable-video-diffusion-img2vid-xt --variant fp16
                                                Motion Prior Distillation (mpd-vibid) on a GPU
   mpd a.jpg b.jpg --model DIR --method mpd --seeds 1,2,3 -o out.mp4
@@ -81,15 +83,17 @@ def _run(options: argparse.Namespace) -> None:
     console = _Console(options.quiet)
     model = _model(options, settings, console)
     with closing(console), _plain_out_of_memory():
-        for report in mpd.inbetween(model, images, settings):
+        names = [format.name for _, format in outputs]
+        bits, matte = sample_bits(names), any_alpha(names)
+        for report in mpd.inbetween(model, images, settings, bits=bits, matte=matte):
             if isinstance(report, mpd.Progress):
                 console.show(report)
                 continue
-            suffix = f"-take-{report.index + 1}" if len(settings.seeds) > 1 else ""
             for path, format in outputs:
-                _write_video(path.with_stem(path.stem + suffix), format, report, console)
+                name = _of_take(path, report, settings, format.ending)
+                _write_video(name, format, report, settings, console)
             if sheet is not None:
-                _write_sheet(sheet.with_stem(sheet.stem + suffix), report, settings, console)
+                _write_sheet(_of_take(sheet, report, settings, sheet.suffix), report, settings, console)
 
 
 class _Console:
@@ -144,14 +148,19 @@ def _settings(options: argparse.Namespace) -> Settings:
     return settings
 
 
-def _output(path: Path) -> tuple[Path, str]:
-    from mpd.video import FORMATS
+def _output(path: Path) -> tuple[Path, OutputFormat]:
+    for format in sorted(FORMATS.values(), key=lambda format: -len(format.ending)):
+        if path.name.lower().endswith(format.ending):
+            return _writable(path), format
+    endings = ", ".join(format.ending for format in FORMATS.values())
+    raise _Unusable(f"-o {path}: the name has to end in one of {endings}")
 
-    for name, format in FORMATS.items():
-        if path.suffix.lower() == format.suffix:
-            return _writable(path), name
-    suffixes = ", ".join(format.suffix for format in FORMATS.values())
-    raise _Unusable(f"-o {path}: the name has to end in one of {suffixes}")
+
+def _of_take(path: Path, take: Take, settings: Settings, ending: str) -> Path:
+    """Where one of several takes goes: `out-take-2.mp4`."""
+    if len(settings.seeds) == 1:
+        return path
+    return path.with_name(f"{path.name[: -len(ending)]}-take-{take.index + 1}{ending}")
 
 
 def _sheet(name: str | None, keyframes: Sequence[str]) -> Path | None:
@@ -191,16 +200,18 @@ def _model(options: argparse.Namespace, settings: Settings, console: _Console) -
     return model
 
 
-def _write_video(path: Path, format: str, take: Take, console: _Console) -> None:
+def _write_video(path: Path, format: OutputFormat, take: Take, settings: Settings, console: _Console) -> None:
+    from mpd import clip
     from mpd.video import encode
 
-    encode(take.frames, take.fps, format, path, partial(console.writing, path, len(take.frames)))
+    encode(clip.of(take, settings.background), format.name, path, partial(console.writing, path, len(take.frames)))
     count, height, width = take.frames.shape[:3]
     console.done(f"{path}: {count} frames, {width}x{height}, {take.fps} fps, {count / take.fps:.1f} s")
 
 
 def _write_sheet(path: Path, take: Take, settings: Settings, console: _Console) -> None:
-    from mpd.video import contact_sheet, whole_file
+    from mpd.stills import contact_sheet
+    from mpd.video import whole_file
 
     count, height, width = take.frames.shape[:3]
     label = f"{settings.method} · seed {take.seed} · {count} frames · {width}x{height} · {take.fps} fps"
@@ -264,7 +275,9 @@ def _add_output_options(group: Any) -> None:
         "--output",
         action="append",
         metavar="FILE",
-        help="where to: .mp4, .webm, .gif, or .zip of PNGs; repeat for several (default: inbetween.mp4)",
+        help="where to, by the ending: .mp4, .webm, .gif, .apng, .webp, .zip of PNGs, -16bit.zip, "
+        ".mov (ProRes 422 HQ), -4444.mov; all but .mp4, .gif and .mov keep transparency; repeat for several "
+        "(default: inbetween.mp4)",
     )
     group.add_argument("--contact-sheet", metavar="FILE", help="also all frames on one picture, .png or .jpg")
     group.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
@@ -284,6 +297,12 @@ def _add_video_options(group: Any) -> None:
         help="instead of --frames: the frame of each keyframe, from 0",
     )
     add("--loop", action="store_true", default=None, help="go on from the last keyframe to the first")
+    add(
+        "--exact-keyframes",
+        action="store_true",
+        default=None,
+        help="the keyframes' own pixels where the method makes its own of them",
+    )
     add("--fps", type=int, metavar="N", help=f"frames a second, {_range('fps')} (default: 7)")
     add("--width", type=int, metavar="N", help="with --height: the size to sample at (default: the model's own, turned "
         "as the first keyframe is; for flow that keyframe's, at most 1280 a side)")  # fmt: skip

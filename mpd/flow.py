@@ -7,7 +7,8 @@ taken for occluded and filled from its surroundings. For each inbetween the moti
 its moment, merged, and both keyframes are sampled along it, each counting where it is visible. Pictures that have
 nothing to do with each other end in a plain dissolve.
 
-Knows nothing of models or torch. Motion fields are float32 (H, W, 2), pixels, x first; pictures are uint8 RGB.
+Knows nothing of models or torch. Motion fields are float32 (H, W, 2), pixels, x first; pictures are uint8 RGB, with a
+matte as a fourth channel where there is one, which goes where the colours go and has no say in it.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mpd import fields
+from mpd.clip import eight_bits, to_bits
+from mpd.fields import Field
 from mpd.methods import FLOW_FRAMES, Settings, SettingsError, flow_size, segment_frames, total_frames
-from mpd.progress import Pictures, Progress, Take
+from mpd.progress import Frames, Pictures, Progress, Take
 
 __all__ = ["FLOW_FRAMES", "flow_frames", "flow_size", "generate"]
-
-Field = NDArray[np.float32]
 
 _WORKING_AREA = 512 * 288
 _MOST_MOTIONS = 4
@@ -37,26 +39,28 @@ _SEAM = 4.0  # pixels over which a keyframe fades in from its edge, so that no l
 _PREVIEW_WIDTH = 256
 
 
-def generate(pictures: Sequence[Pictures], settings: Settings) -> Iterator[Progress | Take]:
-    """All segments between the pictures (H, W, 3), one `Progress` per frame, then a `Take` per seed.
+def generate(pictures: Sequence[Pictures], settings: Settings, bits: int = 8) -> Iterator[Progress | Take]:
+    """All segments between the pictures (H, W, 3 or 4), one `Progress` per frame, then a `Take` per seed.
 
-    Nothing here is random, so the takes are equal and only the first costs anything.
-    Raises `SettingsError` when the pictures do not fit the settings.
+    bits: 8 or 16, of the frames' samples. Nothing here is random, so the takes are equal and only the first costs
+    anything. Raises `SettingsError` when the pictures do not fit the settings.
     """
     if len({picture.shape for picture in pictures}) > 1:
         raise SettingsError("keyframes", "differ in size", "Bring all to one size first")
-    return _takes(pictures, settings, segment_frames(settings, len(pictures), FLOW_FRAMES))
+    return _takes(pictures, settings, segment_frames(settings, len(pictures), FLOW_FRAMES), bits)
 
 
-def _takes(pictures: Sequence[Pictures], settings: Settings, lengths: tuple[int, ...]) -> Iterator[Progress | Take]:
+def _takes(
+    pictures: Sequence[Pictures], settings: Settings, lengths: tuple[int, ...], bits: int
+) -> Iterator[Progress | Take]:
     total = total_frames(lengths, settings.loop)
     stops = [*pictures, pictures[0]] if settings.loop else pictures
-    frames = np.empty((total, *pictures[0].shape), np.uint8)
+    frames: Frames = np.empty((total, *pictures[0].shape), np.uint8 if bits == 8 else np.uint16)
     done = 0
     for segment, (ends, length) in enumerate(zip(itertools.pairwise(stops), lengths, strict=True)):
         # A boundary frame belongs to the segment before it, and a loop's return to the start to none.
         first, last = int(segment > 0), length - int(settings.loop and segment == len(lengths) - 1)
-        for step, frame in enumerate(itertools.islice(flow_frames(*ends, length), first, last), 1):
+        for step, frame in enumerate(itertools.islice(flow_frames(*ends, length, bits), first, last), 1):
             frames[done] = frame
             done += 1
             yield Progress(
@@ -71,17 +75,27 @@ def _takes(pictures: Sequence[Pictures], settings: Settings, lengths: tuple[int,
                 preview=partial(_small, frame),
             )
     for index, seed in enumerate(settings.seeds):
-        yield Take(index, seed, frames, settings.fps)
+        matte = frames[..., 3] if frames.shape[3] == 4 else None
+        yield Take(index, seed, frames[..., :3], settings.fps, matte)
 
 
-def flow_frames(start: Pictures, end: Pictures, frames: int) -> Iterator[Pictures]:
-    """`frames` pictures (H, W, 3) from `start` to `end` in order; the first and the last are exactly those two."""
-    yield start
+def flow_frames(start: Pictures, end: Pictures, frames: int, bits: int = 8) -> Iterator[Frames]:
+    """`frames` pictures (H, W, 3 or 4) from `start` to `end` in order; the first and the last are exactly those two.
+
+    With 16 bits, what lies between two levels of the keyframes is kept.
+    """
+    if bits == 16:
+        ends: list[Frames] = [to_bits(picture, 16) for picture in (start, end)]
+        given: list[Frames] = [picture.astype(np.float32) for picture in ends]
+    else:
+        ends = given = [start, end]
+    yield ends[0]
     if frames > 2:
-        motion = _estimate(start, end)
+        motion = _estimate(start[..., :3], end[..., :3])
         for index in range(1, frames - 1):
-            yield _inbetween(start, end, motion, np.float32(index / (frames - 1)))
-    yield end
+            between = _inbetween(given[0], given[1], motion, np.float32(index / (frames - 1)))
+            yield between if bits == 8 else np.rint(np.clip(between, 0, 65535)).astype(np.uint16)
+    yield ends[1]
 
 
 @dataclass(frozen=True)
@@ -161,14 +175,14 @@ def _dense(
     grey: Pictures, other_grey: Pictures, look: Field, other_look: Field, motions: Sequence[NDArray[np.float64]]
 ) -> Field:
     """Motion from one grey picture to another: of DIS alone and DIS after each rigid motion, what fits a pixel best."""
-    grid = _grid(*grey.shape)
+    grid = fields.grid(*grey.shape)
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
     search.setFinestScale(0)
     best: Field = search.calc(grey, other_grey, None)
     lowest = _mismatch(look, other_look, best)
     for motion in motions:
         turn, shift = motion[:, :2].T.astype(np.float32), motion[:, 2].astype(np.float32)
-        brought_near = _sample(other_grey, grid @ turn + shift)
+        brought_near = fields.sample(other_grey, grid @ turn + shift)
         candidate = (grid + search.calc(grey, brought_near, None)) @ turn + shift - grid
         # A small handicap keeps flat regions, where every motion fits, with the plainest one.
         mismatch = _mismatch(look, other_look, candidate) + 0.004
@@ -179,8 +193,8 @@ def _dense(
 
 def _mismatch(look: Field, other_look: Field, motion: Field) -> Field:
     """(h, w): how much the appearance changes along the motion, averaged over a small neighbourhood."""
-    target = _grid(*motion.shape[:2]) + motion
-    change = np.abs(look - _sample(other_look, target)).mean(-1)
+    target = fields.grid(*motion.shape[:2]) + motion
+    change = np.abs(look - fields.sample(other_look, target)).mean(-1)
     blurred: Field = cv2.GaussianBlur(np.minimum(change, 0.25) + np.float32(0.1) * (1 - _inside(target)), (0, 0), 3)
     return blurred
 
@@ -190,8 +204,8 @@ def _agreement(motion: Field, back: Field) -> Field:
 
     The tolerance grows with the motion, as in Sundaram, Brox and Keutzer (2010), but smoothly.
     """
-    target = _grid(*motion.shape[:2]) + motion
-    returned = _sample(back, target)
+    target = fields.grid(*motion.shape[:2]) + motion
+    returned = fields.sample(back, target)
     error = ((motion + returned) ** 2).sum(-1)
     scale = 0.5 + 0.01 * ((motion**2).sum(-1) + (returned**2).sum(-1))
     agree: Field = np.exp(-error / scale) * _inside(target)
@@ -201,19 +215,21 @@ def _agreement(motion: Field, back: Field) -> Field:
 
 def _gain(look_start: Field, look_end: Field, forward: Field, sure: Field) -> Field:
     """(3,): by what factor red, green and blue grow from the start to the end on surfaces that both show."""
-    arrived = _sample(look_end, _grid(*forward.shape[:2]) + forward)
+    arrived = fields.sample(look_end, fields.grid(*forward.shape[:2]) + forward)
     before, after = ((sure[..., None] * look[..., :3]).mean((0, 1)) + 1e-3 for look in (look_start, arrived))
     gain: Field = np.clip(after / before, 0.5, 2).astype(np.float32)
     return gain
 
 
-def _exposed(picture: Pictures, gain: Field) -> Pictures:
-    """The picture (H, W, 3) with its channels multiplied by `gain` (3,)."""
+def _exposed(picture: Any, gain: Field) -> Any:
+    """The picture (H, W, 3 or 4), uint8 or float32, with its colours multiplied by `gain` (3,)."""
     if np.abs(gain - 1).max() < 1e-3:
         return picture
+    gain = np.append(gain, np.ones(picture.shape[2] - 3, np.float32))
+    if picture.dtype != np.uint8:
+        return picture * gain
     table = np.rint(np.clip(np.arange(256)[:, None] * gain, 0, 255)).astype(np.uint8)
-    exposed: Pictures = cv2.LUT(picture, table[None])
-    return exposed
+    return cv2.LUT(picture, table[None])
 
 
 def _texture(look: Field) -> Field:
@@ -227,7 +243,7 @@ def _rigid_field(rigid: NDArray[np.float64], shape: tuple[int, ...], time: float
     """(h, w, 2): how a rigid motion, each point going straight and evenly, moves what is at a pixel at `time`."""
     turn, shift = rigid[:, :2], rigid[:, 2]
     back = np.linalg.inv((1 - time) * np.eye(2) + time * turn)
-    origin = (_grid(*shape[:2]) - (time * shift).astype(np.float32)) @ back.T.astype(np.float32)
+    origin = (fields.grid(*shape[:2]) - (time * shift).astype(np.float32)) @ back.T.astype(np.float32)
     field: Field = origin @ (turn - np.eye(2)).T.astype(np.float32) + shift.astype(np.float32)
     return field
 
@@ -248,8 +264,8 @@ def _filled(motion: Field, weight: Field, rigid: Field) -> Field:
     return filled + rigid
 
 
-def _inbetween(start: Pictures, end: Pictures, motion: _Motion, time: np.float32) -> Pictures:
-    """The picture at `time` (0 start … 1 end)."""
+def _inbetween(start: Any, end: Any, motion: _Motion, time: np.float32) -> Any:
+    """The picture at `time` (0 start … 1 end), in the kind of numbers that the two come in."""
     height, width = start.shape[:2]
     from_start, seen_start = _carried(motion.forward, motion.forward_weight, time)
     from_end, seen_end = _carried(motion.backward, motion.backward_weight, 1 - time)
@@ -259,25 +275,24 @@ def _inbetween(start: Pictures, end: Pictures, motion: _Motion, time: np.float32
     mean = (total / np.maximum(weight, np.float32(1e-6))[..., None]).astype(np.float32, copy=False)
     rigid = _rigid_field(motion.rigid, weight.shape, float(time))
     merged = _filled(mean, np.minimum(1, 2 * weight).astype(np.float32, copy=False), rigid)
-    grid = _grid(*weight.shape)
+    grid = fields.grid(*weight.shape)
     inside = [np.maximum(_inside(place, _SEAM), 1e-3) for place in (grid - time * merged, grid + (1 - time) * merged)]
     count_start = (1 - time) * inside[0] * (seen_start**2 + np.float32(3e-6))
     count_end = time * inside[1] * (seen_end**2 + np.float32(3e-6))
     share = cv2.resize(count_end / (count_start + count_end), (width, height), interpolation=cv2.INTER_LINEAR)
     merged = cv2.resize(merged, (width, height), interpolation=cv2.INTER_LINEAR)
     merged *= np.array([width / weight.shape[1], height / weight.shape[0]], np.float32)
-    grid = _grid(height, width)
+    grid = fields.grid(height, width)
     shown_start = _exposed(_sharp_sample(start, grid - time * merged), motion.gain**time)
     shown_end = _exposed(_sharp_sample(end, grid + (1 - time) * merged), motion.gain ** (time - 1))
-    blended: Pictures = cv2.blendLinear(shown_start, shown_end, 1 - share, share)
-    return blended
+    return cv2.blendLinear(shown_start, shown_end, 1 - share, share)
 
 
 def _carried(motion: Field, weight: Field, share: np.float32) -> tuple[Field, Field]:
     """Move every pixel's motion along `share` of itself: the weighted sum of the motions that arrive (h, w, 2) and
     their weights (h, w). Spread over a pixel's neighbourhood, so that a growing surface shows no cracks."""
     height, width = weight.shape
-    target = np.rint(_grid(height, width) + share * motion).astype(np.int64)
+    target = np.rint(fields.grid(height, width) + share * motion).astype(np.int64)
     arrives = (target >= 0).all(-1) & (target[..., 0] < width) & (target[..., 1] < height)
     place = (target[..., 1] * width + target[..., 0])[arrives]
     mass = weight[arrives]
@@ -287,23 +302,9 @@ def _carried(motion: Field, weight: Field, share: np.float32) -> tuple[Field, Fi
     return spread[..., 1:], spread[..., 0]
 
 
-def _grid(height: int, width: int) -> Field:
-    """(h, w, 2): every pixel's own position, x first."""
-    grid: Field = np.empty((height, width, 2), np.float32)
-    grid[..., 0] = np.arange(width, dtype=np.float32)
-    grid[..., 1] = np.arange(height, dtype=np.float32)[:, None]
-    return grid
-
-
-def _sample(picture: NDArray[Any], positions: Field) -> Any:
-    """The picture at fractional positions (h, w, 2), bilinear; its edge pixels go on beyond the edge."""
-    return cv2.remap(picture, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
-def _sharp_sample(picture: Pictures, positions: Field) -> Pictures:
+def _sharp_sample(picture: Any, positions: Field) -> Any:
     """The same for what is shown: bicubic, and mirrored beyond the edge, which shows less than streaks."""
-    sampled: Pictures = cv2.remap(picture, positions, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
-    return sampled
+    return cv2.remap(picture, positions, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
 
 
 def _inside(positions: Field, margin: float = 0.0) -> Field:
@@ -321,9 +322,9 @@ def _ramp(values: Any, low: float, high: float) -> Any:
     return share * share * (3 - 2 * share)
 
 
-def _small(frame: Pictures) -> Pictures:
+def _small(frame: Frames) -> Pictures:
     height, width = frame.shape[:2]
     scale = min(1.0, _PREVIEW_WIDTH / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    small: Pictures = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-    return small
+    small: Frames = cv2.resize(np.ascontiguousarray(frame[..., :3]), size, interpolation=cv2.INTER_AREA)
+    return eight_bits(small)

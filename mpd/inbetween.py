@@ -10,14 +10,14 @@ Loads torch only for methods that need a model. Knows nothing of video formats o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from mpd import keyframes
-from mpd.methods import METHODS, Settings, SettingsError
+from mpd.finish import Finish
+from mpd.methods import FLOW_FRAMES, METHODS, Settings, SettingsError, segment_frames
 from mpd.progress import Pictures, Progress, Take
 
 if TYPE_CHECKING:
@@ -26,10 +26,13 @@ if TYPE_CHECKING:
 Source = Image.Image | Pictures | str | Path | bytes
 
 
-def inbetween(model: Model | None, sources: Sequence[Source], settings: Settings) -> Iterator[Progress | Take]:
+def inbetween(
+    model: Model | None, sources: Sequence[Source], settings: Settings, *, bits: int = 8, matte: bool = False
+) -> Iterator[Progress | Take]:
     """The inbetween video of two or more keyframes: one `Progress` per step, one `Take` per seed.
 
     model: None suffices for `flow`. sources: Pillow images, (H, W, 3) uint8 arrays, or image files by path or content.
+    bits: 8 or 16, of the frames' samples. matte: keep transparency, where all keyframes have it, as the takes' matte.
     Takes come at the output size: with `fit="contain"` the bars are cut away, with `stretch` the aspect is the start
     keyframe's again. Raises `SettingsError` or `KeyframeError` before the first step.
     """
@@ -39,25 +42,30 @@ def inbetween(model: Model | None, sources: Sequence[Source], settings: Settings
 
         size = flow.flow_size(images[0].size, settings.width, settings.height)
         pictures, frame = keyframes.prepare(images, settings, native_size=size, size_multiple=2)
-        return _restored(flow.generate(pictures, settings), frame)
+        lengths = segment_frames(settings, len(images), FLOW_FRAMES)
+        finish = Finish(images, settings, frame, lengths, matte)
+        return _finished(flow.generate(finish.with_mattes(pictures), settings, bits), finish)
     if model is None:
         raise SettingsError("method", f"{settings.method} needs a model", "Load one, or choose flow")
     pictures, frame = keyframes.prepare(
         images, settings, native_size=model.native_size, size_multiple=model.size_multiple
     )
-    return _restored(generate(model, pictures, settings), frame)
+    lengths = segment_frames(settings, len(images), model.native_frames)
+    return _finished(generate(model, pictures, settings, bits), Finish(images, settings, frame, lengths, matte))
 
 
-def generate(model: Model, pictures: Sequence[Pictures], settings: Settings) -> Iterator[Progress | Take]:
+def generate(
+    model: Model, pictures: Sequence[Pictures], settings: Settings, bits: int = 8
+) -> Iterator[Progress | Take]:
     """The second half: from pictures of the model's size to frames of that size (`mpd.segments.generate`)."""
     from mpd import segments
 
-    return segments.generate(model, pictures, settings)
+    return segments.generate(model, pictures, settings, bits)
 
 
-def _restored(reports: Iterator[Progress | Take], frame: keyframes.Frame) -> Iterator[Progress | Take]:
+def _finished(reports: Iterator[Progress | Take], finish: Finish) -> Iterator[Progress | Take]:
     for report in reports:
-        yield replace(report, frames=keyframes.restore(report.frames, frame)) if isinstance(report, Take) else report
+        yield finish(report) if isinstance(report, Take) else report
 
 
 def _image(source: Source) -> Image.Image:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageColor, ImageOps
 
 from mpd.methods import LIMITS, METHODS, Fit, Settings, SettingsError
+from mpd.progress import Frames
 
 Picture = NDArray[np.uint8]
 Size = tuple[int, int]
@@ -108,15 +109,17 @@ def fit(image: Image.Image, size: Size, fit: Fit, background: str) -> tuple[Pict
     return _pixels(canvas), Frame(width, height, (left, top, left + inner[0], top + inner[1]), inner)
 
 
-def restore(frames: Picture, frame: Frame) -> Picture:
-    """Undo `fit` on frames (N, H, W, 3): cut `contain` bars off, undo `stretch`, leave `cover` as it is."""
+def restore(frames: Frames, frame: Frame) -> Frames:
+    """Undo `fit` on frames (N, H, W, 3) or a matte (N, H, W): cut `contain` bars off, undo `stretch`, leave `cover`."""
     if frame.box is not None:
         left, top, right, bottom = frame.box
         frames = frames[:, top:bottom, left:right]
     if (frames.shape[2], frames.shape[1]) == frame.out:
-        return np.ascontiguousarray(frames)
-    resized = (Image.fromarray(picture).resize(frame.out, Image.Resampling.LANCZOS) for picture in frames)
-    return np.stack([_pixels(picture) for picture in resized])
+        return frames
+    restored = np.empty((len(frames), frame.out[1], frame.out[0], *frames.shape[3:]), frames.dtype)
+    for index, picture in enumerate(frames):
+        restored[index] = _resized(picture, frame.out)
+    return restored
 
 
 def prepare(
@@ -131,19 +134,63 @@ def prepare(
     if not keyframes:
         raise SettingsError("keyframes", "there are none", "Send the start and the end image")
     size = _job_size(keyframes[0].size, settings, native_size, size_multiple)
-    first, frame = fit(keyframes[0], size, settings.fit, settings.background)
-    if frame.box is None:
-        return [first, *(fit(image, size, settings.fit, settings.background)[0] for image in keyframes[1:])], frame
-    # The bars of the first keyframe are cut off again, so the others have to lie inside them whole.
-    left, top, right, bottom = frame.box
-    inner = [first[top:bottom, left:right]]
-    inner += [fit(image, frame.out, "contain", settings.background)[0] for image in keyframes[1:]]
+    _, frame = fit(keyframes[0], size, settings.fit, settings.background)
     if not METHODS[settings.method].needs_model:  # optical flow would carry the bars into the picture
-        return [np.ascontiguousarray(picture) for picture in inner], Frame(*frame.out, None, frame.out)
-    pictures = [_pixels(Image.new("RGB", size, settings.background)) for _ in inner]
+        frame = Frame(*frame.out, None, frame.out)
+    return _fitted(keyframes, settings, frame), frame
+
+
+def have_mattes(keyframes: Sequence[Image.Image]) -> bool:
+    """Whether the video of these keyframes has transparency: all of them have."""
+    return all("A" in image.getbands() for image in keyframes)
+
+
+def mattes(keyframes: Sequence[Image.Image], settings: Settings, frame: Frame) -> list[Picture]:
+    """How opaque each pixel of the pictures of `prepare` is: (H, W) uint8 for each; bars are transparent."""
+    return [_grey(picture) for picture in _fitted(*_as_pictures(keyframes, settings), frame)]
+
+
+def exact(keyframes: Sequence[Image.Image], settings: Settings, frame: Frame) -> list[Picture]:
+    """The keyframes (H, W, 3) as they would be at the output's size, had no model been between: scaled once at most."""
+    if frame.box is None and frame.out != (frame.width, frame.height):
+        opaque = (_opaque(image, settings.background) for image in keyframes)
+        return [_pixels(image.resize(frame.out, Image.Resampling.LANCZOS)) for image in opaque]
+    return [_eight(picture) for picture in restore(np.stack(_fitted(keyframes, settings, frame)), frame)]
+
+
+def exact_mattes(keyframes: Sequence[Image.Image], settings: Settings, frame: Frame) -> list[Picture]:
+    """What `mattes` is to the pictures of `prepare`, to those of `exact`."""
+    return [_grey(picture) for picture in exact(*_as_pictures(keyframes, settings), frame)]
+
+
+def _as_pictures(keyframes: Sequence[Image.Image], settings: Settings) -> tuple[list[Image.Image], Settings]:
+    """The keyframes' mattes as pictures, and the settings by which they are fitted like the keyframes."""
+    return [Image.merge("RGB", [image.getchannel("A")] * 3) for image in keyframes], replace(
+        settings, background="#000000"
+    )
+
+
+def _grey(picture: Picture) -> Picture:
+    return np.ascontiguousarray(picture[..., 0])
+
+
+def _fitted(keyframes: Sequence[Image.Image], settings: Settings, frame: Frame) -> list[Picture]:
+    """All keyframes at the size that is sampled.
+
+    The bars of the first keyframe are cut off again, so with `contain` the others lie inside them whole.
+    """
+    background, size = settings.background, (frame.width, frame.height)
+    if settings.fit != "contain":
+        return [fit(image, size, settings.fit, background)[0] for image in keyframes]
+    first = _pixels(_opaque(keyframes[0], background).resize(frame.out, Image.Resampling.LANCZOS))
+    inner = [first, *(fit(image, frame.out, "contain", background)[0] for image in keyframes[1:])]
+    if frame.box is None:
+        return inner
+    left, top, right, bottom = frame.box
+    pictures = [_pixels(Image.new("RGB", size, background)) for _ in inner]
     for picture, content in zip(pictures, inner, strict=True):
         picture[top:bottom, left:right] = content
-    return pictures, frame
+    return pictures
 
 
 def _job_size(source: Size, settings: Settings, native_size: Size, multiple: int) -> Size:
@@ -316,3 +363,18 @@ def _unstretched(image: Image.Image, size: Size) -> Size:
 
 def _pixels(image: Image.Image) -> Picture:
     return np.array(image, dtype=np.uint8)
+
+
+def _eight(picture: Frames) -> Picture:
+    return picture.astype(np.uint8, copy=False)
+
+
+def _resized(picture: Frames, size: Size) -> Frames:
+    """A picture (H, W, 3) or (H, W) at another size; 16 bits, which Pillow has no colours of, one channel at a time."""
+    if picture.dtype == np.uint8:
+        return _pixels(Image.fromarray(_eight(picture)).resize(size, Image.Resampling.LANCZOS))
+    if picture.ndim == 3:
+        return np.dstack([_resized(picture[..., channel], size) for channel in range(picture.shape[2])])
+    channel = Image.fromarray(picture.astype(np.float32)).resize(size, Image.Resampling.LANCZOS)
+    levels: Frames = np.rint(np.clip(np.asarray(channel), 0, 65535)).astype(np.uint16)
+    return levels

@@ -18,13 +18,6 @@ Anchor = Literal["pin", "rigid", "closure"]
 Fit = Literal["cover", "contain", "stretch"]
 ANCHORS: tuple[str, ...] = get_args(Anchor)
 FITS: tuple[str, ...] = get_args(Fit)
-OUTPUT_FORMATS: dict[str, str] = {
-    "mp4": "video/mp4",
-    "webm": "video/webm",
-    "gif": "image/gif",
-    "png": "application/zip",
-}
-"""Output formats and their media types; `png` is a zip of numbered PNGs."""
 
 
 class SettingsError(ValueError):
@@ -192,6 +185,7 @@ class Settings:
         says where the first keyframe comes round again.
     seeds: one take per seed.
     background: `#rrggbb`, under transparent pixels and around a `contain` fit.
+    exact_keyframes: the keyframes' frames are the keyframes' own pixels, and not what the method makes of them.
     guidance: (first frame, last frame) of the guidance ramp, for methods that have one.
     """
 
@@ -205,6 +199,7 @@ class Settings:
     fit: Fit = "cover"
     background: str = "#000000"
     loop: bool = False
+    exact_keyframes: bool = False
     fps: int = 7
     motion_bucket_id: int = 127
     noise_aug_strength: float = 0.02
@@ -249,6 +244,16 @@ class Settings:
 def early_steps(share: float, steps: int) -> int:
     """How many i in 0 … steps-1 satisfy i < share·steps, in exact decimal arithmetic (0.28 · 25 is 7)."""
     return min(steps, math.ceil(Fraction(str(share)) * steps))
+
+
+def shown_keyframes(settings: Settings, segments: Sequence[int]) -> tuple[int, ...]:
+    """The frame of the finished video that shows each keyframe, for segments of so many frames, both ends included.
+
+    `svd` does not use the keyframe at a segment's end, so that the video's last keyframe is nowhere in it.
+    """
+    frames = list(itertools.accumulate((length - 1 for length in segments), initial=0))
+    last_is_shown = not settings.loop and METHODS[settings.method].host != "svd"
+    return tuple(frames if last_is_shown else frames[:-1])
 
 
 def denoiser_calls(settings: Settings, segments: int = 1) -> int:
@@ -341,7 +346,7 @@ def _check_kinds(settings: Settings) -> None:
     kinds: dict[str, tuple[str, type | tuple[type, ...]]] = {
         **dict.fromkeys(("positions", "seeds", "guidance"), ("a list of numbers", (tuple, list))),
         **dict.fromkeys(("method", "fit", "background", "anchor"), ("a text", str)),
-        "loop": ("true or false", bool),
+        **dict.fromkeys(("loop", "exact_keyframes"), ("true or false", bool)),
     }
     for field in fields(settings):
         value = getattr(settings, field.name)

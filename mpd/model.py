@@ -23,7 +23,7 @@ from torch import Tensor
 from mpd import weights
 from mpd.denoiser import Condition, SvdDenoiser
 from mpd.methods import LIMITS
-from mpd.progress import Pictures
+from mpd.progress import Frames, Pictures
 from mpd.schedule import karras
 from mpd.weights import ModelError
 
@@ -106,15 +106,15 @@ class Model:
         return frames, self.latent_channels, height // self.size_multiple, width // self.size_multiple
 
     @torch.inference_mode()
-    def decode(self, latents: Tensor, chunk: int | None = None) -> Pictures:
-        """Scaled latents (N, C, h, w) to frames (N, H, W, 3) uint8.
+    def decode(self, latents: Tensor, chunk: int | None = None, bits: int = 8) -> Frames:
+        """Scaled latents (N, C, h, w) to frames (N, H, W, 3) of 8 or 16 bits: uint8 or uint16.
 
         At most `chunk` frames are decoded together, by default as many as fit. The decoder looks along time, so a
         video is split evenly: no short rest is left whose frames would know no neighbours.
         """
         chunk = chunk or self._decode_chunk(latents.shape[2] * latents.shape[3])
         pieces = torch.tensor_split(latents / self._scale, math.ceil(len(latents) / chunk))
-        return np.concatenate([self._decode(piece) for piece in pieces])
+        return np.concatenate([self._decode(piece, bits) for piece in pieces])
 
     @torch.inference_mode()
     def preview(self, x0: Tensor) -> Pictures:
@@ -126,9 +126,14 @@ class Model:
         rgb = F.pad(middle, (0, 1), value=1.0) @ self._latent_colours()
         return _to_uint8(rgb).cpu().numpy()
 
-    def _decode(self, z: Tensor) -> Pictures:
-        frames = self.vae.decode(z.to(self.dtype), num_frames=len(z)).sample
-        return _to_uint8(frames.float()).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    def _decode(self, z: Tensor, bits: int) -> Frames:
+        frames = self.vae.decode(z.to(self.dtype), num_frames=len(z)).sample.float().permute(0, 2, 3, 1)
+        if bits == 8:
+            return _to_uint8(frames).contiguous().cpu().numpy()
+        # torch.uint16 knows hardly any operation.
+        levels = ((frames / 2 + 0.5).clamp(0, 1) * 65535).round().to(torch.int32).contiguous()
+        deep: Frames = levels.cpu().numpy().astype(np.uint16)
+        return deep
 
     def _encode(self, pixels: Tensor) -> Tensor:
         """(3, H, W) in [-1, 1] to the posterior's mode, (C, h, w), unscaled."""

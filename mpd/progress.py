@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Pictures = NDArray[np.uint8]
+Frames = NDArray[Any]
+"""Frames of 8 or of 16 bits a sample: uint8 or uint16, full scale 255 or 65535."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class Take:
-    """A finished video: frames (N, H, W, 3) uint8 sRGB."""
+    """A finished video: frames (N, H, W, 3) sRGB, of 8 or 16 bits a sample.
+
+    matte: (N, H, W) in the same number of bits, how opaque each pixel is; None where all are. The frames themselves are
+        opaque: what shines through is the background that was asked for.
+    """
 
     index: int
     seed: int
-    frames: Pictures
+    frames: Frames
     fps: int
+    matte: Frames | None = None

@@ -18,14 +18,17 @@ from torch import Tensor
 from mpd.denoiser import Denoiser
 from mpd.methods import METHODS, Settings, SettingsError, segment_frames
 from mpd.model import Keyframe, Model
-from mpd.progress import Pictures, Progress, Take
+from mpd.progress import Frames, Pictures, Progress, Take
 from mpd.samplers import Paths, Step, sample
 
 
-def generate(model: Model, pictures: Sequence[Pictures], settings: Settings) -> Iterator[Progress | Take]:
+def generate(
+    model: Model, pictures: Sequence[Pictures], settings: Settings, bits: int = 8
+) -> Iterator[Progress | Take]:
     """One `Progress` per step and one `Take` per seed.
 
-    pictures: (H, W, 3) uint8, all alike, their sides multiples of `model.size_multiple`. Raises `SettingsError` when
+    pictures: (H, W, 3) uint8, all alike, their sides multiples of `model.size_multiple`. bits: 8 or 16, of the frames'
+    samples, the decoder's own numbers rounded once. Raises `SettingsError` when
     they or the settings do not fit the model, before anything is sampled.
     """
     if not METHODS[settings.method].needs_model:
@@ -38,7 +41,7 @@ def generate(model: Model, pictures: Sequence[Pictures], settings: Settings) -> 
             size = f"{width}x{height}"
             raise SettingsError("width", f"{size} does not suit the model", f"Use multiples of {model.size_multiple}")
     frames = segment_frames(settings, len(pictures), model.native_frames)
-    return _takes(model, pictures, settings, frames)
+    return _takes(model, pictures, settings, frames, bits)
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Noise:
 
 @torch.inference_mode()
 def _takes(
-    model: Model, pictures: Sequence[Pictures], settings: Settings, frames: tuple[int, ...]
+    model: Model, pictures: Sequence[Pictures], settings: Settings, frames: tuple[int, ...], bits: int
 ) -> Iterator[Progress | Take]:
     stops: list[Keyframe | None] = [model.keyframe(picture) for picture in pictures]
     if settings.loop or len(stops) == 1:
@@ -94,7 +97,7 @@ def _takes(
                     sigma=step.sigma,
                     preview=partial(model.preview, step.x0),
                 )
-            shots.append(model.decode(step.x))
+            shots.append(model.decode(step.x, bits=bits))
         yield Take(take, seed, _join(shots, settings.loop), settings.fps)
 
 
@@ -137,7 +140,7 @@ def _sample(model: Model, segment: Segment, settings: Settings, noise: Noise) ->
     )
 
 
-def _join(shots: Sequence[Pictures], loop: bool) -> Pictures:
+def _join(shots: Sequence[Frames], loop: bool) -> Frames:
     """One video, each shared keyframe once: its frame is the one that starts the segment after it."""
     parts = [shot[:-1] for shot in shots]
     return np.concatenate(parts if loop else [*parts, shots[-1][-1:]])

@@ -1,7 +1,7 @@
 """The body of `POST /inbetween` in both its forms, read into one `Wanted`.
 
 Knows the shape of a request and nothing of what the images are or where they come from: a picture is bytes that came
-in the form, or a reference (URL, data URI, `upload:ID`) still to be followed.
+in the form, or a reference (URL, data URI, `upload:ID`, `job:ID/0`) still to be followed.
 """
 
 from __future__ import annotations
@@ -34,10 +34,14 @@ _ANY_LENGTH = 2
 
 @dataclass(frozen=True)
 class Picture:
-    """One keyframe as it came: its bytes, or a reference to them. field: its name in the request."""
+    """One keyframe as it came: its bytes, or a reference to them.
+
+    field: its name in the request. sha256: what the file's has to be, if the request says.
+    """
 
     source: bytes | str
     field: str
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,10 @@ def _from_json(body: bytes) -> Wanted:
     except ValidationError as error:
         raise _invalid(error, InbetweenRequest) from None
     if asked.keyframes is not None:
-        pictures = [Picture(keyframe.image, f"keyframes[{i}].image") for i, keyframe in enumerate(asked.keyframes)]
+        pictures = [
+            Picture(keyframe.image, f"keyframes[{i}].image", keyframe.sha256)
+            for i, keyframe in enumerate(asked.keyframes)
+        ]
         _refuse_two_forms(asked.start or asked.end)
         return _wanted(pictures, _positions(asked.keyframes), asked.options)
     ends = [Picture(image, name) for name, image in (("start", asked.start), ("end", asked.end)) if image is not None]

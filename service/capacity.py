@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mpd.formats import sample_bits
 from mpd.methods import (
     FLOW_FRAMES,
     FLOW_SIZE_MULTIPLE,
@@ -20,6 +21,9 @@ from mpd.methods import (
 from service.engines import Engine, EngineState
 from service.errors import Problem
 from service.settings import Settings as ServiceSettings
+
+_PLAIN = 3
+"""Bytes of a pixel of 8 bits a sample, which MAX_VIDEO_PIXELS means."""
 
 
 def ready(engines: Sequence[Engine]) -> list[Engine]:
@@ -41,7 +45,18 @@ def segments_on(settings: Settings, keyframes: int, engine: Engine | None) -> tu
     return segment_frames(settings, keyframes, native)
 
 
-def check(settings: Settings, keyframes: int, engines: Sequence[Engine], service: ServiceSettings) -> Engine | None:
+def pixel_bytes(formats: Sequence[str], matte: bool = False) -> int:
+    """Bytes that a worker holds for each pixel of a take. matte: whether it has one beside its three colours."""
+    return (4 if matte else 3) * sample_bits(formats) // 8
+
+
+def check(
+    settings: Settings,
+    keyframes: int,
+    engines: Sequence[Engine],
+    service: ServiceSettings,
+    formats: Sequence[str] = (),
+) -> Engine | None:
     """The ready engine that would run the job; None when none is ready, or the method needs none.
 
     Raises `Problem` when every ready engine would have to refuse it, or when the video is too long to keep.
@@ -60,29 +75,40 @@ def check(settings: Settings, keyframes: int, engines: Sequence[Engine], service
         _check_multiple(settings, FLOW_SIZE_MULTIPLE)
     size = size_on(settings, engine)
     if size is not None:
-        check_length(settings, segments_on(settings, keyframes, engine), size, service)
+        check_length(settings, segments_on(settings, keyframes, engine), size, service, pixel_bytes(formats))
     return engine
 
 
-def check_picture(settings: Settings, keyframes: int, size: tuple[int, int], service: ServiceSettings) -> None:
+def check_picture(
+    settings: Settings, keyframes: int, size: tuple[int, int], service: ServiceSettings, formats: Sequence[str] = ()
+) -> None:
     """A `flow` video is as large as its first keyframe, whose (width, height) this is, unless the job says otherwise.
 
     Raises `Problem` when that video is too long to keep.
     """
     if not METHODS[settings.method].needs_model and settings.width is None:
-        check_length(settings, segments_on(settings, keyframes, None), flow_size(size, None, None), service)
+        segments, out = segments_on(settings, keyframes, None), flow_size(size, None, None)
+        check_length(settings, segments, out, service, pixel_bytes(formats))
 
 
-def check_length(settings: Settings, segments: Sequence[int], size: tuple[int, int], service: ServiceSettings) -> None:
+def check_length(
+    settings: Settings,
+    segments: Sequence[int],
+    size: tuple[int, int],
+    service: ServiceSettings,
+    bytes_each: int = _PLAIN,
+) -> None:
     """A worker holds one take's frames in memory at once. Raises `Problem` when they are too many for that.
 
-    segments: frames of each. size: (width, height) of a frame.
+    segments: frames of each. size: (width, height) of a frame. bytes_each: of a pixel (`pixel_bytes`).
     """
     frames = total_frames(segments, settings.loop)
-    if frames * size[0] * size[1] > service.max_video_pixels:
-        most = service.max_video_pixels // (size[0] * size[1])
-        detail = f"{frames} frames of {size[0]}×{size[1]} are more than a worker keeps in memory."
-        remedy = f"At this size, ask for at most {most} frames in all, or choose a smaller size."
+    if frames * size[0] * size[1] * bytes_each > service.max_video_pixels * _PLAIN:
+        most = service.max_video_pixels * _PLAIN // (size[0] * size[1] * bytes_each)
+        depth = " with 16 bits a sample" if bytes_each >= 2 * _PLAIN else ""
+        detail = f"{frames} frames of {size[0]}×{size[1]}{depth} are more than a worker keeps in memory."
+        other = " without formats of more than 8 bits," if depth else ""
+        remedy = f"At this size, ask for at most {most} frames in all,{other} or choose a smaller size."
         field = "keyframes" if settings.positions else "options.frames"
         raise Problem(422, "beyond-capacity", detail, field=field, remedy=remedy, limit=most)
 

@@ -207,6 +207,18 @@ PROBLEMS: dict[str, Kind] = {
         "Announce the exact size in `POST /uploads` and send the file again.",
         "body",
     ),
+    "keyframe-not-found": Kind(
+        422,
+        "There is no such keyframe",
+        "A keyframe names that of another job, `job:ID/0`, and this key has no such job any more.",
+        "Send the image itself, its URL, or `upload:ID`.",
+    ),
+    "keyframe-mismatch": Kind(
+        422,
+        "The keyframe is another file",
+        "The image does not have the SHA-256 that the request says it has.",
+        "Send the file that has it, or leave `sha256` out.",
+    ),
     # What the machines at work can do
     "method-unavailable": Kind(
         422,

@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from mpd.formats import FORMATS
 from mpd.methods import LIMITS, Anchor, Fit, Settings, SettingsError
 
 MethodName = Literal["flow", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"]
-Format = Literal["mp4", "webm", "gif", "png"]
+Format = Literal["mp4", "webm", "gif", "apng", "webp", "png", "png16", "prores", "prores4444"]
 Priority = Literal["high", "default", "low"]
 EventType = Literal["inbetween.succeeded", "inbetween.failed", "inbetween.canceled"]
 EVENT_TYPES: tuple[EventType, ...] = ("inbetween.succeeded", "inbetween.failed", "inbetween.canceled")
@@ -102,6 +103,10 @@ class Options(Strict):
         default="#000000", pattern=r"^#[0-9a-fA-F]{6}$", description="Colour under transparent pixels and of the bars."
     )
     loop: bool = Field(default=False, description="Return to the first keyframe at the end, so that the video repeats.")
+    exact_keyframes: bool = Field(
+        default=False,
+        description="Show the keyframes' own pixels at their frames, where a model has made its own of them.",
+    )
     loop_frame: int | None = Field(
         default=None,
         ge=1,
@@ -132,8 +137,12 @@ class Options(Strict):
     formats: list[Format] = Field(
         default_factory=_only_mp4,
         min_length=1,
-        max_length=4,
-        description="What to deliver. `png` is a zip of numbered PNGs.",
+        max_length=len(FORMATS),
+        description="What to deliver: "
+        + "; ".join(f"`{one.name}`, {one.description}" for one in FORMATS.values())
+        + ". Transparency that all keyframes have is kept in "
+        + ", ".join(f"`{one.name}`" for one in FORMATS.values() if one.alpha)
+        + "; elsewhere `background` shows through.",
         examples=[["mp4", "gif"]],
     )
     priority: Priority = Field(default="default", description="Which line the job waits in.")
@@ -205,7 +214,10 @@ def settings_of(options: dict[str, Any]) -> Settings:
     return Settings.from_json({name: value for name, value in options.items() if name in SETTINGS_FIELDS})
 
 
-IMAGE = "An https URL, a data URI (`data:image/png;base64,…`), or `upload:ID` from `POST /uploads`."
+IMAGE = (
+    "An https URL, a data URI (`data:image/png;base64,…`), `upload:ID` from `POST /uploads`, or `job:ID/0`: the first "
+    "keyframe of a job of yours."
+)
 
 
 class Keyframe(Strict):
@@ -217,6 +229,11 @@ class Keyframe(Strict):
         ge=0,
         le=10_000,
         description="Where on the timeline it stands, from 0. Give it for every keyframe, or for none.",
+    )
+    sha256: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="Of the file. Where it is given, another file is refused.",
     )
 
 
@@ -232,6 +249,10 @@ class InbetweenRequest(Strict):
         description=f"All keyframes in order, instead of `start` and `end`; {LIMITS['keyframes'].why}.",
     )
     options: Options = Options()
+    result: dict[str, Any] | None = Field(
+        default=None,
+        description="Ignored. `metadata.json` says here what came of the request, and can be sent again as it is.",
+    )
 
 
 class UploadRequest(Strict):

@@ -120,7 +120,8 @@ class Settings(BaseSettings):
     max_video_pixels: int = Field(
         1_000_000_000,
         ge=1_000_000,
-        description="Largest video of one take, as frames × width × height: a worker holds three bytes for each.",
+        description="Largest video of one take, as frames × width × height: a worker holds three bytes for each; six "
+        "where a format shows more than 8 bits, and then half as many are allowed.",
     )
     fetch_allow_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

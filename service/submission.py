@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from mpd.methods import METHODS, SettingsError
-from service import capacity, engines, estimate, intake, limits
+from service import again, capacity, engines, estimate, intake, limits
 from service.body import Picture, Wanted
 from service.engines import Engine
 from service.errors import Problem
@@ -24,7 +24,7 @@ from service.idempotency import in_flight
 from service.jobs import Allowance, Job, Jobs, Lane, NewJob, Refused, files_prefix
 from service.outbound import HostRefused, Outbound, OutboundError, TooLarge, UrlRefused
 from service.settings import Settings
-from service.storage import Storage
+from service.storage import ObjectMissing, Storage
 from service.uploads import PREFIX, Uploads
 from service.validation import from_settings
 
@@ -148,7 +148,7 @@ class Submission:
 
     def _check_capacity(self, wanted: Wanted) -> Engine | None:
         live = engines.live(self.jobs.redis, self.settings)
-        return capacity.check(wanted.settings, len(wanted.pictures), live, self.settings)
+        return capacity.check(wanted.settings, len(wanted.pictures), live, self.settings, wanted.options.formats)
 
     def _check_allowance(self, owner: str, wanted: Wanted, allowance: Allowance) -> None:
         try:
@@ -163,9 +163,12 @@ class Submission:
     ) -> tuple[bytes, intake.ImageInfo]:
         data = self._bytes(owner, picture, deadline)
         info = intake.inspect(data, self.settings, field=picture.field)
+        if picture.sha256 not in (None, info.sha256):
+            raise Problem(422, "keyframe-mismatch", f"The image's SHA-256 is {info.sha256}.", field=picture.field)
         if picture is wanted.pictures[0]:
             size = info.width, info.height
-            capacity.check_picture(wanted.settings, len(wanted.pictures), size, self.settings)
+            count, formats = len(wanted.pictures), wanted.options.formats
+            capacity.check_picture(wanted.settings, count, size, self.settings, formats)
         return data, info
 
     def _bytes(self, owner: str, picture: Picture, deadline: float) -> bytes:
@@ -176,8 +179,21 @@ class Submission:
             return intake.decode_data_uri(source, self.settings, field=picture.field)
         if source.startswith(PREFIX):
             return self.uploads.read(owner, source, picture.field)
+        if source.startswith(again.PREFIX):
+            return self._of_a_job(owner, source, picture.field)
         _checked_url(self.outbound, source, picture.field)
         return self._fetched(source, picture.field, deadline)
+
+    def _of_a_job(self, owner: str, reference: str, field: str) -> bytes:
+        """A keyframe that a job of the same owner was given."""
+        found = again.parse(reference)
+        job = self.jobs.get(found[0]) if found else None
+        if found is None or job is None or job.owner != owner or found[1] >= len(job.keyframes):
+            raise Problem(422, "keyframe-not-found", f"There is no {reference[:80]}.", field=field)
+        try:
+            return self.storage.get(job.keyframes[found[1]]["key"])
+        except ObjectMissing:
+            raise Problem(422, "keyframe-not-found", "The job's files were erased.", field=field) from None
 
     def _fetched(self, url: str, field: str, deadline: float) -> bytes:
         most = self.settings.max_image_bytes

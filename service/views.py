@@ -314,7 +314,7 @@ def job_view(job: Job, jobs: Jobs, storage: Storage, settings: Settings, base: s
             update={
                 "video": f"{url}/video",
                 "poster": f"{url}/poster",
-                "contact_sheet": f"{url}/files/contact-sheet.png",
+                "contact_sheet": f"{url}/files/contact-sheet.jpg",
                 "metadata": f"{url}/files/metadata.json",
                 "frame": f"{url}/frames/{{n}}",
             }

@@ -10,19 +10,22 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mpd import video
-from mpd.progress import Take
+from mpd import stills, video
+from mpd.clip import Clip
+from mpd.formats import FORMATS
 from service.jobs import files_prefix
 from service.storage import ObjectMissing, Storage
 from worker.patience import patiently
 
 MANIFEST = "manifest.json"
+POSTER = "poster.jpg"
+CONTACT_SHEET = "contact-sheet.jpg"
 _PARALLEL_UPLOADS = 8
 
 
@@ -72,27 +75,28 @@ class Artifacts:
         self._encoded: list[tuple[str, int | None, str, str, Path | bytes]] = []
         self._files: list[File] = []
         self._stills: list[File] = []
+        self._alpha = False
         self._shape: tuple[int, ...] = ()
         self._fps = 0
         self._seeds: list[int] = []
 
-    def encode(self, take: Take, formats: list[str]) -> None:
-        """Write a take in every format; of the first take also a poster and a contact sheet."""
-        number = take.index + 1
-        self._seeds.append(take.seed)
+    def encode(self, index: int, seed: int, clip: Clip, formats: Sequence[str]) -> None:
+        """Write a take (from 0) in every format; of the first take also a poster and a contact sheet."""
+        number, frames = index + 1, clip.frames
+        self._seeds.append(seed)
         for name in formats:
-            known = video.FORMATS[name]
-            path = self._folder / f"take-{number}{known.suffix}"
-            video.encode(take.frames, take.fps, name, path, lambda _: self._check())
+            known = FORMATS[name]
+            path = self._folder / f"take-{number}{known.ending}"
+            video.encode(clip, name, path, lambda _: self._check())
             self._encoded.append((path.name, number, name, known.content_type, path))
-        if take.index == 0:
-            self._shape, self._fps = take.frames.shape, take.fps
-            sheet = video.contact_sheet(take.frames, format="PNG")
-            self._encoded.append(("poster.jpg", number, "jpg", "image/jpeg", video.poster(take.frames)))
-            self._encoded.append(("contact-sheet.png", number, "png", "image/png", sheet))
-        for index, frame in enumerate(take.frames):
+        if index == 0:
+            self._shape, self._fps, self._alpha = frames.shape, clip.fps, clip.matte is not None
+            sheet = stills.contact_sheet(frames)
+            self._encoded.append((POSTER, number, "jpg", "image/jpeg", stills.poster(frames)))
+            self._encoded.append((CONTACT_SHEET, number, "jpg", "image/jpeg", sheet))
+        for place, frame in enumerate(frames):
             self._check()
-            self._encoded.append((still_name(number, index), number, "jpg", "image/jpeg", video.jpeg(frame)))
+            self._encoded.append((still_name(number, place), number, "jpg", "image/jpeg", stills.jpeg(frame)))
 
     def store(self) -> None:
         """Store what has been encoded since the last call. Raises `StorageUnavailable` for a lasting outage."""
@@ -101,9 +105,10 @@ class Artifacts:
                 (self._stills if file.name.startswith(f"take-{file.take}/") else self._files).append(file)
         self._encoded.clear()
 
-    def commit(self, **about: Any) -> dict[str, Any]:
+    def commit(self, request: dict[str, Any], **about: Any) -> dict[str, Any]:
         """Store `metadata.json` and then the manifest. Returns what the job's record keeps of it.
 
+        request: the body that asks for this video again; `metadata.json` is that, and a `result` beside it.
         about: JSON values that say how the video was made.
         """
         frames, height, width, _ = self._shape
@@ -113,10 +118,11 @@ class Artifacts:
             "width": width,
             "height": height,
             "duration": frames / self._fps,
+            "alpha": self._alpha,
             "seeds": self._seeds,
             **about,
         }
-        metadata = json.dumps(facts, indent=2).encode()
+        metadata = json.dumps({**request, "result": facts}, indent=2).encode()
         self._files.append(self._put("metadata.json", None, "json", "application/json", metadata))
         result = {**facts, "files": [asdict(file) for file in self._files]}
         manifest = {**result, "stills": [asdict(file) for file in self._stills]}

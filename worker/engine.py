@@ -110,7 +110,7 @@ def warm_up(model: Model, generate: Generate) -> float:
         width = height = -(-64 // model.size_multiple) * model.size_multiple
     picture = np.full((height, width, 3), 127, np.uint8)
     options = Options(method="svd", steps=WARM_UP_STEPS)
-    moments = [time.monotonic() for event in generate([picture], options) if isinstance(event, Progress)]
+    moments = [time.monotonic() for event in generate([picture], options, 8) if isinstance(event, Progress)]
     step = statistics.median(after - before for before, after in itertools.pairwise(moments))
     return step / (model.native_frames * width * height / 1e6)
 

@@ -4,14 +4,16 @@ A message is one JSON header and as many raw byte messages as the header's `part
 Knows nothing of models, jobs or Redis.
 
 client → engine                                                        parts
-  generate  job, settings (mpd.methods.Settings), pictures ([h, w, 3])   one raw RGB picture each
+  generate  job, settings (mpd.methods.Settings), pictures ([h, w, 3]),  one raw RGB picture each
+            bits (8 or 16, of the samples of the takes' frames)
   cancel                                                                 stops the client's job at its next step
   status
 engine → client
   waiting   ahead: how many jobs are before this one
   started   sampling has begun: from here on the engine's death is this job's
   progress  the numbers of mpd.progress.Progress                         none, or a small preview JPEG
-  take      index, seed, fps, shape ([n, h, w, 3])                       one raw RGB frame each
+  take      index, seed, fps, shape ([n, h, w, 3]), bits                 one raw RGB frame each, 16 bits in this
+                                                                         machine's order of bytes
   done      seconds
   canceled
   error     kind (`bad-input`, `cuda`, `internal`), detail, field, remedy
@@ -32,12 +34,12 @@ from typing import Any
 
 import numpy as np
 
-from mpd.progress import Pictures, Progress
+from mpd.progress import Frames, Pictures, Progress
 
 SOCKET_NAME = "engine.sock"
 _MAX_HEADER = 1 << 20
 _MAX_PART = 1 << 27
-"""One RGB picture of 2048 x 2048 is a tenth of this."""
+"""One RGB picture of 2048 x 2048 is a tenth of this, one of 16 bits a fifth."""
 _MAX_PATH = 107
 """Bytes of a unix socket's path on Linux."""
 
@@ -81,7 +83,7 @@ def socket_path(folder: Path) -> str:
     return path
 
 
-def send(connection: Connection, kind: str, values: dict[str, Any], parts: Sequence[bytes | Pictures] = ()) -> None:
+def send(connection: Connection, kind: str, values: dict[str, Any], parts: Sequence[bytes | Frames] = ()) -> None:
     """Send one message. An array goes as its bytes in C order."""
     connection.send_bytes(json.dumps({"type": kind, **values, "parts": len(parts)}).encode())
     for part in parts:
@@ -109,6 +111,18 @@ def pictures(parts: Sequence[bytes], shapes: Sequence[Sequence[int]]) -> list[Pi
             raise ProtocolError(f"{len(part)} bytes are no picture of shape {list(shape)}")
         arrays.append(np.frombuffer(part, np.uint8).reshape(shape).copy())
     return arrays
+
+
+def frames(parts: Sequence[bytes], shape: Sequence[int], bits: int) -> Frames:
+    """The raw frames of a take as one writable array (n, h, w, 3). Raises ProtocolError as `pictures` does."""
+    if len(shape) != 4 or shape[0] != len(parts) or shape[3] != 3 or bits not in (8, 16):
+        raise ProtocolError(f"{len(parts)} parts are no frames of shape {list(shape)} in {bits} bits")
+    taken = np.empty(tuple(shape), np.uint8 if bits == 8 else np.uint16)
+    for index, part in enumerate(parts):
+        if len(part) != taken[index].nbytes:
+            raise ProtocolError(f"{len(part)} bytes are no frame of shape {list(shape[1:])} in {bits} bits")
+        taken[index] = np.frombuffer(part, taken.dtype).reshape(taken.shape[1:])
+    return taken
 
 
 def numbers(progress: Progress) -> dict[str, Any]:

@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass
 from multiprocessing.connection import Client, Connection, wait
 from typing import Any
 
-import numpy as np
-
 from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Take
 from worker import protocol
@@ -77,9 +75,9 @@ def capabilities(path: str, lease: Lease) -> dict[str, Any]:
 
 
 def sample(
-    path: str, name: str, pictures: Sequence[Pictures], options: Options, lease: Lease
+    path: str, name: str, pictures: Sequence[Pictures], options: Options, bits: int, lease: Lease
 ) -> Generator[Report | Take, None, None]:
-    """Have the engine at `path` generate a job called `name`.
+    """Have the engine at `path` generate a job called `name`, frames of 8 or 16 `bits` a sample.
 
     Leaving the loop early closes the connection, which stops the job at its next step. Raises `EngineDied`,
     `EngineAway`, `EngineError`, and `Interrupted` from the lease.
@@ -88,11 +86,14 @@ def sample(
         started = False
         try:
             with _connection(path) as engine:
-                values = {"job": name, "settings": asdict(options), "pictures": [one.shape for one in pictures]}
+                shapes = [one.shape for one in pictures]
+                values = {"job": name, "settings": asdict(options), "pictures": shapes, "bits": bits}
                 protocol.send(engine, "generate", values, pictures)
                 while (message := _hear(engine, lease)).type != "done":
                     started = started or message.type == "started"
-                    yield _event(message)
+                    event = _event(message)
+                    del message  # and with it a take's raw frames, of which the event has its own copy
+                    yield event
                 yield Report("sampled", message.values)
                 return
         except (_Gone, OSError) as error:
@@ -140,8 +141,8 @@ def _event(message: protocol.Message) -> Report | Take:
         case "progress":
             return Report("sampling", values, message.parts[0] if message.parts else None)
         case "take":
-            frames = protocol.pictures(message.parts, [values["shape"][1:]] * len(message.parts))
-            return Take(values["index"], values["seed"], np.stack(frames), values["fps"])
+            frames = protocol.frames(message.parts, values["shape"], values["bits"])
+            return Take(values["index"], values["seed"], frames, values["fps"])
         case "canceled":
             # Not by us, who would have closed the connection: the engine was told to end.
             raise EngineAway("the engine was told to end")

@@ -19,13 +19,14 @@ import structlog
 
 from mpd.methods import Settings as Options
 from mpd.methods import SettingsError
-from mpd.progress import Pictures, Progress, Take
+from mpd.progress import Frames, Pictures, Progress, Take
 from worker import previews, protocol
 
 PREVIEW_SECONDS = 1.0
 LAST_WORDS_SECONDS = 2.0
 
-Generate = Callable[[list[Pictures], Options], Iterator[Progress | Take]]
+Generate = Callable[[list[Pictures], Options, int], Iterator[Progress | Take]]
+"""Pictures, settings and the bits of a sample in; `mpd.segments.generate` without its model."""
 OnJob = Callable[[Options, list[Take], float], None]
 log = structlog.get_logger("engine")
 
@@ -39,14 +40,14 @@ class _Client:
     """One connection. What is sent waits in a queue, so that a slow reader never holds up the GPU."""
 
     connection: Connection
-    outbox: queue.SimpleQueue[tuple[str, dict[str, Any], tuple[bytes | Pictures, ...]] | None] = field(
+    outbox: queue.SimpleQueue[tuple[str, dict[str, Any], tuple[bytes | Frames, ...]] | None] = field(
         default_factory=queue.SimpleQueue
     )
     gone: threading.Event = field(default_factory=threading.Event)
     written: threading.Event = field(default_factory=threading.Event)
     """Whether everything before the outbox' end has been sent."""
 
-    def send(self, kind: str, values: dict[str, Any], *parts: bytes | Pictures) -> None:
+    def send(self, kind: str, values: dict[str, Any], *parts: bytes | Frames) -> None:
         self.outbox.put((kind, values, parts))
 
     def write(self) -> None:
@@ -65,6 +66,7 @@ class _Job:
     name: str
     options: Options
     pictures: list[Pictures]
+    bits: int
     client: _Client
     canceled: threading.Event = field(default_factory=threading.Event)
 
@@ -153,7 +155,7 @@ class Server:
     def _until_stopped(self, job: _Job, generate: Generate) -> Iterator[Progress | Take]:
         """The events of a job, its progress sent on the way. Raises `_Stopped` at the first step after a cancel."""
         previewed = time.monotonic()
-        for event in generate(job.pictures, job.options):
+        for event in generate(job.pictures, job.options, job.bits):
             now = time.monotonic()
             if job.stopped or self._stopping:
                 raise _Stopped
@@ -213,7 +215,10 @@ class Server:
         except SettingsError as error:
             client.send("error", _bad_input(error))
             return None
-        job = _Job(values["job"], options, protocol.pictures(message.parts, values["pictures"]), client)
+        if values["bits"] not in (8, 16):
+            raise protocol.ProtocolError(f"{values['bits']!r} bits")
+        pictures = protocol.pictures(message.parts, values["pictures"])
+        job = _Job(values["job"], options, pictures, values["bits"], client)
         with self._work:
             ahead = len(self._line) + (self.busy_with is not None)
             client.send("waiting", {"ahead": ahead})
@@ -248,7 +253,8 @@ def _preview(progress: Progress) -> tuple[bytes, ...]:
 
 
 def _send_take(client: _Client, take: Take) -> None:
-    values = {"index": take.index, "seed": take.seed, "fps": take.fps, "shape": take.frames.shape}
+    bits = 8 * take.frames.dtype.itemsize
+    values = {"index": take.index, "seed": take.seed, "fps": take.fps, "shape": take.frames.shape, "bits": bits}
     client.send("take", values, *take.frames)
 
 

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,11 +21,14 @@ import structlog
 import tenacity
 from PIL import Image
 
-from mpd import flow, keyframes
+from mpd import clip, flow, keyframes
+from mpd.finish import Finish
+from mpd.formats import any_alpha, sample_bits
 from mpd.methods import FLOW_FRAMES, FLOW_SIZE_MULTIPLE, METHODS, SettingsError, segment_frames
 from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Take
 from service import capacity, logs
+from service.again import request_of
 from service.errors import Problem
 from service.jobs import Job, JobError, Jobs
 from service.schema import settings_of
@@ -114,7 +117,7 @@ def make(job: Job, jobs: Jobs, lease: Lease) -> dict[str, Any]:
         prefix = artifacts.attempt_prefix(job.id, job.attempt)
         files = artifacts.Artifacts(storage, prefix, Path(folder), lease.check, lease.wait)
         try:
-            model, frame, events = _begin(job, options, pictures, jobs.settings, lease, report)
+            model, finish, events = _begin(job, options, pictures, jobs.settings, lease, report)
             with closing(events):
                 for event in events:
                     lease.check()
@@ -122,7 +125,8 @@ def make(job: Job, jobs: Jobs, lease: Lease) -> dict[str, Any]:
                         report.heard(event)
                         continue
                     report.stage("encoding")
-                    files.encode(replace(event, frames=keyframes.restore(event.frames, frame)), job.options["formats"])
+                    take = finish(event, lease.check)
+                    files.encode(take.index, take.seed, clip.of(take, options.background), job.options["formats"])
                     report.stage("uploading")
                     files.store()
         except SettingsError as error:
@@ -130,6 +134,7 @@ def make(job: Job, jobs: Jobs, lease: Lease) -> dict[str, Any]:
         report.stage("uploading")
         report.count()
         return files.commit(
+            request_of(job.id, job.options, job.keyframes),
             job=job.id,
             attempt=job.attempt,
             settings=asdict(options),
@@ -167,13 +172,16 @@ Events = Generator[sampling.Report | Take, None, None]
 
 def _begin(
     job: Job, options: Options, images: list[Image.Image], settings: Settings, lease: Lease, report: Reporter
-) -> tuple[dict[str, Any] | None, keyframes.Frame, Events]:
-    """The model, the way back to the output's size, and the running job."""
+) -> tuple[dict[str, Any] | None, Finish, Events]:
+    """The model, what becomes of the takes, and the running job."""
+    formats = job.options["formats"]
+    bits, matte = sample_bits(formats), any_alpha(formats)
     if not METHODS[options.method].needs_model:
         size = flow.flow_size(images[0].size, options.width, options.height)
         pictures, frame = keyframes.prepare(images, options, native_size=size, size_multiple=FLOW_SIZE_MULTIPLE)
-        _check_length(options, pictures, FLOW_FRAMES, settings)
-        return None, frame, _flow(pictures, options)
+        finish = Finish(images, options, frame, segment_frames(options, len(images), FLOW_FRAMES), matte)
+        _check_length(finish, formats, settings)
+        return None, finish, _flow(finish.with_mattes(pictures), options, bits)
     if settings.engine_dir is None:
         raise RuntimeError("ENGINE_DIR is not set: start workers with `inbetween-server worker`")
     path = protocol.socket_path(settings.engine_dir)
@@ -183,15 +191,15 @@ def _begin(
     pictures, frame = keyframes.prepare(
         images, options, native_size=(width, height), size_multiple=model["size_multiple"]
     )
-    _check_length(options, pictures, model["native_frames"], settings)
-    return model, frame, _sampled(sampling.sample(path, job.ticket, pictures, options, lease))
+    finish = Finish(images, options, frame, segment_frames(options, len(images), model["native_frames"]), matte)
+    _check_length(finish, formats, settings)
+    return model, finish, _sampled(sampling.sample(path, job.ticket, pictures, options, bits, lease))
 
 
-def _check_length(options: Options, pictures: list[Pictures], native_frames: int, settings: Settings) -> None:
-    """The API refuses what is too long to hold, but for sizes that only a model knows which was not there then."""
-    height, width, _ = pictures[0].shape
-    segments = segment_frames(options, len(pictures), native_frames)
-    capacity.check_length(options, segments, (width, height), settings)
+def _check_length(finish: Finish, formats: list[str], settings: Settings) -> None:
+    """The API refuses what is too long to hold, but for what it does not know: a model's own size, a matte."""
+    size, bytes_each = (finish.frame.width, finish.frame.height), capacity.pixel_bytes(formats, finish.keeps_matte)
+    capacity.check_length(finish.settings, finish.lengths, size, settings, bytes_each)
 
 
 def _sampled(events: Events) -> Events:
@@ -205,10 +213,10 @@ def _sampled(events: Events) -> Events:
             raise SettingsError(error.field or "", error.detail, error.remedy or "") from error
 
 
-def _flow(pictures: list[Pictures], options: Options) -> Events:
+def _flow(pictures: list[Pictures], options: Options, bits: int) -> Events:
     """Optical flow in this process, told like an engine's job."""
     previewed = time.monotonic()
-    for event in flow.generate(pictures, options):
+    for event in flow.generate(pictures, options, bits):
         if isinstance(event, Take):
             yield event
             continue

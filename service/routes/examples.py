@@ -15,7 +15,7 @@ FORM_SCHEMA: dict[str, Any] = {
     "title": "InbetweenForm",
     "type": "object",
     "description": "Two images as `start` and `end`, or more as `keyframes`. In place of a file, text with an https "
-    "URL, a data URI or `upload:ID` is taken too.",
+    "URL, a data URI, `upload:ID` or `job:ID/0` is taken too.",
     "additionalProperties": False,
     "properties": {
         "start": {"type": "string", "format": "binary", "description": "First keyframe."},
@@ -147,7 +147,7 @@ SUCCEEDED: dict[str, Any] = {
         **QUEUED["links"],
         "video": f"{_URL}/video",
         "poster": f"{_URL}/poster",
-        "contact_sheet": f"{_URL}/files/contact-sheet.png",
+        "contact_sheet": f"{_URL}/files/contact-sheet.jpg",
         "metadata": f"{_URL}/files/metadata.json",
         "frame": f"{_URL}/frames/{{n}}",
     },

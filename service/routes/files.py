@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from mpd.methods import OUTPUT_FORMATS
+from mpd.formats import OUTPUT_FORMATS
 from service.delivery import deliver
 from service.errors import Problem
 from service.jobs import Job, State

@@ -47,6 +47,8 @@ SUBMIT = (
     "invalid-url",
     "fetch-failed",
     "upload-not-found",
+    "keyframe-not-found",
+    "keyframe-mismatch",
     "method-unavailable",
     "beyond-capacity",
     "too-many-jobs",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
-from mpd.methods import DEFAULT_METHOD, LIMITS, METHODS, OUTPUT_FORMATS, Method, Settings, denoiser_calls
+from mpd.formats import OUTPUT_FORMATS
+from mpd.methods import DEFAULT_METHOD, LIMITS, METHODS, Method, Settings, denoiser_calls
 from service import engines, metrics, pages
 from service.capacity import ready
 from service.engines import Engine

@@ -62,7 +62,7 @@ def test_segments_share_their_keyframe_and_loops_drop_the_return(
 class Still(Model):
     """Gives back what a segment was conditioned on: frame i of n is grey level start + (end - start) * i / (n - 1)."""
 
-    def decode(self, latents: torch.Tensor, chunk: int | None = None) -> Pictures:
+    def decode(self, latents: torch.Tensor, chunk: int | None = None, bits: int = 8) -> Pictures:
         ends = [latents[0], latents[-1]]
         levels = [min((float((z - known).abs().max()), level) for level, known in self.seen)[1] for z in ends]
         ramp = np.linspace(levels[0], levels[1], len(latents)).round().astype(np.uint8)

@@ -103,7 +103,7 @@ class Api:
             ("take-1.mp4", 1, "mp4", "video/mp4", bytes(range(256)) * 8),
             ("take-1.gif", 1, "gif", "image/gif", b"GIF89a" * 10),
             ("poster.jpg", 1, "jpg", "image/jpeg", photo(format="JPEG")),
-            ("contact-sheet.png", 1, "png", "image/png", photo()),
+            ("contact-sheet.jpg", 1, "jpg", "image/jpeg", photo(format="JPEG")),
             ("metadata.json", None, "json", "application/json", b"{}"),
         ):
             self.storage.put(prefix + name, data, content_type)

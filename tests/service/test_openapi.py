@@ -9,7 +9,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from mpd.methods import METHODS, OUTPUT_FORMATS
+from mpd.formats import OUTPUT_FORMATS
+from mpd.methods import METHODS
 from service.routes import examples
 from service.schema import Format, InbetweenRequest, MethodName, Options
 from service.views import JobView

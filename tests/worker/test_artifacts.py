@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpd.progress import Take
+from mpd.clip import Clip
 from service.storage import LocalStorage, StorageUnavailable
 from worker import patience
 from worker.artifacts import Artifacts, attempt_prefix, committed
@@ -39,17 +39,18 @@ def storage(tmp_path: Path) -> Recording:
     return Recording(tmp_path / "storage")
 
 
-def take(index: int = 0) -> Take:
-    frames = np.random.default_rng(index).integers(0, 255, (5, 32, 48, 3), dtype=np.uint8)
-    return Take(index, seed=10 + index, frames=frames, fps=10)
+def clip(index: int = 0) -> Clip:
+    return Clip(np.random.default_rng(index).integers(0, 255, (5, 32, 48, 3), dtype=np.uint8), 10)
 
 
 def store(storage: Recording, folder: Path, check: Callable[[], None] = lambda: None) -> dict[str, object]:
     files = Artifacts(storage, attempt_prefix(JOB, 1), folder, check)
     for index in range(2):
-        files.encode(take(index), ["mp4", "png"])
+        files.encode(index, 10 + index, clip(index), ["mp4", "png"])
         files.store()
-    return files.commit(attempt=1, model=None)
+    return files.commit(
+        {"keyframes": [{"image": "job:job_0/0"}], "options": {"seeds": [10, 11]}}, attempt=1, model=None
+    )
 
 
 def test_everything_is_stored_with_its_hash_and_the_manifest_last(storage: Recording, tmp_path: Path) -> None:
@@ -61,6 +62,8 @@ def test_everything_is_stored_with_its_hash_and_the_manifest_last(storage: Recor
     names = {file["name"] for file in manifest["files"] + manifest["stills"]}
     assert names == {key.removeprefix("jobs/job_0/1/") for key in storage.written} - {"manifest.json"}
     assert {"take-1.mp4", "take-2.mp4", "take-1.zip", "poster.jpg", "take-2/frame-0004.jpg"} <= names
+    metadata = json.loads(storage.get("jobs/job_0/1/metadata.json"))
+    assert (metadata["options"], metadata["result"]["seeds"]) == ({"seeds": [10, 11]}, [10, 11])
     for file in manifest["files"] + manifest["stills"]:
         data = storage.get("jobs/job_0/1/" + file["name"])
         assert (len(data), hashlib.sha256(data).hexdigest()) == (file["size"], file["sha256"])

@@ -27,7 +27,7 @@ def test_a_flow_job_leaves_a_whole_result(site: Site) -> None:
     assert job.result is not None
     assert (job.result["frames"], job.result["fps"], job.result["model"]) == (9, 12, None)
     names = {file["name"] for file in job.result["files"]}
-    assert names == {"take-1.mp4", "take-1.gif", "poster.jpg", "contact-sheet.png", "metadata.json"}
+    assert names == {"take-1.mp4", "take-1.gif", "poster.jpg", "contact-sheet.jpg", "metadata.json"}
     prefix = f"{files_prefix(job.id)}{job.attempt}/"
     manifest = json.loads(site.storage.get(prefix + "manifest.json"))
     assert set(site.storage.list(prefix)) == {

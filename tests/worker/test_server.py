@@ -30,7 +30,7 @@ class Toy:
         self.error: Exception | None = None
         self.closed = threading.Event()
 
-    def __call__(self, pictures: list[Pictures], options: Settings) -> Iterator[Progress | Take]:
+    def __call__(self, pictures: list[Pictures], options: Settings, bits: int) -> Iterator[Progress | Take]:
         self.begun.append(options)
         try:
             for step in range(1, options.steps + 1):
@@ -80,7 +80,7 @@ def connect(path: str) -> Iterator[Connect]:
 
 
 def ask(connection: Connection, job: str = "a-1", **settings: Any) -> None:
-    values = {"job": job, "settings": {"steps": 3, **settings}, "pictures": [PICTURE.shape] * 2}
+    values = {"job": job, "settings": {"steps": 3, **settings}, "pictures": [PICTURE.shape] * 2, "bits": 8}
     protocol.send(connection, "generate", values, [PICTURE, PICTURE + 1])
 
 
@@ -227,7 +227,7 @@ def test_a_job_cancelled_while_it_waits_never_begins(toy: Toy, connect: Connect)
 def test_a_client_that_does_not_read_does_not_hold_up_the_next_job(toy: Toy, connect: Connect) -> None:
     deaf, other = connect(), connect()
     big = np.zeros((1000, 1000, 3), np.uint8)  # far more than a socket buffers
-    values = {"job": "deaf-1", "settings": {"steps": 1}, "pictures": [big.shape] * 2}
+    values = {"job": "deaf-1", "settings": {"steps": 1}, "pictures": [big.shape] * 2, "bits": 8}
     protocol.send(deaf, "generate", values, [big, big])
     ask(other, steps=1)
     toy.may_step.release(2)

@@ -1,0 +1,24 @@
+"""Fields of positions and motions: float32 (H, W, 2), pixels, x first. What optical flow and mattes are carried by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Field = NDArray[np.float32]
+
+
+def grid(height: int, width: int) -> Field:
+    """(h, w, 2): every pixel's own position, x first."""
+    own: Field = np.empty((height, width, 2), np.float32)
+    own[..., 0] = np.arange(width, dtype=np.float32)
+    own[..., 1] = np.arange(height, dtype=np.float32)[:, None]
+    return own
+
+
+def sample(picture: NDArray[Any], positions: Field) -> Any:
+    """The picture at fractional positions (h, w, 2), bilinear; its edge pixels go on beyond the edge."""
+    return cv2.remap(picture, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

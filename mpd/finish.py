@@ -1,0 +1,71 @@
+"""From the frames of the size that was sampled to the video that is delivered: the matte, the way back to the source's
+aspect, and the keyframes' own pixels.
+
+Knows nothing of models or formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from mpd import keyframes as pictures_of
+from mpd.clip import to_bits
+from mpd.keyframes import Frame
+from mpd.methods import METHODS, Settings, shown_keyframes
+from mpd.progress import Frames, Pictures, Take
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What becomes of a job's takes.
+
+    keyframes: as they were loaded. frame: of `keyframes.prepare`. lengths: frames of each segment. matte: whether
+    transparency is to be kept, where all keyframes have it.
+    """
+
+    keyframes: Sequence[Image.Image]
+    settings: Settings
+    frame: Frame
+    lengths: Sequence[int]
+    matte: bool
+
+    @property
+    def keeps_matte(self) -> bool:
+        return self.matte and pictures_of.have_mattes(self.keyframes)
+
+    def with_mattes(self, pictures: Sequence[Pictures]) -> list[Pictures]:
+        """The pictures of `prepare`, for `flow` (H, W, 4) where there is a matte to be kept."""
+        if not self.keeps_matte or METHODS[self.settings.method].needs_model:
+            return list(pictures)
+        mattes = pictures_of.mattes(self.keyframes, self.settings, self.frame)
+        return [np.dstack(both) for both in zip(pictures, mattes, strict=True)]
+
+    def __call__(self, take: Take, on_frame: Callable[[], None] = lambda: None) -> Take:
+        """The finished take. on_frame: called again and again on the way; what it raises passes through."""
+        matte = take.matte
+        if matte is None and self.keeps_matte:
+            from mpd import mattes
+
+            own = pictures_of.mattes(self.keyframes, self.settings, self.frame)
+            matte = mattes.follow(take.frames, own, self.settings, self.lengths, on_frame)
+        frames = pictures_of.restore(take.frames, self.frame)
+        matte = None if matte is None else pictures_of.restore(matte, self.frame)
+        if self.settings.exact_keyframes:
+            self._put_back(frames, matte)
+        return Take(take.index, take.seed, frames, take.fps, matte)
+
+    def _put_back(self, frames: Frames, matte: Frames | None) -> None:
+        bits = 8 * frames.dtype.itemsize
+        shown = shown_keyframes(self.settings, self.lengths)
+        own = pictures_of.exact(self.keyframes, self.settings, self.frame)
+        for index, picture in zip(shown, own, strict=False):  # svd shows one keyframe fewer than there are
+            frames[index] = to_bits(picture, bits)
+        if matte is not None:
+            for index, picture in zip(
+                shown, pictures_of.exact_mattes(self.keyframes, self.settings, self.frame), strict=False
+            ):
+                matte[index] = to_bits(picture, bits)
