@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageColor, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageColor
 
 from mpd.methods import LIMITS, METHODS, Fit, Settings, SettingsError
 from mpd.progress import Frames
@@ -31,6 +31,16 @@ LONGEST_OUT = 4096
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF")  # an MPO is opened as JPEG; Pillow knows its name only after one
 _READS = "JPEG, PNG, WebP, AVIF or HEIC"
 _SEVERAL_PICTURES_BUT_STILL = ("MPO", "HEIF")  # a phone's depth map, gain map or burst beside the photograph
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture of each EXIF orientation upright."""
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, IndexError, KeyError)
 _OTHER_FILES = {
     b"GIF8": "a GIF",
@@ -263,11 +273,15 @@ def _what_it_is(data: bytes) -> str:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """EXIF rotation applied; damaged metadata counts as none, as it does in browsers."""
+    """EXIF rotation applied; damaged metadata counts as none, as it does in browsers.
+
+    Pillow's own `exif_transpose` also writes the other metadata anew, and a damaged part of it keeps it from turning.
+    """
     try:
-        return ImageOps.exif_transpose(image)
-    except _DECODER_ERRORS:
+        turn = _TURNS.get(int(image.getexif().get(ExifTags.Base.Orientation, 1)))
+    except Exception:  # noqa: BLE001 - damaged metadata does not make a picture unusable
         return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _srgb(image: Image.Image) -> Image.Image:
