@@ -84,9 +84,13 @@ FAILURE_TTL = 3600
 _ANY = Allowance()
 
 _NO_WRITES = re.compile(r"\b(OOM|MISCONF|READONLY|NOREPLICAS|MASTERDOWN)\b|maxmemory|read only replica")
-"""A Redis that is up and refuses: full, unable to write to its disk, or not the primary for now."""
 
 log = structlog.get_logger(__name__)
+
+
+def takes_no_writes(error: redis.ResponseError) -> bool:
+    """Whether Redis refused because it is full, cannot write to its disk, or is not the primary for now."""
+    return _NO_WRITES.search(str(error)) is not None
 
 
 class Jobs:
@@ -368,7 +372,7 @@ class Jobs:
             reply: Any = self._script(keys=keys, args=[verb, self.settings.namespace, job_id, *arguments])
         except redis.ResponseError as error:
             # From inside a script Redis 6 tells it in words alone. Whoever sits out an outage sits this out too.
-            if _NO_WRITES.search(str(error)):
+            if takes_no_writes(error):
                 raise redis.ConnectionError(f"Redis takes no writes: {error}") from error
             raise
         match reply:

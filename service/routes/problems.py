@@ -10,14 +10,14 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from redis.exceptions import ConnectionError as RedisDown
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisSlow
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from service.errors import MEDIA_TYPE, PROBLEMS, Problem, reference
-from service.jobs import Conflict, JobMissing
+from service.jobs import Conflict, JobMissing, takes_no_writes
 from service.routes import dependencies
 from service.storage import StorageFull, StorageUnavailable
 from service.validation import from_pydantic
@@ -105,9 +105,15 @@ def install(app: FastAPI) -> None:
             detail = "The storage is full."
         return answer(request, Problem(503, "unavailable", detail, headers={"Retry-After": RETRY_AFTER}))
 
-    outages: tuple[type[RedisError | StorageUnavailable], ...] = (RedisDown, RedisSlow, OutOfMemoryError, ReadOnlyError)
-    for outage in (*outages, StorageUnavailable):
+    outages: tuple[type[RedisError | StorageUnavailable], ...] = (RedisDown, RedisSlow, StorageUnavailable)
+    for outage in outages:
         app.add_exception_handler(outage, unavailable)
+
+    @app.exception_handler(ResponseError)
+    async def _(request: Request, error: ResponseError) -> JSONResponse:
+        if not takes_no_writes(error):
+            raise error
+        return await unavailable(request, error)
 
     @app.exception_handler(ClientDisconnect)
     async def _(request: Request, _error: ClientDisconnect) -> JSONResponse:
