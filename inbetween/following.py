@@ -10,7 +10,7 @@ import httpx
 
 from inbetween.calls import Calls, path, problem_in, rest
 from inbetween.events import Parser
-from inbetween.records import Event, Record
+from inbetween.records import OVER, Event, Record
 from inbetween.retries import STATUSES
 from inbetween.story import Give, Open, Pause, Read, Request, Story
 
@@ -40,7 +40,8 @@ def follow(calls: Calls, job: Record, after: str | None = None, deadline: float 
             heard = yield from stream.read(deadline)
             barren = 0 if heard else barren + 1
         job.data, pause = yield from patient.look(job.id)
-        for event in stream.unheard():
+        # News that the next stream will bring is left to it.
+        for event in stream.unheard() if barren or not streaming or job.over else ():
             yield Give(event)
         if job.over:
             return
@@ -57,6 +58,7 @@ class _Stream:
         self._job = job
         self._after = after
         self._state: str | None = None
+        self._end: Event | None = None
         self._progress = job.progress
 
     def read(self, deadline: float) -> Story[bool]:
@@ -78,7 +80,13 @@ class _Stream:
             while deadline - time.monotonic() > HEARTBEAT and (piece := (yield Read())):
                 for event in parser.feed(piece):
                     heard = True
-                    self._take(event)
+                    self._after = event.id or self._after
+                    if event.state in OVER:
+                        # Told when the job has been asked for: an end without its result is of no use.
+                        self._end = event
+                        return True
+                    self._job.heard(event)
+                    self._state, self._progress = self._job.state, self._job.progress
                     yield Give(event)
         except httpx.RequestError:
             return heard
@@ -86,16 +94,12 @@ class _Stream:
 
     def unheard(self) -> list[Event]:
         """News in the job as it was just asked for."""
-        job, found = self._job, []
+        job, found = self._job, [self._end] if self._end else []
+        if self._end:
+            self._state, self._end = self._end.state, None
         if job.state != self._state:
             found.append(Event("state", {"job": job.id, "state": job.state, "position": job.position}))
         elif job.progress not in (None, self._progress):
             found.append(Event("progress", {"job": job.id, **asdict(job.progress)} if job.progress else {}))
         self._state, self._progress = job.state, job.progress
         return found
-
-    def _take(self, event: Event) -> None:
-        self._after = event.id or self._after
-        self._state = event.state or self._state
-        self._job.heard(event)
-        self._progress = self._job.progress

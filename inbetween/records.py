@@ -183,12 +183,10 @@ class Record:
         return self.result
 
     def heard(self, event: Event) -> None:
-        """Bring the record up to an event."""
+        """Bring the record up to an event, other than the job's end: what that brings with it is not in the event."""
         if event.type == "state":
             known = {name: event.data[name] for name in ("state", "attempt", "position") if name in event.data}
-            # What a job's end brings with it is not in the event: until it is asked for, the job is not over for us.
-            if known.get("state") not in OVER:
-                self.data = {**self.data, "position": None, "progress": None, **known}
+            self.data = {**self.data, "position": None, "progress": None, **known}
         elif event.type == "progress":
             self.data = {**self.data, "state": "running", "position": None, "progress": dict(event.data)}
 

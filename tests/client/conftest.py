@@ -1,0 +1,123 @@
+"""Servers for the client to speak to: an API whose worker is the test, and the whole service as `make up` starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from PIL import Image
+
+from inbetween import AsyncClient, Client, Retries
+from service.auth import Keys
+from service.settings import Settings
+from tests.service import conftest as of_the_service
+from tests.service.conftest import Api
+from worker.up import Stack
+
+QUICK = Retries(first=0.001)
+
+make_api = of_the_service.make_api
+log_of_the_test = of_the_service.log_of_the_test
+
+
+class Either:
+    """One of the two clients, called the same way: `do` waits where there is something to wait for."""
+
+    def __init__(self, kind: type[Client] | type[AsyncClient]) -> None:
+        self.kind = kind
+        self._runner = asyncio.Runner()
+        self._open: list[Client | AsyncClient] = []
+
+    def client(self, url: str, **more: Any) -> Any:
+        made = self.kind(url, **{"retries": QUICK, **more})
+        self._open.append(made)
+        return made
+
+    def do(self, given: Any) -> Any:
+        if inspect.isasyncgen(given):
+            return self._runner.run(_listed(given))
+        if inspect.iscoroutine(given):
+            return self._runner.run(given)
+        return list(given) if inspect.isgenerator(given) else given
+
+    def close(self) -> None:
+        for client in self._open:
+            self.do(client.close())
+        self._runner.close()
+
+
+async def _listed(given: Any) -> list[Any]:
+    return [each async for each in given]
+
+
+@pytest.fixture(params=[Client, AsyncClient])
+def either(request: pytest.FixtureRequest) -> Iterator[Either]:
+    either = Either(request.param)
+    yield either
+    either.close()
+
+
+@pytest.fixture(scope="session")
+def shared_api(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    folder = tmp_path_factory.mktemp("storage")
+    settings = Settings(_env_file=None, auth="off", redis_url=redis_server, storage_url=str(folder))
+    with Api(settings).running() as running:
+        yield running
+
+
+@pytest.fixture
+def api(shared_api: Api, redis_url: str) -> Api:
+    """An API with nothing in it, of which the test itself is the worker."""
+    return shared_api
+
+
+@pytest.fixture
+def client(api: Api) -> Iterator[Client]:
+    with Client(api.url, retries=QUICK) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three small keyframes."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = [folder / f"{name}.png" for name in "abc"]
+    for path, colour in zip(paths, ("navy", "teal", "gold"), strict=True):
+        Image.new("RGB", (64, 48), colour).save(path)
+    return paths
+
+
+@dataclass(frozen=True)
+class Live:
+    """The whole service on a port, with `flow`. secret: with which its webhooks are signed."""
+
+    url: str
+    secret: str
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    area = tmp_path_factory.mktemp("stack")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = Settings(_env_file=None, host="127.0.0.1", port=port, drain_grace=0)
+    environment = {
+        "AUTH": "off",
+        "DRAIN_GRACE": "0",
+        "FETCH_ALLOW_HOSTS": "127.0.0.1",
+        "MODEL": "",
+        "OMP_NUM_THREADS": "1",
+        "STORAGE_URL": str(area / "storage"),
+    }
+    with Stack(settings, area / "kept", environment, logs=area) as stack:
+        with redis.Redis.from_url(stack.redis_url) as connection:
+            secret = Keys(connection, settings).webhook_secrets("local")[0]
+        yield Live(stack.url, secret)
