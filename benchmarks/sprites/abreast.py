@@ -106,4 +106,4 @@ class Abreast:
                 added_time_ids=torch.cat([call.time_ids for call in calls]),
                 return_dict=False,
             )[0]
-        return torch.split(answers.float(), 1)  # type: ignore[no-untyped-call, no-any-return]
+        return torch.split(answers.float(), 1)
