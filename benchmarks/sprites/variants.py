@@ -83,7 +83,7 @@ def _table_3(method: str) -> dict[str, Variant]:
     own = Variant(method).settings().distillation
     assert own is not None
     sweep: dict[str, tuple[Any, ...]] = {
-        "gamma": (0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
+        "gamma": (0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 1.0),
         "k": (1, 2, 3, 5),
         "lam": (0.25, 0.5, 0.75, 1.0),
         "anchor": ("pin", "closure"),
