@@ -11,8 +11,8 @@ from typing import Any, get_args
 
 from hypothesis import strategies as st
 
-from mpd.methods import LIMITS
-from service.schema import Options
+from mpd.methods import LIMITS, METHODS
+from service.schema import Format, Options
 
 NAMES = sorted(Options.model_fields)
 _CHOICES = [
@@ -53,7 +53,7 @@ def likely() -> st.SearchStrategy[dict[str, Any]]:
     """Objects of which many are right: each option within its own bounds, whatever the others are."""
     share = st.floats(0, 1) | st.integers(0, 1)
     plausible: dict[str, st.SearchStrategy[Any]] = {
-        "method": st.sampled_from(["flow", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"]),
+        "method": st.sampled_from(list(METHODS)),
         "frames": st.none() | st.integers(2, 241),
         "steps": st.integers(1, 100),
         "seed": st.integers(0, 2**32 - 1),
@@ -73,12 +73,14 @@ def likely() -> st.SearchStrategy[dict[str, Any]]:
         "anchor": st.sampled_from(["pin", "rigid", "closure"]),
         "handover": share,
         "guidance": st.lists(st.floats(0, 20), min_size=2, max_size=2),
-        "formats": st.lists(st.sampled_from(["mp4", "webm", "gif", "png"]), min_size=1, unique=True),
+        "formats": st.lists(st.sampled_from(get_args(Format)), min_size=1, unique=True),
+        "exact_keyframes": st.booleans(),
         "priority": st.sampled_from(["high", "default", "low"]),
         "result_ttl": st.integers(60, 31_536_000),
         "reference": st.text(max_size=200),
         "webhook": st.just({"url": "https://example.com/hook"}),
     }
+    assert sorted(plausible) == NAMES, "an option that is never tried"
     return st.fixed_dictionaries({}, optional=plausible)
 
 

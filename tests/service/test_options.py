@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from inbetween import options as client
 from mpd.methods import LIMITS, Settings, SettingsError
 from service.errors import Problem
 from service.schema import SETTINGS_FIELDS, Options, settings_of
@@ -20,6 +21,10 @@ from tests.fuzz.options import NAMES, documents, likely, objects, values
 from tests.service.conftest import Api
 
 thorough = hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+CLIENT = {
+    name: TypeAdapter(dict if name == "webhook" else kind) for name, kind in get_type_hints(client.Options).items()
+}
+"""The client's option types, each of which can say whether a value is of it."""
 SHARED = sorted(SETTINGS_FIELDS & set(NAMES))
 """Options that are the library's settings too, by the same name."""
 
@@ -65,6 +70,15 @@ def test_what_is_taken_comes_to_the_worker_unchanged(values: dict[str, Any]) -> 
     assert isinstance(again, Options)
     assert again.settings() == options.settings()
     assert again.normalised() == options.normalised()
+
+
+@thorough
+@given(values=likely())
+def test_what_is_taken_is_what_the_clients_types_allow(values: dict[str, Any]) -> None:
+    if isinstance(taken(json.dumps(values).encode()), Options):
+        for name, value in values.items():
+            CLIENT[name].validate_python(value, strict=True)
+        assert values.get("webhook", {}).keys() <= get_type_hints(client.Webhook).keys()
 
 
 @thorough
