@@ -40,6 +40,8 @@ SOCKET_NAME = "engine.sock"
 _MAX_HEADER = 1 << 20
 _MAX_PART = 1 << 27
 """One RGB picture of 2048 x 2048 is a tenth of this, one of 16 bits a fifth."""
+_MAX_PARTS = 1 << 16
+"""The frames of the longest video are a ninth of this."""
 _MAX_PATH = 107
 """Bytes of a unix socket's path on Linux."""
 
@@ -98,6 +100,8 @@ def receive(connection: Connection) -> Message:
         kind, count = header.pop("type"), header.pop("parts")
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ProtocolError(f"no message header: {error}") from error
+    if type(count) is not int or not 0 <= count <= _MAX_PARTS:
+        raise ProtocolError(f"a message has no {str(count)[:20]} parts")
     return Message(kind, header, tuple(connection.recv_bytes(_MAX_PART) for _ in range(count)))
 
 

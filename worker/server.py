@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Listener
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -58,6 +59,7 @@ class _Client:
             except OSError:
                 self.gone.set()
                 return
+        self.connection.close()
         self.written.set()
 
 
@@ -90,6 +92,8 @@ class Server:
         self._sign_of_life = 0.0
         self._steps: list[float] = []
         self._listener = Listener(path, family="AF_UNIX", backlog=64)
+        # Its folder is its user's alone; should somebody open that, the socket still is.
+        Path(path).chmod(0o600)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def stop(self) -> None:
@@ -203,8 +207,8 @@ class Server:
                     raise protocol.ProtocolError(f"unexpected message {message.type!r}")
         except (EOFError, OSError):
             client.gone.set()
-        except (protocol.ProtocolError, KeyError) as error:
-            log.error("client dropped", reason=str(error))
+        except (protocol.ProtocolError, KeyError, TypeError, ValueError) as error:
+            log.error("client dropped", reason=f"{type(error).__name__}: {error}")
             client.gone.set()
         client.outbox.put(None)
 
