@@ -1,28 +1,26 @@
 """A job's events as they happen, for Server-Sent Events: state, progress, preview.
 
-Reads the streams that the job's transitions write. The stream is a hint and the record is the truth: a reader that
-missed something asks for the job. Knows nothing of who may read what.
+Reads the streams that the job's transitions write, by way of `fanout`. The stream is a hint and the record is the
+truth: a reader that missed something asks for the job. Knows nothing of who may read what.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import redis.asyncio
-
 from service.errors import Problem
-from service.records import Keys, State
+from service.fanout import START, Entry, Fanout, Watcher, entries_of
+from service.records import State
 
 BLOCK = 5.0
 """Seconds after which a silent stream's job is looked at: its end may have been written before we came."""
 
-MOST_STREAMS = 100
+MOST_STREAMS = 400
 """Of one owner in one process. One stream can carry fifty jobs."""
 
 _POSITION = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
@@ -43,13 +41,14 @@ def positions(text: str | None, count: int) -> list[str] | None:
     None as text is the beginning of all.
     """
     if text is None:
-        return ["0-0"] * count
+        return [START] * count
     parts = text.split(",")
     return parts if len(parts) == count and all(_POSITION.fullmatch(part) for part in parts) else None
 
 
 class Readers:
-    """How many streams each owner has open in this process: each takes a connection to Redis for as long as it lasts.
+    """How many streams each owner has open in this process: each takes a connection of the server's for as long as it
+    lasts.
 
     Belongs to one event loop.
     """
@@ -73,59 +72,45 @@ class Readers:
                 del self._open[owner]
 
 
-async def follow(
-    connection: redis.asyncio.Redis, keys: Keys, ids: Sequence[str], after: Sequence[str]
-) -> AsyncIterator[Event]:
+async def follow(fanout: Fanout, ids: Sequence[str], after: Sequence[str]) -> AsyncIterator[Event]:
     """Events of several jobs, from `after` on, until each job is over and its last event was given."""
-    position = dict(zip(ids, after, strict=True))
-    of_stream = {keys.events(job_id): job_id for job_id in ids}
-    open_ids = list(ids)
-    block: int | None = None
-    while open_ids:
-        streams: dict[Any, Any] = {keys.events(job_id): position[job_id] for job_id in open_ids}
-        # The first read does not wait, so that a job that is over answers at once.
-        found = _entries(await connection.xread(streams, block=block))
-        for stream, entries in found.items():
-            job_id = of_stream[stream]
-            for entry, fields in entries:
-                position[job_id] = entry
-                data = {"job": job_id, **json.loads(fields["data"])}
-                yield Event(fields["type"], data, ",".join(position[name] for name in ids))
-        if not found or any(_ends(entries) for entries in found.values()):
-            open_ids = [job_id for job_id in open_ids if not await _over(connection, keys, job_id, position[job_id])]
-        block = int(BLOCK * 1000)
+    watcher = Watcher(dict(zip(ids, after, strict=True)))
+    open_ids = set(ids)
+    try:
+        await fanout.join(watcher, ids)
+        # A job may be over, and all that it had to say have been read before: nothing will come to show it.
+        look = True
+        while True:
+            if look:
+                open_ids -= await _over(fanout, watcher, open_ids)
+            if not open_ids:
+                return
+            look = not await watcher.wait(BLOCK)
+            for entry in watcher.take():
+                look = look or _ends(entry)
+                where = ",".join(watcher.after[job] for job in ids)
+                yield Event(entry.type, {"job": entry.job, **entry.data}, where)
+            if watcher.behind:
+                await fanout.join(watcher, ids)
+    finally:
+        fanout.leave(watcher, ids)
 
 
-def _ends(entries: Sequence[tuple[str, dict[str, str]]]) -> bool:
-    """Whether a job's last news is that it is over."""
-    kind = entries[-1][1]["type"]
-    return kind == "state" and State(json.loads(entries[-1][1]["data"])["state"]).is_terminal
+def _ends(entry: Entry) -> bool:
+    """Whether it says that the job is over."""
+    return entry.type == "state" and State(entry.data["state"]).is_terminal
 
 
-async def _over(connection: redis.asyncio.Redis, keys: Keys, job_id: str, position: str) -> bool:
-    """Whether the job is over, or gone, and its stream was read to the end."""
-    state = await _awaited(connection.hget(keys.job(job_id), "state"))
-    if state is not None and not State(_text(state)).is_terminal:
-        return False
-    return not _entries(await connection.xread({keys.events(job_id): position}, count=1))
-
-
-def _entries(found: Any) -> dict[str, list[tuple[str, dict[str, str]]]]:
-    """What XREAD gave, as text; RESP2 and RESP3 shape it differently."""
-    pairs = found.items() if isinstance(found, dict) else found or []
-    read: dict[str, list[tuple[str, dict[str, str]]]] = {}
-    for stream, entries in pairs:
-        # RESP3 wraps the list of entries once more.
-        listed = entries[0] if entries and isinstance(entries[0], list) else entries
-        read[_text(stream)] = [
-            (_text(entry), {_text(name): _text(value) for name, value in fields.items()}) for entry, fields in listed
-        ]
-    return read
-
-
-async def _awaited(value: Any) -> Any:
-    return await value
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+async def _over(fanout: Fanout, watcher: Watcher, jobs: Iterable[str]) -> set[str]:
+    """Which of these jobs are over, or gone, with their streams read to the end."""
+    named = list(jobs)
+    async with fanout.connection.pipeline(transaction=False) as pipe:
+        for job in named:
+            pipe.hget(fanout.keys.job(job), "state")
+            pipe.xread({fanout.keys.events(job): watcher.after[job]}, count=1)
+        answers = await pipe.execute()
+    return {
+        job
+        for job, state, unread in zip(named, answers[::2], answers[1::2], strict=True)
+        if (state is None or State(state.decode()).is_terminal) and not entries_of(unread)
+    }

@@ -271,6 +271,10 @@ class Keys:
         """ZSET of ids, all with score 0: the owner's jobs, or those in one state."""
         return self._key("owned", state or "all", owner)
 
+    def waker(self, process: str) -> str:
+        """Stream of one API process's own, to end its wait for events."""
+        return self._key("waker", process)
+
     @property
     def running(self) -> str:
         """ZSET of tickets; the score changes at every renewal of the lease."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from redis import Redis
+from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from service.auth import Keys
 from service.erasure import Eraser
-from service.events import BLOCK, Readers
+from service.events import Readers
+from service.fanout import BLOCK, Fanout
 from service.idempotency import Idempotency
 from service.jobs import Jobs
 from service.limits import Limits
@@ -26,17 +30,21 @@ REDIS_SECONDS = 5.0
 STORAGE_SECONDS = 5.0
 """A storage that is silent for longer, twice, counts as away: a caller is told so, and need not wait for it."""
 
+STREAMING_CONNECTIONS = 4
+"""To Redis, for all event streams of a process together: one waits for events, the others answer what takes no wait."""
+
 SUBMISSIONS = 16
 """Submissions at work at once. One owner has a quarter of them, all where everybody is one."""
 
 
 @dataclass(frozen=True)
 class Services:
-    """One per process. `streaming` is the event loop's own connection to Redis; the others are for threads."""
+    """One per process. `streaming` and `fanout` are the event loop's own; the others are for threads."""
 
     settings: Settings
     redis: Redis
     streaming: AsyncRedis
+    fanout: Fanout
     jobs: Jobs
     storage: Storage
     keys: Keys
@@ -59,8 +67,16 @@ def open_services(settings: Settings) -> Services:
         health_check_interval=30,
     )
     # A reader of events blocks: its socket may be silent for longer than redis-py allows by default.
-    streaming = AsyncRedis.from_url(
-        settings.redis_url, socket_timeout=BLOCK + REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
+    streaming = AsyncRedis.from_pool(
+        BlockingConnectionPool.from_url(
+            settings.redis_url,
+            max_connections=STREAMING_CONNECTIONS,
+            timeout=REDIS_SECONDS,
+            socket_timeout=BLOCK + REDIS_SECONDS,
+            socket_connect_timeout=REDIS_SECONDS,
+            # A connection that lay in the pool while Redis went away and came back is found out by its use.
+            retry=Retry(NoBackoff(), 1),
+        )
     )
     jobs = Jobs(connection, settings)
     storage = open_storage(settings, connection, timeout=STORAGE_SECONDS, attempts=2)
@@ -69,6 +85,7 @@ def open_services(settings: Settings) -> Services:
         settings=settings,
         redis=connection,
         streaming=streaming,
+        fanout=Fanout(streaming, jobs.keys),
         jobs=jobs,
         storage=storage,
         keys=Keys(connection, settings),

@@ -129,7 +129,7 @@ async def stream_inbetweens(
 
 async def _events(here: Services, ids: Sequence[str], after: Sequence[str]) -> AsyncIterator[ServerSentEvent]:
     try:
-        async for event in follow(here.streaming, here.jobs.keys, ids, after):
+        async for event in follow(here.fanout, ids, after):
             yield ServerSentEvent(data=event.data, event=event.type, id=event.position)
     except RedisError as error:
         # The reader comes again with Last-Event-ID; a cut stream is how it learns to.
