@@ -21,6 +21,7 @@ TAGS = [
     {"name": "jobs", "description": "Ask for videos and look after them."},
     {"name": "events", "description": "Follow jobs as they happen."},
     {"name": "files", "description": "Results, and images sent ahead."},
+    {"name": "votes", "description": "Which method people prefer, judged blind."},
     {"name": "operators", "description": "For those who run the service."},
     {"name": "service", "description": "What it can do, and how it is."},
 ]

@@ -23,6 +23,7 @@ from service.storage import Storage, open_storage
 from service.submission import Submission
 from service.turns import Turns
 from service.uploads import Uploads
+from service.votes import Votes
 from service.webhooks import Webhooks
 
 REDIS_SECONDS = 5.0
@@ -54,6 +55,7 @@ class Services:
     submission: Submission
     idempotency: Idempotency
     webhooks: Webhooks
+    votes: Votes
     eraser: Eraser
     readers: Readers
 
@@ -95,6 +97,7 @@ def open_services(settings: Settings) -> Services:
         submission=Submission(settings, jobs, storage, Outbound(settings.fetch_allow_hosts), uploads),
         idempotency=Idempotency(connection, settings, lambda job_id: jobs.get(job_id) is not None),
         webhooks=Webhooks(connection, settings),
+        votes=Votes(connection, settings),
         eraser=Eraser(storage),
         readers=Readers(),
     )
