@@ -37,6 +37,7 @@ PERSONAS: dict[str, tuple[str, tuple[Scope, ...]]] = {
     "operator": ("olga", (Scope.admin,)),
     "reader": ("anna", (Scope.read,)),
     "submitter": ("anna", (Scope.submit,)),
+    "meter": ("mona", (Scope.metrics,)),
     "stranger": ("boris", (Scope.submit, Scope.read)),
 }
 """Who asks: owner and scopes of the key. `nobody` has none."""

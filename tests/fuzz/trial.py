@@ -52,7 +52,7 @@ class Plan:
     seed: int = 1
     examples: int = 20
     rounds: int = 8
-    personas: tuple[str, ...] = ("member", "operator", "member", "reader", "operator", "submitter", "member", "nobody")
+    personas: tuple[str, ...] = ("member", "operator", "member", "reader", "submitter", "member", "meter", "nobody")
 
 
 @dataclass
