@@ -126,8 +126,7 @@ def _get(client: Client, chosen: Namespace, bar: Bar) -> None:
     if chosen.all is not None:
         saved += job.save_all(chosen.all)
     for name in chosen.file or ():
-        Path(name).write_bytes(job.read(name))
-        saved.append(Path(name))
+        saved.append(job.save_file(name, Path(name).name))
     if chosen.output or not saved:
         saved += _videos(job, chosen.output or [_first(job)], chosen.take)
     _print(job, saved, chosen)

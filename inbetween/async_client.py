@@ -231,6 +231,10 @@ class AsyncJob(Record):
         """Every file of the result, under its own name."""
         return [await self._save(file, Path(folder, Path(file.name).name)) for file in self.found().files]
 
+    async def save_file(self, name: str, path: str | PathLike[str]) -> Path:
+        """A file of the result by its name, such as `contact-sheet.jpg`; as whole as `save` leaves it."""
+        return await self._save(self.file(name), Path(path))
+
     async def read(self, name: str) -> bytes:
         """A file of the result by its name, such as `metadata.json`."""
         return await self._read(downloads.file, self.file(name))

@@ -22,7 +22,7 @@ class Bar:
         self._quiet = quiet
         self._terminal = self._stream.isatty()
         self._drawn = False
-        self._stage: tuple[str, str | None] | None = None
+        self._stage: object = None
         self._at = 0.0
 
     def show(self, job: Record) -> None:
@@ -35,7 +35,8 @@ class Bar:
             self._write(f"\r\x1b[K{line[:room]}")
             self._drawn = True
             return
-        stage = (job.state, job.progress.stage if job.progress else None)
+        progress = job.progress
+        stage = (job.state, progress and progress.stage, progress and progress.step is not None)
         if stage != self._stage or time.monotonic() - self._at >= SECONDS:
             self._stage, self._at = stage, time.monotonic()
             self._write(f"{job.id} {line}\n")

@@ -237,6 +237,10 @@ class Job(Record):
         """Every file of the result, under its own name."""
         return [self._save(file, Path(folder, Path(file.name).name)) for file in self.found().files]
 
+    def save_file(self, name: str, path: str | PathLike[str]) -> Path:
+        """A file of the result by its name, such as `contact-sheet.jpg`; as whole as `save` leaves it."""
+        return self._save(self.file(name), Path(path))
+
     def read(self, name: str) -> bytes:
         """A file of the result by its name, such as `metadata.json`."""
         return self._read(downloads.file, self.file(name))

@@ -47,6 +47,11 @@ def test_the_worker_never_imports_the_application() -> None:
     assert [(path, name) for path, name in of("worker") if within(name, "service.app", "service.routes")] == []
 
 
+def test_the_client_imports_nothing_of_ours_and_httpx_alone() -> None:
+    known = {*sys.stdlib_module_names, "httpx", "inbetween"}
+    assert [(path, name) for path, name in of("inbetween") if name.partition(".")[0] not in known] == []
+
+
 @pytest.mark.parametrize("module", ["service.app", "mpd", "mpd.methods", "service.jobs", "service.webhooks"])
 def test_importing_loads_no_torch(module: str) -> None:
     heavy = "{'torch', 'diffusers', 'transformers', 'cv2', 'av'}"

@@ -159,7 +159,7 @@ def test_the_demo_leaves_a_video_and_a_contact_sheet_and_no_process(run: Run, tm
     with av.open(output / "inbetween.mp4") as container:
         assert sum(1 for _ in container.decode(video=0)) == 12
     with Image.open(output / "contact-sheet.jpg") as sheet:
-        assert sheet.format == "PNG"
+        assert sheet.format == "JPEG"
     assert {path.name for path in output.iterdir()} == {"inbetween.mp4", "contact-sheet.jpg"}
     assert_gone(below)
 
