@@ -73,11 +73,11 @@ def _ablate_ideal(arguments: argparse.Namespace) -> str:
     for name in arguments.sweep:
         for group in ("the motion is known, all frames seen", "between known motions, ±2 frames seen"):
             todo = [Task(group, variant, seed) for seed in range(arguments.clips) for variant in SWEEPS[name]]
-            rows = collect(folder, identity, todo, perfect.Perfect(arguments.steps, 4), arguments.jobs)
+            rows = collect(folder, identity, todo, perfect.Perfect(arguments.steps, 4, probed=False), arguments.jobs)
             claims = [(variant, _own(name)) for variant in SWEEPS[name] if variant != _own(name)]
             made[f"{name}: {group}"] = tables.table(rows, claims)
     head = f"{arguments.clips} questions, 4 samples each, {arguments.steps} steps; differences are to the sweep's own."
-    return report.write(folder, identity, made, _sweeps(head, made, tables.IDEAL, arguments.steps))
+    return report.write(folder, identity, made, _sweeps(head, made, tables.IDEAL[:-1], arguments.steps))
 
 
 def prior(arguments: argparse.Namespace) -> str:
@@ -117,7 +117,9 @@ def dials(arguments: argparse.Namespace) -> str:
     folder, identity = arguments.out / "dials", _ideal_identity(arguments)
     groups = [group for dial in perfect.DIALS.values() for group in dial]
     todo = _questions(groups, perfect.IN_DIALS, arguments.clips)
-    rows = collect(folder, identity, todo, perfect.Perfect(arguments.steps, arguments.samples), arguments.jobs)
+    rows = collect(
+        folder, identity, todo, perfect.Perfect(arguments.steps, arguments.samples, probed=False), arguments.jobs
+    )
     made = _by_group(rows, perfect.CLAIMS)
     shown = (("nearest", "nearest dB", 1.0), ("reverse", "reverse %", 100.0), ("energy", "energy distance", 1.0))
     parts = []

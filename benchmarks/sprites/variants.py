@@ -23,7 +23,7 @@ class Variant:
     experiment: the step of `experiments.STEPS` that takes the MPD step's place.
     unconditional: False lets x̂0_c stand in for x̂0_∅ everywhere, a CFG++ step becoming Euler's.
     begins: from pure noise, or from optical flow with noise upon it. tries: takes, of which the one that ends nearest
-        to the end keyframe is kept.
+        to the end keyframe is kept. longer: times as many steps as the others take, a control at equal calls.
     """
 
     method: str
@@ -32,8 +32,11 @@ class Variant:
     unconditional: bool = True
     begins: Literal["noise", "flow"] = "noise"
     tries: int = 1
+    longer: float = 1.0
 
     def settings(self, **told: Any) -> Settings:
+        if "steps" in told:
+            told["steps"] = round(self.longer * told["steps"])
         return Settings(method=self.method, **(self.changes | told))
 
     def calls(self, steps: int) -> float:
@@ -106,6 +109,7 @@ def _free() -> dict[str, Variant]:
         variants[f"{base}, λ = {lam}"] = Variant("mpd", {"lam": lam})
     for gamma, k in ((0.2, 3), (0.3, 2), (0.5, 1)):
         variants[f"{base}, γ = {gamma}, k = {k}"] = Variant("mpd", {"gamma": gamma, "k": k})
+    variants["mpd (pin), 1.5 × steps"] = Variant("mpd", {"anchor": "pin"}, longer=1.5)
     for name in STEPS:
         variants[f"mpd ({name})"] = Variant("mpd", experiment=name)
     variants["mpd (closure), no x̂0_∅"] = Variant("mpd", {"anchor": "closure"}, unconditional=False)

@@ -245,6 +245,7 @@ def test_sweeps_know_their_cost_and_change_one_thing_at_a_time() -> None:
     assert KNOWN["mpd-vibid"].calls(25) == 65
     assert KNOWN["mpd (gain)"].calls(25) == 37.5
     assert KNOWN["flow, re-noised"].calls(25) == 10
+    assert KNOWN["mpd (pin), 1.5 × steps"].calls(25) == 38
 
 
 def test_the_ideal_commands_write_their_tables_and_the_page_takes_them(
