@@ -6,7 +6,8 @@ in the form, or a reference (URL, data URI, `upload:ID`, `job:ID/0`) still to be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from anyio import to_thread
@@ -61,19 +62,42 @@ async def read(request: Request, service: ServiceSettings) -> Wanted:
     """Raises `Problem`: 400 for a broken body, 413 for a text field larger than any image may be, 415 for another
     content type, 422 naming every field at fault.
     """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type == "application/json":
+    if is_json(request):
         body = await request.body()
         return await to_thread.run_sync(_from_json, body)
-    if content_type == "multipart/form-data":
-        return await _from_form(request, service)
+    return await _from_form(request, service)
+
+
+def is_json(request: Request) -> bool:
+    """Whether the body is JSON, else a form. Raises `Problem` 415 when it is neither."""
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type in ("application/json", "multipart/form-data"):
+        return content_type == "application/json"
     detail = f"The body is {content_type[:80]!r}." if content_type else "The request has no Content-Type."
     remedy = "Send `multipart/form-data` with the images as files, or `application/json`."
     raise Problem(415, "unsupported-media-type", detail, remedy=remedy)
 
 
+@asynccontextmanager
+async def open_form(request: Request, service: ServiceSettings) -> AsyncIterator[FormData]:
+    """The form's fields; its files last as long as the block. Raises `Problem` 400, and 413 for a long text."""
+    longest = 4 * -(-service.max_image_bytes // 3) + _DATA_URI_HEAD
+    # One more of each than any request needs, so that one too many is refused by name.
+    files = _MOST_KEYFRAMES + len(_FORM_FIELDS)
+    limits = {"max_files": files, "max_fields": 2 * files, "max_part_size": longest}
+    try:
+        async with request.form(**limits) as form:
+            yield form
+    except HTTPException as error:
+        if str(error.detail).startswith("Part exceeded"):
+            detail = f"A text field of the form has more than {longest} bytes."
+            raise Problem(413, "body-too-large", detail, remedy="Send the image as a file.", limit=longest) from None
+        remedy = f"Send at most {_MOST_KEYFRAMES} keyframes, in a form as an HTTP client builds it."
+        raise Problem(400, "malformed-body", f"The form cannot be read: {error.detail}", remedy=remedy) from None
+
+
 def _from_json(body: bytes) -> Wanted:
-    _refuse_many_values(body, "body")
+    refuse_many_values(body, "body")
     try:
         asked = InbetweenRequest.model_validate_json(body)
     except ValidationError as error:
@@ -90,22 +114,11 @@ def _from_json(body: bytes) -> Wanted:
 
 
 async def _from_form(request: Request, service: ServiceSettings) -> Wanted:
-    longest = 4 * -(-service.max_image_bytes // 3) + _DATA_URI_HEAD
-    # One more of each than any request needs, so that one too many is refused by name.
-    files = _MOST_KEYFRAMES + len(_FORM_FIELDS)
-    limits = {"max_files": files, "max_fields": 2 * files, "max_part_size": longest}
-    try:
-        async with request.form(**limits) as form:
-            _refuse_unknown(form)
-            options = await to_thread.run_sync(_options, form.getlist("options"))
-            named = {name: await _pictures(form, name) for name in ("start", "end", "keyframes")}
-            positions = _at(form.getlist("at"), len(named["keyframes"]))
-    except HTTPException as error:
-        if str(error.detail).startswith("Part exceeded"):
-            detail = f"A text field of the form has more than {longest} bytes."
-            raise Problem(413, "body-too-large", detail, remedy="Send the image as a file.", limit=longest) from None
-        remedy = f"Send at most {_MOST_KEYFRAMES} keyframes, in a form as an HTTP client builds it."
-        raise Problem(400, "malformed-body", f"The form cannot be read: {error.detail}", remedy=remedy) from None
+    async with open_form(request, service) as form:
+        _refuse_unknown(form)
+        options = await to_thread.run_sync(_options, form.getlist("options"))
+        named = {name: await _pictures(form, name) for name in ("start", "end", "keyframes")}
+        positions = _at(form.getlist("at"), len(named["keyframes"]))
     for name in ("start", "end"):
         if len(named[name]) > 1:
             raise refused([Fault(name, "This field comes more than once.", "Send it once, or use `keyframes`.")])
@@ -154,14 +167,14 @@ def _options(parts: Sequence[UploadFile | str]) -> Options:
     if len(text) > _LONGEST_OPTIONS:
         remedy = "Send only the options that `GET /methods` lists."
         raise refused([Fault("options", f"They have more than {_LONGEST_OPTIONS} bytes.", remedy)])
-    _refuse_many_values(text, "options")
+    refuse_many_values(text, "options")
     try:
         return Options.model_validate_json(text)
     except ValidationError as error:
         raise _invalid(error, Options, "options") from None
 
 
-def _refuse_many_values(text: bytes, field: str) -> None:
+def refuse_many_values(text: bytes, field: str) -> None:
     """Each unknown field and each wrong value costs memory and time to describe, a thousand times its bytes."""
     if text.count(b",") > _MOST_VALUES:
         remedy = "Send only the fields that the reference under `/docs` lists."

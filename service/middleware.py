@@ -193,7 +193,7 @@ def too_large(limit: int) -> Problem:
 SMALL_BODY = 65_536
 """Bytes a request may have where it carries no image."""
 
-_WITH_IMAGES = ("/inbetween", "/inbetween/estimate")
+_WITH_IMAGES = ("/inbetween", "/inbetween/estimate", "/v1/videos")
 
 _WORTH_DRAINING = 65_536
 """Bytes of an unread body for which a connection is kept rather than opened anew."""

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from service.openai import VideoRequest
 from service.routes.examples import FORM_SCHEMA
 from service.schema import InbetweenRequest
 from service.views import ProblemView
@@ -22,6 +23,7 @@ TAGS = [
     {"name": "events", "description": "Follow jobs as they happen."},
     {"name": "files", "description": "Results, and images sent ahead."},
     {"name": "votes", "description": "Which method people prefer, judged blind."},
+    {"name": "openai", "description": "The same jobs for tools that speak OpenAI's `/v1/videos`."},
     {"name": "operators", "description": "For those who run the service."},
     {"name": "service", "description": "What it can do, and how it is."},
 ]
@@ -40,7 +42,8 @@ def document(app: FastAPI) -> dict[str, Any]:
         )
         schemas = made["components"]["schemas"]
         _, own = models_json_schema(
-            [(InbetweenRequest, "validation"), (ProblemView, "serialization")], ref_template=_REF
+            [(InbetweenRequest, "validation"), (VideoRequest, "validation"), (ProblemView, "serialization")],
+            ref_template=_REF,
         )
         for name, schema in own["$defs"].items():
             schemas.setdefault(name, schema)

@@ -117,6 +117,7 @@ class ResultView(BaseModel):
     width: int
     height: int
     duration: float = Field(description="Seconds.")
+    alpha: bool = Field(default=False, description="Whether the formats that can hold transparency have it.")
     seeds: list[int] = Field(description="One per take.")
     settings: dict[str, Any] = Field(description="What the sampler was asked for.")
     model: dict[str, Any] | None = Field(default=None, description="The model that made it; null for `flow`.")

@@ -71,17 +71,17 @@ def get_video(
     download: Download = False,
 ) -> Response:
     """One take in one of the formats that the job was asked for."""
-    files = _result(job)["files"]
+    files = result_of(job)["files"]
     found = [
         file for file in files if file["take"] == take and file["format"] in ([format] if format else OUTPUT_FORMATS)
     ]
     found = [file for file in found if file["name"].startswith("take-")]
     if not found:
         has = sorted({file["format"] for file in files if file["name"].startswith("take-")})
-        remedy = f"Choose a format of {', '.join(has)} and a take up to {len(_result(job)['seeds'])}."
-        field = "take" if take > len(_result(job)["seeds"]) else "format"
+        remedy = f"Choose a format of {', '.join(has)} and a take up to {len(result_of(job)['seeds'])}."
+        field = "take" if take > len(result_of(job)["seeds"]) else "format"
         raise Problem(404, "file-not-found", "The job has no such take or format.", field=field, remedy=remedy)
-    return _answer(request, here, base, job, found[0]["name"], found[0]["content_type"], download)
+    return answer(request, here, base, job, found[0]["name"], found[0]["content_type"], download)
 
 
 @_file_route("/inbetween/{job_id}/files/{name}", "getFile", "A file by its name")
@@ -94,12 +94,12 @@ def get_file(
     download: Download = False,
 ) -> Response:
     """Any of the files listed in the job's result."""
-    files = _result(job)["files"]
+    files = result_of(job)["files"]
     found = next((file for file in files if file["name"] == name), None)
     if found is None:
         remedy = f"Choose one of {', '.join(file['name'] for file in files)}."
         raise Problem(404, "file-not-found", "The job has no file of that name.", field="name", remedy=remedy)
-    return _answer(request, here, base, job, found["name"], found["content_type"], download)
+    return answer(request, here, base, job, found["name"], found["content_type"], download)
 
 
 @_file_route("/inbetween/{job_id}/frames/{n}", "getFrame", "One frame as a JPEG")
@@ -113,19 +113,19 @@ def get_frame(
     download: Download = False,
 ) -> Response:
     """A single frame of the video."""
-    result = _result(job)
+    result = result_of(job)
     if n >= result["frames"] or take > len(result["seeds"]):
         remedy = f"Frames run from 0 to {result['frames'] - 1}, takes from 1 to {len(result['seeds'])}."
         field = "take" if take > len(result["seeds"]) else "n"
         raise Problem(404, "file-not-found", "The video has no such frame.", field=field, remedy=remedy)
-    return _answer(request, here, base, job, f"take-{take}/frame-{n:04d}.jpg", "image/jpeg", download)
+    return answer(request, here, base, job, f"take-{take}/frame-{n:04d}.jpg", "image/jpeg", download)
 
 
 @_file_route("/inbetween/{job_id}/poster", "getPoster", "A still for a player to show before it plays")
 def get_poster(request: Request, here: Here, base: Base, job: ReadableJob, download: Download = False) -> Response:
     """A JPEG from the first take."""
-    _result(job)
-    return _answer(request, here, base, job, "poster.jpg", "image/jpeg", download)
+    result_of(job)
+    return answer(request, here, base, job, "poster.jpg", "image/jpeg", download)
 
 
 @_file_route("/inbetween/{job_id}/keyframes/{n}", "getKeyframe", "A keyframe as it was received")
@@ -145,7 +145,7 @@ def get_keyframe(
     return _hand_over(request, here, base, keyframe["key"], keyframe["content_type"], None)
 
 
-def _result(job: Job) -> dict[str, Any]:
+def result_of(job: Job) -> dict[str, Any]:
     """The job's manifest. Raises `Problem` 409 while there is none, and when there will be none."""
     if job.result is not None and job.state is State.succeeded:
         return job.result
@@ -157,9 +157,10 @@ def _result(job: Job) -> dict[str, Any]:
     raise Problem(409, "job-not-finished", f"The job is {job.state}.", remedy=remedy, headers=headers)
 
 
-def _answer(
+def answer(
     request: Request, here: Services, base: str, job: Job, name: str, content_type: str, download: bool
 ) -> Response:
+    """A file of the result, which is known to be among its files: a link to it, or the file itself."""
     filename = f"{job.id}-{name.replace('/', '-')}" if download else None
     return _hand_over(request, here, base, file_key(job, name), content_type, filename)
 

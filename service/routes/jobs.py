@@ -56,11 +56,20 @@ SUBMIT = (
     "beyond-allowance",
     "queue-full",
 )
-WITH_TURNS = (("POST", "/inbetween"), ("POST", "/inbetween/estimate"))
+WITH_TURNS = (("POST", "/inbetween"), ("POST", "/inbetween/estimate"), ("POST", "/v1/videos"))
 """Routes that give each owner's requests turns by themselves."""
 
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_CURSOR = r"^job_[0-9a-z]{26}$"
+CURSOR = r"^job_[0-9a-z]{26}$"
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description="Any text of your own, such as a UUID: the same request sent again with it gets the first "
+        "answer, for a day.",
+    ),
+]
+Traceparent = Annotated[str | None, Header(description="W3C trace context; goes with the job.")]
 
 T = TypeVar("T")
 
@@ -105,28 +114,28 @@ async def create_inbetween(
     here: Here,
     base: Base,
     key: Submitter,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            description="Any text of your own, such as a UUID: the same request sent again with it gets the first "
-            "answer, for a day.",
-        ),
-    ] = None,
-    traceparent: Annotated[str | None, Header(description="W3C trace context; goes with the job.")] = None,
+    idempotency_key: IdempotencyKey = None,
+    traceparent: Traceparent = None,
 ) -> Response:
     """Send two images (`start`, `end`) or more (`keyframes`), as files in a form or by reference in JSON.
 
     The answer comes as soon as the job is safely in the queue. Follow `links.self` until `state` is `succeeded`,
     `failed` or `canceled`, or read `links.events`, or let a webhook tell you.
     """
-    trace = traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
     async with here.turns.of(key.owner):
         wanted = await body.read(request, here.settings)
-        if idempotency_key is None:
-            answer = await _in_thread(_accept, here, key, wanted, base, new_id(), trace)
-            return _accepted(answer)
-        answer, replayed = await _in_thread(_accept_once, here, key, wanted, base, trace, idempotency_key)
+        answer, replayed = await submit(here, key, wanted, base, traceparent, idempotency_key)
         return _accepted(answer, replayed)
+
+
+async def submit(
+    here: Services, key: Key, wanted: Wanted, base: str, traceparent: str | None, idempotency_key: str | None
+) -> tuple[dict[str, Any], bool]:
+    """The accepted job as its view's JSON, and whether the same request was answered before."""
+    trace = traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
+    if idempotency_key is None:
+        return await _in_thread(_accept, here, key, wanted, base, new_id(), trace), False
+    return await _in_thread(_accept_once, here, key, wanted, base, trace, idempotency_key)
 
 
 @router.post(
@@ -163,7 +172,7 @@ def list_inbetweens(
     base: Base,
     key: Reader,
     limit: Annotated[int, Query(ge=1, le=100, description="Jobs on a page.")] = 20,
-    cursor: Annotated[str | None, Query(pattern=_CURSOR, description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[str | None, Query(pattern=CURSOR, description="`next_cursor` of the page before.")] = None,
     state: Annotated[StateName | None, Query(description="Only jobs in this state.")] = None,
 ) -> JobList:
     """Expired jobs are left out, so a page may be shorter than `limit`; only `next_cursor` says whether more follow."""

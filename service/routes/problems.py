@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
+from service import openai
 from service.errors import MEDIA_TYPE, PROBLEMS, Problem, reference
 from service.jobs import Conflict, JobMissing, takes_no_writes
 from service.routes import dependencies
@@ -74,6 +75,8 @@ def install(app: FastAPI) -> None:
     """Answer all exceptions of the routes, the framework's own included."""
 
     def answer(request: Request, problem: Problem) -> JSONResponse:
+        if request.url.path.startswith("/v1/"):
+            problem.extra["error"] = openai.error_object(problem.to_dict())
         return response(problem, request.scope.get("request_id"))
 
     @app.exception_handler(Problem)

@@ -14,7 +14,10 @@ from dataclasses import fields
 from pathlib import Path
 
 import av
+import cv2
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
@@ -74,6 +77,13 @@ def shape(path: Path) -> tuple[int, int, int]:
     return len(pictures), pictures[0].width, pictures[0].height
 
 
+def pngs(path: Path) -> NDArray[np.uint16]:
+    """The pictures of a zip, as deep as they are."""
+    with zipfile.ZipFile(path) as archive:
+        contents = [np.frombuffer(archive.read(name), np.uint8) for name in archive.namelist()]
+    return np.stack([cv2.imdecode(content, cv2.IMREAD_UNCHANGED) for content in contents])
+
+
 class TestFlow:
     def test_two_pictures_and_nothing_else(self, tmp_path: Path, pictures: list[str]) -> None:
         done = mpd(tmp_path, *pictures[:2])
@@ -84,12 +94,15 @@ class TestFlow:
 
     def test_everything(self, tmp_path: Path, pictures: list[str]) -> None:
         options = ["--frames", "5", "--loop", "--fps", "12", "--width", "160", "--height", "160", "--fit", "contain"]
-        outputs = [word for name in ("a.mp4", "a.webm", "a.gif", "a.zip") for word in ("-o", name)]
+        names = ("a.mp4", "a.webm", "a.gif", "a.apng", "a.webp", "a.zip", "a-16bit.zip", "a.mov", "a-4444.mov")
+        outputs = [word for name in names for word in ("-o", name)]
         done = mpd(tmp_path, *pictures, *options, *outputs, "--contact-sheet", "sheet.png", "--background", "#ffffff")
         assert done.returncode == 0, done.stderr
-        assert files(tmp_path) == ["a.gif", "a.mp4", "a.webm", "a.zip", "sheet.png"]
-        for name in ("a.gif", "a.mp4", "a.webm"):
+        assert files(tmp_path) == sorted([*names, "sheet.png"])
+        for name in ("a.gif", "a.mp4", "a.webm", "a.apng", "a.mov", "a-4444.mov"):
             assert shape(tmp_path / name) == (12, 160, 106)
+        with Image.open(tmp_path / "a.webp") as animation:
+            assert (animation.n_frames, animation.size) == (12, (160, 106))  # type: ignore[attr-defined]
         with zipfile.ZipFile(tmp_path / "a.zip") as archive:
             assert len(archive.namelist()) == 12
         assert "a.webm: 12 frames, 160x106, 12 fps, 1.0 s" in done.stdout
@@ -109,11 +122,15 @@ class TestFlow:
 class TestModel:
     def test_takes_of_the_default_method(self, tmp_path: Path, pictures: list[str], model: str) -> None:
         sampling = ["--steps", "2", "--frames", "3", "--seeds", "1,2", "--width", "64", "--height", "64", "--k", "1"]
-        done = mpd(tmp_path, *pictures[:2], "--model", model, *sampling, "-o", "a.zip", "--contact-sheet", "s.jpg")
+        outputs = ["-o", "a-16bit.zip", "--contact-sheet", "s.jpg", "--exact-keyframes"]
+        done = mpd(tmp_path, *pictures[:2], "--model", model, *sampling, *outputs)
         assert done.returncode == 0, done.stderr
-        assert files(tmp_path) == ["a-take-1.zip", "a-take-2.zip", "s-take-1.jpg", "s-take-2.jpg"]
-        one, two = ((tmp_path / f"a-take-{take}.zip").read_bytes() for take in (1, 2))
-        assert one != two
+        assert files(tmp_path) == ["a-take-1-16bit.zip", "a-take-2-16bit.zip", "s-take-1.jpg", "s-take-2.jpg"]
+        one, two = (pngs(tmp_path / f"a-take-{take}-16bit.zip") for take in (1, 2))
+        assert (one[1] != two[1]).any()
+        assert (one[[0, 2]] == two[[0, 2]]).all()  # the keyframes' own pixels, of 8 bits
+        assert (one[[0, 2]] % 257 == 0).all()
+        assert (one[1] % 257 != 0).mean() > 0.9  # what the model decoded, of 16
         assert f"mpd-vibid; loading {model}" in done.stderr
 
     def test_a_folder_that_is_none(self, tmp_path: Path, pictures: list[str]) -> None:
@@ -144,7 +161,10 @@ class TestRefused:
             (["A", "B", "--width", "64", "--height", "65"], "height: 65 is no multiple of 2. Send 64 or 66."),
             (["A", "B", "--positions", "0,4,8"], "positions: 3 positions for 2 ends of segments"),
             (["A", "B", "--colour", "red"], "unrecognized arguments: --colour red"),
-            (["A", "B", "-o", "a.avi"], "-o a.avi: the name has to end in one of .mp4, .webm, .gif, .zip"),
+            (
+                ["A", "B", "-o", "a.avi"],
+                "-o a.avi: the name has to end in one of .mp4, .webm, .gif, .apng, .webp, .zip",
+            ),
             (["A", "B", "-o", "none/a.mp4"], "none/a.mp4: there is no folder none"),
             (["A", "B", "--contact-sheet", "A"], "a.jpg is a keyframe, which it would replace"),
             (["A", "B", "--contact-sheet", "a.pdf"], "--contact-sheet a.pdf: the name has to end in one of .png"),

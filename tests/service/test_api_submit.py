@@ -297,6 +297,19 @@ def test_a_flow_video_is_as_large_as_its_first_keyframe(make_api: Make) -> None:
     assert api.client.post("/inbetween", files=small, data=data).status_code == 202
 
 
+@pytest.mark.parametrize("format", ["png16", "prores", "prores4444"])
+def test_frames_of_16_bits_count_twice(make_api: Make, format: str) -> None:
+    api = make_api(max_video_pixels=1_000_000)
+    large = {"start": photo(200, 150), "end": photo()}
+    for more, limit in (({"frames": 17}, 16), ({"frames": 9, "width": 512, "height": 256}, 3)):
+        data = {"options": json.dumps({"method": "flow", "formats": ["mp4", format], **more})}
+        refused = problem(api.client.post("/inbetween", files=large, data=data), 422, "beyond-capacity")
+        assert refused["limit"] == limit
+        assert "16 bits" in refused["detail"]
+    data = {"options": json.dumps({"method": "flow", "formats": ["mp4", format], "frames": 16})}
+    assert api.client.post("/inbetween", files=large, data=data).status_code == 202
+
+
 def test_flow_takes_even_sizes_only(api: Api) -> None:
     refused = problem(api.post({"method": "flow", "width": 64, "height": 33}), 422, "beyond-capacity")
     assert (refused["field"], refused["remedy"]) == ("options.height", "Send 32 or 34.")

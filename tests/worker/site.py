@@ -61,13 +61,20 @@ class Site:
         self.started.append(process)
         return process
 
-    def submit(self, method: str, sizes: list[tuple[int, int]] | None = None, **options: Any) -> Job:
-        """A job as the API writes it down: keyframes in storage first."""
+    def submit(
+        self, method: str, sizes: list[tuple[int, int]] | None = None, see_through: bool = False, **options: Any
+    ) -> Job:
+        """A job as the API writes it down: keyframes in storage first; `see_through` to the left of the middle."""
         job_id = new_id()
         keyframes = []
         for number, size in enumerate(sizes or [(64, 64), (64, 64)]):
             buffer = io.BytesIO()
-            Image.fromarray(picture(size, number)).save(buffer, "PNG")
+            image = Image.fromarray(picture(size, number))
+            if see_through:
+                image.putalpha(
+                    Image.fromarray(np.repeat([0, 255], size[0] // 2)[None].repeat(size[1], 0).astype(np.uint8))
+                )
+            image.save(buffer, "PNG")
             key = f"{files_prefix(job_id)}keyframes/{number}"
             self.storage.put(key, buffer.getvalue(), "image/png")
             keyframes.append({"key": key, "content_type": "image/png", "sha256": "0" * 64, "size": buffer.tell()})

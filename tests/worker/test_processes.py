@@ -8,11 +8,13 @@ from __future__ import annotations
 import io
 import json
 import signal
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -38,6 +40,20 @@ def test_a_flow_job_leaves_a_whole_result(site: Site) -> None:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == 9
     assert np.abs(frames[0].astype(int) - picture((96, 64), 0)).mean() < 8
+
+
+def test_a_diffusion_job_in_16_bits_with_its_transparency(site: Site) -> None:
+    job = site.ended(site.submit("mpd", see_through=True, steps=1, formats=["png16", "mp4"], exact_keyframes=True))
+    assert job.result is not None, job.error
+    assert job.result["alpha"] is True
+    prefix = f"{files_prefix(job.id)}{job.attempt}/"
+    with zipfile.ZipFile(io.BytesIO(site.storage.get(prefix + "take-1-16bit.zip"))) as archive:
+        contents = [np.frombuffer(archive.read(name), np.uint8) for name in archive.namelist()]
+    frames = [cv2.cvtColor(cv2.imdecode(one, cv2.IMREAD_UNCHANGED), cv2.COLOR_BGRA2RGBA) for one in contents]
+    assert {frame.dtype for frame in frames} == {np.dtype(np.uint16)}
+    assert (frames[0][:, 32:, :3] == picture((64, 64), 0)[:, 32:].astype(int) * 257).all()
+    assert (frames[0][..., 3] == np.repeat([0, 65535], 32)).all()
+    assert (frames[3][..., :3] % 257 != 0).mean() > 0.4  # the model's own numbers, where anything of it is seen
 
 
 def test_a_diffusion_job_reports_its_steps_and_gives_the_frames_asked_for(site: Site) -> None:

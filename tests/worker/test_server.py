@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mpd.clip import to_bits
 from mpd.methods import Settings, SettingsError
 from mpd.progress import Pictures, Progress, Take
 from service.settings import Settings as Service
@@ -38,7 +39,8 @@ class Toy:
                 if self.error is not None:
                     raise self.error
                 yield Progress(0, 1, 0, 1, step, options.steps, step / options.steps, 1.0, lambda: PICTURE)
-            yield Take(0, options.seeds[0], np.stack([picture[::-1] for picture in pictures]), options.fps)
+            made = to_bits(np.stack([picture[::-1] for picture in pictures]), bits)
+            yield Take(0, options.seeds[0], made + (bits == 16), options.fps)
         finally:
             self.closed.set()
 
@@ -107,6 +109,21 @@ def test_a_job_streams_its_steps_and_its_frames_bit_for_bit(toy: Toy, connect: C
     frames = protocol.pictures(take.parts, [take.values["shape"][1:]] * 2)
     np.testing.assert_array_equal(np.stack(frames), np.stack([PICTURE[::-1], (PICTURE + 1)[::-1]]))
     assert hear(client, "done").values["seconds"] >= 0
+
+
+def test_frames_of_16_bits_come_bit_for_bit(toy: Toy, connect: Connect) -> None:
+    client = connect()
+    values = {"job": "a-1", "settings": {"steps": 1}, "pictures": [PICTURE.shape] * 2, "bits": 16}
+    protocol.send(client, "generate", values, [PICTURE, PICTURE + 1])
+    toy.may_step.release()
+    message = hear(client, "waiting", "started", "progress", "take")
+    frames = protocol.frames(message.parts, message.values["shape"], message.values["bits"])
+    assert frames.dtype == np.uint16
+    assert (frames == np.stack([PICTURE[::-1], PICTURE[::-1] + 1]).astype(int) * 257 + 1).all()
+    for parts, shape, bits in ((message.parts[:1], [2, 4, 6, 3], 16), (message.parts, [2, 4, 6, 3], 8), (
+        message.parts, [2, 4, 6], 16), (message.parts, [2, 4, 6, 3], 12)):  # fmt: skip
+        with pytest.raises(protocol.ProtocolError):
+            protocol.frames(parts, shape, bits)
 
 
 def test_previews_come_as_small_jpegs(toy: Toy, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
