@@ -19,7 +19,7 @@ from service import auth, openapi
 from service.fairness import FairShare
 from service.middleware import BodyCap, Frame
 from service.origins import OwnMachine
-from service.routes import files, jobs, meta, objects, openai, operators, problems, streams, votes
+from service.routes import files, jobs, meta, objects, openai, operators, playground, problems, streams, votes
 from service.services import open_services
 from service.settings import Settings
 
@@ -70,7 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.services = services
-    for module in (jobs, streams, votes, files, objects, openai, operators, meta, problems):
+    for module in (playground, jobs, streams, votes, files, objects, openai, operators, meta, problems):
         app.include_router(module.router)
     problems.install(app)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]

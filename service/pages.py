@@ -1,4 +1,4 @@
-"""The two HTML pages: the front page, and the reference made from the OpenAPI document.
+"""The reference as an HTML page, made from the OpenAPI document.
 
 Self-contained: no script, no request to anywhere, colours that follow the reader's system.
 """
@@ -31,23 +31,6 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 _VERBS = ("get", "put", "post", "delete")
-
-
-def front(base: str) -> str:
-    """What this is, and how to make a first call."""
-    command = f'curl {base}/inbetween \\\n  -F start=@a.jpg -F end=@b.jpg \\\n  -F \'options={{"method": "flow"}}\''
-    return _page(
-        "Inbetween",
-        f"""<h1>Inbetween</h1>
-<p>Two keyframes in, a coherent video between them out. This is the HTTP API; there is no form to fill in here yet.</p>
-<pre><code>{escape(command)}</code></pre>
-<p>The answer carries the job's links. Where keys are in use, add <code>-H 'Authorization: Bearer ibk_…'</code>.</p>
-<ul>
-<li><a href="/docs">Reference</a> of every route, and the <a href="/openapi.json">OpenAPI document</a> it is made
-from</li>
-<li><a href="/readyz">Whether the service is ready</a></li>
-</ul>""",
-    )
 
 
 def reference(document: dict[str, Any]) -> str:

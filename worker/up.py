@@ -285,7 +285,8 @@ def _welcome(stack: Stack, area: Path, auth: str, sprite_model: bool) -> str:
         "",
         f"The service is up at {stack.url}  (reference: {stack.url}/docs, Ctrl-C stops it)",
         "",
-        "Make a video of two keyframes; the answer says where to follow it:",
+        f"Open {stack.url}/ in a browser: the playground. Or make a video of two keyframes from here; the answer says",
+        "where to follow it:",
         "",
         *take_key,
         f"  curl -F start=@examples/keyframes/start.jpg -F end=@examples/keyframes/end.jpg "

@@ -1,4 +1,4 @@
-"""What the service can do and how it is: methods, health, metrics, the front page and the reference."""
+"""What the service can do and how it is: methods, health, metrics and the reference."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mpd.methods import DEFAULT_METHOD, LIMITS, METHODS, Method, Settings, denoi
 from service import engines, metrics, pages
 from service.capacity import ready
 from service.engines import Engine
-from service.routes.dependencies import READ, Base, Here, Metrics, Reader, problems
+from service.routes.dependencies import READ, Here, Metrics, Reader, problems
 from service.views import DefaultsView, EngineView, HealthView, LimitView, MethodsView, MethodView
 
 router = APIRouter(tags=["service"])
@@ -70,11 +70,6 @@ def get_metrics(here: Here, key: Metrics) -> Response:
     of their own, `metrics`: Prometheus sends such a key by `authorization: {credentials_file: …}`.
     """
     return Response(metrics.render(here.jobs), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-@router.get("/", include_in_schema=False)
-def front(base: Base) -> HTMLResponse:
-    return HTMLResponse(pages.front(base), headers=pages.HEADERS)
 
 
 @router.get("/docs", include_in_schema=False)

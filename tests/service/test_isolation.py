@@ -22,7 +22,8 @@ from tests.service.conftest import Api, Make, photo, problem
 from tests.service.test_api_jobs import Person
 
 PUBLIC = {
-    "/": "the front page",
+    "/": "the playground",
+    "/playground/{asset}": "its files",
     "/docs": "the reference",
     "/openapi.json": "the document it is made from",
     "/livez": "asked by whatever keeps the process running",
@@ -137,7 +138,8 @@ def belongings(api: Api, person: Person) -> Belongings:
 def test_every_route_is_public_by_name_or_demands_a_scope(guarded: Api, table: list[Route]) -> None:
     revoked = Person(guarded, Scope.read)
     guarded.services.keys.revoke(revoked.key.id)
-    ids = {name: "x" for route in table for name in route.names} | {"n": "0", "slug": "forbidden"}
+    ids = {name: "x" for route in table for name in route.names}
+    ids |= {"n": "0", "slug": "forbidden", "asset": "page.js"}
     demanded: dict[Route, Scope] = {}
     for route in table:
         answer = route.ask(guarded.client, None, **ids)

@@ -1,0 +1,183 @@
+"""The page against an API whose worker the test plays: what it shows of every turn that a job can take."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from redis.exceptions import RedisError
+
+from service.auth import CALLER, Keys
+from service.errors import Problem
+from service.jobs import Job
+from service.routes.playground import policy
+from service.settings import Settings
+from tests.playground.conftest import WAIT, Visitor
+from tests.service.conftest import Api
+
+PREVIEW = "data:image/gif;base64,R0lGODlhAQABAIAAAAUEBAAAACwAAAAAAQABAAACAkQBADs="
+expect.set_options(timeout=WAIT)
+
+
+@pytest.fixture
+def api(redis_url: str, tmp_path: Path) -> Iterator[Api]:
+    settings = Settings(_env_file=None, auth="off", redis_url=redis_url, storage_url=str(tmp_path / "storage"))
+    with Api(settings).running() as running:
+        yield running
+
+
+@pytest.fixture
+def visitor(browser: Browser, api: Api, pictures: Path) -> Iterator[Visitor]:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark", reduced_motion="reduce")
+    met = Visitor(context, api.url, pictures)
+    yield met
+    met.check()
+    context.close()
+
+
+def made(api: Api, visitor: Visitor) -> Job:
+    """The coffee, submitted by the page; its job."""
+    page = visitor.open()
+    page.get_by_role("button", name="Coffee").click()
+    page.get_by_role("button", name="Make the video").click()
+    page.wait_for_selector(".progress")
+    return api.jobs.list("local", 1).jobs[0]
+
+
+def step(api: Api, job: Job, number: int) -> None:
+    numbers: dict[str, Any] = {"step": number, "steps": 25, "take": 1, "takes": 1, "segment": 0, "segments": 1}
+    progress = {"stage": "sampling", "fraction": number / 25, "eta": 12.3, **numbers}
+    api.jobs.progress(job.id, job.attempt, progress, PREVIEW)
+
+
+def cut(api: Api) -> None:
+    """End every event stream, as an outage of Redis does."""
+
+    async def fail() -> None:
+        for watcher in {each for watching in api.services.fanout._watchers.values() for each in watching}:
+            watcher.fail(RedisError("cut"))
+
+    task = api.services.fanout._task
+    assert task is not None
+    asyncio.run_coroutine_threadsafe(fail(), task.get_loop()).result(30)
+
+
+def words(page: Page, text: str) -> None:
+    expect(page.locator(".words")).to_have_text(text)
+
+
+def test_queue_steps_preview_and_cancel(api: Api, visitor: Visitor) -> None:
+    before = api.submit({"method": "flow"})["id"]
+    job = made(api, visitor)
+    page = visitor.page
+    words(page, "1 job before this one")
+    api.client.delete(f"/inbetween/{before}")
+    words(page, "Next in line")
+    job = api.start(job.id)
+    step(api, job, 7)
+    words(page, "Step 7 of 25")
+    expect(page.locator(".left")).to_have_text("about 12 s left")
+    assert page.get_attribute(".preview", "src") == PREVIEW
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "no sideways scrolling on a phone"
+    visitor.picture("phone")
+    visitor.accessible()
+    page.get_by_role("button", name="Cancel").click()
+    words(page, "Stopping at the next step")
+    api.jobs.stopped(job.id, job.attempt)
+    expect(page.locator(".cell .notice")).to_have_text("Canceled. Nothing was made.")
+
+
+def test_a_broken_stream_is_taken_up_where_it_was_and_polling_stands_in(api: Api, visitor: Visitor) -> None:
+    visitor.expected = ["net::ERR_FAILED", "net::ERR_INCOMPLETE_CHUNKED_ENCODING"]
+    job = api.start(made(api, visitor).id)
+    page = visitor.page
+    step(api, job, 3)
+    words(page, "Step 3 of 25")
+    page.route("**/events?*", lambda route: route.abort())
+    cut(api)
+    expect(page.get_by_text("The connection to the server broke")).to_be_visible()
+    step(api, job, 4)
+    words(page, "Step 4 of 25")
+    page.unroute("**/events?*")
+    expect(page.get_by_text("The connection to the server broke")).to_be_hidden()
+    resumed = [one.headers.get("last-event-id") for one in visitor.asked if "/events?" in one.url]
+    assert resumed[0] is None
+    assert resumed[-1] is not None
+    step(api, job, 5)
+    words(page, "Step 5 of 25")
+    page.reload()
+    words(page, "Step 5 of 25")
+    api.jobs.fail(job.id, job.attempt, Problem(500, "internal", "The engine said no.").to_dict(), False)
+    expect(page.locator(".cell .problem")).to_contain_text("The engine said no.")
+
+
+def test_a_refusal_is_shown_at_its_field(api: Api, visitor: Visitor) -> None:
+    visitor.expected = ["422"]
+    page = visitor.open()
+    page.get_by_role("button", name="Make the video").click()
+    expect(page.locator(".send .problem")).to_contain_text("Choose the keyframes first.")
+    page.get_by_role("button", name="Coffee").click()
+    page.fill("#field-frames", "1000")
+    page.get_by_role("button", name="Make the video").click()
+    expect(page.locator("#fault-frames")).to_contain_text("241")
+    assert page.get_attribute("#field-frames", "aria-invalid") == "true"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    visitor.accessible()
+
+
+def test_a_key_is_asked_for_where_the_server_wants_one(browser: Browser, api: Api, pictures: Path) -> None:
+    settings = api.settings.model_copy(update={"auth": "keys"})
+    _, secret = Keys(api.services.redis, settings).create("browser", CALLER)
+    with Api(settings).running() as locked:
+        context = browser.new_context()
+        visitor = Visitor(context, locked.url, pictures)
+        visitor.expected = ["401"]
+        page = visitor.page
+        page.goto(locked.url)
+        page.fill("#api-key", "ibk_wrong")
+        page.press("#api-key", "Enter")
+        expect(page.locator("#key-fault")).to_contain_text("not known")
+        visitor.accessible()
+        page.fill("#api-key", secret)
+        page.press("#api-key", "Enter")
+        page.wait_for_selector("html[data-ready]")
+        page.get_by_role("button", name="Coffee").click()
+        page.get_by_role("button", name="Make the video").click()
+        words(page, "Next in line")
+        assert all(one.headers["authorization"] == f"Bearer {secret}" for one in visitor.asked if "/events?" in one.url)
+        page.reload()
+        words(page, "Next in line")
+        assert page.locator("#api-key").count() == 0, "it is kept for the tab"
+        visitor.check()
+        context.close()
+
+
+def test_the_page_may_run_its_own_scripts_alone_and_read_the_storage(api: Api) -> None:
+    sent = api.client.get("/").headers["content-security-policy"]
+    assert sent == policy([])
+    assert "unsafe" not in sent
+    assert "script-src 'self';" in sent
+    s3 = api.settings.model_copy(
+        update={
+            "storage_url": "s3://bucket/home",
+            "storage_endpoint": "https://s3.example.com",
+            "storage_access_key": "a",
+            "storage_secret_key": "b",
+        }
+    )
+    with Api(Settings(_env_file=None, **{k: v for k, v in s3.model_dump().items() if v is not None})).running() as far:
+        allowed = far.client.get("/").headers["content-security-policy"]
+        assert allowed == policy(["https://s3.example.com"])
+
+
+def test_files_of_the_page_are_sent_once(api: Api) -> None:
+    first = api.client.get("/playground/page.js")
+    assert first.headers["content-type"].startswith("text/javascript")
+    again = api.client.get("/playground/page.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    for name in ("page.py", "..%2Fapp.py", "%2e%2e/app.py", "x"):
+        assert api.client.get(f"/playground/{name}").status_code == 404

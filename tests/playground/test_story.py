@@ -1,0 +1,164 @@
+"""The playground as a newcomer meets it: the service as `make up` leaves it, a browser, and no manual."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from mpd import sprites
+from service.settings import Settings
+from tests.playground.conftest import Visitor
+from worker.up import Stack
+
+pytestmark = pytest.mark.timeout(900)
+PLAYGROUND = Path(__file__).parents[2] / "service" / "playground"
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    area = tmp_path_factory.mktemp("stack")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = Settings(_env_file=None, host="127.0.0.1", port=port, drain_grace=0)
+    environment = {
+        "AUTH": "off",
+        "DEVICE": "cpu",
+        "DRAIN_GRACE": "0",
+        "MODEL": str(sprites.PATH),
+        "OMP_NUM_THREADS": "1",
+        "STORAGE_URL": str(area / "storage"),
+    }
+    with Stack(settings, area / "kept", environment, logs=area) as stack:
+        yield stack.url
+
+
+@pytest.fixture
+def visitor(browser: Browser, url: str, pictures: Path) -> Iterator[Visitor]:
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, permissions=["clipboard-write"])
+    met = Visitor(context, url, pictures)
+    yield met
+    met.check()
+    context.close()
+
+
+def test_from_a_sample_to_a_played_video(visitor: Visitor, tmp_path: Path) -> None:
+    """Two clicks. Then what can be done with the video: frame by frame, downloads, the request elsewhere, a reload."""
+    page = visitor.open()
+    page.wait_for_selector("#method option[value=mpd]:not([disabled])", state="attached")
+    visitor.picture("welcome")
+    visitor.accessible()
+    page.get_by_role("button", name="Arrow").click()
+    page.get_by_role("button", name="Make the video").click()
+    page.wait_for_selector(".progress[data-step] .preview")
+    assert "of 25" in page.inner_text(".words")
+    assert page.get_attribute(".preview", "src").startswith("data:image/jpeg;base64,")  # type: ignore[union-attr]
+    visitor.picture("progress")
+    player = page.locator(".player")
+    player.wait_for()
+    page.wait_for_function("document.querySelector('.player').dataset.frame > 2")
+    page.wait_for_function("document.querySelector('.player').dataset.frame < 2")
+    visitor.picture("result")
+
+    player.press("Home")
+    for _ in range(3):
+        player.press("ArrowRight")
+    player.press("ArrowLeft")
+    assert (player.get_attribute("data-frame"), player.get_attribute("data-playing")) == ("2", "false")
+    page.wait_for_function("Math.abs(document.querySelector('video').currentTime - 2.5 / 7) < 1e-3")
+    page.get_by_role("button", name="End: go to frame 12").click()
+    assert player.get_attribute("data-frame") == "11"
+    player.press(" ")
+    assert player.get_attribute("data-playing") == "true"
+    player.press(" ")
+    visitor.accessible()
+
+    for button in page.locator(".download").all():
+        with page.expect_download() as download:
+            button.click()
+        saved = tmp_path / download.value.suggested_filename
+        download.value.save_as(saved)
+        assert saved.stat().st_size > 500, saved
+    suffixes = {path.suffix for path in tmp_path.glob("job_*")}
+    assert suffixes == {".mp4", ".webm", ".gif", ".zip", ".jpg", ".png", ".json"}
+    same_elsewhere(visitor, tmp_path)
+
+    page.reload()
+    player.wait_for()
+    page.wait_for_selector(".keyframe >> nth=1")
+    assert page.input_value("#method") == "mpd"
+    assert page.input_value("#field-motion_bucket_id") == "157"
+
+
+def same_elsewhere(visitor: Visitor, folder: Path) -> None:
+    """The request as it is shown makes the same job by curl, and the same video by Python."""
+    page = visitor.page
+    for name in ("arrow-start.png", "arrow-end.png"):
+        shutil.copy(PLAYGROUND / name, folder)
+    page.get_by_text("The exact request").click()
+    curl = page.inner_text(".request pre")
+    assert '"motion_bucket_id":157' in curl
+    done = subprocess.run(curl, shell=True, cwd=folder, capture_output=True, text=True, check=True)
+    assert '"state":"queued"' in done.stdout
+    page.get_by_role("button", name="Python").click()
+    script = page.inner_text(".request pre").replace("'method': 'mpd'", "'method': 'flow'")
+    environment = {**os.environ, "NO_PROXY": "127.0.0.1"}
+    subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment, check=True)
+    assert (folder / "video.mp4").stat().st_size > 500
+
+
+def test_methods_are_compared_in_step_and_judged_blind(visitor: Visitor) -> None:
+    page = visitor.open()
+    page.wait_for_selector("#method option[value=mpd]:not([disabled])", state="attached")
+    page.set_input_files("#picker", [PLAYGROUND / "arrow-end.png", PLAYGROUND / "arrow-start.png"])
+    page.locator(".keyframe").first.press("ArrowRight")
+    names = page.locator(".keyframe img").evaluate_all("(images) => images.map((image) => image.alt)")
+    assert names == ["Start: arrow-start.png", "End: arrow-end.png"]
+    page.locator("[data-mode=several]").click()
+    for box in page.locator(".boxes").first.get_by_role("checkbox").all():
+        box.set_checked(box.get_attribute("value") in ("flow", "mpd"))
+    page.get_by_text("More settings").click()
+    page.fill("#field-steps", "4")
+    page.get_by_role("button", name="Make 2 videos").click()
+    player = page.locator(".player")
+    player.wait_for()
+    page.wait_for_function("document.querySelector('.player').dataset.frame > 3")
+    player.press("Home")
+    for _ in range(5):
+        player.press("ArrowRight")
+    page.wait_for_function(
+        "[...document.querySelectorAll('video')].every((video) => Math.abs(video.currentTime - 5.5 / 7) < 1e-3)"
+    )
+    page.wait_for_function("parseFloat(document.querySelector('.measure').textContent) > 1")
+    visitor.picture("comparison")
+    visitor.accessible()
+
+    page.get_by_role("link", name="Rank them blind").click()
+    page.wait_for_selector(".vote")
+    shown = page.inner_text("main")
+    assert not any(word in shown for word in ("Optical flow", "MPD", "flow")), "the names stay secret"
+    page.get_by_role("button", name="Cast the vote").click()
+    assert "place" in page.inner_text(".cast [role=alert]")
+    page.locator("[data-letter=A]").get_by_text("1st").click()
+    page.locator("[data-letter=B]").get_by_text("1st").click()
+    page.locator("[data-letter=A]").get_by_text("2nd").click()
+    page.locator("[data-letter=A]").get_by_text("Artifacts").click()
+    visitor.picture("ballot")
+    visitor.accessible()
+    page.get_by_role("button", name="Cast the vote").click()
+    rows = [row.split("\t") for row in page.locator(".counted tbody tr").all_inner_texts()]
+    best = page.locator("[data-letter=B] strong").inner_text().partition(" · ")[2]
+    assert rows[0] == [best, "1.00", "100 %", "0 %", "0 %", "1"]
+    assert rows[1][1:] == ["2.00", "0 %", "100 %", "0 %", "1"]
+    page.get_by_role("link", name="All votes").click()
+    page.wait_for_selector(".tallies tbody tr")
+    visitor.picture("votes")
+    visitor.accessible()
