@@ -383,7 +383,8 @@ def test_where_no_stream_gets_through_the_job_is_asked_for(
         response.close()
         return httpx.Response(status, html="<p>proxy</p>")
 
-    with httpx.Client(transport=Lossy(other)) as http:
+    network = Lossy(other)
+    with httpx.Client(transport=network) as http:
         job = Client(api.url, http=http, retries=QUICK).inbetween(photo(), photo(), method="flow")
         told = []
         work = works(api)
@@ -394,6 +395,7 @@ def test_where_no_stream_gets_through_the_job_is_asked_for(
 
         job.wait(progress)
     assert list(dict.fromkeys(told)) == ["queued", "running", "succeeded"]
+    assert sum(request.url.path.endswith("/events") for request in network.requests) == 3
 
 
 def test_a_server_that_is_not_there(either: Either) -> None:

@@ -65,6 +65,15 @@ def test_begun_anew_where_the_rest_does_not_fit(
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
+@pytest.mark.parametrize("second", [(206, {**REST, "content-range": "bytes 5-9/10"}, CONTENT[CUT:]), (416, {}, b"")])
+def test_a_frame_of_which_nobody_said_what_it_is(
+    receiver: Receiver, either: Either, second: tuple[int, dict[str, str], bytes]
+) -> None:
+    receiver.answers = [(200, WHOLE, CONTENT[:CUT]), second, (200, WHOLE, CONTENT)]
+    assert either.do(finished(either, receiver.url).frame(7, take=2)) == CONTENT
+    assert [request.path for request in receiver.received] == ["/inbetween/job_1/frames/7?take=2"] * 3
+
+
 @pytest.mark.parametrize("wrong", [CONTENT[:-1], CONTENT + b"!", CONTENT[:-1] + b"!"])
 def test_what_is_not_as_the_job_says_is_never_left(
     receiver: Receiver, either: Either, tmp_path: Path, wrong: bytes
