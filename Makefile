@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint types tests sprites format constraints clean
+.PHONY: help demo up test lint types tests sprites format constraints audit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ format: $(READY) ## let ruff format and sort imports
 
 constraints: $(READY) ## write constraints.txt anew from what is installed in .venv
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+
+audit: $(READY) ## ask PyPI whether a pinned version is known to be vulnerable; says so where it cannot ask
+	@$(BIN)/python .ci/audit.py
 
 clean: ## remove the virtual environment and everything the service kept here
 	rm -rf .venv .venv-* var demo
