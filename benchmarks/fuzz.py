@@ -26,6 +26,16 @@ sys.path.insert(0, str(ROOT))
 
 from tests.fuzz.trial import Plan, run  # noqa: E402
 
+AMOUNTS = {
+    "requests": "requests generated from the OpenAPI document, at least",
+    "pictures": "damaged pictures",
+    "options": "generated options",
+    "seed": "decides everything that is sent",
+    "examples": "random requests of each operation in one campaign",
+    "rounds": "parts the trial is cut into, each with another caller",
+    "warm_up": "rounds before the memory is expected to be flat",
+}
+
 
 def main() -> int:
     chosen = _parser().parse_args()
@@ -34,7 +44,7 @@ def main() -> int:
         signal.signal(number, signal.default_int_handler)
     area = chosen.area or Path(tempfile.mkdtemp(prefix="fuzz-"))
     print(f"logs and data: {area}")
-    plan = Plan(chosen.requests, chosen.pictures, chosen.options, chosen.seed, chosen.examples, chosen.rounds)
+    plan = Plan(**{name: getattr(chosen, name) for name in AMOUNTS})
     total = plan.requests + plan.pictures + plan.options
     variables = dict(pair.split("=", 1) for pair in chosen.set)
     # Odd data makes odd warnings in what generates it; they say nothing of the service.
@@ -56,16 +66,9 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     usual = Plan()
-    for name, what in (
-        ("requests", "requests generated from the OpenAPI document, at least"),
-        ("pictures", "damaged pictures"),
-        ("options", "generated options"),
-        ("seed", "decides everything that is sent"),
-        ("examples", "random requests of each operation in one campaign"),
-        ("rounds", "parts the trial is cut into, each with another caller; the first one is the warm-up"),
-    ):
-        value = getattr(usual, name)
-        parser.add_argument(f"--{name}", type=int, default=value, metavar="N", help=f"{what} (default: {value})")
+    for name, what in AMOUNTS.items():
+        value, flag = getattr(usual, name), f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=int, default=value, metavar="N", help=f"{what} (default: {value})")
     parser.add_argument("--area", type=Path, help="empty folder for logs and data (default: a temporary one)")
     parser.add_argument("--json", type=Path, help="also write the result here (default: AREA/result.json)")
     parser.add_argument(

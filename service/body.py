@@ -144,9 +144,8 @@ def _refuse_unknown(form: FormData) -> None:
     known = ", ".join(_FORM_FIELDS)
     unknown = [name for name in form if name not in _FORM_FIELDS]
     if unknown:
-        raise refused(
-            [Fault(name[:80], "There is no such field.", f"Remove it. Known fields: {known}.") for name in unknown]
-        )
+        remedy = f"Remove it. Known fields: {known}."
+        raise refused([Fault(name[:80] or "body", "There is no such field.", remedy) for name in unknown])
 
 
 def _refuse_two_forms(start_or_end: object) -> None:

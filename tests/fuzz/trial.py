@@ -1,6 +1,6 @@
 """The whole trial: generated requests, damaged pictures and odd options, in rounds, against a service that runs.
 
-The first round is a warm-up: it counts, but the memory is compared from its end on. Each round asks as another
+The first rounds are a warm-up: they count, but the memory is compared from their end on. Each round asks as another
 caller and with another seed, so that the same few requests are not sent again and again.
 """
 
@@ -41,8 +41,9 @@ Progress = Callable[[str, int], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """How much to send of each part in all, and how much of it a round. seed: decides everything.
+    """How much to send of each part in all. seed: decides everything.
 
+    rounds: parts the whole is cut into, the first `warm_up` of which the memory may settle in.
     examples: random requests for each operation and round. personas: who asks in each round, again and again.
     """
 
@@ -52,6 +53,7 @@ class Plan:
     seed: int = 1
     examples: int = 20
     rounds: int = 8
+    warm_up: int = 2
     personas: tuple[str, ...] = ("member", "operator", "member", "reader", "submitter", "member", "meter", "nobody")
 
 
@@ -121,7 +123,8 @@ def run(area: Path, plan: Plan, progress: Progress = lambda part, count: None, *
         for number in range(plan.rounds):
             if trial.round(number):
                 break
-            report.memory.settled = report.memory.settled or sum(report.ledger.sent.values())
+            if number + 1 == plan.warm_up:
+                report.memory.settled = sum(report.ledger.sent.values())
         report.seconds = time.monotonic() - began
         report.crashed = site.restarted()
         report.errors = site.errors()

@@ -214,6 +214,7 @@ def test_forms_that_cannot_be_used(api: Api) -> None:
         ([("keyframes", image), ("keyframes", image)], {"at": ["0"]}, "at"),
         ([("keyframes", image), ("keyframes", image)], {"at": ["0", "x"]}, "at[1]"),
         ([("start", image), ("end", image)], {"options": ["{}", "{}"]}, "options"),
+        ([("start", image), ("", image)], {}, "body"),
     ]
     for files, data, field in cases:
         answer = api.client.post("/inbetween", files=files, data=data)

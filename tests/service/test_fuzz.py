@@ -42,9 +42,9 @@ def document() -> dict[str, Any]:
     return dict(create_app(SETTINGS).openapi())
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_nothing_a_stranger_sends_is_answered_wrongly(tmp_path: Path) -> None:
-    plan = Plan(2000, 300, 200, seed=7, examples=2, rounds=2, personas=("member",))
+    plan = Plan(2000, 300, 200, seed=7, examples=2, rounds=2, warm_up=1, personas=("member",))
     with warnings.catch_warnings():
         # What makes odd data warns of it; that says nothing of the service.
         warnings.simplefilter("ignore")
