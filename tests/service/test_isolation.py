@@ -70,7 +70,7 @@ def routes() -> list[Route]:
     """Each method of each route, those that the document does not show among them."""
     app = create_app(Settings(_env_file=None, auth="off", storage_url="var/none"))
     found = [
-        Route(method, str(each.path))
+        Route(method, str(each.path_format))
         for each in iter_route_contexts(app.routes)
         for method in sorted(each.methods or ())
         if not (method == "HEAD" and each.path == "/openapi.json")
