@@ -118,6 +118,7 @@ class Fanout:
         self._watchers: dict[str, set[Watcher]] = {}
         self._positions: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
+        self._waking = False
 
     async def join(self, watcher: Watcher, jobs: Iterable[str]) -> None:
         """Have the entries of these jobs handed over, from where the watcher stands in each."""
@@ -176,6 +177,12 @@ class Fanout:
                     watcher.give(entry, asked[job])
 
     async def _wake(self) -> None:
+        """One call for all who join before it is sent."""
+        if self._waking:
+            return
+        self._waking = True
+        await asyncio.sleep(0)
+        self._waking = False
         async with self.connection.pipeline(transaction=False) as pipe:
             pipe.xadd(self._waker, {"": ""}, maxlen=1, approximate=False)
             pipe.expire(self._waker, _WAKER_TTL)

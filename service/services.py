@@ -31,7 +31,7 @@ REDIS_SECONDS = 5.0
 STORAGE_SECONDS = 5.0
 """A storage that is silent for longer, twice, counts as away: a caller is told so, and need not wait for it."""
 
-STREAMING_CONNECTIONS = 4
+STREAMING_CONNECTIONS = 8
 """To Redis, for all event streams of a process together: one waits for events, the others answer what takes no wait."""
 
 SUBMISSIONS = 16
@@ -73,7 +73,8 @@ def open_services(settings: Settings) -> Services:
         BlockingConnectionPool.from_url(
             settings.redis_url,
             max_connections=STREAMING_CONNECTIONS,
-            timeout=REDIS_SECONDS,
+            # Waiting for a turn is no outage: on a busy machine a hundred streams may open at once.
+            timeout=None,
             socket_timeout=BLOCK + REDIS_SECONDS,
             socket_connect_timeout=REDIS_SECONDS,
             # A connection that lay in the pool while Redis went away and came back is found out by its use.
