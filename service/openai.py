@@ -102,8 +102,8 @@ async def from_form(form: FormData) -> Wanted:
     """Raises `Problem` 422."""
     unknown = [name for name in form if name.removesuffix("[]") not in FORM_FIELDS]
     if unknown:
-        known = ", ".join(FORM_FIELDS)
-        raise refused([Fault(name[:80], "There is no such field.", f"Known fields: {known}.") for name in unknown])
+        remedy = f"Remove it. Known fields: {', '.join(FORM_FIELDS)}."
+        raise refused([Fault(name[:80] or "body", "There is no such field.", remedy) for name in unknown])
     images = [*form.getlist("input_reference"), *form.getlist("input_reference[]")]
     values: dict[str, Any] = {name: form[name] for name in FORM_FIELDS if name in form}
     values |= {name: _number(name, values[name]) for name in ("fps", "seed") if name in values}

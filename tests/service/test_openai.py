@@ -94,6 +94,7 @@ REFUSED: list[tuple[dict[str, str], str]] = [
     ({"fps": "600"}, "fps"),
     ({"seed": "-1"}, "seed"),
     ({"quality": "high"}, "quality"),
+    ({"": "nameless"}, "body"),
 ]
 
 
