@@ -146,14 +146,15 @@ def docs(arguments: argparse.Namespace) -> str:
 
 
 def _dial(made: dict[str, tables.Table]) -> Iterator[str]:
-    """One line per method and measure, one column per setting of the dial."""
-    for column in tables.IDEAL[:1] + tables.IDEAL[2:3] + tables.IDEAL[4:6]:
-        yield f"| {column.title} | {' | '.join(made)} |"
-        yield "|" + "---|" * (len(made) + 1)
-        for name in next(iter(made.values())):
-            cells = [tables.cell(column, part[name][column.measure]) for part in made.values()]
-            yield f"| {name} | {' | '.join(cells)} |"
-        yield ""
+    """Per measure that applies one line per method, one column per setting of the dial."""
+    names = next(iter(made.values()))
+    for column in (tables.IDEAL[0], tables.IDEAL[2], tables.IDEAL[4]):
+        lines = {name: [tables.cell(column, part[name][column.measure]) for part in made.values()] for name in names}
+        if any(cell != "n/a" for cells in lines.values() for cell in cells):
+            yield f"| {column.title} | {' | '.join(made)} |"
+            yield "|" + "---|" * (len(made) + 1)
+            yield from (f"| {name} | {' | '.join(cells)} |" for name, cells in lines.items())
+            yield ""
 
 
 def _by_group(rows: Sequence[Row], claims: Sequence[tuple[str, str]]) -> dict[str, tables.Table]:
