@@ -56,7 +56,7 @@ def test_nothing_a_stranger_sends_is_answered_wrongly(tmp_path: Path) -> None:
     answers = report.ledger.answers
     for part in ("contract", "pictures", "options"):
         assert answers[part, 200] > 50, "some of it must be right, or nothing deep is reached"
-        assert answers[part, 202] > 0
+    assert sum(answers[part, 202] for part in ("contract", "pictures", "options")) > 0
     assert answers["contract", 307] > 0, "ids that lead to a result"
     assert report.ledger.refusals["invalid-image"] > 100
     assert len(report.ledger.refusals) > 12, report.ledger.refusals
