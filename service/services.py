@@ -18,6 +18,7 @@ from service.idempotency import Idempotency
 from service.jobs import Jobs
 from service.limits import Limits
 from service.outbound import Outbound
+from service.readiness import Readiness
 from service.settings import Settings
 from service.storage import Storage, open_storage
 from service.submission import Submission
@@ -58,6 +59,7 @@ class Services:
     votes: Votes
     eraser: Eraser
     readers: Readers
+    readiness: Readiness
 
 
 def open_services(settings: Settings) -> Services:
@@ -101,4 +103,10 @@ def open_services(settings: Settings) -> Services:
         votes=Votes(connection, settings),
         eraser=Eraser(storage),
         readers=Readers(),
+        readiness=Readiness(lambda: _ask(connection, storage)),
     )
+
+
+def _ask(connection: Redis, storage: Storage) -> None:
+    connection.ping()
+    storage.check()

@@ -45,10 +45,9 @@ async def livez() -> HealthView:
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", operation_id="isReady", summary="Whether Redis and storage answer", responses=problems())
-def readyz(here: Here) -> HealthView:
+async def readyz(here: Here) -> HealthView:
     """503 while either does not."""
-    here.redis.ping()
-    here.storage.check()
+    await here.readiness.check()
     return HealthView(status="ready")
 
 

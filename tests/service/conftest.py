@@ -61,7 +61,7 @@ class Api:
 
     @contextmanager
     def running(self) -> Iterator[Api]:
-        server = Server(self.app, self.settings)
+        self._server = server = Server(self.app, self.settings)
         server.thread.start()
         assert server.up.wait(30)
         port = server.servers[0].sockets[0].getsockname()[1]
@@ -73,6 +73,11 @@ class Api:
             server.should_exit = True
             server.thread.join(30)
             self.client.close()
+
+    @property
+    def requests(self) -> int:
+        """How many are being answered."""
+        return len(self._server.server_state.tasks)
 
     def post(self, options: dict[str, Any] | None = None, **more: Any) -> httpx.Response:
         """Two small photos as a form."""

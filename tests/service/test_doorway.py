@@ -52,6 +52,30 @@ def test_decoding_never_blocks_the_event_loop(api: Api, path: str, monkeypatch: 
     assert "server" not in threads, "the thread of the event loop"
 
 
+def test_a_crowd_that_asks_for_readiness_takes_one_thread(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strangers may ask. While storage hangs, what needs no storage is answered, and all of them get one answer."""
+    check, go_on, asked = api.storage.check, threading.Event(), []
+
+    def hangs() -> None:
+        asked.append(threading.current_thread().name)
+        assert go_on.wait(120)
+        check()
+
+    monkeypatch.setattr(api.storage, "check", hangs)
+    with ThreadPoolExecutor(AT_ONCE) as crowd:
+        waiting = [crowd.submit(httpx.get, f"{api.url}/readyz", timeout=120) for _ in range(AT_ONCE)]
+        try:
+            while api.requests < AT_ONCE:
+                threading.Event().wait(0.02)
+            for other in ("/livez", "/inbetween", "/methods"):
+                assert api.client.get(other).status_code == 200
+            assert len(asked) == 1
+        finally:
+            go_on.set()
+        assert {each.result().status_code for each in waiting} == {200}
+    assert len(asked) == 1
+
+
 KEY = re.compile(r"jobs/job_[0-9a-z]{26}/keyframes/[0-9]|uploads/[0-9a-f]{32}")
 NASTY = (
     "../../etc/passwd",
