@@ -17,6 +17,8 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from structlog.typing import Processor
 
+_OF_SEVERAL_LINES = ("exception", "stack")
+
 
 def configure(settings: Settings) -> None:
     """Send all logging to standard error, as `LOG_FORMAT` and `LOG_LEVEL` say. Once per process, at its start."""
@@ -28,6 +30,7 @@ def configure(settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
         _without_colour_message,
+        _on_one_line,
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -61,6 +64,14 @@ def configure(settings: Settings) -> None:
     logging.getLogger("uvicorn.access").disabled = True
     for name in ("botocore", "boto3", "urllib3", "PIL", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _on_one_line(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Whatever a caller sent, such as a path, begins no line of its own and tells a terminal nothing."""
+    for name, value in line.items():
+        if isinstance(value, str) and name not in _OF_SEVERAL_LINES and not value.isprintable():
+            line[name] = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in value.rstrip())
+    return line
 
 
 def _without_secrets(_: object, __: str, line: structlog.typing.EventDict) -> str:
