@@ -8,6 +8,7 @@ import hashlib
 import io
 import random
 import struct
+import tracemalloc
 import warnings
 import zlib
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from mpd import keyframes
 from service.errors import Problem
@@ -255,6 +256,30 @@ def test_a_bomb_is_refused_whatever_becomes_of_warnings(action: Any) -> None:
 def test_a_png_with_too_many_pixels_in_it_is_refused() -> None:
     """The header says 20 × 16, the compressed data holds 100 MB of zeros: no more than 20 × 16 pixels are read."""
     assert inspect(png(20, 16, bytes(100_000_000)), SETTINGS).width == 20
+
+
+@pytest.mark.parametrize("name", [b"zTXt", b"iTXt", b"iCCP"])
+def test_a_bomb_beside_the_picture(name: bytes) -> None:
+    """Compressed text, or a colour profile, of 100 MB: refused where it passes a megabyte."""
+    zeros = zlib.compress(bytes(100_000_000), 9)
+    head = {b"zTXt": b"k\0\0", b"iTXt": b"k\0\1\0\0\0", b"iCCP": b"k\0\0"}[name]
+    whole = png(20, 16, bytes(16 * 61))
+    chunk = (
+        struct.pack(">I", len(head + zeros)) + name + head + zeros + struct.pack(">I", zlib.crc32(name + head + zeros))
+    )
+    tracemalloc.start()
+    assert refused(whole[:33] + chunk + whole[33:]).slug == "invalid-image"
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20_000_000
+
+
+def test_a_colour_profile_passes_whole_or_damaged() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for name in ("jpeg", "png", "webp", "avif", "heic"):
+        for icc in (profile, profile[:100], b"no profile"):
+            data = saved(picture(), name, icc_profile=icc)
+            assert inspect(data, SETTINGS).width == keyframes.load(data).width == 64
 
 
 def test_a_jpeg_of_endless_scans() -> None:
