@@ -55,6 +55,7 @@ SUBMIT = (
     "gpu-seconds-spent",
     "beyond-allowance",
     "queue-full",
+    "job-not-found",
 )
 WITH_TURNS = (("POST", "/inbetween"), ("POST", "/inbetween/estimate"), ("POST", "/v1/videos"))
 """Routes that give each owner's requests turns by themselves."""
@@ -256,7 +257,8 @@ def _accept_once(
 
 def _answer(here: Services, job: Job | None, base: str) -> dict[str, Any]:
     if job is None:
-        raise Problem(404, "job-not-found", "The job of this Idempotency-Key has been deleted.")
+        detail = "The job of this Idempotency-Key has been deleted."
+        raise Problem(404, "job-not-found", detail, field="Idempotency-Key", remedy="Use a new key.")
     return view(here, job, base).model_dump(mode="json")
 
 
