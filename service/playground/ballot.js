@@ -62,6 +62,7 @@ async function paper(jobs, { say, titles, element }) {
   for (const vote of votes) vote.onrank = (rank) => {
     const other = votes.find((each) => each !== vote && each.rank === rank);
     if (other) other.swap(vote.before);
+    fault.replaceChildren();
   };
 
   const post = async () => {
