@@ -134,7 +134,10 @@ class Stack:
 
     def _locked(self) -> ExitStack:
         """The area is ours alone: two redis-servers on one append-only file would ruin it."""
+        # Redis writes down secrets, the storage holds callers' pictures.
         make_folder(self._area / "redis")
+        if self._environment.get("STORAGE_URL") == str(self._area / "storage"):
+            make_folder(self._area / "storage")
         with ExitStack() as opened:
             lock = opened.enter_context((self._area / "lock").open("w"))
             try:
@@ -238,9 +241,10 @@ def make_first_key(keys: Keys, path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """A folder with all above it. Raises `CannotStart`."""
+    """A folder that is its owner's alone, with all above it. Raises `CannotStart`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
     except OSError as error:
         raise CannotStart(f"{folder} cannot be made: {error.strerror}", exits.CONFIG) from None
 

@@ -187,3 +187,11 @@ def test_the_first_key_of_a_service_of_its_own_is_its_owners_to_read(redis_url: 
     assert key is not None
     assert key.scopes == {Scope.submit, Scope.read}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_service_of_its_own_keeps_its_folders_to_its_user(tmp_path: Path) -> None:
+    area = tmp_path / "area"
+    stack = up.Stack(Settings(_env_file=None), area, {"STORAGE_URL": str(area / "storage")}, None)
+    with stack._locked():
+        for name in ("redis", "storage"):
+            assert stat.S_IMODE((area / name).stat().st_mode) == 0o700
