@@ -87,7 +87,7 @@ async function recall(id) {
 async function welcome() {
   const made = await history(titles).catch(() => null);
   return { element: h("div", { class: "welcome" },
-    h("div", { class: "hero" }, h("h2", {}, "Two pictures. The motion between them."),
+    h("div", { class: "hero" }, h("h2", {}, "Two pictures.", h("br"), "The motion between them."),
       h("p", {}, "Choose a start and an end and get the frames in between, or begin with one of these.")),
     cards(start), made ?? ""), stop: () => {} };
 }
