@@ -45,8 +45,9 @@ export class Feed {
   /** Look at one job now, such as after it was asked to stop. */
   async look(id) {
     const job = await read(`inbetween/${id}`, { signal: this.#abort.signal });
-    const told = isOver(job) && !this.#open.delete(id);
-    if (!told && !this.#abort.signal.aborted) this.#handlers.job(job);
+    if (!this.#open.has(id) || this.#abort.signal.aborted) return job; // a slow answer, from before the job was over
+    if (isOver(job)) this.#open.delete(id);
+    this.#handlers.job(job);
     return job;
   }
 

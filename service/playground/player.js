@@ -13,6 +13,7 @@ export class Player extends EventTarget {
   #clips;
   #frame = 0;
   #wanted = null;
+  #standing = false;
   #button;
   #slider;
   #counter = h("output", { class: "counter" });
@@ -58,6 +59,7 @@ export class Player extends EventTarget {
   }
 
   play() {
+    this.#standing = false;
     // A browser may refuse to play a page that nobody has touched; the button then shows that it is paused.
     for (const video of this.videos) video.play().catch(() => this.#drawButton());
   }
@@ -77,6 +79,7 @@ export class Player extends EventTarget {
 
   /** Stand still at a frame. Seeks that come faster than the videos can follow end at the last one. */
   seek(frame) {
+    this.#standing = true;
     this.pause();
     this.#show(Math.max(0, Math.min(this.frames - 1, frame)));
     const busy = this.videos.some((video) => video.seeking);
@@ -101,6 +104,7 @@ export class Player extends EventTarget {
   }
 
   #restart() {
+    if (this.#standing) return; // the end was reached as somebody asked for a frame
     for (const video of this.videos) video.currentTime = 0;
     this.play();
   }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from redis.exceptions import RedisError
 
 from service.auth import CALLER, Keys
@@ -113,6 +113,27 @@ def test_a_broken_stream_is_taken_up_where_it_was_and_polling_stands_in(api: Api
     words(page, "Step 5 of 25")
     api.jobs.fail(job.id, job.attempt, Problem(500, "internal", "The engine said no.").to_dict(), False)
     expect(page.locator(".cell .problem")).to_contain_text("The engine said no.")
+
+
+def test_an_answer_that_comes_late_does_not_take_an_ended_job_back(api: Api, visitor: Visitor) -> None:
+    ids = [api.submit({"method": "flow"})["id"] for _ in range(2)]
+    refusal = Problem(500, "internal", "The engine said no.").to_dict()
+    page = visitor.open(f"#compare={','.join(ids)}")
+    page.wait_for_selector(".progress >> nth=1")
+    held: list[Route] = []
+    page.route(f"**/inbetween/{ids[0]}", lambda route: route.continue_() if held else held.append(route))
+    with page.expect_request(f"**/inbetween/{ids[0]}"):
+        job = api.start(ids[0])
+    before = api.client.get(f"/inbetween/{job.id}").text
+    api.jobs.fail(job.id, job.attempt, refusal, False)
+    expect(page.locator(".cell .problem")).to_have_count(1)
+    [route] = held
+    with page.expect_event("requestfinished", lambda request: request == route.request):
+        route.fulfill(body=before, content_type="application/json")
+    page.evaluate("fetch('livez').then((answer) => answer.text())")
+    other = api.start(ids[1])
+    api.jobs.fail(other.id, other.attempt, refusal, False)
+    expect(page.locator(".left-out .problem")).to_have_count(2)
 
 
 def test_a_refusal_is_shown_at_its_field(api: Api, visitor: Visitor) -> None:
