@@ -66,6 +66,7 @@ export class Player extends EventTarget {
 
   pause() {
     for (const video of this.videos) video.pause();
+    this.#drawButton(); // the event comes later
   }
 
   toggle() {
