@@ -189,7 +189,8 @@ export class Form extends EventTarget {
   }
 
   chosen() {
-    return this.#several.checked ? this.#ticked(this.#boxes) : [this.#select.value];
+    if (!this.#several.checked) return [this.#select.value];
+    return this.#ticked(this.#boxes).filter((name) => this.#able(this.#method(name)));
   }
 
   /** The options of a request with one of the chosen methods: what differs from the defaults, and fits the method. */
@@ -206,8 +207,11 @@ export class Form extends EventTarget {
 
   /** Frames for videos that are to play in step, where the form says nothing: the model's own number. */
   #commonFrames() {
-    const modelled = this.chosen().some((name) => this.#method(name).needs_model);
-    return modelled && this.catalogue.engines.find((engine) => engine.state === "ready")?.native_frames;
+    return this.#modelled && this.catalogue.engines.find((engine) => engine.state === "ready")?.native_frames;
+  }
+
+  get #modelled() {
+    return this.chosen().some((name) => this.#method(name).needs_model);
   }
 
   #ask() {
@@ -227,6 +231,9 @@ export class Form extends EventTarget {
     const least = Math.max(...chosen.map((name) => this.#method(name).min_keyframes));
     if (!chosen.length) return "Choose the methods to compare.";
     if (this.#several.checked && chosen.length < 2) return "Choose two methods or more to compare.";
+    if (this.#several.checked && this.#modelled && !this.fields.frames.read() && !this.#commonFrames()) {
+      return "The engine is starting, and its number of frames is not known yet. Wait a moment, or say how many frames.";
+    }
     const missing = least - this.keyframes.list.length;
     if (missing > 0) return missing === 1 && this.keyframes.list.length ? "Choose the end keyframe." : "Choose the keyframes first.";
     if (!this.#ticked(this.#formats).length) return "Choose a format.";

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 from redis.exceptions import RedisError
 
+from service import engines
 from service.auth import CALLER, Keys
+from service.engines import Engine, EngineState
 from service.errors import Problem
 from service.jobs import Job
 from service.routes.playground import policy
@@ -148,6 +151,22 @@ def test_a_refusal_is_shown_at_its_field(api: Api, visitor: Visitor) -> None:
     assert page.get_attribute("#field-frames", "aria-invalid") == "true"
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     visitor.accessible()
+
+
+def test_a_comparison_of_models_waits_until_their_number_of_frames_is_known(api: Api, visitor: Visitor) -> None:
+    """Else optical flow would make its own number, and the videos would not play in step."""
+    starting = Engine("e1", EngineState.starting, model="m", device="cpu", started_at=0)
+    engines.publish(api.services.redis, api.settings, starting, ttl=600)
+    page = visitor.open()
+    page.get_by_role("button", name="Coffee").click()
+    page.locator("[data-mode=several]").click()
+    page.get_by_role("button", name="Make 6 videos").click()
+    expect(page.locator(".send .problem")).to_contain_text("The engine is starting")
+    ready = replace(starting, state=EngineState.ready, methods=("mpd",), native_frames=12, native_size=(64, 64))
+    engines.publish(api.services.redis, api.settings, ready, ttl=600)
+    page.get_by_role("button", name="Make 2 videos").click()
+    page.wait_for_selector(".progress >> nth=1")
+    assert {job.options["frames"] for job in api.jobs.list("local", 5).jobs} == {12}
 
 
 def test_a_key_is_asked_for_where_the_server_wants_one(browser: Browser, api: Api, pictures: Path) -> None:
