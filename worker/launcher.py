@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import redis
@@ -31,11 +32,16 @@ HURRIED_LOOK_SECONDS = 0.1
 FIRST_STEP_FACTOR = 10
 """Before a job's first step, and while the engine starts, silence may last this many times longer."""
 
+ENGINE = (sys.executable, "-m", "worker.engine")
+
 log = structlog.get_logger("launcher")
 
 
-def run(settings: Settings) -> int:
-    """Work until SIGTERM or SIGINT, then drain; a second one gives running jobs back at once. Returns the exit code."""
+def run(settings: Settings, engine: Sequence[str] = ENGINE) -> int:
+    """Work until SIGTERM or SIGINT, then drain; a second one gives running jobs back at once. Returns the exit code.
+
+    engine: the command that serves worker/protocol.py at ENGINE_DIR and publishes itself.
+    """
     connection = exits.need_redis(settings)
     with scratch.folder() as own:
         folder = settings.engine_dir or own
@@ -45,14 +51,17 @@ def run(settings: Settings) -> int:
             protocol.socket_path(folder)
         except (OSError, ValueError) as error:
             return exits.explain(f"ENGINE_DIR: {error}", exits.CONFIG)
-        return Launcher(settings, connection, folder, own).run()
+        return Launcher(settings, connection, folder, own, engine).run()
 
 
 class Launcher:
     """folder: of the engine's socket. scratch: for temporary files of jobs."""
 
-    def __init__(self, settings: Settings, connection: redis.Redis, folder: Path, scratch: Path) -> None:
+    def __init__(
+        self, settings: Settings, connection: redis.Redis, folder: Path, scratch: Path, engine: Sequence[str]
+    ) -> None:
         self._settings = settings
+        self._command = engine
         self._redis = connection
         self._wakeups = Wakeups()
         self._drain, self._drain_end = os.pipe()
@@ -180,7 +189,7 @@ class Launcher:
         return Child(name, lambda: lifeline.spawn(command, environment=environment, pass_fds=[self._drain]))
 
     def _spawn_engine(self) -> subprocess.Popen[bytes]:
-        return lifeline.spawn([sys.executable, "-m", "worker.engine"], environment=self._environment)
+        return lifeline.spawn(self._command, environment=self._environment)
 
 
 def stalled(settings: Settings, status: protocol.Status | None, unanswered: float, ready: bool) -> float | None:

@@ -1,0 +1,60 @@
+"""The engine of the comparison: the real server of worker/server.py over its real socket, around a sleep.
+
+python -m benchmarks.serving.engine              what the launcher starts
+python -m benchmarks.serving.engine --launcher   the service's launcher with this engine
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+
+from benchmarks.serving.work import FPS, Work
+from mpd.methods import METHODS
+from mpd.methods import Settings as Options
+from mpd.progress import Pictures, Progress, Take
+from service import logs
+from service.engines import EngineState
+from worker import exits, launcher, protocol
+from worker.engine import Publisher
+from worker.server import Server
+
+
+def serve() -> int:
+    settings = exits.settings()
+    logs.configure(settings)
+    assert settings.engine_dir is not None
+    work = Work.here()
+    publisher = Publisher(settings)
+    publisher.start()
+    server = Server(protocol.socket_path(settings.engine_dir), lambda job: publisher.say(busy_with=job))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: server.stop())
+    facts = {
+        "revision": None,
+        "license": None,
+        "device": "cpu",
+        "native_frames": work.count,
+        "native_size": work.size,
+        "size_multiple": 8,
+    }
+    server.model = {**facts, "name": "sleep", "dtype": "float32"}
+    methods = tuple(method.name for method in METHODS.values() if method.needs_model)
+    publisher.say(**facts, state=EngineState.ready, methods=methods, seconds_per_call=0.001)
+
+    def generate(pictures: list[Pictures], options: Options, bits: int) -> Iterator[Progress | Take]:
+        frames = work.generate(pictures)
+        yield Progress(0, 1, 0, 1, 1, 1, 1.0, None, lambda: None)
+        yield Take(0, options.seeds[0], frames, FPS)
+
+    server.run(generate)
+    return 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--launcher"]:
+        settings = exits.settings()
+        logs.configure(settings)
+        sys.exit(launcher.run(settings, (sys.executable, "-m", "benchmarks.serving.engine")))
+    sys.exit(serve())

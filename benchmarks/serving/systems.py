@@ -1,0 +1,259 @@
+"""The servers that are compared: how each is started, and how one asks it for a video.
+
+`Ours` is the whole service as in production, on one machine: redis-server that writes every answer down first, API,
+keeper and launcher with its workers, files in a local folder. The peers run in environments of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import psutil
+import redis
+
+from benchmarks.serving import environments
+from benchmarks.serving.caller import Caller, Refused, form
+from benchmarks.serving.work import FOLDER, ROOT, SHAPE, Work, jpeg
+from service.engines import EngineState, live
+from service.settings import Settings
+from tests.conftest import RedisProcess, free_port
+
+START_SECONDS = 120.0
+POLL_SECONDS = 0.005
+
+
+class System(ABC):
+    """One server, between `start` and `stop`. area: an empty folder of its own.
+
+    name: in tables. durable: what an answer to a submission promises, in words.
+    """
+
+    name: str
+    durable: str
+    polls = True
+    """Whether one can ask how a job is doing."""
+    answers_with_video = False
+    """Whether a submission is answered with the video, and not before it is there."""
+
+    def __init__(self, area: Path, shape: tuple[int, int, int]) -> None:
+        self.area = area
+        area.mkdir(parents=True)
+        self.port = free_port()
+        self.work = Work(area, shape)
+        self.work.take(0.0)
+        self.environment = {
+            **os.environ,
+            FOLDER: str(area),
+            SHAPE: "x".join(map(str, shape)),
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "TMPDIR": str(area),
+        }
+        self.files = {name: jpeg(name) for name in ("start", "end")}
+        self._processes: list[psutil.Popen] = []
+
+    @abstractmethod
+    def start(self) -> None:
+        """Returns when it has answered."""
+
+    @abstractmethod
+    def submit(self, caller: Caller) -> str:
+        """Hand two JPEGs over; what names the job."""
+
+    @abstractmethod
+    def result(self, caller: Caller) -> bytes:
+        """The video of two JPEGs, as fast as it can be had."""
+
+    def poll(self, caller: Caller, job: str) -> None:
+        """Ask once how a job is doing."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Whatever was started, and what that has started."""
+        family = [one for process in self._processes for one in (process, *_below(process))]
+        for one in family:
+            _signal(one, signal.SIGKILL)
+        psutil.wait_procs(family, timeout=10)
+        shutil.rmtree(self.area, ignore_errors=True)
+
+    def memory(self) -> int:
+        """Bytes of memory that belong to its processes alone or are shared among them (PSS)."""
+        family = [one for process in self._processes for one in (process, *_below(process))]
+        return sum(one.memory_full_info().pss for one in family if one.is_running())
+
+    def _run(self, name: str, command: list[str], **variables: str) -> psutil.Popen:
+        with (self.area / f"{name}.log").open("ab") as log:
+            process = psutil.Popen(
+                command,
+                cwd=ROOT,
+                env={**self.environment, **variables},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+        return process
+
+    def _await(self, path: str) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                with Caller(self.port) as caller:
+                    caller.ask("GET", path, 200)
+                return
+            except (OSError, Refused):
+                ended = [process for process in self._processes if process.poll() is not None]
+                if ended or time.monotonic() > deadline:
+                    logs = "\n".join(path.read_text()[-3000:] for path in self.area.glob("*.log"))
+                    raise RuntimeError(f"{self.name} does not start:\n{logs}") from None
+                time.sleep(0.1)
+
+
+class Ours(System):
+    name = "inbetween"
+    durable = "in Redis' append-only file and two files, all synced; survives kill -9 of everything"
+
+    def start(self) -> None:
+        store = self.area / "redis"
+        store.mkdir()
+        self._redis = RedisProcess(store, "--appendonly", "yes", "--appendfsync", "always")
+        self._redis.start()
+        self.environment |= {
+            "REDIS_URL": self._redis.url,
+            "STORAGE_URL": str(self.area / "storage"),
+            "PORT": str(self.port),
+            "AUTH": "off",
+            "MODEL": "sleep",
+            "LOG_LEVEL": "warning",
+            "MAX_QUEUE": "0",
+        }
+        cli = [sys.executable, "-m", "worker.cli"]
+        self._run("api", [*cli, "api"])
+        self._run("keeper", [*cli, "keeper"])
+        self._run("launcher", [sys.executable, "-m", "benchmarks.serving.engine", "--launcher"])
+        self._await("/readyz")
+        self._await_engine()
+        self._form = form(self.files, {"method": "mpd-vibid", "formats": ["mp4"]})
+
+    def submit(self, caller: Caller) -> str:
+        body, headers = self._form
+        return str(json.loads(caller.ask("POST", "/inbetween", 202, body, headers)[0])["id"])
+
+    def result(self, caller: Caller) -> bytes:
+        job = self.submit(caller)
+        with Caller(self.port) as events:
+            events.follow(f"/inbetween/{job}/events", lambda line: line.startswith(b"data:") and b"succeeded" in line)
+        _, headers = caller.ask("GET", f"/inbetween/{job}/video", 307)
+        return caller.follow_link(headers["location"])
+
+    def poll(self, caller: Caller, job: str) -> None:
+        caller.ask("GET", f"/inbetween/{job}", 200)
+
+    def stop(self) -> None:
+        super().stop()
+        self._redis.kill()
+
+    def _await_engine(self) -> None:
+        settings = Settings.model_validate({"redis_url": self._redis.url})
+        deadline = time.monotonic() + START_SECONDS
+        with redis.Redis.from_url(self._redis.url) as connection:
+            while not any(engine.state is EngineState.ready for engine in live(connection, settings)):
+                assert time.monotonic() < deadline, (self.area / "launcher.log").read_text()
+                time.sleep(0.1)
+
+
+class Synchronous(System):
+    """A server that answers with the video: the caller waits on its connection."""
+
+    polls = False
+    answers_with_video = True
+    path: str
+
+    def result(self, caller: Caller) -> bytes:
+        body, headers = form(self.files)
+        return caller.ask("POST", self.path, 200, body, headers)[0]
+
+    def submit(self, caller: Caller) -> str:
+        self.result(caller)
+        return ""
+
+
+class LitServe(Synchronous):
+    name = "LitServe"
+    durable = "nothing: the request is in memory"
+    path = "/predict"
+
+    def start(self) -> None:
+        python = environments.python("litserve")
+        self._run("litserve", [str(python), "-m", "benchmarks.serving.litserve_server", str(self.port)])
+        self._await("/health")
+
+
+class BentoML(Synchronous):
+    name = "BentoML"
+    durable = "nothing: the request is in memory"
+    path = "/now"
+
+    def start(self) -> None:
+        command = [str(environments.python("bentoml").with_name("bentoml")), "serve"]
+        where = ["--host", "127.0.0.1", "--port", str(self.port)]
+        home = {"BENTOML_HOME": str(self.area / "home"), "BENTOML_DO_NOT_TRACK": "True"}
+        self._run("bentoml", [*command, "benchmarks.serving.bentoml_service:Inbetween", *where], **home)
+        self._await("/readyz")
+
+
+class BentoMLTask(BentoML):
+    name = "BentoML, task"
+    durable = "in SQLite, not synced; a task that runs or waits is lost with its process"
+    polls = True
+    answers_with_video = False
+
+    def submit(self, caller: Caller) -> str:
+        body, headers = form(self.files)
+        return str(json.loads(caller.ask("POST", "/later/submit", 200, body, headers)[0])["task_id"])
+
+    def poll(self, caller: Caller, job: str) -> None:
+        self._status(caller, job)
+
+    def result(self, caller: Caller) -> bytes:
+        job = self.submit(caller)
+        while self._status(caller, job) != "completed":
+            time.sleep(POLL_SECONDS)
+        return caller.ask("GET", f"/later/get?task_id={job}", 200)[0]
+
+    def _status(self, caller: Caller, job: str) -> Any:
+        answer = json.loads(caller.ask("GET", f"/later/status?task_id={job}", 200)[0])
+        if answer["status"] == "failure":
+            raise Refused(f"task {job} failed")
+        return answer["status"]
+
+
+SYSTEMS: dict[str, tuple[type[System], ...]] = {
+    "inbetween": (Ours,),
+    "litserve": (LitServe,),
+    "bentoml": (BentoML, BentoMLTask),
+}
+
+
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return list(process.children(recursive=True))
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return
