@@ -6,10 +6,13 @@ Knows nothing of jobs or of who may have the file.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from email.utils import formatdate
 
+import anyio
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from service.errors import Problem
 from service.storage import Storage, disposition
@@ -54,7 +57,7 @@ def deliver(
     status = 200 if part is None else 206
     if method == "HEAD" or start == stop:
         return Response(status_code=status, headers=answer)
-    return StreamingResponse(_pieces(storage.read(key, start, stop)), status, headers=answer)
+    return _Streamed(_pieces(storage.read(key, start, stop)), status, headers=answer)
 
 
 def parse_range(header: str, size: int) -> tuple[int, int] | None:
@@ -84,7 +87,24 @@ def _matches(header: str, etag: str) -> bool:
     return any(part.strip().removeprefix("W/") in ("*", etag) for part in header.split(",") if part.strip())
 
 
-def _pieces(source: Iterator[bytes]) -> Iterator[bytes]:
+class _Streamed(StreamingResponse):
+    """Is done with its source once it is over, also when the reader left: an open file or a connection to the storage
+    does not wait for the garbage collector.
+    """
+
+    def __init__(self, source: Generator[bytes, None, None], status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(source, status, headers=headers)
+        self._source = source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await run_in_threadpool(self._source.close)
+
+
+def _pieces(source: Iterator[bytes]) -> Generator[bytes, None, None]:
     """Closes the source even when the reader leaves early."""
     try:
         yield from source

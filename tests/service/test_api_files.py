@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+
 import httpx
+import psutil
 import pytest
 
 from service.delivery import parse_range
@@ -163,3 +167,32 @@ def test_files_on_s3(make_api: Make, s3_settings: dict[str, str]) -> None:
     proxy = make_api(**s3_settings, storage_proxy=True)
     part = proxy.client.get(f"/inbetween/{job_id}/video", headers={"Range": "bytes=-5"})
     assert (part.status_code, part.content) == (206, VIDEO[-5:])
+
+
+def test_who_leaves_in_the_middle_leaves_no_connection_to_the_storage(
+    make_api: Make, s3_settings: dict[str, str]
+) -> None:
+    api = make_api(**s3_settings, storage_proxy=True)
+    job = api.start(api.submit({"method": "flow"})["id"])
+    result = api.store(job)
+    api.storage.put(f"jobs/{job.id}/{job.attempt}/take-1.mp4", bytes(20_000_000), "video/mp4")
+    api.jobs.succeed(job.id, job.attempt, result)
+    port = httpx.URL(s3_settings["storage_endpoint"]).port
+
+    def connections() -> int:
+        return sum(1 for each in psutil.Process().net_connections("tcp") if each.raddr and each.raddr.port == port)
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = connections()
+        for _ in range(3):
+            with httpx.Client() as client, client.stream("GET", f"{api.url}/inbetween/{job.id}/video") as answer:
+                next(answer.iter_raw())
+        for _ in range(600):
+            if not api.requests and connections() <= before:
+                break
+            threading.Event().wait(0.05)
+        assert connections() <= before
+    finally:
+        gc.enable()
