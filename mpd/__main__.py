@@ -190,7 +190,7 @@ def _model(options: argparse.Namespace, settings: Settings, console: _Console) -
         )
         return None
     console.say(f"{settings.method}; loading {options.model}")
-    names = ("revision", "variant", "device", "dtype")
+    names = ("revision", "variant", "device", "dtype", "accelerate")
     try:
         model = mpd.load(options.model, **{name: getattr(options, name) for name in names})
     except mpd.ModelError as error:
@@ -322,6 +322,12 @@ def _add_model_options(group: Any) -> None:
     add("--revision", metavar="COMMIT", help="of the hub id: a commit, tag or branch")
     add("--variant", metavar="NAME", help="of the weight files, such as fp16")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    add(
+        "--accelerate",
+        default="auto",
+        metavar="LEVEL",
+        help="auto, off, exact or max, which approximates; auto is exact on CUDA (default: %(default)s)",
+    )
     add("--dtype", default="auto", metavar="NAME", help="auto, float16, bfloat16 or float32 (default: %(default)s)")
 
 

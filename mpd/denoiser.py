@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +23,46 @@ class Denoiser(Protocol):
         x̂0_∅ may be None when it is not needed.
         """
         ...
+
+
+class Branch(Protocol):
+    """The network conditioned on one image, or on none."""
+
+    def __call__(self, sample: Tensor, times: Any, sigma: float) -> Tensor:
+        """sample: (1, N, 2C, H, W), what the network is given; its F, (1, N, C, H, W)."""
+        ...
+
+
+class Network(Protocol):
+    """SVD's UNet, as the denoiser asks it: as it is (`Plain`), or accelerated (mpd/accelerate/network.py)."""
+
+    def branch(self, embedding: Tensor) -> Branch:
+        """embedding: (1, 1, D), the image's; zeros for none."""
+        ...
+
+    def times(self, c_noise: Tensor, time_ids: Tensor) -> Any:
+        """What a branch needs of the noise level, c_noise (), and of the time ids, (1, 3)."""
+        ...
+
+
+class Plain:
+    """diffusers' `UNetSpatioTemporalConditionModel` as it is."""
+
+    def __init__(self, unet: torch.nn.Module) -> None:
+        self._unet = unet
+
+    def branch(self, embedding: Tensor) -> Branch:
+        def evaluate(sample: Tensor, times: tuple[Tensor, Tensor], sigma: float) -> Tensor:
+            c_noise, time_ids = times
+            v: Tensor = self._unet(
+                sample, c_noise, encoder_hidden_states=embedding, added_time_ids=time_ids, return_dict=False
+            )[0]
+            return v
+
+        return evaluate
+
+    def times(self, c_noise: Tensor, time_ids: Tensor) -> tuple[Tensor, Tensor]:
+        return c_noise, time_ids
 
 
 @dataclass(frozen=True)
@@ -40,35 +80,34 @@ class Condition:
 class SvdDenoiser:
     """SVD's UNet, conditioned on one keyframe.
 
-    time_ids: (1, 3) fps - 1, motion bucket, noise augmentation strength, as the UNet was trained.
+    network: the UNet. time_ids: (1, 3) fps - 1, motion bucket, noise augmentation strength, as the UNet was trained.
     The conditional and the unconditional estimate are evaluated one after the other: together they would need twice
     the memory and save no time.
     """
 
-    def __init__(self, unet: torch.nn.Module, condition: Condition, time_ids: Tensor, dtype: torch.dtype) -> None:
-        self._unet = unet
+    def __init__(self, network: Network, condition: Condition, time_ids: Tensor, dtype: torch.dtype) -> None:
+        self._network = network
         self._dtype = dtype
         self._time_ids = time_ids.to(dtype)
         self._image_latents = condition.image_latents.to(dtype)
-        self._embedding = condition.embedding.to(dtype)
+        embedding = condition.embedding.to(dtype)
+        self._conditional, self._unconditional = network.branch(embedding), network.branch(torch.zeros_like(embedding))
 
     @torch.inference_mode()
     def __call__(self, x: Tensor, sigma: float, need_uncond: bool = True) -> tuple[Tensor, Tensor | None]:
-        x0_c = self._estimate(x, sigma, self._image_latents, self._embedding)
+        c_noise = torch.tensor(0.25 * math.log(sigma), dtype=torch.float32, device=x.device)
+        times = self._network.times(c_noise, self._time_ids)
+        x0_c = self._estimate(x, sigma, times, self._image_latents, self._conditional)
         if not need_uncond:
             return x0_c, None
-        nothing = torch.zeros_like(self._image_latents), torch.zeros_like(self._embedding)
-        return x0_c, self._estimate(x, sigma, *nothing)
+        return x0_c, self._estimate(x, sigma, times, torch.zeros_like(self._image_latents), self._unconditional)
 
-    def _estimate(self, x: Tensor, sigma: float, image_latents: Tensor, embedding: Tensor) -> Tensor:
+    def _estimate(self, x: Tensor, sigma: float, times: Any, image_latents: Tensor, branch: Branch) -> Tensor:
         """D(x; σ) = c_skip·x + c_out·F(c_in·x; c_noise)."""
         c_skip = 1 / (sigma**2 + 1)
         c_out = -sigma / math.sqrt(sigma**2 + 1)
         c_in = 1 / math.sqrt(sigma**2 + 1)
-        c_noise = torch.tensor(0.25 * math.log(sigma), dtype=torch.float32, device=x.device)
         frames = image_latents.expand(len(x), -1, -1, -1)
-        model_input = torch.cat([(c_in * x).to(self._dtype), frames], dim=1)[None]  # (1, N, 2C, H, W)
-        v: Tensor = self._unet(
-            model_input, c_noise, encoder_hidden_states=embedding, added_time_ids=self._time_ids, return_dict=False
-        )[0][0]
+        sample = torch.cat([(c_in * x).to(self._dtype), frames], dim=1)[None]  # (1, N, 2C, H, W)
+        v = branch(sample, times, sigma)[0]
         return c_skip * x + c_out * v.to(x.dtype)

@@ -9,11 +9,14 @@ float32, because SVD's overflows in half precision; latents stay float32.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,16 +24,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mpd import weights
-from mpd.denoiser import Condition, SvdDenoiser
+from mpd.accelerate import ACCELERATIONS, Acceleration
+from mpd.denoiser import Condition, Plain, SvdDenoiser
 from mpd.methods import LIMITS
 from mpd.progress import Frames, Pictures
 from mpd.schedule import karras
 from mpd.weights import ModelError
 
-__all__ = ["Keyframe", "Model", "ModelError", "load"]
+if TYPE_CHECKING:
+    from mpd.accelerate.network import Accelerated
 
-DECODE_BUDGET = {"cuda": 16e9, "cpu": 8e9}
-"""Bytes of activations one decoded chunk may take: with SVD-XT's 4.7 GB of weights a peak under 24 GB, on any GPU."""
+__all__ = ["Keyframe", "Model", "ModelError", "load", "spans"]
+
+CPU_DECODE_BUDGET = 8e9
+"""Bytes of activations that one decoded chunk may take without a GPU."""
+
+SHARE_OF_FREE = 0.75
+"""Of a GPU's free memory, what a decoded chunk may take."""
+
+DECODE_OVERLAP = 2
+"""Frames that neighbouring chunks have in common, of chunks that are long enough; the one fades into the other."""
 
 TENSORS_PER_FRAME = 6
 """Full-size feature maps alive at the decoder's widest point: the block's input, the normalised and the activated one,
@@ -54,13 +67,21 @@ class Model:
 
     name: the folder or hub id as given; revision: the hub commit, if known; license: as the model card names it.
     native_frames, native_size (w, h): what it was trained at; size_multiple: width and height must be multiples of it.
+    acceleration: of the UNet and the decoder (mpd/accelerate).
     reversible: latents reversed in time are the latents of the reversed video, which the two-path methods rely on.
     """
 
     reversible = True
     max_frames = int(LIMITS["frames"].high)
 
-    def __init__(self, parts: weights.Parts, name: str, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        parts: weights.Parts,
+        name: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        acceleration: Acceleration = "off",
+    ) -> None:
         self.name = name
         self.revision = parts.revision
         self.license = parts.license
@@ -70,6 +91,10 @@ class Model:
         self.image_encoder: Any = parts.image_encoder.to(device).eval()
         self.vae: Any = parts.vae.to(device).eval()
         self.vae.decoder.to(dtype)
+        self.acceleration = acceleration
+        self._accelerated: Accelerated | None = None
+        if acceleration != "off":
+            self._accelerate()
         self._image_mean, self._image_std = parts.image_mean, parts.image_std
         self._sigma_min, self._sigma_max = parts.sigma_min, parts.sigma_max
         self._scale = float(self.vae.config.scaling_factor)
@@ -79,6 +104,32 @@ class Model:
         self.native_size = _native_size(self.unet.config.sample_size, self.size_multiple)
         self._colours: Tensor | None = None
         self._fitting = threading.Lock()
+
+    def _accelerate(self) -> None:
+        from mpd.accelerate import decoder
+        from mpd.accelerate.compilation import Compiled
+        from mpd.accelerate.network import Accelerated
+
+        self._accelerated = Accelerated(self.unet, self.acceleration)
+        self.unet = self._accelerated.unet
+        decoder.rewrite(self.vae.decoder)
+        if self.compiles:
+            self.vae.decoder.forward = Compiled(self.vae.decoder.forward)
+
+    @property
+    def compiles(self) -> bool:
+        """Whether `warming_up` makes a difference."""
+        return self.acceleration != "off" and self.device.type == "cuda"
+
+    @contextmanager
+    def warming_up(self) -> Iterator[None]:
+        """Sizes that are sampled and decoded within are compiled, which takes minutes; later ones are not."""
+        with ExitStack() as stack:
+            if self._accelerated is not None:
+                stack.enter_context(self._accelerated.warming_up())
+            if self.compiles:
+                stack.enter_context(self.vae.decoder.forward.warming_up())
+            yield
 
     def sigmas(self, steps: int) -> list[float]:
         """The schedule the model was published with: Karras from σ_max to σ_min, then 0."""
@@ -100,7 +151,7 @@ class Model:
     def denoiser(self, condition: Condition, fps: int, motion_bucket_id: int, noise_aug_strength: float) -> SvdDenoiser:
         """fps is the video's; the UNet was trained on one less."""
         time_ids = torch.tensor([[fps - 1, motion_bucket_id, noise_aug_strength]], device=self.device)
-        return SvdDenoiser(self.unet, condition, time_ids, self.dtype)
+        return SvdDenoiser(self._accelerated or Plain(self.unet), condition, time_ids, self.dtype)
 
     def latent_shape(self, frames: int, width: int, height: int) -> tuple[int, int, int, int]:
         return frames, self.latent_channels, height // self.size_multiple, width // self.size_multiple
@@ -109,12 +160,25 @@ class Model:
     def decode(self, latents: Tensor, chunk: int | None = None, bits: int = 8) -> Frames:
         """Scaled latents (N, C, h, w) to frames (N, H, W, 3) of 8 or 16 bits: uint8 or uint16.
 
-        At most `chunk` frames are decoded together, by default as many as fit. The decoder looks along time, so a
-        video is split evenly: no short rest is left whose frames would know no neighbours.
+        At most `chunk` frames are decoded together, by default as many as fit. The decoder looks along time: where
+        chunks meet, each would be a little off for want of neighbours, so they overlap and fade into each other.
         """
         chunk = chunk or self._decode_chunk(latents.shape[2] * latents.shape[3])
-        pieces = torch.tensor_split(latents / self._scale, math.ceil(len(latents) / chunk))
-        return np.concatenate([self._decode(piece, bits) for piece in pieces])
+        return np.concatenate([_levels(frames, bits) for frames in self._faded(latents / self._scale, chunk)])
+
+    def _faded(self, z: Tensor, chunk: int) -> Iterator[Tensor]:
+        """Frames (n, H, W, 3) about [-1, 1], in order, as soon as they are final."""
+        overlap = min(DECODE_OVERLAP, chunk // 4)
+        tail: Tensor | None = None
+        for span in spans(len(z), chunk, overlap):
+            piece = z[span.start : span.stop].to(self.dtype)
+            frames = self.vae.decode(piece, num_frames=len(piece)).sample.float().permute(0, 2, 3, 1)
+            if tail is not None:
+                weight = torch.arange(1, len(tail) + 1, device=z.device).view(-1, 1, 1, 1) / (len(tail) + 1)
+                frames[: len(tail)] = torch.lerp(tail, frames[: len(tail)], weight)
+            shared = 0 if span.stop == len(z) else overlap
+            tail = frames[len(frames) - shared :].clone()
+            yield frames[: len(frames) - shared]
 
     @torch.inference_mode()
     def preview(self, x0: Tensor) -> Pictures:
@@ -125,15 +189,6 @@ class Model:
         middle = x0[len(x0) // 2].permute(1, 2, 0)  # (h, w, C)
         rgb = F.pad(middle, (0, 1), value=1.0) @ self._latent_colours()
         return _to_uint8(rgb).cpu().numpy()
-
-    def _decode(self, z: Tensor, bits: int) -> Frames:
-        frames = self.vae.decode(z.to(self.dtype), num_frames=len(z)).sample.float().permute(0, 2, 3, 1)
-        if bits == 8:
-            return _to_uint8(frames).contiguous().cpu().numpy()
-        # torch.uint16 knows hardly any operation.
-        levels = ((frames / 2 + 0.5).clamp(0, 1) * 65535).round().to(torch.int32).contiguous()
-        deep: Frames = levels.cpu().numpy().astype(np.uint16)
-        return deep
 
     def _encode(self, pixels: Tensor) -> Tensor:
         """(3, H, W) in [-1, 1] to the posterior's mode, (C, h, w), unscaled."""
@@ -149,18 +204,15 @@ class Model:
         return embedding[:, None]
 
     def _decode_chunk(self, latent_pixels: int) -> int:
-        """How many frames fit into the budget, or into three quarters of the memory that is free if that is less.
-
-        The budget, not the free memory, decides on a device with room: another chunk gives slightly other pixels.
-        """
+        """How many frames fit into the share of the free memory, on a GPU; into a budget elsewhere."""
         widest = self.vae.config.block_out_channels[min(1, len(self.vae.config.block_out_channels) - 1)]
         area = latent_pixels * self.size_multiple**2
         frame = TENSORS_PER_FRAME * area * widest * torch.empty(0, dtype=self.dtype).element_size()
-        budget = DECODE_BUDGET[self.device.type]
+        budget = CPU_DECODE_BUDGET
         if self.device.type == "cuda":
             free = torch.cuda.mem_get_info(self.device)[0]
             cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-            budget = min(budget, 0.75 * (free + cached))
+            budget = SHARE_OF_FREE * (free + cached)
         return max(1, int(budget / frame))
 
     def _latent_colours(self) -> Tensor:
@@ -179,6 +231,16 @@ class Model:
             return self._colours
 
 
+def spans(frames: int, chunk: int, overlap: int) -> list[range]:
+    """Frames 0 to `frames` in ranges of at most `chunk`, as even as can be, each sharing `overlap` with the next."""
+    if frames <= chunk:
+        return [range(frames)]
+    count = math.ceil((frames - overlap) / (chunk - overlap))
+    step, rest = divmod(frames - overlap, count)
+    starts = [i * step + min(i, rest) for i in range(count + 1)]
+    return [range(first, after + overlap) for first, after in itertools.pairwise(starts)]
+
+
 def load(
     source: str | Path,
     *,
@@ -186,17 +248,20 @@ def load(
     variant: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    accelerate: str = "auto",
 ) -> Model:
     """Loads a diffusers folder or hub id.
 
     revision and variant (such as `fp16`) are the hub's; a folder that holds one variant alone needs no naming of it.
     device: `auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:1`. dtype: `auto` (float16 on CUDA, float32 on CPU),
-    `float16`, `bfloat16` or `float32`. Raises `ModelError`, one line that says what is wrong.
+    `float16`, `bfloat16` or `float32`. accelerate: `auto` (exact on CUDA, off on CPU), `off`, `exact` or `max`
+    (mpd/accelerate). Raises `ModelError`, one line that says what is wrong.
     """
     place = _device(device)
     precision = _dtype(dtype, place)
+    acceleration = _acceleration(accelerate, place)
     parts = weights.read(str(source), revision, variant, precision)
-    return Model(parts, str(source), place, precision)
+    return Model(parts, str(source), place, precision, acceleration)
 
 
 def _device(name: str) -> torch.device:
@@ -217,6 +282,14 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in known:
         raise ModelError(f"dtype {name!r} is not known: choose auto, {', '.join(known)}")
     return known[name]
+
+
+def _acceleration(name: str, device: torch.device) -> Acceleration:
+    if name == "auto":
+        return "exact" if device.type == "cuda" else "off"
+    if name not in ACCELERATIONS:
+        raise ModelError(f"accelerate {name!r} is not known: choose auto, {', '.join(ACCELERATIONS)}")
+    return next(known for known in ACCELERATIONS if known == name)
 
 
 def _native_size(sample_size: int | list[int], factor: int) -> tuple[int, int]:
@@ -248,3 +321,13 @@ def _blur(x: Tensor, axis: int, deviation: float) -> Tensor:
 
 def _to_uint8(x: Tensor) -> Tensor:
     return ((x / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _levels(frames: Tensor, bits: int) -> Frames:
+    """Frames about [-1, 1] as whole numbers of 8 or 16 bits, made so where they are and copied then."""
+    if bits == 8:
+        return _to_uint8(frames).contiguous().cpu().numpy()
+    # torch.uint16 knows hardly any operation.
+    levels = ((frames / 2 + 0.5).clamp(0, 1) * 65535).round().to(torch.int32).contiguous()
+    deep: Frames = levels.cpu().numpy().astype(np.uint16)
+    return deep

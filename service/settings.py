@@ -169,6 +169,15 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Weights in the engine: `auto` is float16 on CUDA and float32 on CPU."
     )
+    accelerate: Literal["auto", "off", "exact", "max"] = Field(
+        "auto",
+        description="Of the engine's model: `exact` gives the same pictures to rounding, sooner; `max` approximates "
+        "too; `auto` is `exact` on CUDA and `off` elsewhere.",
+    )
+    compile_cache: Path | None = Field(
+        None,
+        description="Folder for compiled code, so that an engine's next start is quick; else a temporary one.",
+    )
     engine_dir: Path | None = Field(
         None, description="Private directory of the engine's socket; default is a fresh one under the temporary folder."
     )

@@ -109,7 +109,12 @@ def warm_up(model: Model, generate: Generate) -> float:
     if model.device.type == "cpu":
         width = height = -(-64 // model.size_multiple) * model.size_multiple
     picture = np.full((height, width, 3), 127, np.uint8)
-    options = Options(method="svd", steps=WARM_UP_STEPS)
+    # Few steps are too far apart for features to be reused, and what is not used is not compiled.
+    options = Options(method="svd", steps=25 if model.acceleration == "max" else WARM_UP_STEPS)
+    if model.compiles:
+        with model.warming_up():
+            for _ in generate([picture], options, 8):
+                pass
     moments = [time.monotonic() for event in generate([picture], options, 8) if isinstance(event, Progress)]
     step = statistics.median(after - before for before, after in itertools.pairwise(moments))
     return step / (model.native_frames * width * height / 1e6)
@@ -155,8 +160,11 @@ class _Unusable(Exception):
 def _load(settings: Settings) -> tuple[Model, Generate]:
     # torch takes seconds to import: until then the socket answers already, with state `starting`.
     from mpd import model as models
+    from mpd.accelerate import compilation
     from mpd.segments import generate
 
+    if settings.compile_cache is not None:
+        compilation.keep_in(settings.compile_cache)
     try:
         model = models.load(
             settings.model,
@@ -164,6 +172,7 @@ def _load(settings: Settings) -> tuple[Model, Generate]:
             variant=settings.model_variant,
             device=settings.device,
             dtype=settings.dtype,
+            accelerate=settings.accelerate,
         )
     except models.ModelError as error:
         raise _Unusable(error) from error
@@ -189,6 +198,7 @@ def _model_facts(model: Model) -> dict[str, Any]:
         "license": model.license,
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
+        "acceleration": model.acceleration,
         "native_frames": model.native_frames,
         "native_size": model.native_size,
         "size_multiple": model.size_multiple,
@@ -197,7 +207,7 @@ def _model_facts(model: Model) -> dict[str, Any]:
 
 def _capabilities(model: Model) -> dict[str, Any]:
     facts = _model_facts(model)
-    del facts["name"], facts["dtype"]
+    del facts["name"], facts["dtype"], facts["acceleration"]
     methods = tuple(method.name for method in METHODS.values() if method.needs_model)
     return {
         **facts,

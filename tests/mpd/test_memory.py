@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mpd import model
-from mpd.denoiser import Condition, SvdDenoiser
+from mpd.denoiser import Condition, Plain, SvdDenoiser
 from mpd.model import Model
 
 HALF = torch.float16
@@ -86,8 +86,8 @@ def peak(work: Callable[[], object]) -> int:
 
 @pytest.fixture
 def svd_xt(vae: Any, monkeypatch: pytest.MonkeyPatch) -> Model:
-    """As much of a model as chooses the chunk, on a GPU with 130 GB free."""
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (130e9, 140e9))
+    """As much of a model as chooses the chunk, on a GPU of 24 GB that holds the weights."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (24e9 - 4.7e9, 24e9))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
     made = object.__new__(Model)
@@ -107,7 +107,7 @@ def test_the_peak_stays_under_24_gb(svd_xt: Model, vae: Any, unet: Any) -> None:
     assert weights == pytest.approx(4.7e9, rel=0.05)
     latents = torch.empty(FRAMES, 4, HEIGHT // 8, WIDTH // 8, device="meta")
     condition = Condition(latents[0], torch.empty(1, 1, 1024, device="meta"))
-    denoiser = SvdDenoiser(unet, condition, torch.empty(1, 3, device="meta"), HALF)
+    denoiser = SvdDenoiser(Plain(unet), condition, torch.empty(1, 3, device="meta"), HALF)
     chunk = svd_xt._decode_chunk(latents[0, 0].numel())
     assert chunk > 4  # fewer would know too few neighbours
     stages = [
@@ -123,3 +123,8 @@ def test_a_full_gpu_decodes_fewer_frames_together(svd_xt: Model, monkeypatch: py
     assert svd_xt._decode_chunk(HEIGHT * WIDTH // 64) == 2
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 4e9)
     assert svd_xt._decode_chunk(HEIGHT * WIDTH // 64) == 3
+
+
+def test_a_large_gpu_decodes_all_frames_together(svd_xt: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80e9 - 4.7e9, 80e9))
+    assert svd_xt._decode_chunk(HEIGHT * WIDTH // 64) >= FRAMES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -21,12 +22,13 @@ import torch
 from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file
 
-from mpd import tiny
-from mpd.denoiser import SvdDenoiser
+from mpd import sprites, tiny
+from mpd.denoiser import Plain, SvdDenoiser
 from mpd.methods import Settings
-from mpd.model import Model, ModelError, load
+from mpd.model import Model, ModelError, load, spans
 from mpd.progress import Pictures, Take
 from mpd.segments import generate
+from mpd.sprites import world
 
 
 def test_what_a_caller_must_know_of_a_model(tiny_model: Model, tiny_folder: Path) -> None:
@@ -290,7 +292,7 @@ class TestDenoiser:
         condition = tiny_model.condition(tiny_model.keyframe(pictures[0]), torch.zeros(3, 64, 64), 0.0)
         time_ids = torch.tensor([[6.0, 127.0, 0.02]])
         x = sigma * torch.randn(5, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-        x0_c, x0_u = SvdDenoiser(unet, condition, time_ids, torch.float32)(x, sigma)
+        x0_c, x0_u = SvdDenoiser(Plain(unet), condition, time_ids, torch.float32)(x, sigma)
         c_in = 1 / (sigma**2 + 1) ** 0.5
         literal = x / (sigma**2 + 1) - sigma / (sigma**2 + 1) ** 0.5 * (c_in * x).sin()
         torch.testing.assert_close(x0_c, literal)
@@ -311,7 +313,7 @@ class TestDenoiser:
     ) -> None:
         unet = self.Unet()
         condition = tiny_model.condition(tiny_model.keyframe(pictures[0]), torch.zeros(3, 64, 64), 0.0)
-        denoiser = SvdDenoiser(unet, condition, torch.zeros(1, 3), torch.float32)
+        denoiser = SvdDenoiser(Plain(unet), condition, torch.zeros(1, 3), torch.float32)
         assert denoiser(torch.zeros(2, 4, 8, 8), 1.0, need_uncond=False)[1] is None
         assert len(unet.seen) == 1
 
@@ -323,7 +325,7 @@ class TestDenoiser:
         unet = self.Unet()
         condition = tiny_model.condition(tiny_model.keyframe(pictures[0]), torch.zeros(3, 64, 64), 0.0)
         x = 200 * sigma * torch.randn(5, 4, 8, 8, generator=torch.Generator().manual_seed(0))  # beyond float16 at 700
-        x0, _ = SvdDenoiser(unet, condition, torch.tensor([[6.0, 127.0, 0.02]]), dtype)(x, sigma)
+        x0, _ = SvdDenoiser(Plain(unet), condition, torch.tensor([[6.0, 127.0, 0.02]]), dtype)(x, sigma)
         for seen in unet.seen:
             assert seen["sample"].dtype == seen["encoder_hidden_states"].dtype == dtype
             assert seen["timestep"].dtype == torch.float32
@@ -357,14 +359,44 @@ class TestDecoding:
 
         monkeypatch.setattr(tiny_model.vae, "decode", recording)
         frames = tiny_model.decode(self.LATENTS, chunk=3)
-        assert sizes == [3, 2, 2]
+        assert sizes == [3, 2, 2]  # too short to overlap
         assert frames.shape == (7, 64, 64, 3)
         assert frames.flags.c_contiguous
         whole = tiny_model.decode(self.LATENTS)
         assert sizes[3:] == [7]
+        faded = tiny_model.decode(self.LATENTS, chunk=4)
+        assert sizes[4:] == [4, 4]
+        assert faded.shape == whole.shape
         single = tiny_model.decode(self.LATENTS[:3], chunk=3)
         assert np.array_equal(frames[:3], single)
         assert not np.array_equal(frames, whole)
+
+    @pytest.mark.parametrize("chunk", [1, 2, 3, 4, 7, 8, 9, 24, 25])
+    def test_spans_cover_every_frame_and_share_the_overlap(self, chunk: int) -> None:
+        overlap = min(2, chunk // 4)
+        made = spans(25, chunk, overlap)
+        assert (made[0].start, made[-1].stop) == (0, 25)
+        assert all(before.stop - after.start == overlap for before, after in itertools.pairwise(made))
+        lengths = {len(span) for span in made}
+        assert max(lengths) <= chunk
+        assert max(lengths) - min(lengths) <= 1
+
+    def test_where_chunks_meet_one_fades_into_the_other(self) -> None:
+        """The step over a border is not to be seen: less than a grey level more than where all is decoded together."""
+        model = load(sprites.PATH, device="cpu")
+        clip = world.render(world.scene(world.seeds("development", 1)[0]), 24)
+        z = torch.stack([model.keyframe(frame).z for frame in clip])
+        whole = model.decode(z, chunk=24).astype(float)
+        assert whole.shape == clip.shape
+
+        def worst_step(chunk: int) -> float:
+            pieces = model.decode(z, chunk=chunk).astype(float)
+            assert pieces.shape == whole.shape
+            assert np.abs(pieces - whole).mean() < 1
+            steps, smooth = (np.abs(np.diff(each, axis=0)).mean((1, 2, 3)) for each in (pieces, whole))
+            return float((steps - smooth).max())
+
+        assert worst_step(8) < 1
 
     def test_the_chunk_shrinks_with_the_picture_and_never_below_one(self, tiny_model: Model) -> None:
         chunks = [tiny_model._decode_chunk(side * side) for side in (8, 128, 4096)]

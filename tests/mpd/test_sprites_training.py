@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mpd.denoiser import Condition, SvdDenoiser
+from mpd.denoiser import Condition, Plain, SvdDenoiser
 from mpd.model import load
 from mpd.sprites import diffusion, export, networks, stages, train, world
 from mpd.sprites.attention import PlainAttention
@@ -98,7 +98,7 @@ def test_the_loss_is_the_samplers_denoiser_weighed_by_c_out(networks_untrained: 
         error = diffusion.velocity_error(unet, batch, sigma, noise, kept, bf16=False)
     for i, level in enumerate(sigma.tolist()):
         condition = Condition(batch.image_latents[i], batch.embeddings[i : i + 1])
-        denoiser = SvdDenoiser(unet, condition, batch.time_ids[i : i + 1], FLOAT32)
+        denoiser = SvdDenoiser(Plain(unet), condition, batch.time_ids[i : i + 1], FLOAT32)
         estimates = denoiser(batch.latents[i] + level * noise[i], level)
         x0 = estimates[0] if kept[i] else estimates[1]
         assert x0 is not None

@@ -1,0 +1,32 @@
+"""The Triton kernels in Triton's interpreter against float64, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+SCRIPT = """
+import torch
+from mpd.accelerate import kernels
+torch.manual_seed(0)
+cases = [(2, 300, 64, torch.float32, 3e-6), (1, 2100, 96, torch.float32, 3e-6), (3, 70, 320, torch.float16, 1e-3),
+         (1, 1024, 32, torch.bfloat16, 8e-3), (1, 2, 32, torch.float32, 1e-4)]
+for samples, rows, channels, dtype, bound in cases:
+    for silu in (True, False):
+        x = (3 * torch.randn(samples, rows, channels) + 50).to(dtype)  # a mean that would swallow the variance
+        weight, bias = torch.randn(2, channels).to(dtype)
+        got = kernels.group_norm(x, weight, bias, 32, 1e-5, silu)
+        exact = torch.nn.functional.group_norm(x.double().transpose(1, 2), 32, weight.double(), bias.double(), 1e-5)
+        exact = torch.nn.functional.silu(exact) if silu else exact
+        off = float((got.double() - exact.transpose(1, 2)).norm() / exact.norm())
+        assert got.dtype == dtype and off < bound, (samples, rows, channels, dtype, silu, off)
+print("equal")
+"""
+
+
+def test_group_norm_and_silu_are_those_of_pytorch() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True
+    )
+    assert done.stdout == "equal\n", done.stderr
