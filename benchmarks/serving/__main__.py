@@ -46,21 +46,24 @@ def main(arguments: list[str] | None = None) -> int:
     for peer in asked.peers:
         environments.python(peer)
     rounds: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    with tempfile.TemporaryDirectory(prefix="serving-") as folder:
-        with tqdm(total=len(asked.shape) * asked.rounds * len(kinds), unit="run", disable=None) as bar:
-            for shape in asked.shape:
-                found = rounds.setdefault("x".join(map(str, shape)), {kind.name: [] for kind in kinds})
-                for number in range(asked.rounds):
-                    turn = number % len(kinds)
-                    for kind in kinds[turn:] + kinds[:turn]:
-                        bar.set_postfix_str(f"{kind.name}, {'x'.join(map(str, shape))}")
-                        system = kind(Path(folder) / f"{len(found[kind.name])}-{kind.__name__}", shape)
-                        try:
-                            system.start()
-                            found[kind.name].append(measure(system, plan))
-                        finally:
-                            system.stop()
-                        bar.update()
+    bar = tqdm(total=len(asked.shape) * asked.rounds * len(kinds), unit="run", disable=None)
+    with tempfile.TemporaryDirectory(prefix="serving-") as folder, bar:
+        for shape in asked.shape:
+            found = rounds.setdefault("x".join(map(str, shape)), {kind.name: [] for kind in kinds})
+            for number in range(asked.rounds):
+                turn = number % len(kinds)
+                for kind in kinds[turn:] + kinds[:turn]:
+                    bar.set_postfix_str(f"{kind.name}, {'x'.join(map(str, shape))}")
+                    system = kind(Path(folder) / f"{len(found[kind.name])}-{kind.__name__}", shape)
+                    try:
+                        system.start()
+                        found[kind.name].append(measure(system, plan))
+                    except Exception as error:
+                        error.add_note(system.log())
+                        raise
+                    finally:
+                        system.stop()
+                    bar.update()
     versions = {peer: environments.version(peer) for peer in asked.peers}
     run = {"machine": pages.machine(), "plan": vars(plan), "rounds": asked.rounds, "peers": versions}
     figures = report.figures(run, rounds, {kind.name: kind.durable for kind in kinds})

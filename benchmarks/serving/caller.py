@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 BOUNDARY = "between-the-parts"
-TIMEOUT = 120.0
+TIMEOUT = 60.0
 
 
 class Refused(Exception):

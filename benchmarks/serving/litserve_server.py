@@ -1,11 +1,12 @@
-"""The comparison's work behind LitServe; runs in LitServe's own environment: `python -m benchmarks.serving.litserve_server PORT`.
+"""The comparison's work behind LitServe, in whose own environment it runs.
+
+    python -m benchmarks.serving.litserve_server PORT
 
 Two workers as LitServe names them, processes that decode, generate and encode one after the other: with one, as is its
 default, the GPU would wait while a video is encoded. They share the one GPU by its lock.
 """
 
-from __future__ import annotations
-
+# LitServe looks at the annotations themselves, so they may not be put off.
 import sys
 from typing import Any
 

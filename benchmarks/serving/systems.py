@@ -21,7 +21,7 @@ import psutil
 import redis
 
 from benchmarks.serving import environments
-from benchmarks.serving.caller import Caller, Refused, form
+from benchmarks.serving.caller import TIMEOUT, Caller, Refused, form
 from benchmarks.serving.work import FOLDER, ROOT, SHAPE, Work, jpeg
 from service.engines import EngineState, live
 from service.settings import Settings
@@ -85,6 +85,10 @@ class System(ABC):
         psutil.wait_procs(family, timeout=10)
         shutil.rmtree(self.area, ignore_errors=True)
 
+    def log(self) -> str:
+        """The end of what its processes said."""
+        return "\n".join(path.read_text()[-3000:] for path in sorted(self.area.glob("*.log")))
+
     def memory(self) -> int:
         """Bytes of memory that belong to its processes alone or are shared among them (PSS)."""
         family = [one for process in self._processes for one in (process, *_below(process))]
@@ -114,8 +118,7 @@ class System(ABC):
             except (OSError, Refused):
                 ended = [process for process in self._processes if process.poll() is not None]
                 if ended or time.monotonic() > deadline:
-                    logs = "\n".join(path.read_text()[-3000:] for path in self.area.glob("*.log"))
-                    raise RuntimeError(f"{self.name} does not start:\n{logs}") from None
+                    raise RuntimeError(f"{self.name} does not start:\n{self.log()}") from None
                 time.sleep(0.1)
 
 
@@ -150,11 +153,12 @@ class Ours(System):
         return str(json.loads(caller.ask("POST", "/inbetween", 202, body, headers)[0])["id"])
 
     def result(self, caller: Caller) -> bytes:
-        job = self.submit(caller)
-        with Caller(self.port) as events:
-            events.follow(f"/inbetween/{job}/events", lambda line: line.startswith(b"data:") and b"succeeded" in line)
-        _, headers = caller.ask("GET", f"/inbetween/{job}/video", 307)
-        return caller.follow_link(headers["location"])
+        # The server closes a connection that waits as long as a video may take.
+        with Caller(self.port) as own:
+            job = self.submit(own)
+            own.follow(f"/inbetween/{job}/events", lambda line: line.startswith(b"data:") and b"succeeded" in line)
+            _, headers = own.ask("GET", f"/inbetween/{job}/video", 307)
+            return own.follow_link(headers["location"])
 
     def poll(self, caller: Caller, job: str) -> None:
         caller.ask("GET", f"/inbetween/{job}", 200)
@@ -203,11 +207,16 @@ class BentoML(Synchronous):
     name = "BentoML"
     durable = "nothing: the request is in memory"
     path = "/now"
+    workers = 2
 
     def start(self) -> None:
-        command = [str(environments.python("bentoml").with_name("bentoml")), "serve"]
+        command = [str(environments.python("bentoml").with_name("bentoml")), "serve", "--quiet"]
         where = ["--host", "127.0.0.1", "--port", str(self.port)]
-        home = {"BENTOML_HOME": str(self.area / "home"), "BENTOML_DO_NOT_TRACK": "True"}
+        home = {
+            "BENTOML_HOME": str(self.area / "home"),
+            "BENTOML_DO_NOT_TRACK": "True",
+            "SERVING_WORKERS": str(self.workers),
+        }
         self._run("bentoml", [*command, "benchmarks.serving.bentoml_service:Inbetween", *where], **home)
         self._await("/readyz")
 
@@ -217,6 +226,8 @@ class BentoMLTask(BentoML):
     durable = "in SQLite, not synced; a task that runs or waits is lost with its process"
     polls = True
     answers_with_video = False
+    workers = 1
+    """Two write to one SQLite file, and then submissions are refused: `database is locked`."""
 
     def submit(self, caller: Caller) -> str:
         body, headers = form(self.files)
@@ -226,14 +237,16 @@ class BentoMLTask(BentoML):
         self._status(caller, job)
 
     def result(self, caller: Caller) -> bytes:
-        job = self.submit(caller)
+        job, deadline = self.submit(caller), time.monotonic() + TIMEOUT
         while self._status(caller, job) != "completed":
+            # A task that raised stays `in_progress`.
+            assert time.monotonic() < deadline, f"task {job} does not end"
             time.sleep(POLL_SECONDS)
         return caller.ask("GET", f"/later/get?task_id={job}", 200)[0]
 
     def _status(self, caller: Caller, job: str) -> Any:
         answer = json.loads(caller.ask("GET", f"/later/status?task_id={job}", 200)[0])
-        if answer["status"] == "failure":
+        if answer["status"] in ("failed", "canceled"):
             raise Refused(f"task {job} failed")
         return answer["status"]
 
