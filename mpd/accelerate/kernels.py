@@ -14,6 +14,8 @@ ROWS = 64
 """Rows of x that one program reads at a time."""
 STRETCH = 1024
 """Rows of x whose statistics one program gathers."""
+AT_ONCE = 64
+"""Stretches whose statistics are joined at a time."""
 
 
 @triton.jit
@@ -21,7 +23,7 @@ def _gather(
     x, sums, rows, stretches, CHANNELS: tl.constexpr, WIDTH: tl.constexpr, STRETCH: tl.constexpr, ROWS: tl.constexpr
 ):
     """Of one stretch of one sample, per channel: the mean of x and the sum of squares about it."""
-    sample, stretch = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    stretch, sample = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     channel = tl.program_id(2) * WIDTH + tl.arange(0, WIDTH)
     inside = channel < CHANNELS
     first = stretch * STRETCH
@@ -46,11 +48,60 @@ def _gather(
 
 
 @triton.jit
+def _combine(
+    sums,
+    weight,
+    bias,
+    scale,
+    shift,
+    rows,
+    stretches,
+    eps,
+    CHANNELS: tl.constexpr,
+    GROUP: tl.constexpr,
+    WIDTH: tl.constexpr,
+    STRETCH: tl.constexpr,
+    AT_ONCE: tl.constexpr,
+):
+    """Of one group of one sample: what its channels are multiplied by, and what is added then.
+
+    Joins the stretches' variances as Chan, Golub and LeVeque do: nothing large is subtracted from something large.
+    """
+    group, sample = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    channel = tl.arange(0, WIDTH)
+    inside = channel < GROUP
+    base = sums + sample * stretches * 2 * CHANNELS + group * GROUP
+    total = 0.0
+    for start in range(0, stretches, AT_ONCE):
+        stretch = start + tl.arange(0, AT_ONCE)
+        mask = (stretch < stretches)[:, None] & inside[None, :]
+        count = tl.minimum(rows - stretch * STRETCH, STRETCH).to(tl.float32)
+        means = tl.load(base + stretch[:, None] * 2 * CHANNELS + channel[None, :], mask, 0.0)
+        total += tl.sum(tl.where(mask, means * count[:, None], 0.0))
+    mean = total / (rows * GROUP)
+    total = 0.0
+    for start in range(0, stretches, AT_ONCE):
+        stretch = start + tl.arange(0, AT_ONCE)
+        mask = (stretch < stretches)[:, None] & inside[None, :]
+        count = tl.minimum(rows - stretch * STRETCH, STRETCH).to(tl.float32)
+        place = base + stretch[:, None] * 2 * CHANNELS + channel[None, :]
+        distance = tl.load(place, mask, 0.0) - mean
+        squares = tl.load(place + CHANNELS, mask, 0.0)
+        total += tl.sum(tl.where(mask, squares + count[:, None] * distance * distance, 0.0))
+    deviation = tl.sqrt(total / (rows * GROUP) + eps)
+    by = tl.load(weight + group * GROUP + channel, inside, 0.0).to(tl.float32) / deviation
+    to = tl.load(bias + group * GROUP + channel, inside, 0.0).to(tl.float32) - mean * by
+    place = sample * CHANNELS + group * GROUP + channel
+    tl.store(scale + place, by, inside)
+    tl.store(shift + place, to, inside)
+
+
+@triton.jit
 def _apply(
     x, scale, shift, out, rows, CHANNELS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, SILU: tl.constexpr
 ):
     """scale · x + shift, channel by channel, and SiLU."""
-    sample, block = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    block, sample = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     channel = tl.program_id(2) * WIDTH + tl.arange(0, WIDTH)
     inside = channel < CHANNELS
     row = block * ROWS + tl.arange(0, ROWS)
@@ -68,29 +119,17 @@ def group_norm(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float,
     """`mpd.accelerate.normalization.normalize`: x (S, M, C) contiguous, statistics in float32."""
     samples, rows, channels = x.shape
     x = x.contiguous()
-    width = min(triton.next_power_of_2(channels), 128)
-    across = triton.cdiv(channels, width)
-    stretches = triton.cdiv(rows, STRETCH)
+    width = min(1 << (channels - 1).bit_length(), 128)
+    across, stretches, blocks = -(-channels // width), -(-rows // STRETCH), -(-rows // ROWS)
     sums = torch.empty(samples, stretches, 2, channels, dtype=torch.float32, device=x.device)
-    _gather[(samples, stretches, across)](x, sums, rows, stretches, channels, width, STRETCH, ROWS)
-    mean, rstd = _combine(sums, rows, groups, eps)
-    scale = weight.float() * rstd  # (S, C)
-    shift = bias.float() - mean * scale
+    # Only a grid's first axis may be longer than 65,535.
+    _gather[(stretches, samples, across)](x, sums, rows, stretches, channels, width, STRETCH, ROWS)
+    scale, shift = torch.empty(2, samples, channels, dtype=torch.float32, device=x.device).unbind()
+    size = channels // groups
+    own = 1 << (size - 1).bit_length()
+    _combine[(groups, samples)](
+        sums, weight, bias, scale, shift, rows, stretches, eps, channels, size, own, STRETCH, AT_ONCE
+    )
     out = torch.empty_like(x)
-    _apply[(samples, triton.cdiv(rows, ROWS), across)](x, scale, shift, out, rows, channels, width, ROWS, silu)
+    _apply[(blocks, samples, across)](x, scale, shift, out, rows, channels, width, ROWS, silu)
     return out
-
-
-def _combine(sums: Tensor, rows: int, groups: int, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean and 1/deviation of each group, for each of its channels, (S, C); Chan's way to join partial variances."""
-    samples, stretches, _, channels = sums.shape
-    counts = torch.full((stretches,), float(STRETCH), device=sums.device)
-    counts[-1] = rows - (stretches - 1) * STRETCH
-    counts = counts[None, :, None, None]  # (1, stretches, 1, 1)
-    means, squares = sums.view(samples, stretches, 2, groups, channels // groups).unbind(2)
-    total = rows * (channels // groups)
-    mean = (counts * means).sum((1, 3), keepdim=True) / total
-    variance = (squares + counts * (means - mean) ** 2).sum((1, 3), keepdim=True) / total
-    every = (samples, groups, channels // groups)
-    mean, rstd = mean[:, 0].expand(every), torch.rsqrt(variance + eps)[:, 0].expand(every)
-    return mean.reshape(samples, channels), rstd.reshape(samples, channels)

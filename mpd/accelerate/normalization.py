@@ -34,11 +34,20 @@ def normalize(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, 
 
     Triton on CUDA, PyTorch elsewhere; both compute in float32.
     """
-    if x.is_cuda:
-        from mpd.accelerate import kernels
+    return (fused if x.is_cuda else plain)(x, weight, bias, groups, eps, silu)
 
-        return kernels.group_norm(x, weight, bias, groups, eps, silu)
-    return plain(x, weight, bias, groups, eps, silu)
+
+@torch.library.custom_op("mpd::group_norm", mutates_args=())
+def fused(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool) -> Tensor:
+    """`normalize` by Triton's kernels, which torch.compile takes as they are."""
+    from mpd.accelerate import kernels
+
+    return kernels.group_norm(x, weight, bias, groups, eps, silu)
+
+
+@fused.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 def plain(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool) -> Tensor:

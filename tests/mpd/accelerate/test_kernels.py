@@ -5,10 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mpd.accelerate import normalization
 
 SCRIPT = """
 import torch
-from mpd.accelerate import kernels
+from mpd.accelerate import kernels, normalization
 torch.manual_seed(0)
 cases = [(2, 300, 64, torch.float32, 3e-6), (1, 2100, 96, torch.float32, 3e-6), (3, 70, 320, torch.float16, 1e-3),
          (1, 1024, 32, torch.bfloat16, 8e-3), (1, 2, 32, torch.float32, 1e-4)]
@@ -21,6 +28,10 @@ for samples, rows, channels, dtype, bound in cases:
         exact = torch.nn.functional.silu(exact) if silu else exact
         off = float((got.double() - exact.transpose(1, 2)).norm() / exact.norm())
         assert got.dtype == dtype and off < bound, (samples, rows, channels, dtype, silu, off)
+        opaque = normalization.fused(x, weight, bias, 32, 1e-5, silu)
+        assert torch.equal(opaque, got)
+checks = ("test_schema", "test_faketensor")
+torch.library.opcheck(normalization.fused, (x, weight, bias, 32, 1e-5, silu), test_utils=checks)
 print("equal")
 """
 
@@ -30,3 +41,17 @@ def test_group_norm_and_silu_are_those_of_pytorch() -> None:
         [sys.executable, "-c", SCRIPT], env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True
     )
     assert done.stdout == "equal\n", done.stderr
+
+
+def test_the_kernels_are_one_operation_of_a_compiled_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch.compile would have to look into, it could not: Triton's launcher."""
+    operations: list[str] = []
+
+    def backend(graph: Any, examples: list[Tensor]) -> Any:
+        operations.extend(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
+        return lambda *inputs: (torch.zeros_like(examples[0]),)
+
+    monkeypatch.setattr(normalization, "plain", normalization.fused)
+    compiled = torch.compile(normalization.normalize, fullgraph=True, backend=backend)
+    compiled(torch.zeros(1, 4, 32), torch.ones(32), torch.zeros(32), 32, 1e-5, True)
+    assert operations == ["mpd.group_norm.default"]
