@@ -2,12 +2,13 @@
 // which is shown only once the vote is cast.
 
 import { send } from "./api.js";
-import { h } from "./element.js";
+import { h, picture } from "./element.js";
 import { Player } from "./player.js";
-import { clipOf } from "./result.js";
-import { shown } from "./file.js";
+import { problemBox } from "./problem.js";
+import { clipOf, notShown } from "./result.js";
+import { playable, shown } from "./file.js";
 import { table } from "./tally.js";
-import { Work, problemBox } from "./work.js";
+import { Work } from "./work.js";
 
 const VOTER = "inbetween.voter";
 const STUDY = "inbetween.study";
@@ -19,13 +20,22 @@ export function ballot(ids, { say, titles }) {
     say,
     title: () => null,
     done: async (jobs) => {
-      const made = jobs.filter((job) => job.state === "succeeded");
-      if (made.length < 2) return;
-      element.replaceChildren(...await paper(made, { say, titles, element }));
+      const made = jobs.filter((job) => job.state === "succeeded" && playable(job));
+      element.replaceChildren(...made.length < 2 ? none(jobs) : await paper(made, { say, titles, element }));
     },
   });
   element.append(h("header", { class: "heading" }, h("h2", {}, "A blind vote")), work.element);
   return { element, stop: () => work.stop() };
+}
+
+/** Why there is nothing to vote on. */
+function none(jobs) {
+  return [
+    h("header", { class: "heading" }, h("h2", {}, "A blind vote")),
+    problemBox({ title: "There is nothing to vote on",
+      detail: "A vote needs two videos or more that were made, in a format that this browser plays, such as mp4 or webm." }),
+    h("p", {}, h("a", { href: `#compare=${jobs.map(({ id }) => id).join(",")}` }, "See what became of them")),
+  ];
 }
 
 /** The same for one person on one set of videos, so that a vote cast again replaces the one before. */
@@ -51,7 +61,8 @@ async function paper(jobs, { say, titles, element }) {
   const clips = await Promise.all(jobs.map((job, index) => clipOf(job, 1, votes[index].element)));
   clips.forEach((clip, index) => { clip.label = `Video ${LETTERS[index]}`; });
   const player = new Player(clips);
-  const urls = await Promise.all([jobs[0].keyframes[0], jobs[0].keyframes.at(-1)].map(({ url }) => shown(url)));
+  const ends = [jobs[0].keyframes[0], jobs[0].keyframes.at(-1)];
+  const urls = await Promise.all(ends.map(({ url }) => shown(url)));
   const study = h("input", { type: "text", id: "study", value: localStorage.getItem(STUDY) ?? "first look",
     maxlength: 64, autocomplete: "off" });
   const fault = h("div");
@@ -93,7 +104,7 @@ async function paper(jobs, { say, titles, element }) {
   return [
     h("header", { class: "heading" }, h("div", {}, h("h2", {}, "A blind vote"),
       h("p", { class: "hint" }, "Which comes nearest to how it would really have moved? The order is random; names come after the vote.")),
-      h("div", { class: "reference" }, urls.map(({ url }, index) => h("figure", {}, h("img", { src: url, alt: "" }),
+      h("div", { class: "reference" }, urls.map(({ url }, index) => h("figure", {}, picture(url, notShown(ends[index])),
         h("figcaption", {}, index ? "End" : "Start"))))),
     player.element, form,
   ];

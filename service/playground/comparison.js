@@ -1,7 +1,8 @@
 // The same keyframes and seed through several methods, side by side and in step.
 
-import { h, icon } from "./element.js";
 import { difference } from "./difference.js";
+import { h, icon } from "./element.js";
+import { playable } from "./file.js";
 import { clipOf } from "./result.js";
 import { Player } from "./player.js";
 import { Work, ending } from "./work.js";
@@ -30,12 +31,15 @@ async function compared(jobs, titles) {
   }))).filter(Boolean);
   const others = jobs.filter((job) => job.state !== "succeeded").map((job) =>
     h("section", { class: "left-out" }, h("h3", {}, titles[job.options.method]), ending(job)));
-  if (!clips.length) return others;
+  const unplayed = made.filter((job) => !playable(job)).map((job) => h("section", { class: "left-out" },
+    h("h3", {}, titles[job.options.method]), h("p", { class: "notice" }, "This browser plays none of its formats. ",
+      h("a", { href: `#job=${job.id}` }, "Save them"))));
+  if (!clips.length) return [...unplayed, ...others];
   const player = new Player(clips);
-  const ballot = made.length > 1 && h("a", { class: "button", href: `#rank=${made.map(({ id }) => id).join(",")}` },
+  const ballot = clips.length > 1 && h("a", { class: "button", href: `#rank=${made.map(({ id }) => id).join(",")}` },
     "Rank them blind", icon("arrow"));
-  const heading = h("header", { class: "heading" }, h("h2", {}, `${made.length} methods in step`), ballot || "");
-  return [heading, player.element, clips.length > 1 ? difference(player, clips) : "", ...others];
+  const heading = h("header", { class: "heading" }, h("h2", {}, clips.length > 1 ? `${clips.length} methods in step` : "One method"), ballot || "");
+  return [heading, player.element, clips.length > 1 ? difference(player, clips) : "", ...unplayed, ...others];
 }
 
 function below(job, titles) {

@@ -3,6 +3,8 @@
 import { keep, key, read } from "./api.js";
 import { h } from "./element.js";
 
+const WRITTEN = /^[\x21-\x7e]+$/; // what a header can carry
+
 /** The catalogue of methods, once the server lets us in; until then the field is shown in `place`. */
 export async function enter(place) {
   for (;;) {
@@ -21,16 +23,22 @@ export async function enter(place) {
 /** Shows the field until a key was given. */
 function asked(place, fault) {
   return new Promise((resolve) => {
+    const words = h("p", { id: "key-fault", role: "alert" }, fault);
     const input = h("input", { type: "password", id: "api-key", autocomplete: "off", spellcheck: "false",
       placeholder: "ibk_…", "aria-describedby": "key-fault", required: true });
     const form = h("form", { class: "door" }, h("label", { for: "api-key" }, "This server asks for an API key"), input,
       h("button", { type: "submit", class: "primary" }, "Enter"),
-      h("p", { id: "key-fault", role: "alert" }, fault),
+      words,
       h("p", { class: "hint" }, "Its operator makes one with ", h("code", {}, "inbetween-server keys create"),
         ". It is kept in this tab alone."));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      keep(input.value.trim());
+      const given = input.value.trim();
+      if (!WRITTEN.test(given)) {
+        words.textContent = "A key is of letters, digits and signs of ASCII alone. Copy it again.";
+        return;
+      }
+      keep(given);
       resolve();
     });
     place.hidden = false;

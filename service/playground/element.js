@@ -18,6 +18,12 @@ export function h(tag, props = {}, ...children) {
   return node;
 }
 
+/** A picture that says nothing of its own; `words` stand for it where the browser cannot show it. */
+export function picture(src, words, props = {}) {
+  const image = h("img", { src, alt: "", ...props, onerror: () => image.replaceWith(h("span", { class: "unshown" }, words)) });
+  return image;
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
   play: "M8 5.5v13l11-6.5z",

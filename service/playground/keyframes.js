@@ -1,6 +1,6 @@
 // The keyframes of the next request: dropped, pasted or picked, in an order that can be changed.
 
-import { h, icon, iconButton } from "./element.js";
+import { h, icon, iconButton, picture } from "./element.js";
 
 export const ACCEPTED = "image/jpeg,image/png,image/webp,image/avif,image/heic,image/heif";
 const MOST = 32;
@@ -12,6 +12,7 @@ export class Keyframes extends EventTarget {
   element = h("div", { class: "keyframes" });
   #picker;
   #strip = h("ol", { class: "strip", "aria-label": "Keyframes, in order" });
+  #note = h("p", { class: "remark", role: "alert", hidden: true });
   #say;
 
   constructor(say) {
@@ -21,7 +22,7 @@ export class Keyframes extends EventTarget {
       type: "file", accept: ACCEPTED, multiple: true, class: "unseen", tabindex: -1, "aria-hidden": "true", id: "picker",
       onchange: () => { this.add(this.#picker.files); this.#picker.value = ""; },
     });
-    this.element.append(this.#strip, this.#picker);
+    this.element.append(this.#strip, this.#note, this.#picker);
     this.#receiveDrops();
     addEventListener("paste", (event) => {
       if (event.clipboardData?.files.length) { event.preventDefault(); this.add(event.clipboardData.files); }
@@ -32,9 +33,17 @@ export class Keyframes extends EventTarget {
   /** Takes the files that are pictures. */
   add(files) {
     const pictures = [...files].filter((file) => file.type.startsWith("image/") || /\.(heic|heif|avif)$/i.test(file.name));
-    if (pictures.length < files.length) this.#say("Only pictures can be keyframes.");
-    this.set([...this.list.map(({ file }) => file), ...pictures]);
+    const wanted = [...this.list.map(({ file }) => file), ...pictures];
+    this.set(wanted);
     if (pictures.length) this.#say(`${this.list.length} keyframes.`);
+    if (pictures.length < files.length) this.note("Only pictures can be keyframes.");
+    if (wanted.length > MOST) this.note(`There can be ${MOST} keyframes; ${wanted.length - MOST} were left out.`);
+  }
+
+  /** A remark on the keyframes, until they change. */
+  note(words) {
+    this.#note.textContent = words;
+    this.#note.hidden = false;
   }
 
   set(files) {
@@ -44,6 +53,7 @@ export class Keyframes extends EventTarget {
   }
 
   #changed() {
+    this.#note.hidden = true;
     this.#draw();
     this.dispatchEvent(new Event("change"));
   }
@@ -86,8 +96,7 @@ export class Keyframes extends EventTarget {
   #card(index) {
     const { name, url } = this.list[index];
     const place = this.place(index);
-    const picture = h("img", { src: url, alt: `${place}: ${name}`, draggable: "false",
-      onerror: () => picture.replaceWith(h("span", { class: "unshown" }, name)) });
+    const image = picture(url, name, { alt: `${place}: ${name}`, draggable: "false" });
     const card = h("li", { class: "keyframe", tabindex: -1, draggable: "true",
       onkeydown: (event) => this.#steer(event, index),
       ondragstart: (event) => {
@@ -98,7 +107,7 @@ export class Keyframes extends EventTarget {
       ondragend: () => card.classList.remove("dragged"),
       ondragover: (event) => { if (event.dataTransfer.types.includes(DRAGGED)) event.preventDefault(); },
       ondrop: (event) => this.#drop(event, index) },
-      picture, h("span", { class: "place" }, place),
+      image, h("span", { class: "place" }, place),
       h("div", { class: "moves" },
         index > 0 && iconButton("back", `Move ${place} earlier`, () => this.#move(index, index - 1)),
         index < this.list.length - 1 && iconButton("forward", `Move ${place} later`, () => this.#move(index, index + 1)),

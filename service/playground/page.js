@@ -3,21 +3,21 @@
 //   #              keyframes and options        #job=ID        one video
 //   #compare=A,B   several in step              #rank=A,B      a blind vote         #votes   all votes
 
-import { read } from "./api.js";
+import { ask, read } from "./api.js";
 import { ballot } from "./ballot.js";
 import { comparison } from "./comparison.js";
 import { enter } from "./door.js";
 import { h } from "./element.js";
-import { shown } from "./file.js";
+import { fileOf } from "./file.js";
 import { Form } from "./form.js";
 import { history } from "./history.js";
+import { hush, problemBox, tell, watchFaults } from "./problem.js";
 import { submit } from "./request.js";
 import { namesOf, optionsOf } from "./result.js";
 import { cards, filesOf } from "./samples.js";
 import { single } from "./single.js";
 import { tallies } from "./tally.js";
 import { mountTheme } from "./theme.js";
-import { problemBox } from "./work.js";
 
 const SENT = "inbetween.sent";
 const YOUNG = 120_000; // a page opened as the service starts sees its engine come
@@ -50,13 +50,15 @@ async function start(sample) {
     form.busy = false;
   }
   document.querySelector(".send .primary").focus({ preventScroll: true });
+  const { top } = form.keyframes.element.getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) document.getElementById("form").scrollIntoView();
   say(`${sample.name}: both keyframes are in place.`);
 }
 
 async function make({ files, requests, blind }) {
   form.busy = true;
+  const jobs = [];
   try {
-    const jobs = [];
     for (const options of requests) {
       const job = await submit(files, options);
       sessionStorage.setItem(`${SENT}.${job.id}`, JSON.stringify({ names: files.map(({ name }) => name), options }));
@@ -67,6 +69,8 @@ async function make({ files, requests, blind }) {
     scrollTo({ top: 0 });
   } catch (problem) {
     form.refuse(problem);
+    // Half a comparison is none.
+    await Promise.all(jobs.map((id) => ask(`inbetween/${id}/cancel`, { method: "POST" })));
   } finally {
     form.busy = false;
   }
@@ -75,17 +79,20 @@ async function make({ files, requests, blind }) {
 /** After a reload the form is empty: take from the job what it was made of. */
 async function recall(id) {
   if (form.keyframes.list.length) return;
-  const job = await read(`inbetween/${id}`);
-  const names = sent(id)?.names ?? namesOf(job);
-  const files = await Promise.all(job.keyframes.map(async ({ url, content_type: type }, index) => {
-    const answer = await fetch((await shown(url)).url);
-    return new File([await answer.blob()], names[index], { type });
-  }));
-  form.fill(files, sent(id)?.options ?? optionsOf(job));
+  try {
+    const job = await read(`inbetween/${id}`);
+    const names = sent(id)?.names ?? namesOf(job);
+    const files = await Promise.all(job.keyframes.map(({ url, content_type: type }, index) =>
+      fileOf(url, names[index], type)));
+    if (!form.keyframes.list.length) form.fill(files, sent(id)?.options ?? optionsOf(job));
+  } catch (problem) {
+    if (problem.status >= 400 && problem.status < 500) return; // the stage says it
+    form.keyframes.note("This video's keyframes cannot be read back. Choose them anew to make another.");
+  }
 }
 
 async function welcome() {
-  const made = await history(titles).catch(() => null);
+  const made = await history(titles).catch(problemBox);
   return { element: h("div", { class: "welcome" },
     h("div", { class: "hero" }, h("h2", {}, "Two pictures.", h("br"), "The motion between them."),
       h("p", {}, "Choose a start and an end and get the frames in between, or begin with one of these.")),
@@ -102,8 +109,10 @@ const VIEWS = {
 async function show() {
   const mine = (turn += 1);
   const [name, ids] = location.hash.slice(1).split("=");
-  const known = Object.hasOwn(VIEWS, name) ? name : "";
+  const wanted = (ids ?? "").split(",").filter(Boolean);
+  const known = Object.hasOwn(VIEWS, name) && (wanted.length || name === "votes") ? name : "";
   view?.stop();
+  hush();
   main.dataset.view = known;
   for (const link of document.querySelectorAll("[data-page]")) {
     const current = (link.dataset.page === "votes") === (known === "votes");
@@ -112,28 +121,35 @@ async function show() {
   }
   let next;
   try {
-    next = known ? await VIEWS[known]((ids ?? "").split(",").filter(Boolean)) : await welcome();
+    next = known ? await VIEWS[known](wanted) : await welcome();
   } catch (problem) {
     next = { element: problemBox(problem), stop: () => {} };
   }
   if (mine !== turn) return next.stop();
   view = next;
   stage.replaceChildren(view.element);
-  if (known === "job") recall(ids).catch(() => {}); // the keyframes can still be chosen anew
+  if (known === "job") recall(ids);
   return undefined;
 }
 
-async function watchEngines() {
+/** Until the engines that there will be are known. */
+function watchEngines(heard = true) {
   const waiting = catalogue.methods.some((method) => method.needs_model && method.available === null);
   const young = performance.now() < YOUNG || catalogue.engines.some((engine) => engine.state === "starting");
   if (waiting) setTimeout(async () => {
-    catalogue = await read("methods").catch(() => catalogue);
+    try {
+      catalogue = await read("methods");
+    } catch (problem) {
+      if (heard) tell(problem);
+      return watchEngines(false);
+    }
     form.update(catalogue);
-    watchEngines();
+    return watchEngines();
   }, young ? SOON : LATER);
 }
 
 async function open() {
+  watchFaults();
   mountTheme(document.getElementById("theme"));
   document.getElementById("skip").addEventListener("click", (event) => { event.preventDefault(); stage.focus(); });
   try {

@@ -6,7 +6,7 @@ const PIXELATED = 160; // a video as small as this is shown with its pixels
 const STILL = matchMedia("(prefers-reduced-motion: reduce)");
 
 /**
- * clips: `[{ label, url, frames, fps, below }]`; `below` is what stands under the video. Clips of other lengths are
+ * clips: `[{ label, url, frames, fps, width, height, below }]`; `below` is what stands under the video. Clips of other lengths are
  * stretched over the time of the first one.
  */
 export class Player extends EventTarget {
@@ -22,7 +22,7 @@ export class Player extends EventTarget {
     super();
     this.#clips = clips;
     this.frames = clips[0].frames;
-    this.videos = clips.map(({ url, label }) => h("video", { src: url, muted: true, playsinline: true, preload: "auto",
+    this.videos = clips.map(({ url, label, width, height }) => h("video", { src: url, width, height, muted: true, playsinline: true, preload: "auto",
       loop: clips.length === 1, "aria-label": label, disablepictureinpicture: true, tabindex: -1 }));
     for (const video of this.videos) video.muted = true; // the attribute alone does not mute a made element
     this.#button = iconButton("pause", "Pause", () => this.toggle(), { class: "play" });
@@ -50,6 +50,8 @@ export class Player extends EventTarget {
     lead.addEventListener("pause", () => this.#drawButton());
     for (const video of this.videos) video.addEventListener("seeked", () => this.#seeked());
     if (others.length) lead.addEventListener("ended", () => this.#restart());
+    for (const video of this.videos) video.addEventListener("error", () => video.parentElement.append(
+      h("p", { class: "problem", role: "alert" }, "The video could not be loaded. Reload the page to try again.")));
     this.#show(0);
     await Promise.all(this.videos.map(loaded));
     for (const video of this.videos) video.classList.toggle("pixels", video.videoWidth <= PIXELATED);

@@ -1,6 +1,7 @@
 // A finished job: its video, the keyframes beside it, its files, and the request that makes it again.
 
-import { h, icon } from "./element.js";
+import { read } from "./api.js";
+import { h, icon, picture } from "./element.js";
 import { playable, save, shown, size } from "./file.js";
 import { Player } from "./player.js";
 import { shownAs } from "./request.js";
@@ -39,7 +40,8 @@ export async function clipOf(job, take = 1, below = null) {
   if (!file) return null;
   const { url, readable } = await shown(file.url);
   const label = job.options.method;
-  return { url, readable, label, frames: job.result.frames, fps: job.result.fps, below };
+  const { frames, fps, width, height } = job.result;
+  return { url, readable, label, frames, fps, width, height, below };
 }
 
 /** All keyframes; each goes to its frame. */
@@ -50,8 +52,13 @@ async function ends(job, player) {
     const name = index === 0 ? "Start" : index === urls.length - 1 ? "End" : `Keyframe ${index + 1}`;
     return h("li", {}, h("button", { type: "button", class: "end", disabled: !player,
       "aria-label": `${name}: go to frame ${places[index] + 1}`, onclick: () => player.seek(places[index]) },
-      h("img", { src: url, alt: "" }), h("span", {}, name)));
+      picture(url, notShown(job.keyframes[index])), h("span", {}, name)));
   }));
+}
+
+/** In place of a keyframe in a format that this browser does not know, such as HEIC. */
+export function notShown({ content_type: type }) {
+  return `${type.split("/")[1].toUpperCase()}, not shown by this browser`;
 }
 
 /** The frame at which each keyframe stands. */
@@ -61,6 +68,12 @@ function placesOf(job) {
   const segments = loop ? job.keyframes.length : Math.max(1, job.keyframes.length - 1);
   const span = loop ? job.result.frames / segments : (job.result.frames - 1) / segments;
   return job.keyframes.map((_, index) => Math.round(index * span));
+}
+
+/** To a file of the job, good from now on: the links of a page that was open for long are not good any more. */
+async function linkTo(job, name) {
+  const { result: { files } } = await read(`inbetween/${job.id}`);
+  return files.find((file) => file.name === name).url;
 }
 
 function facts(job) {
@@ -78,9 +91,9 @@ function facts(job) {
 function downloads(job, take, player) {
   const files = job.result.files.filter((file) => file.take === take || file.take === null);
   const button = (word, note, name, link) => h("button", { type: "button", class: "download",
-    "data-name": name, onclick: () => save(link(), `${job.id}-${name}`) }, icon("download"), h("strong", {}, word), note);
+    "data-name": name, onclick: async () => save(await link(), `${job.id}-${name}`) }, icon("download"), h("strong", {}, word), note);
   const listed = files.map((file) => button(WORDS[file.name] ?? file.format.toUpperCase(), h("span", {}, size(file.size)),
-    file.name, () => file.url));
+    file.name, () => linkTo(job, file.name)));
   const frame = () => `inbetween/${job.id}/frames/${player.frame}?take=${take}`;
   if (player) listed.push(button("This frame", h("span", {}, "JPEG"), "frame.jpg", frame));
   return h("div", { class: "downloads", role: "group", "aria-label": "Downloads" }, listed);

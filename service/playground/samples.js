@@ -1,5 +1,6 @@
 // Keyframes to start from, and the options that suit them.
 
+import { ask } from "./api.js";
 import { h, icon } from "./element.js";
 
 const FOLDER = "playground/";
@@ -23,8 +24,7 @@ export const SAMPLES = [
 /** The files of a sample, as if they had been picked. */
 export function filesOf(sample) {
   return Promise.all(sample.files.map(async (name) => {
-    const answer = await fetch(FOLDER + name);
-    const blob = await answer.blob();
+    const blob = await (await ask(FOLDER + name)).blob();
     return new File([blob], name, { type: blob.type });
   }));
 }

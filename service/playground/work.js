@@ -3,6 +3,7 @@
 import { ask } from "./api.js";
 import { h, iconButton } from "./element.js";
 import { Feed, isOver } from "./feed.js";
+import { problemBox } from "./problem.js";
 import { Progress } from "./progress.js";
 
 /**
@@ -94,12 +95,6 @@ export function ending(job) {
   if (job.state === "failed") return problemBox(job.error ?? { title: "The job failed" });
   if (job.state === "canceled") return h("p", { class: "notice" }, "Canceled. Nothing was made.");
   return h("p", { class: "notice" }, "Done.");
-}
-
-/** An error of the API for people. */
-export function problemBox({ title, detail, remedy }) {
-  return h("div", { class: "problem", role: "alert" }, h("strong", {}, title), detail && h("p", {}, detail),
-    remedy && h("p", {}, remedy));
 }
 
 function spoken(job) {
