@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any
 
@@ -314,9 +314,12 @@ class Jobs:
 
     # Counting
 
-    def count(self, name: str, amount: float = 1) -> None:
-        """Add to a running total such as `gpu_seconds_total` or `stage_seconds_sum{stage="upload"}`."""
-        self.redis.hincrbyfloat(self.keys.counters, name, amount)
+    def count(self, amounts: Mapping[str, float]) -> None:
+        """Add to running totals such as `gpu_seconds_total` or `stage_seconds_sum{stage="upload"}`, in one step."""
+        with self.redis.pipeline() as pipe:
+            for name, amount in amounts.items():
+                pipe.hincrbyfloat(self.keys.counters, name, amount)
+            pipe.execute()
 
     def counters(self) -> dict[str, float]:
         """All running totals by name."""

@@ -28,6 +28,9 @@ from worker.lease import holder
 
 TASKS = ("worker.tasks", "worker.deliveries")
 
+LATE = ("av.subtitles.stream", "importlib.readers", "numpy.ma", "pillow_heif")
+"""What libraries import only when it is first used, which in a work-horse would be in every job."""
+
 log = structlog.get_logger("listener")
 
 LONGEST_PAUSE = 2.0
@@ -41,7 +44,7 @@ def main(arguments: list[str]) -> int:
     logs.configure(settings)
     lifeline.bind_forks()
     queues = [argument for argument in arguments if argument != "--scheduler"]
-    for module in TASKS:
+    for module in (*TASKS, *LATE):
         importlib.import_module(module)
     exits.need_redis(settings).close()
     # RQ sets the time-out that its blocking reads need, on a connection that has not been used yet.

@@ -75,11 +75,11 @@ class Reporter:
 
     def count(self) -> None:
         """Add the job's seconds to the running totals; left out when Redis does not answer."""
+        amounts = {"gpu_seconds_total": self._gpu_seconds}
+        for name, seconds in self.seconds().items():
+            amounts |= {f'stage_seconds_sum{{stage="{name}"}}': seconds, f'stage_seconds_count{{stage="{name}"}}': 1}
         try:
-            for name, seconds in self.seconds().items():
-                self._jobs.count(f'stage_seconds_sum{{stage="{name}"}}', seconds)
-                self._jobs.count(f'stage_seconds_count{{stage="{name}"}}')
-            self._jobs.count("gpu_seconds_total", self._gpu_seconds)
+            self._jobs.count(amounts)
         except redis.RedisError as error:
             log.info("seconds not counted", error=str(error))
 

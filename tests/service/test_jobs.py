@@ -486,8 +486,8 @@ def test_counters(jobs: Jobs) -> None:
     succeeded(jobs)
     canceled(jobs)
     quarantined(jobs)
-    jobs.count("gpu_seconds_total", 1.5)
-    jobs.count("gpu_seconds_total", 1.5)
+    jobs.count({"gpu_seconds_total": 1.5})
+    jobs.count({"gpu_seconds_total": 1.5})
     counted = jobs.counters()
     assert counted['jobs_total{outcome="succeeded"}'] == counted['jobs_total{outcome="canceled"}'] == 1
     assert counted['jobs_total{outcome="failed"}'] == counted["quarantines_total"] == 1
