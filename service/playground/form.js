@@ -140,7 +140,7 @@ export class Form extends EventTarget {
     const withKnobs = chosen.map((name) => this.#method(name)).filter((each) => each?.defaults.lam !== null);
     this.knobs.hidden = !withKnobs.length;
     const defaults = withKnobs.length === 1 ? withKnobs[0].defaults : {};
-    for (const name of [...KNOBS, "handover", "anchor"]) this.fields[name].fallback(defaults[name], "its own");
+    for (const name of [...KNOBS, "handover", "anchor"]) this.fields[name].fallback(defaults[name], "own");
     this.fields.guidance.fallback(method?.defaults.guidance);
     this.fields.frames.fallback(undefined, this.#nativeFrames(method));
     const words = several ? `Make ${chosen.length} videos` : "Make the video";
