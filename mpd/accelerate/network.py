@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mpd.accelerate import Acceleration, fp8
 from mpd.accelerate.compilation import Compiled
-from mpd.accelerate.reuse import Features
+from mpd.accelerate.reuse import Features, Interval
 from mpd.accelerate.unet import UNet
 from mpd.denoiser import Branch
 
@@ -29,13 +29,15 @@ BACKENDS = [
 class Accelerated:
     """A diffusers UNet with every rewrite of a level; it is taken over, and not to be used again.
 
-    compiled: by torch.compile, for the sizes seen while warming up.
+    compiled: by torch.compile, for the sizes seen while warming up. interval: for how long features serve, of `max`.
     """
 
-    def __init__(self, unet: Any, level: Acceleration, compiled: bool | None = None) -> None:
+    def __init__(
+        self, unet: Any, level: Acceleration, compiled: bool | None = None, interval: Interval | None = None
+    ) -> None:
         self.unet = UNet(unet).eval()
         device = self.unet.conv_in.weight.device
-        self.reuses = level == "max"
+        self.reuses, self._interval = level == "max", interval or Interval()
         if level == "max" and fp8.has_fp8(device):
             fp8.rewrite(self.unet)
         self._cuda = device.type == "cuda"
@@ -48,7 +50,7 @@ class Accelerated:
     def branch(self, embedding: Tensor) -> Branch:
         with torch.inference_mode():
             context = self.unet.context(embedding)
-        features = Features()
+        features = Features(self._interval)
 
         def evaluate(sample: Tensor, times: Tensor, sigma: float) -> Tensor:
             inputs = (sample, times, context, self._positions(sample.shape[1]))

@@ -34,7 +34,7 @@ def normalize(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, 
 
     Triton on CUDA, PyTorch elsewhere; both compute in float32.
     """
-    return (fused if x.is_cuda else plain)(x, weight, bias, groups, eps, silu)
+    return (plain if x.is_cpu else fused)(x, weight, bias, groups, eps, silu)
 
 
 @torch.library.custom_op("mpd::group_norm", mutates_args=())

@@ -10,26 +10,35 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-FREE_ABOVE = 20.0
-"""Noise levels at which the clip's content and its motion are decided: nothing is reused there."""
 
-RATIO = 2.5
-"""Below, features serve until σ has fallen by this factor."""
+@dataclass(frozen=True)
+class Interval:
+    """For how long features serve, by noise level.
+
+    free_above: noise levels at which the clip's content and its motion are decided: nothing is reused there.
+    ratio: below, features serve until σ has fallen by this factor.
+    """
+
+    free_above: float = 20.0
+    ratio: float = 2.5
+
+    def covers(self, made: float, now: float) -> bool:
+        """Whether features made at one σ serve at another. A σ that has not fallen is another round, or a new take."""
+        return made <= self.free_above and now < made < self.ratio * now
 
 
-@dataclass
 class Features:
     """The inner levels' result of one branch, and the noise level and size it was made at."""
 
-    deep: Tensor | None = None
-    sigma: float = 0.0
-    shape: tuple[int, ...] = ()
+    def __init__(self, interval: Interval | None = None) -> None:
+        self.interval = interval or Interval()
+        self.deep: Tensor | None = None
+        self.sigma = 0.0
+        self.shape: tuple[int, ...] = ()
 
     def usable(self, sigma: float, shape: tuple[int, ...]) -> bool:
-        """Whether an evaluation at `sigma` may go by them. A σ that rises again is another round or another take."""
-        if self.deep is None or shape != self.shape or sigma > FREE_ABOVE or self.sigma > FREE_ABOVE:
-            return False
-        return sigma <= self.sigma < RATIO * sigma
+        """Whether an evaluation at `sigma` may go by them."""
+        return self.deep is not None and shape == self.shape and self.interval.covers(self.sigma, sigma)
 
     def keep(self, deep: Tensor, sigma: float, shape: tuple[int, ...]) -> None:
         self.deep, self.sigma, self.shape = deep, sigma, shape

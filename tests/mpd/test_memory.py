@@ -5,57 +5,22 @@ Counted is every tensor that is alive; left out are the workspaces of cuDNN's ke
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from mpd import model
+from mpd import memory, model
+from mpd.accelerate import Acceleration
 from mpd.denoiser import Condition, Plain, SvdDenoiser
+from mpd.memory import Alive, bytes_of, peak
 from mpd.model import Model
 
 HALF = torch.float16
 IMAGE_ENCODER = 632_076_800
 """Parameters of the CLIP ViT-H/14 image encoder."""
 HEIGHT, WIDTH, FRAMES = 576, 1024, 25
-
-
-class Alive(TorchDispatchMode):
-    """Bytes of the tensors made while it is on: alive now, and at the peak."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._sizes: dict[int, int] = {}
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, torch.Tensor):
-                self._count(tensor.untyped_storage())
-        return made
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        if storage._cdata not in self._sizes:
-            self._sizes[storage._cdata] = storage.nbytes()
-            self.now += storage.nbytes()
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._forget, storage._cdata)
-
-    def _forget(self, key: int) -> None:
-        self.now -= self._sizes.pop(key)
-
-
-@pytest.fixture(autouse=True)
-def flash(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attention as on a GPU, which keeps no matrix of all pairs."""
-    attend = torch.nn.functional
-    monkeypatch.setattr(attend, "scaled_dot_product_attention", lambda query, *args, **options: query.clone())
 
 
 @pytest.fixture(scope="module")
@@ -72,16 +37,6 @@ def unet() -> Any:
     """diffusers' defaults are SVD-XT's UNet."""
     with torch.device("meta"):
         return UNetSpatioTemporalConditionModel(num_frames=FRAMES).to("meta", HALF)
-
-
-def bytes_of(module: torch.nn.Module) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
-
-
-def peak(work: Callable[[], object]) -> int:
-    with torch.inference_mode(), Alive() as alive:
-        work()
-    return alive.peak
 
 
 @pytest.fixture
@@ -128,3 +83,63 @@ def test_a_full_gpu_decodes_fewer_frames_together(svd_xt: Model, monkeypatch: py
 def test_a_large_gpu_decodes_all_frames_together(svd_xt: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80e9 - 4.7e9, 80e9))
     assert svd_xt._decode_chunk(HEIGHT * WIDTH // 64) >= FRAMES
+
+
+def test_what_is_alive_is_counted_while_it_lives() -> None:
+    there = torch.empty(1000, device="meta")
+    with torch.inference_mode(), Alive() as alive:
+        seen = there[:10]
+        assert alive.now == 0  # what was there before is not counted, nor are views of it
+        first = seen + 1
+        second = torch.cat([first, first])
+        assert alive.now == 40 + 80
+        del first
+        third = second.view(4, 5) * 2
+        assert alive.now == 80 + 80
+        del second, third
+        query = torch.empty(1, 2, 300, 8, device="meta")
+        attended = torch.nn.functional.scaled_dot_product_attention(query, query, query)
+        assert attended.shape == query.shape
+    assert alive.peak == 2 * 4 * query.numel()  # and no 300 x 300
+
+
+LEVELS: list[tuple[Acceleration, bool]] = [("off", False), ("exact", False), ("max", True)]
+
+
+@pytest.fixture(scope="module")
+def needs(vae: Any, unet: Any) -> dict[str, memory.Need]:
+    return {
+        level: memory.need(unet.config, vae.config, 2 * IMAGE_ENCODER, HALF, level, has_fp8)
+        for level, has_fp8 in LEVELS
+    }
+
+
+def test_the_need_is_what_the_modules_take(needs: dict[str, memory.Need], vae: Any, unet: Any) -> None:
+    need = needs["off"]
+    assert need.weights == pytest.approx(bytes_of(vae) + bytes_of(unet) + 2 * IMAGE_ENCODER, rel=1e-6)
+    latents = torch.empty(FRAMES, 4, HEIGHT // 8, WIDTH // 8, device="meta")
+    condition = Condition(latents[0], torch.empty(1, 1, 1024, device="meta"))
+    denoiser = SvdDenoiser(Plain(unet), condition, torch.empty(1, 3, device="meta"), HALF)
+    whole = peak(lambda: denoiser(latents, 700.0))
+    assert need.sampling * FRAMES * HEIGHT * WIDTH == pytest.approx(whole, rel=0.01)  # however many pixels
+    encoding = peak(lambda: vae.encode(torch.empty(1, 3, HEIGHT, WIDTH, device="meta")))
+    assert need.picture * HEIGHT * WIDTH == pytest.approx(encoding, rel=0.01)
+
+
+def test_rewrites_need_hardly_more_and_approximations_keep_features(needs: dict[str, memory.Need]) -> None:
+    off, exact, most = (needs[level] for level, _ in LEVELS)
+    assert exact.weights < off.weights
+    assert exact.sampling < 1.1 * off.sampling
+    assert most.weights < exact.weights  # a third of the UNet in fp8
+    deep = 4 * 640 * 2 / 64  # features of four branches, 640 channels of half precision for each pixel of the latent
+    assert most.sampling > exact.sampling + deep
+
+
+def test_a_card_holds_what_is_needed_and_no_more(needs: dict[str, memory.Need]) -> None:
+    need = needs["exact"]
+    room = need.room(24_000_000_000)
+    frames = room.volume // (WIDTH * HEIGHT)
+    assert need.total(frames, WIDTH, HEIGHT) <= 24_000_000_000 < need.total(frames + 1, WIDTH, HEIGHT)
+    assert frames > FRAMES
+    assert need.total(1, room.pixels, 1) <= 24_000_000_000
+    assert need.room(4_000_000_000) == memory.Room(0, 0)

@@ -15,7 +15,7 @@ from mpd import sprites
 from mpd.accelerate import fp8
 from mpd.accelerate.compilation import Compiled, keep_in
 from mpd.accelerate.network import Accelerated
-from mpd.accelerate.reuse import FREE_ABOVE, RATIO, Features
+from mpd.accelerate.reuse import Features, Interval
 from mpd.methods import Settings
 from mpd.model import Model, ModelError, load
 from mpd.progress import Pictures, Take
@@ -70,16 +70,17 @@ def test_levels_and_their_defaults(tiny_folder: Path) -> None:
 
 
 def test_features_serve_only_where_little_has_changed() -> None:
-    features, shape = Features(), (1, 5, 8, 8, 8)
+    features, shape = Features(Interval(free_above=20.0, ratio=2.5)), (1, 5, 8, 8, 8)
     assert not features.usable(1.0, shape)
-    features.keep(torch.zeros(1), 2 * FREE_ABOVE, shape)
-    assert not features.usable(FREE_ABOVE / 2, shape), "made where nothing may be reused"
-    features.keep(torch.zeros(1), FREE_ABOVE / 2, shape)
-    assert features.usable(FREE_ABOVE / 2, shape)
-    assert features.usable(0.99 * FREE_ABOVE / 2, shape)
-    assert not features.usable(FREE_ABOVE / 2 / RATIO, shape)
-    assert not features.usable(1.01 * FREE_ABOVE / 2, shape), "σ rose: another take"
-    assert not features.usable(FREE_ABOVE / 2, (1, 6, 8, 8, 8))
+    features.keep(torch.zeros(1), 40.0, shape)
+    assert not features.usable(19.0, shape), "made where nothing may be reused"
+    features.keep(torch.zeros(1), 10.0, shape)
+    assert features.usable(9.9, shape)
+    assert features.usable(4.1, shape)
+    assert not features.usable(4.0, shape)
+    assert not features.usable(10.0, shape), "σ did not fall: the same step, noised anew"
+    assert not features.usable(10.1, shape), "σ rose: another take"
+    assert not features.usable(9.9, (1, 6, 8, 8, 8))
 
 
 def test_only_sizes_seen_while_warming_up_are_compiled() -> None:
