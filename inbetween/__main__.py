@@ -193,6 +193,8 @@ def _first(job: Job) -> Path:
 
 def _explained(error: Exception) -> str:
     """One line, or one for each field at fault."""
+    if isinstance(error, Unreachable):
+        return f"{error}. Is it up? Another server is named by --url or INBETWEEN_URL."
     if isinstance(error, ProblemError) and error.problem.errors:
         return "\n           ".join(f"{each.field}: {each.detail} {each.remedy}" for each in error.problem.errors)
     return str(error)

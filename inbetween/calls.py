@@ -44,7 +44,7 @@ class Calls:
             except httpx.RequestError as error:
                 pause = self._pause(tries) if _passing(error) else None
                 if pause is None:
-                    raise Unreachable(f"{request.method} {request.url}: {_said(error)}") from error
+                    raise Unreachable(_said(error)) from error
             else:
                 problem = problem_in(response, content)
                 again = problem.status in STATUSES or problem.slug == "idempotency-in-flight"
@@ -168,4 +168,7 @@ def _passing(error: httpx.RequestError) -> bool:
 
 
 def _said(error: httpx.RequestError) -> str:
-    return str(error) or type(error).__name__
+    """Who did not answer, which may be the storage that the server sent us to; of a signed link nothing that opens it."""
+    url = error.request.url
+    where = f"{url.scheme}://{url.netloc.decode()}"
+    return f"{where} does not answer {error.request.method} {url.path}: {str(error) or type(error).__name__}"

@@ -127,9 +127,12 @@ def test_what_cannot_be_used_is_told_in_a_line_and_exits_2(run: Run, pictures: l
 
 def test_a_server_that_is_not_there_exits_3(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    code, _, err = run("list", "--url", f"http://127.0.0.1:{free_port()}")
+    url = f"http://127.0.0.1:{free_port()}"
+    code, _, err = run("list", "--url", url)
     assert code == 3
     assert err.count("\n") == 1
+    assert url in err
+    assert "--url or INBETWEEN_URL" in err
 
 
 LONG = {"frames": 240, "width": 1024, "height": 1024}
