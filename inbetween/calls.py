@@ -168,7 +168,7 @@ def _passing(error: httpx.RequestError) -> bool:
 
 
 def _said(error: httpx.RequestError) -> str:
-    """Who did not answer, which may be the storage that the server sent us to; of a signed link nothing that opens it."""
+    """Who did not answer, which may be the storage that the server sent us to; nothing that opens a signed link."""
     url = error.request.url
     where = f"{url.scheme}://{url.netloc.decode()}"
     return f"{where} does not answer {error.request.method} {url.path}: {str(error) or type(error).__name__}"
