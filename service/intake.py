@@ -32,6 +32,7 @@ CONTENT_TYPES: dict[Format, str] = {
     "avif": "image/avif",
     "heic": "image/heic",
 }
+ENDINGS: dict[Format, str] = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "avif": ".avif", "heic": ".heic"}
 NAMES = "JPEG, PNG, WebP, AVIF or HEIC"
 
 SMALLEST = 16

@@ -79,7 +79,7 @@ class Submission:
         options = wanted.options
         keyframes = [
             {
-                "key": f"{files_prefix(job_id)}keyframes/{number}",
+                "key": f"{files_prefix(job_id)}keyframes/{number}{intake.ENDINGS[info.format]}",
                 "content_type": info.content_type,
                 "width": info.width,
                 "height": info.height,

@@ -1,7 +1,7 @@
 """Files in a local folder, for one machine.
 
     objects/KEY   the bytes, so that a person can open them
-    types/KEY     their content type
+    types/KEY     their content type, where the key's ending does not say it
     tmp/          what is being written or removed
 
 A file is written under `tmp/`, synced, and renamed into place. Links are HMAC tokens that the API's `/objects/` route
@@ -20,7 +20,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
 from service.storage import links
@@ -38,6 +38,21 @@ from service.storage.interface import (
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The disk, a quota, or what a process may write is at its end."""
+
+_BY_ENDING = {
+    ".avif": "image/avif",
+    ".gif": "image/gif",
+    ".heic": "image/heic",
+    ".jpg": "image/jpeg",
+    ".json": "application/json",
+    ".mov": "video/quicktime",
+    ".mp4": "video/mp4",
+    ".png": "image/png",
+    ".webm": "video/webm",
+    ".webp": "image/webp",
+    ".zip": "application/zip",
+}
+"""What goes without saying: a file of its own for the type would be as much to sync as a small picture is."""
 
 _STALE = 86400.0
 """Seconds after which a leaving in `tmp/` can belong to no living writer."""
@@ -66,7 +81,12 @@ class LocalStorage:
         check_key(key)
         data = self._write(source)
         try:
-            self._place(self._write(check_content_type(content_type).encode()), self._types / key)
+            if check_content_type(content_type) == _implied(key):
+                with self._errors(), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    (self._types / key).unlink()
+                    _sync_folder((self._types / key).parent)
+            else:
+                self._place(self._write(content_type.encode()), self._types / key)
             self._place(data, self._objects / key)
         except BaseException:
             data.unlink(missing_ok=True)
@@ -85,7 +105,7 @@ class LocalStorage:
         try:
             content_type = (self._types / key).read_text()
         except FileNotFoundError:
-            content_type = "application/octet-stream"
+            content_type = _implied(key) or "application/octet-stream"
         return Stat(found.st_size, content_type, found.st_mtime, f"{found.st_mtime_ns:x}-{found.st_size:x}")
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
@@ -185,7 +205,7 @@ class LocalStorage:
                         temporary.rename(target)
                         _sync_folder(target.parent)
                         return
-                    except FileNotFoundError:
+                    except (FileNotFoundError, FileExistsError):  # the latter from mkdir, which looks once more
                         if last:
                             raise
             except BaseException:
@@ -224,6 +244,10 @@ class LocalStorage:
                 raise ObjectMissing(key) from None
             kind = StorageFull if error.errno in _FULL else StorageUnavailable
             raise kind(f"storage folder {self.folder}: {error.strerror}") from error
+
+
+def _implied(key: str) -> str | None:
+    return _BY_ENDING.get(PurePosixPath(key).suffix)
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[str]:

@@ -55,6 +55,18 @@ def test_bytes_are_synced_before_they_are_renamed(storage: LocalStorage, monkeyp
     assert calls == ["sync tmp", "sync tmp", "rename types", "sync types", "rename objects", "sync objects"]
 
 
+def test_a_type_that_the_ending_says_is_not_written_down(storage: LocalStorage) -> None:
+    storage.put("film.mp4", b"film", "video/mp4")
+    assert files(storage) == ["objects/film.mp4"]
+    assert storage.stat("film.mp4").content_type == "video/mp4"
+    storage.put("film.mp4", b"text", "text/plain")
+    assert storage.stat("film.mp4").content_type == "text/plain"
+    storage.put("film.mp4", b"film", "video/mp4")
+    assert storage.stat("film.mp4").content_type == "video/mp4"
+    storage.delete("film.mp4")
+    assert files(storage) == []
+
+
 def test_a_writer_that_fails_leaves_the_old_object_and_no_leavings(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
