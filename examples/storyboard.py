@@ -16,35 +16,56 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from inbetween import Client, InbetweenError, Options
+from inbetween import Client, InbetweenError, JobCanceled, JobFailed, Options, RequestRefused
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic"}
 SETTLED = 1.0
 """Seconds after a picture's last change; until then somebody may still be writing it."""
 
 
-def gaps(folder: Path) -> Iterator[tuple[Path, Path, Path]]:
-    """(picture, the next picture, where their video belongs) where that is missing, or older than a picture."""
+def gaps(folder: Path, settled: float) -> Iterator[tuple[Path, Path, Path, float]]:
+    """(picture, the next picture, where their video belongs, when a picture last changed) where the video is missing,
+    or older than a picture. settled: seconds that no picture may have changed for.
+    """
     pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     for a, b in itertools.pairwise(pictures):
         video = folder / "gaps" / f"{a.stem}-{b.stem}.mp4"
         changed = max(a.stat().st_mtime, b.stat().st_mtime)
-        settled = time.time() - changed > SETTLED
-        if settled and not (video.exists() and video.stat().st_mtime >= changed):
-            yield a, b, video
+        if time.time() - changed >= settled and not (video.exists() and video.stat().st_mtime >= changed):
+            yield a, b, video, changed
 
 
-def fill(client: Client, folder: Path, options: Options) -> None:
-    """Fill the gaps that there are now. All are asked for first, so that the server can work on several."""
+def fill(client: Client, folder: Path, options: Options, settled: float, faults: dict[Path, float]) -> None:
+    """Fill the gaps that there are now. All are asked for first, so that the server can work on several.
+
+    faults: gaps that came to nothing, with the change of a picture that they belong to; left alone until the next one.
+    """
     began = time.time()
-    jobs = {video: client.inbetween(a, b, **options) for a, b, video in gaps(folder)}
+    jobs = {}
+    for a, b, video, changed in gaps(folder, settled):
+        if faults.get(video) != changed:
+            faults[video] = changed
+            with telling(video):
+                jobs[video] = client.inbetween(a, b, **options)
     for video, job in jobs.items():
-        job.wait().save(video)
-        # As old as the pictures it was made of: one that was changed meanwhile is newer.
-        os.utime(video, (began, began))
-        print(f"{video}: {job.id}", flush=True)
+        with telling(video):
+            job.wait().save(video)
+            # As old as the pictures it was made of: one that was changed meanwhile is newer.
+            os.utime(video, (began, began))
+            del faults[video]
+            print(f"{video}: {job.id}", flush=True)
+
+
+@contextmanager
+def telling(video: Path) -> Iterator[None]:
+    """A gap that cannot be filled is told, and the others go on; where the server is at fault, all end."""
+    try:
+        yield
+    except (RequestRefused, JobFailed, JobCanceled) as error:
+        print(f"{video}: {error}", file=sys.stderr, flush=True)
 
 
 def main() -> int:
@@ -57,16 +78,17 @@ def main() -> int:
     options: Options = {"method": asked.method, "frames": asked.frames}
     try:
         with Client() as client:
-            fill(client, asked.folder, options)
+            faults: dict[Path, float] = {}
+            fill(client, asked.folder, options, 0.0 if asked.once else SETTLED, faults)
             while not asked.once:
                 time.sleep(1.0)
-                fill(client, asked.folder, options)
+                fill(client, asked.folder, options, SETTLED, faults)
     except (InbetweenError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    return 0
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":

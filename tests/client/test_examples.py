@@ -89,6 +89,19 @@ def test_a_storyboards_gaps_are_filled_and_filled_again(live: Live, board: Path)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
+def test_a_storyboard_is_filled_once_around_a_picture_that_is_none(live: Live, board: Path) -> None:
+    """All that can be, however new the pictures are."""
+    (board / "04.png").write_text("no picture")
+    picture(board / "05.png", "white", age=0)
+    picture(board / "06.png", "black", age=0)
+    done = run(live, "storyboard", board, "--method", "flow", "--frames", "4", "--once")
+    assert done.returncode == 1
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == [
+        str(board / f"gaps/{n}.mp4") for n in ("03-04", "04-05")
+    ]
+    assert sorted(path.name for path in (board / "gaps").iterdir()) == ["01-02.mp4", "02-03.mp4", "05-06.mp4"]
+
+
 def test_a_batch_makes_what_is_missing_and_says_what_it_cannot(live: Live, board: Path) -> None:
     table = board / "shots.csv"
     table.write_text(
