@@ -44,6 +44,8 @@ def _run(chosen: argparse.Namespace) -> int:
             return launcher.run(settings)
         case "keeper":
             return _keeper(settings)
+        case "ready":
+            return _ready(settings)
         case "up":
             from worker import up
 
@@ -59,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("api", help="answer HTTP requests on HOST:PORT")
     commands.add_parser("worker", help="run jobs: an engine with MODEL, and work-horses beside it")
     commands.add_parser("keeper", help="take over from dead workers, expire results, hand over webhooks")
+    commands.add_parser("ready", help="whether the worker of this ENGINE_DIR has its model warm: 0, or 69 and why not")
     up = commands.add_parser("up", help="all of these at once, with a redis-server of their own")
     up.add_argument("--area", type=Path, default=Path("var"), help="folder for everything it keeps (default: var)")
     commands.add_parser("settings", help="every setting, its meaning and its present value")
@@ -126,6 +129,13 @@ def _keeper(settings: Settings) -> int:
         return exits.explain(fault, exits.UNAVAILABLE)
     keeper.run(settings)
     return 0
+
+
+def _ready(settings: Settings) -> int:
+    from worker import readiness
+
+    fault = readiness.fault(settings)
+    return 0 if fault is None else exits.explain(fault, exits.UNAVAILABLE)
 
 
 def _keys(settings: Settings, chosen: argparse.Namespace) -> int:

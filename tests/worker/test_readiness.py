@@ -1,0 +1,73 @@
+"""Whether a worker is ready, as a container's probe asks it: the real command, over a real engine's socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from mpd.methods import Settings as Options
+from mpd.progress import Pictures, Progress, Take
+from service.settings import Settings
+from worker import exits, protocol, readiness, server
+
+
+def ready(folder: Path, **variables: str) -> tuple[int, str]:
+    """Exit code and words of `inbetween-server ready`."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "worker.cli", "ready"],
+        env={**os.environ, "MODEL": "some/model", "ENGINE_DIR": str(folder), **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return answer.returncode, answer.stderr.strip()
+
+
+def nothing(pictures: list[Pictures], options: Options, bits: int) -> Iterator[Progress | Take]:
+    return iter(())
+
+
+def test_a_worker_is_ready_from_when_its_model_is_warm(tmp_path: Path) -> None:
+    code, words = ready(tmp_path)
+    assert (code, "no engine answers" in words) == (exits.UNAVAILABLE, True), words
+    warm = threading.Event()
+    line = server.Server(protocol.socket_path(tmp_path), lambda job: warm.set())
+    assert ready(tmp_path) == (exits.UNAVAILABLE, "inbetween-server: the engine is starting")
+    thread = threading.Thread(target=line.run, args=(nothing,))
+    thread.start()
+    assert warm.wait(20)
+    assert ready(tmp_path) == (0, "")
+    line.stop()
+    thread.join(20)
+
+
+def test_a_worker_without_a_model_has_nothing_to_warm_up(tmp_path: Path) -> None:
+    assert readiness.fault(Settings(_env_file=None, engine_dir=tmp_path)) is None
+
+
+def test_what_is_set_wrongly_or_hangs_is_told(tmp_path: Path) -> None:
+    wrong = readiness.fault(Settings(_env_file=None, model="some/model"))
+    assert wrong is not None
+    assert "ENGINE_DIR" in wrong
+    far = readiness.fault(Settings(_env_file=None, model="some/model", engine_dir=tmp_path / ("long" * 30)))
+    assert far is not None
+    assert "too long" in far
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(protocol.socket_path(tmp_path))
+        mute.listen()
+        settings = Settings(_env_file=None, model="some/model", engine_dir=tmp_path)
+        assert readiness.fault(settings, patience=0.2) == "the engine has not answered for 0.2 seconds"
+
+
+def test_an_engine_that_was_killed_left_its_socket_behind(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(protocol.socket_path(tmp_path))
+    fault = readiness.fault(Settings(_env_file=None, model="some/model", engine_dir=tmp_path))
+    assert fault is not None
+    assert "no engine answers" in fault
