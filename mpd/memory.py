@@ -2,7 +2,7 @@
 
 Counted is every tensor that is alive while they run as they do on CUDA for a size that was not compiled; compiled code
 keeps fewer. Left out are CUDA's own context, the workspaces of its kernels, and what the allocator cannot hand out
-again; `RUNTIME` and `SLACK` stand for them. Knows no device.
+again; `RUNTIME` and `SLACK` stand for them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mpd.accelerate import Acceleration
+from mpd.accelerate import Acceleration, fp8
+from mpd.weights import ModelError, Parts
 
 RUNTIME = 1_000_000_000
 """Bytes that CUDA, cuDNN and cuBLAS take for themselves. An estimate on the safe side."""
@@ -27,6 +28,9 @@ SLACK = 1.5
 
 PROBE = (8, 512, 512)
 """Frames, width and height that are counted. Activations grow with the number of pixels, which a test holds them to."""
+
+LEAST_SIDE = 64
+"""Pixels along the sides of the smallest video that a card must hold to be of use."""
 
 MULTIPLE = 8
 """Pixels along a latent's side."""
@@ -109,6 +113,21 @@ class Need:
         return RUNTIME + self.weights
 
 
+def room_on(device: torch.device, parts: Parts, dtype: torch.dtype, level: Acceleration) -> Room:
+    """What a CUDA device has for a model that was read and is not there yet, if nothing else is.
+
+    Raises `ModelError` where not even the smallest video fits beside the weights.
+    """
+    card = torch.cuda.mem_get_info(device)[1]
+    has_fp8 = level == "max" and fp8.has_fp8(device)
+    encoder = bytes_of(parts.image_encoder)
+    needed = need(parts.unet.config, parts.vae.config, encoder, dtype, level, has_fp8)
+    least = needed.total(parts.unet.config.num_frames, LEAST_SIDE, LEAST_SIDE)
+    if least > card:
+        raise ModelError(f"needs {least / 1e9:.1f} GB for the smallest video, and {device} has {card / 1e9:.1f} GB")
+    return needed.room(card)
+
+
 def need(
     unet_config: Any, vae_config: Any, image_encoder: int, dtype: torch.dtype, level: Acceleration, has_fp8: bool
 ) -> Need:
@@ -133,7 +152,6 @@ def _sampling(config: Any, dtype: torch.dtype, level: Acceleration, has_fp8: boo
     """The UNet as it will be, without its weights, and the bytes of a call for each pixel of each frame."""
     from diffusers import UNetSpatioTemporalConditionModel
 
-    from mpd.accelerate import fp8
     from mpd.accelerate.network import Accelerated
     from mpd.denoiser import Condition, Network, Plain, SvdDenoiser
 

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mpd import weights
+from mpd import memory, weights
 from mpd.accelerate import ACCELERATIONS, Acceleration
 from mpd.denoiser import Condition, Plain, SvdDenoiser
 from mpd.methods import LIMITS
@@ -67,7 +67,7 @@ class Model:
 
     name: the folder or hub id as given; revision: the hub commit, if known; license: as the model card names it.
     native_frames, native_size (w, h): what it was trained at; size_multiple: width and height must be multiples of it.
-    acceleration: of the UNet and the decoder (mpd/accelerate).
+    acceleration: of the UNet and the decoder (mpd/accelerate). room: what the GPU holds; None where that is not known.
     reversible: latents reversed in time are the latents of the reversed video, which the two-path methods rely on.
     """
 
@@ -81,12 +81,14 @@ class Model:
         device: torch.device,
         dtype: torch.dtype,
         acceleration: Acceleration = "off",
+        room: memory.Room | None = None,
     ) -> None:
         self.name = name
         self.revision = parts.revision
         self.license = parts.license
         self.device = device
         self.dtype = dtype
+        self.room = room
         self.unet: Any = parts.unet.to(device).eval()
         self.image_encoder: Any = parts.image_encoder.to(device).eval()
         self.vae: Any = parts.vae.to(device).eval()
@@ -261,7 +263,8 @@ def load(
     precision = _dtype(dtype, place)
     acceleration = _acceleration(accelerate, place)
     parts = weights.read(str(source), revision, variant, precision)
-    return Model(parts, str(source), place, precision, acceleration)
+    room = memory.room_on(place, parts, precision, acceleration) if place.type == "cuda" else None
+    return Model(parts, str(source), place, precision, acceleration, room)
 
 
 def _device(name: str) -> torch.device:

@@ -41,7 +41,23 @@ def generate(
             size = f"{width}x{height}"
             raise SettingsError("width", f"{size} does not suit the model", f"Use multiples of {model.size_multiple}")
     frames = segment_frames(settings, len(pictures), model.native_frames)
+    for height, width, _ in shapes:
+        _check_room(model, settings, max(frames), width, height)
     return _takes(model, pictures, settings, frames, bits)
+
+
+def _check_room(model: Model, settings: Settings, frames: int, width: int, height: int) -> None:
+    """Raises `SettingsError` for a segment that the GPU's memory cannot hold."""
+    room, size = model.room, width * height
+    if room is None:
+        return
+    if size > room.pixels or 2 * size > room.volume:
+        most = min(room.pixels, room.volume // 2)
+        raise SettingsError("width", f"{width}x{height} is too large for this GPU", f"Use at most {most} pixels")
+    if frames * size > room.volume:
+        field = "frames" if settings.positions is None else "positions"
+        problem = f"a segment of {frames} frames of {width}x{height} is too long for this GPU"
+        raise SettingsError(field, problem, f"Use at most {room.volume // size} frames at this size, or a smaller one")
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,13 @@ def size_on(settings: Settings, engine: Engine | None) -> tuple[int, int] | None
     return engine.native_size if engine is not None else None
 
 
+def frame_size(settings: Settings, engine: Engine | None, picture: tuple[int, int]) -> tuple[int, int] | None:
+    """(width, height) of the video's frames, of a job whose first keyframe has the size `picture`; None if unknown."""
+    if METHODS[settings.method].needs_model:
+        return size_on(settings, engine)
+    return flow_size(picture, settings.width, settings.height)
+
+
 def segments_on(settings: Settings, keyframes: int, engine: Engine | None) -> tuple[int, ...]:
     """Frames of each segment on an engine, both ends included. `flow` needs none."""
     native = FLOW_FRAMES
@@ -143,7 +150,21 @@ def _refusal(settings: Settings, keyframes: int, engine: Engine) -> Problem | No
         detail = f"A segment of {longest} frames is longer than the {engine.max_frames} that fit here."
         remedy = f"Ask for at most {engine.max_frames} frames a segment, or send more keyframes."
         return Problem(422, "beyond-capacity", detail, field=field, remedy=remedy, limit=engine.max_frames)
+    if engine.max_volume and size and longest * size[0] * size[1] > engine.max_volume:
+        return _too_much(settings, longest, size, engine.max_volume)
     return None
+
+
+def _too_much(settings: Settings, frames: int, size: tuple[int, int], volume: int) -> Problem:
+    """The frames of a segment are together more than a GPU's memory holds."""
+    most = volume // (size[0] * size[1])
+    detail = f"A segment of {frames} frames of {size[0]}×{size[1]} is more than the memory here holds."
+    if most < 2:
+        remedy = f"Ask for at most {volume // 2} pixels a frame."
+        return Problem(422, "beyond-capacity", detail, field="options.width", remedy=remedy, limit=volume // 2)
+    field = "keyframes" if settings.positions else "options.frames"
+    remedy = f"At this size, ask for at most {most} frames a segment, or choose a smaller size."
+    return Problem(422, "beyond-capacity", detail, field=field, remedy=remedy, limit=most)
 
 
 def _check_multiple(settings: Settings, multiple: int | None) -> None:

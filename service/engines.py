@@ -24,13 +24,24 @@ class EngineState(StrEnum):
     failed = "failed"
 
 
+class WorkerState(StrEnum):
+    """An engine's state as it is counted: a ready one is idle or busy."""
+
+    starting = "starting"
+    idle = "idle"
+    busy = "busy"
+    failed = "failed"
+
+
 @dataclass(frozen=True)
 class Engine:
     """One engine as it describes itself.
 
-    native_size: (width, height). max_pixels: width × height of one frame; max_frames: of one segment; None is
-    unlimited. seconds_per_call: measured time of one denoiser call per megapixel of one frame, so that a call on
-    N frames of P megapixels takes about N·P times as long. busy_with: the ticket being sampled.
+    native_size: (width, height). max_pixels: width × height of one frame; max_frames: of one segment; max_volume:
+    pixels of all frames of one segment, as a GPU's memory holds; None is unlimited. seconds_per_call: measured time of
+    one denoiser call per megapixel of one frame, so that a call on N frames of P megapixels takes about N·P times as
+    long. busy_with: the ticket being sampled. gpu_memory_used, gpu_memory_total: bytes of the whole GPU;
+    gpu_utilization: from 0 to 1; None without a GPU, or where its driver does not say.
     """
 
     id: str
@@ -46,9 +57,19 @@ class Engine:
     size_multiple: int | None = None
     max_frames: int | None = None
     max_pixels: int | None = None
+    max_volume: int | None = None
     seconds_per_call: float | None = None
     busy_with: str | None = None
     error: str | None = None
+    gpu_memory_used: int | None = None
+    gpu_memory_total: int | None = None
+    gpu_utilization: float | None = None
+
+    @property
+    def worker_state(self) -> WorkerState:
+        if self.state is EngineState.ready:
+            return WorkerState.busy if self.busy_with else WorkerState.idle
+        return WorkerState(self.state.value)
 
 
 def shown_name(model: str) -> str:

@@ -216,6 +216,7 @@ class EngineView(BaseModel):
     size_multiple: int | None
     max_frames: int | None = Field(description="Of one segment.")
     max_pixels: int | None = Field(description="Width × height of one frame.")
+    max_volume: int | None = Field(description="Pixels of all frames of one segment: width × height × frames.")
     seconds_per_call: float | None = Field(description="Measured, per megapixel of one frame.")
     error: str | None
 

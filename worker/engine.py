@@ -27,6 +27,7 @@ from mpd.methods import METHODS, denoiser_calls
 from mpd.methods import Settings as Options
 from mpd.progress import Progress, Take
 from service import engines, logs
+from service.connections import connect
 from service.engines import EngineState
 from service.settings import Settings
 from worker import exits, protocol
@@ -49,7 +50,7 @@ class Publisher:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._redis = redis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5)
+        self._redis = connect(settings, timeout=5)
         self._changed = threading.Event()
         self._silent = False
         name = os.environ.get(ENGINE_ID) or f"{socket.gethostname()}-{os.getpid()}"
@@ -103,11 +104,20 @@ class Pace:
         self._latest.append(seconds / (denoiser_calls(options) * volume))
 
 
-def warm_up(model: Model, generate: Generate) -> float:
-    """Run a short job, at the native size on a GPU, and return the seconds of one call per megapixel-frame."""
+def warm_up_size(model: Model) -> tuple[int, int]:
+    """(width, height): the native size on a GPU, halved until its memory holds it; a small one elsewhere."""
     width, height = model.native_size
     if model.device.type == "cpu":
-        width = height = -(-64 // model.size_multiple) * model.size_multiple
+        width = height = 64
+    while model.room is not None and model.native_frames * width * height > model.room.volume:
+        width, height = width // 2, height // 2
+    multiple = model.size_multiple
+    return max(multiple, width - width % multiple), max(multiple, height - height % multiple)
+
+
+def warm_up(model: Model, generate: Generate) -> float:
+    """Run a short job, and return the seconds of one call per megapixel-frame."""
+    width, height = warm_up_size(model)
     picture = np.full((height, width, 3), 127, np.uint8)
     # Few steps are too far apart for features to be reused, and what is not used is not compiled.
     options = Options(method="svd", steps=25 if model.acceleration == "max" else WARM_UP_STEPS)
@@ -215,6 +225,8 @@ def _capabilities(model: Model) -> dict[str, Any]:
         "model": engines.shown_name(model.name),
         "methods": methods if model.reversible else ("svd", "mpd"),
         "max_frames": model.max_frames,
+        "max_pixels": model.room.pixels if model.room else None,
+        "max_volume": model.room.volume if model.room else None,
     }
 
 

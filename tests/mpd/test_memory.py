@@ -5,17 +5,18 @@ Counted is every tensor that is alive; left out are the workspaces of cuDNN's ke
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 
-from mpd import memory, model
+from mpd import memory, model, weights
 from mpd.accelerate import Acceleration
 from mpd.denoiser import Condition, Plain, SvdDenoiser
 from mpd.memory import Alive, bytes_of, peak
-from mpd.model import Model
+from mpd.model import Model, ModelError
 
 HALF = torch.float16
 IMAGE_ENCODER = 632_076_800
@@ -143,3 +144,15 @@ def test_a_card_holds_what_is_needed_and_no_more(needs: dict[str, memory.Need]) 
     assert frames > FRAMES
     assert need.total(1, room.pixels, 1) <= 24_000_000_000
     assert need.room(4_000_000_000) == memory.Room(0, 0)
+
+
+def test_a_card_too_small_for_anything_is_refused_before_it_is_filled(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, device = weights.read(str(tiny_folder), None, None, HALF), torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 8_000_000_000))
+    room = memory.room_on(device, parts, HALF, "exact")
+    assert room.volume > room.pixels > 2048 * 2048
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 1_000_000_000))
+    with pytest.raises(ModelError, match=r"needs 1\.0 GB for the smallest video, and cuda has 1\.0 GB"):
+        memory.room_on(device, parts, HALF, "exact")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from mpd import segments
 from mpd.denoiser import Condition, SvdDenoiser
+from mpd.memory import Room
 from mpd.methods import METHODS, Settings, SettingsError, denoiser_calls
 from mpd.model import Model
 from mpd.progress import Pictures, Progress, Take
@@ -235,3 +237,24 @@ def test_what_does_not_fit_is_refused_at_once(
     with pytest.raises(SettingsError) as refused:
         generate(tiny_model, [np.zeros(shape, np.uint8) for shape in shapes], Settings(**settings))
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("room", "settings", "field", "remedy"),
+    [
+        (Room(64 * 64, 5 * 64 * 64), {"frames": 6}, "frames", "at most 5 frames"),
+        (Room(64 * 64, 5 * 64 * 64), {"positions": (0, 5)}, "positions", "at most 5 frames"),
+        (Room(64 * 64 - 1, 5 * 64 * 64), {"frames": 2}, "width", "at most 4095 pixels"),
+        (Room(64 * 64, 2 * 64 * 64 - 1), {"frames": 2}, "width", "at most 4095 pixels"),
+    ],
+)
+def test_what_a_gpus_memory_does_not_hold_is_refused_at_once(
+    tiny_model: Model, pictures: list[Pictures], room: Room, settings: dict[str, Any], field: str, remedy: str
+) -> None:
+    model = copy.copy(tiny_model)
+    model.room = room
+    with pytest.raises(SettingsError, match=remedy) as refused:
+        generate(model, pictures[:2], Settings(**settings))
+    assert refused.value.field == field
+    model.room = Room(64 * 64, 6 * 64 * 64)
+    generate(model, pictures[:2], Settings(**settings))

@@ -7,6 +7,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -280,6 +281,26 @@ def test_the_live_engines_decide_what_is_taken(api: Api) -> None:
     assert (odd["field"], odd["remedy"]) == ("options.width", "Send 960 or 1024.")
     assert api.post({"method": "flow", "frames": 200}).status_code == 202
     assert api.post({"width": 512, "height": 320}).status_code == 202
+
+
+def test_frames_that_a_gpus_memory_does_not_hold_are_refused(api: Api) -> None:
+    roomy = replace(ENGINE, max_frames=241, max_pixels=2048 * 2048, max_volume=25 * 1024 * 576)
+    engines.publish(api.services.redis, api.settings, roomy)
+    assert api.post({"frames": 25}).status_code == 202
+    long = problem(api.post({"frames": 26}), 422, "beyond-capacity")
+    assert (long["field"], long["limit"]) == ("options.frames", 25)
+    assert long["remedy"] == "At this size, ask for at most 25 frames a segment, or choose a smaller size."
+    assert api.post({"frames": 100, "width": 512, "height": 256}).status_code == 202
+    files, data = [("keyframes", photo()) for _ in range(3)], {"at": ["0", "10", "36"]}
+    timeline = problem(api.client.post("/inbetween", files=files, data=data), 422, "beyond-capacity")
+    assert (timeline["field"], timeline["limit"]) == ("keyframes", 25)
+    engines.publish(api.services.redis, api.settings, replace(roomy, max_volume=1024 * 576))
+    large = problem(api.post({"frames": 2}), 422, "beyond-capacity")
+    assert (large["field"], large["limit"]) == ("options.width", 512 * 576)
+    engines.publish(api.services.redis, api.settings, replace(roomy, id="e2"))
+    assert api.post({"frames": 25}).status_code == 202, "another engine holds it"
+    shown = {engine["id"]: engine["max_volume"] for engine in api.client.get("/methods").json()["engines"]}
+    assert shown == {"e1": 1024 * 576, "e2": 25 * 1024 * 576}
 
 
 def test_a_video_longer_than_a_worker_can_hold_is_refused(make_api: Make) -> None:
