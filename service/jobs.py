@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -82,6 +82,12 @@ FAILURE_TTL = 3600
 """Seconds RQ keeps its own note of a task that raised, or of a ticket that was replaced."""
 
 _ANY = Allowance()
+REPLICA_SECONDS = 2.0
+"""Longest wait for the replicas that must have a transition."""
+
+_HINTS = ("admit", "renew", "progress")
+"""Verbs that may be forgotten in a failover: the next one says it anew."""
+
 
 _NO_WRITES = re.compile(r"\b(OOM|MISCONF|READONLY|NOREPLICAS|MASTERDOWN)\b|maxmemory|read only replica")
 
@@ -372,7 +378,7 @@ class Jobs:
         """Run a verb of `jobs.lua`: the state before (of a renewal, the verdict), and the record."""
         keys = [self.keys.job(job_id), *([claim] if claim else [])]
         try:
-            reply: Any = self._script(keys=keys, args=[verb, self.settings.namespace, job_id, *arguments])
+            reply = self._run(verb, keys, [verb, self.settings.namespace, job_id, *arguments])
         except redis.ResponseError as error:
             # From inside a script Redis 6 tells it in words alone. Whoever sits out an outage sits this out too.
             if takes_no_writes(error):
@@ -391,6 +397,24 @@ class Jobs:
         raise JobMissing(f"there is no job {job_id}")
 
     def _change(self, verb: str, job_id: str, *arguments: str) -> tuple[State, Job]:
+    def _run(self, verb: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:
+        """The script's answer; of a transition, once REDIS_REPLICAS have it. Raises `ConnectionError` with fewer."""
+        wanted = self.settings.redis_replicas
+        if not wanted or verb in _HINTS:
+            return self._script(keys=keys, args=arguments)
+        with self.redis.pipeline(transaction=False) as pipe:
+            self._script(keys=keys, args=arguments, client=pipe)
+            # WAIT looks at what its own connection has written, and a verb that is repeated writes nothing.
+            pipe.set(self.keys.replicated, "")
+            pipe.wait(wanted, round(1000 * REPLICA_SECONDS))
+            reply, *others = pipe.execute(raise_on_error=False)
+        for failed in (reply, *others):
+            if isinstance(failed, Exception):
+                raise failed
+        if (held := others[-1]) < wanted:
+            raise redis.ConnectionError(f"{held} of {wanted} replicas have it")
+        return reply
+
         """The state before a transition and the job after it (for `delete`, as it was)."""
         before, fields = self._call(verb, job_id, *arguments)
         return State(before), decode(fields)

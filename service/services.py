@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from redis import Redis
-from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from service.auth import Keys
+from service.connections import connect, connect_async
 from service.erasure import Eraser
 from service.events import Readers
 from service.fanout import BLOCK, Fanout
@@ -22,6 +22,7 @@ from service.readiness import Readiness
 from service.settings import Settings
 from service.storage import Storage, open_storage
 from service.submission import Submission
+from service.traffic import Traffic
 from service.turns import Turns
 from service.uploads import Uploads
 from service.votes import Votes
@@ -60,28 +61,19 @@ class Services:
     eraser: Eraser
     readers: Readers
     readiness: Readiness
+    traffic: Traffic
 
 
 def open_services(settings: Settings) -> Services:
-    """Opens no connection yet. Raises `StorageUnavailable` for a STORAGE_URL that is none."""
-    connection = Redis.from_url(
-        settings.redis_url,
-        socket_timeout=REDIS_SECONDS,
-        socket_connect_timeout=REDIS_SECONDS,
-        health_check_interval=30,
-    )
+    """Opens no connection yet. Raises `CannotConnect`, and `StorageUnavailable` for a STORAGE_URL that is none."""
+    connection = connect(settings, timeout=REDIS_SECONDS, health_check_interval=30)
     # A reader of events blocks: its socket may be silent for longer than redis-py allows by default.
-    streaming = AsyncRedis.from_pool(
-        BlockingConnectionPool.from_url(
-            settings.redis_url,
-            max_connections=STREAMING_CONNECTIONS,
-            # Waiting for a turn is no outage: on a busy machine a hundred streams may open at once.
-            timeout=None,
-            socket_timeout=BLOCK + REDIS_SECONDS,
-            socket_connect_timeout=REDIS_SECONDS,
-            # A connection that lay in the pool while Redis went away and came back is found out by its use.
-            retry=Retry(NoBackoff(), 1),
-        )
+    streaming = connect_async(
+        settings,
+        most=STREAMING_CONNECTIONS,
+        timeout=BLOCK + REDIS_SECONDS,
+        # A connection that lay in the pool while Redis went away and came back is found out by its use.
+        retry=Retry(NoBackoff(), 1),
     )
     jobs = Jobs(connection, settings)
     storage = open_storage(settings, connection, timeout=STORAGE_SECONDS, attempts=2)
@@ -104,6 +96,7 @@ def open_services(settings: Settings) -> Services:
         eraser=Eraser(storage),
         readers=Readers(),
         readiness=Readiness(lambda: _ask(connection, storage)),
+        traffic=Traffic(jobs),
     )
 
 

@@ -13,11 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, FilePath, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-SECRETS = ("redis_url", "storage_access_key", "storage_secret_key")
+SECRETS = ("redis_url", "redis_password", "redis_sentinel_password", "storage_access_key", "storage_secret_key")
 """Settings that may be in files of their own. The URL carries Redis' password."""
 
 
@@ -67,7 +67,26 @@ class Settings(BaseSettings):
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
         repr=False,
-        description="Redis 6.2 or newer, or Valkey; AOF on. Its password is shown nowhere.",
+        description="Redis 6.2 or newer, or Valkey; AOF on: `redis://`, `rediss://` (TLS), `unix://`, or by Sentinel "
+        "`redis+sentinel://host:26379,host:26379/service/0`. Its password is shown nowhere.",
+    )
+    redis_username: str | None = Field(None, description="Redis' user (ACL), unless REDIS_URL names one.")
+    redis_password: SecretStr | None = Field(None, description="Redis' password, unless REDIS_URL has one.")
+    redis_sentinel_username: str | None = Field(None, description="The sentinels' user, where they have ACLs.")
+    redis_sentinel_password: SecretStr | None = Field(None, description="The sentinels' own password.")
+    redis_ca_file: FilePath | None = Field(
+        None, description="Certificates that Redis' own, and the sentinels', must come from; default is the system's."
+    )
+    redis_cert_file: FilePath | None = Field(
+        None, description="Certificate shown to Redis, where it asks for one; with REDIS_KEY_FILE."
+    )
+    redis_key_file: FilePath | None = Field(None, description="Private key of REDIS_CERT_FILE.")
+    redis_replicas: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Replicas that must have a job's transition before it counts; with fewer, a request is answered "
+        "503 and a worker waits. For Redis by Sentinel: 1.",
     )
     namespace: str = Field(
         "inbetween", pattern=r"^[a-z0-9-]{1,32}$", description="Prefix of every Redis key and queue name."

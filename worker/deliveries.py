@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import redis
 from rq import Retry
 
+from service.connections import connect
 from service.outbound import Outbound
 from service.settings import Settings
 from service.webhooks import Webhooks
@@ -16,7 +16,7 @@ NO_LIMIT = 1_000_000
 def deliver(delivery_id: str, run: int) -> Retry | None:
     """Post the event once. A `Retry` asks RQ to come back when the schedule or the receiver says."""
     settings = Settings()
-    with redis.Redis.from_url(settings.redis_url) as connection:
+    with connect(settings) as connection:
         outbound = Outbound(settings.fetch_allow_hosts)
         wait = Webhooks(connection, settings).attempt(delivery_id, run, outbound)
     return None if wait is None else Retry(max=NO_LIMIT, interval=wait)

@@ -13,6 +13,7 @@ import redis
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
+from service.connections import CannotConnect, connect, shown
 from service.redaction import redacted
 from service.settings import SecretFileError, Settings
 from service.storage import StorageUnavailable, open_storage
@@ -77,16 +78,13 @@ def storage_fault(settings: Settings, connection: redis.Redis, *, ask: bool) -> 
 
 def need_redis(settings: Settings) -> redis.Redis:
     """A connection to Redis that has answered. Ends the process with one line when it does not."""
-    shown = settings.redis_url.rpartition("@")[2].removeprefix("redis://").partition("?")[0]
     try:
-        connection = redis.Redis.from_url(settings.redis_url, socket_timeout=10, socket_connect_timeout=5)
+        connection = connect(settings)
         connection.ping()
-    except ValueError:
-        # Its message may show a part of the URL, and of the password in it.
-        line = "REDIS_URL cannot be used. Write redis://:password@host:6379/0, rediss://… or unix://path."
-        raise SystemExit(explain(line, CONFIG)) from None
+    except CannotConnect as error:
+        raise SystemExit(explain(str(error), CONFIG)) from None
     except RedisError as error:
         raise SystemExit(
-            explain(f"Redis does not answer at {shown} ({error}). Start it, or set REDIS_URL.", UNAVAILABLE)
+            explain(f"Redis does not answer at {shown(settings)} ({error}). Start it, or set REDIS_URL.", UNAVAILABLE)
         ) from None
     return connection

@@ -19,6 +19,7 @@ import redis
 import structlog
 from redis.exceptions import LockError
 
+from service.connections import connect
 from service.jobs import Jobs
 from service.reconcile import Watch, announce_due, erase_due, expire_due, reclaim_dead, requeue_lost
 from service.settings import Settings
@@ -168,5 +169,5 @@ def run(settings: Settings, stop: threading.Event | None = None) -> None:
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_, ended=stop: ended.set())
-    with redis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5) as connection:
+    with connect(settings, timeout=5) as connection:
         Keeper(Jobs(connection, settings), open_storage(settings, connection)).run(stop)

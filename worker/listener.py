@@ -19,7 +19,7 @@ from rq import Worker
 from rq.job import Job as Carried
 from rq.serializers import JSONSerializer
 
-from service import logs
+from service import connections, logs
 from service.jobs import TASK as RUN
 from service.jobs import JobError, Jobs
 from service.settings import Settings
@@ -87,7 +87,7 @@ def reclaim(jobs: Jobs) -> Callable[..., None]:
 def connect(settings: Settings) -> redis.Redis:
     """A connection whose every command is repeated for as long as Redis is away, up to a quarter of an hour."""
     backoff = ExponentialWithJitterBackoff(base=0.05, cap=LONGEST_PAUSE)
-    return redis.Redis.from_url(settings.redis_url, retry=Retry(backoff, RETRIES))
+    return connections.connect(settings, retry=Retry(backoff, RETRIES))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Take
 from service import capacity, logs
 from service.again import request_of
+from service.connections import connect
 from service.errors import Problem
 from service.jobs import Job, JobError, Jobs
 from service.schema import settings_of
@@ -58,7 +59,7 @@ def run(job_id: str, attempt: int) -> None:
     settings = Settings()
     logs.configure(settings)
     structlog.contextvars.bind_contextvars(job=job_id, attempt=attempt)
-    connection = redis.Redis.from_url(settings.redis_url, socket_timeout=10, socket_connect_timeout=5)
+    connection = connect(settings)
     jobs = Jobs(connection, settings)
     try:
         job = persist(jobs.start, job_id, attempt, holder(os.getpid()))

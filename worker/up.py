@@ -79,6 +79,10 @@ class Stack:
             self._environment |= {
                 "REDIS_URL": self.redis_url,
                 "REDIS_URL_FILE": "",
+                "REDIS_USERNAME": "",
+                "REDIS_PASSWORD": "",
+                "REDIS_PASSWORD_FILE": "",
+                "REDIS_REPLICAS": "0",
                 "HOST": self._settings.host,
                 "PORT": str(self._settings.port),
             }

@@ -1,0 +1,197 @@
+"""The one home of connections to Redis: every process makes its own here.
+
+REDIS_URL says where Redis is: `redis://` and `rediss://` (TLS), `unix://`, or `redis+sentinel://` and
+`rediss+sentinel://` with the sentinels' addresses: `redis+sentinel://host:26379,host:26379/service/0`. A connection by
+Sentinel asks for the primary each time it connects, so that it finds the new one after a failover.
+
+A command whose answer was lost is not sent again from here, since it may have been done; who can repeat one says so
+with `retry`. Knows nothing of what is kept in Redis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelPool
+from redis.asyncio.sentinel import SentinelManagedConnection as AsyncManaged
+from redis.asyncio.sentinel import SentinelManagedSSLConnection as AsyncManagedTLS
+from redis.connection import parse_url
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from service.settings import Settings
+
+CONNECT_SECONDS = 5.0
+"""Longest wait for a connection, to Redis or to a sentinel; the next sentinel is asked then."""
+SENTINEL_SECONDS = 1.0
+"""Longest wait for what a sentinel knows."""
+SENTINEL_PORT = 26379
+
+DIRECT = ("redis", "rediss", "unix")
+BY_SENTINEL = ("redis+sentinel", "rediss+sentinel")
+CLUSTER = (
+    "REDIS_URL names a Redis Cluster, which RQ's workers cannot use. Give each set of queues its own Redis instead "
+    "(a NAMESPACE and REDIS_URL for each), by Sentinel where it must outlive a machine."
+)
+
+
+class CannotConnect(ValueError):
+    """Settings that lead to no Redis. The message is one sentence, with nothing secret in it."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where Redis is. options: redis-py's, of the connection to the data. sentinels: none for a direct connection."""
+
+    tls: bool
+    options: dict[str, Any]
+    sentinel_options: dict[str, Any]
+    sentinels: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+
+
+def connect(
+    settings: Settings, *, timeout: float | None = 10.0, retry: Retry | None = None, **options: Any
+) -> redis.Redis:
+    """A pool of connections for threads; it opens none yet. It answers with bytes, and forked processes may use it.
+
+    timeout: seconds without an answer after which a command raises redis' `TimeoutError`; None waits for ever.
+    retry: for commands that may be sent twice. Raises `CannotConnect`.
+    """
+    options = {"socket_timeout": timeout, "socket_connect_timeout": CONNECT_SECONDS, "retry": retry, **options}
+    place = place_of(settings)
+    if not place.sentinels:
+        return redis.Redis.from_url(settings.redis_url, **place.options, **options)
+    sentinel = Sentinel(place.sentinels, sentinel_kwargs=place.sentinel_options)  # type: ignore[no-untyped-call]
+    client: redis.Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
+        place.service, ssl=place.tls, **place.options, **options
+    )
+    return client
+
+
+def connect_async(settings: Settings, *, most: int, timeout: float, retry: AsyncRetry) -> redis.asyncio.Redis:
+    """A pool of at most so many connections, for one event loop. Who finds all in use waits, as long as it takes.
+
+    timeout: seconds without an answer, as above. Raises `CannotConnect`.
+    """
+    place = place_of(settings)
+    options: dict[str, Any] = {
+        **place.options,
+        "max_connections": most,
+        # Waiting for a turn is no outage: on a busy machine a hundred streams may open at once.
+        "timeout": None,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "retry": retry,
+    }
+    if not place.sentinels:
+        return redis.asyncio.Redis.from_pool(
+            redis.asyncio.BlockingConnectionPool.from_url(settings.redis_url, **options)
+        )
+    return redis.asyncio.Redis.from_pool(
+        _BlockingSentinelPool(
+            service_name=place.service,
+            sentinel_manager=AsyncSentinel(place.sentinels, sentinel_kwargs=place.sentinel_options),  # type: ignore[no-untyped-call]
+            connection_class=AsyncManagedTLS if place.tls else AsyncManaged,
+            **options,
+        )
+    )
+
+
+class _BlockingSentinelPool(redis.asyncio.BlockingConnectionPool, AsyncSentinelPool):
+    """Both: waits for a free connection, and connects to whichever is the primary."""
+
+
+def shown(settings: Settings) -> str:
+    """Where Redis is, for people: without user, password and options."""
+    place = settings.redis_url.partition("://")[2].rpartition("@")[2].partition("?")[0]
+    return f"{place} (by Sentinel)" if settings.redis_url.startswith(BY_SENTINEL) else place
+
+
+def place_of(settings: Settings) -> Place:
+    """What the settings say about Redis. Raises `CannotConnect`."""
+    scheme, separator, rest = settings.redis_url.partition("://")
+    if "cluster" in scheme:
+        raise CannotConnect(CLUSTER)
+    if not separator or scheme not in DIRECT + BY_SENTINEL:
+        raise CannotConnect(
+            "REDIS_URL cannot be used. Write redis://:password@host:6379/0, rediss://… for TLS, unix:///path, or "
+            "redis+sentinel://host:26379,host:26379/service/0."
+        )
+    tls = scheme.startswith("rediss")
+    files = {
+        "ssl_ca_certs": settings.redis_ca_file,
+        "ssl_certfile": settings.redis_cert_file,
+        "ssl_keyfile": settings.redis_key_file,
+    }
+    given = {name: str(path) for name, path in files.items() if path is not None}
+    if given and not tls:
+        raise CannotConnect(
+            "REDIS_CA_FILE, REDIS_CERT_FILE and REDIS_KEY_FILE are for TLS: write rediss://… in REDIS_URL."
+        )
+    if (settings.redis_cert_file is None) != (settings.redis_key_file is None):
+        raise CannotConnect("REDIS_CERT_FILE and REDIS_KEY_FILE belong together: set both.")
+    options: dict[str, Any] = {**given}
+    if settings.redis_username:
+        options["username"] = settings.redis_username
+    if settings.redis_password:
+        options["password"] = settings.redis_password.get_secret_value()
+    return (
+        _by_sentinel(settings, tls, rest, options, given) if scheme in BY_SENTINEL else _direct(settings, tls, options)
+    )
+
+
+def _direct(settings: Settings, tls: bool, options: dict[str, Any]) -> Place:
+    _options_of(settings.redis_url)
+    return Place(tls, options, {})
+
+
+def _by_sentinel(settings: Settings, tls: bool, rest: str, options: dict[str, Any], files: dict[str, str]) -> Place:
+    credentials, at, rest = rest.rpartition("@")
+    where, _, query = rest.partition("?")
+    hosts, _, path = where.partition("/")
+    service, _, database = path.partition("/")
+    if not hosts or not service:
+        raise CannotConnect(
+            "REDIS_URL names no sentinel or no service: write redis+sentinel://host:26379,host:26379/service/0."
+        )
+    # The rest means what it means in redis-py's URLs.
+    read = _options_of(f"redis://{credentials}{at}sentinel/{database}?{query}")
+    for name in ("host", "port"):
+        read.pop(name, None)
+    own: dict[str, Any] = {"socket_timeout": SENTINEL_SECONDS, "socket_connect_timeout": SENTINEL_SECONDS, **files}
+    if tls:
+        own["ssl"] = True
+    if settings.redis_sentinel_username:
+        own["username"] = settings.redis_sentinel_username
+    if settings.redis_sentinel_password:
+        own["password"] = settings.redis_sentinel_password.get_secret_value()
+    return Place(tls, {**options, **read}, own, tuple(map(_address, hosts.split(","))), service)
+
+
+def _options_of(url: str) -> dict[str, Any]:
+    """redis-py's reading of a URL. Its own message might show a part of a password."""
+    try:
+        return dict(parse_url(url))  # type: ignore[no-untyped-call]
+    except ValueError:
+        raise CannotConnect(
+            "REDIS_URL cannot be used. Write redis://:password@host:6379/0, rediss://… or unix://path, with what is "
+            "special in a password quoted (%2F for /)."
+        ) from None
+
+
+def _address(text: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{text.strip()}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host:
+        raise CannotConnect("A sentinel's address in REDIS_URL cannot be read: write host:26379, or [::1]:26379.")
+    return host, port or SENTINEL_PORT
