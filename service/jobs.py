@@ -81,13 +81,13 @@ TASK = "worker.tasks.run"
 FAILURE_TTL = 3600
 """Seconds RQ keeps its own note of a task that raised, or of a ticket that was replaced."""
 
-_ANY = Allowance()
 REPLICA_SECONDS = 2.0
 """Longest wait for the replicas that must have a transition."""
 
 _HINTS = ("admit", "renew", "progress")
 """Verbs that may be forgotten in a failover: the next one says it anew."""
 
+_ANY = Allowance()
 
 _NO_WRITES = re.compile(r"\b(OOM|MISCONF|READONLY|NOREPLICAS|MASTERDOWN)\b|maxmemory|read only replica")
 
@@ -396,7 +396,6 @@ class Jobs:
                 raise Superseded(f"{ticket(job_id, int(arguments[0]))} is over")
         raise JobMissing(f"there is no job {job_id}")
 
-    def _change(self, verb: str, job_id: str, *arguments: str) -> tuple[State, Job]:
     def _run(self, verb: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:
         """The script's answer; of a transition, once REDIS_REPLICAS have it. Raises `ConnectionError` with fewer."""
         wanted = self.settings.redis_replicas
@@ -415,6 +414,7 @@ class Jobs:
             raise redis.ConnectionError(f"{held} of {wanted} replicas have it")
         return reply
 
+    def _change(self, verb: str, job_id: str, *arguments: str) -> tuple[State, Job]:
         """The state before a transition and the job after it (for `delete`, as it was)."""
         before, fields = self._call(verb, job_id, *arguments)
         return State(before), decode(fields)
