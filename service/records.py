@@ -319,10 +319,6 @@ class Keys:
         return self._key("counters")
 
     @property
-    def cancel(self) -> str:
-        """Pub/sub channel of tickets to cancel; a hint, the verdict of a renewal is the truth."""
-        return self._key("cancel")
-    @property
     def replicated(self) -> str:
         """Written after each transition that replicas must have (`REDIS_REPLICAS`)."""
         return self._key("replicated")
@@ -332,3 +328,7 @@ class Keys:
         """The lock of the keeper at work; gone seconds after it is."""
         return self._key("keeper")
 
+    @property
+    def cancel(self) -> str:
+        """Pub/sub channel of tickets to cancel; a hint, the verdict of a renewal is the truth."""
+        return self._key("cancel")
