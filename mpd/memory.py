@@ -157,7 +157,7 @@ def _sampling(config: Any, dtype: torch.dtype, level: Acceleration, has_fp8: boo
 
     with torch.device("meta"):
         unet = UNetSpatioTemporalConditionModel.from_config(config).eval()
-    unet.to(dtype)
+    nn.Module.to(unet, dtype)  # diffusers' own warns of nothing
     network: Network
     if level == "off":
         network = Plain(unet.to("meta"))

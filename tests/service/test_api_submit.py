@@ -285,7 +285,7 @@ def test_the_live_engines_decide_what_is_taken(api: Api) -> None:
 
 def test_frames_that_a_gpus_memory_does_not_hold_are_refused(api: Api) -> None:
     roomy = replace(ENGINE, max_frames=241, max_pixels=2048 * 2048, max_volume=25 * 1024 * 576)
-    engines.publish(api.services.redis, api.settings, roomy)
+    engines.publish(api.services.redis, api.settings, roomy, ttl=600)
     assert api.post({"frames": 25}).status_code == 202
     long = problem(api.post({"frames": 26}), 422, "beyond-capacity")
     assert (long["field"], long["limit"]) == ("options.frames", 25)
@@ -294,10 +294,10 @@ def test_frames_that_a_gpus_memory_does_not_hold_are_refused(api: Api) -> None:
     files, data = [("keyframes", photo()) for _ in range(3)], {"at": ["0", "10", "36"]}
     timeline = problem(api.client.post("/inbetween", files=files, data=data), 422, "beyond-capacity")
     assert (timeline["field"], timeline["limit"]) == ("keyframes", 25)
-    engines.publish(api.services.redis, api.settings, replace(roomy, max_volume=1024 * 576))
+    engines.publish(api.services.redis, api.settings, replace(roomy, max_volume=1024 * 576), ttl=600)
     large = problem(api.post({"frames": 2}), 422, "beyond-capacity")
     assert (large["field"], large["limit"]) == ("options.width", 512 * 576)
-    engines.publish(api.services.redis, api.settings, replace(roomy, id="e2"))
+    engines.publish(api.services.redis, api.settings, replace(roomy, id="e2"), ttl=600)
     assert api.post({"frames": 25}).status_code == 202, "another engine holds it"
     shown = {engine["id"]: engine["max_volume"] for engine in api.client.get("/methods").json()["engines"]}
     assert shown == {"e1": 1024 * 576, "e2": 25 * 1024 * 576}
