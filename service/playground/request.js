@@ -27,10 +27,15 @@ export async function submit(files, options) {
   }
 }
 
-/** Names for the keyframes' files as a stranger would have them: their own, made safe for a shell, each once. */
+/** The keyframes' files by their own names; those that would be one file are told apart. */
 function namesOf(names) {
-  const safe = names.map((name) => name.replace(/[^\w.-]+/g, "-").replace(/^-+/, "") || "keyframe");
-  return safe.map((name, index) => (safe.indexOf(name) === index ? name : `${index + 1}-${name}`));
+  return names.map((name, index) => (names.indexOf(name) === index ? name : `${index + 1}-${name}`));
+}
+
+/** A file's name as curl reads it within a shell's word. */
+function fileWord(part, name) {
+  if (/^[\w.-]+$/.test(name)) return `${part}=@${name}`;
+  return quoted(`${part}=@"${name.replaceAll(/[\\"]/g, "\\$&")}"`);
 }
 
 function quoted(text) {
@@ -42,7 +47,7 @@ export function curl(names, options) {
   const parts = partsOf(names.length);
   const lines = [`curl ${base()}/inbetween`];
   if (key()) lines.push(`  -H "Authorization: Bearer $INBETWEEN_KEY"`);
-  lines.push(...namesOf(names).map((name, index) => `  -F ${parts[index]}=@${name}`));
+  lines.push(...namesOf(names).map((name, index) => `  -F ${fileWord(parts[index], name)}`));
   lines.push(`  -F ${quoted(`options=${JSON.stringify(options)}`)}`);
   return lines.join(" \\\n");
 }
@@ -56,7 +61,7 @@ function literal(value) {
 export function python(names, options) {
   const parts = partsOf(names.length);
   const keyed = key() ? `, headers={"Authorization": f"Bearer {os.environ['INBETWEEN_KEY']}"}` : "";
-  const files = namesOf(names).map((name, index) => `    ("${parts[index]}", open("${name}", "rb")),`);
+  const files = namesOf(names).map((name, index) => `    ("${parts[index]}", open(${literal(name)}, "rb")),`);
   return [
     `import json${key() ? ", os" : ""}, time`,
     "import httpx",

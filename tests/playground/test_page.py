@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from service.jobs import Job
 from service.routes.playground import policy
 from service.settings import Settings
 from tests.playground.conftest import WAIT, Visitor
-from tests.service.conftest import Api
+from tests.service.conftest import Api, photo
 
 PREVIEW = "data:image/gif;base64,R0lGODlhAQABAIAAAAUEBAAAACwAAAAAAQABAAACAkQBADs="
 expect.set_options(timeout=WAIT)
@@ -151,6 +152,25 @@ def test_a_refusal_is_shown_at_its_field(api: Api, visitor: Visitor) -> None:
     assert page.get_attribute("#field-frames", "aria-invalid") == "true"
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     visitor.accessible()
+
+
+def test_the_request_is_exact_whatever_the_files_are_called(api: Api, visitor: Visitor, tmp_path: Path) -> None:
+    names = ['it\'s a "photo" \\ é, 1;2.png', "end.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(photo())
+    page = visitor.open()
+    page.locator("#picker").set_input_files([tmp_path / name for name in names])
+    page.get_by_role("button", name="Make the video").click()
+    page.wait_for_selector(".progress")
+    api.succeed(api.jobs.list("local", 1).jobs[0].id)
+    page.get_by_text("The exact request").click()
+    curl = page.inner_text(".request pre")
+    done = subprocess.run(curl, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert '"state":"queued"' in done.stdout
+    page.get_by_role("button", name="Python").click()
+    opened = page.inner_text(".request pre").partition("files = ")[2].partition("options = ")[0]
+    files = eval(opened.strip(), {"open": lambda name, mode: (tmp_path / name).read_bytes()})
+    assert files == [("start", photo()), ("end", photo())]
 
 
 def test_a_comparison_of_models_waits_until_their_number_of_frames_is_known(api: Api, visitor: Visitor) -> None:
