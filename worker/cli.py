@@ -19,7 +19,8 @@ from service.auth import CALLER, LOCAL, Key, Keys, OpenDoor, Scope, refuse_empty
 from service.redaction import redacted
 from service.server import Config, raise_file_limit
 from service.settings import Settings
-from worker import exits
+from service.webhooks import queue_name
+from worker import exits, health
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,6 +45,13 @@ def _run(chosen: argparse.Namespace) -> int:
             return launcher.run(settings)
         case "keeper":
             return _keeper(settings)
+        case "webhooks":
+            from worker import listener
+
+            return listener.main(["--scheduler", queue_name(settings)], listener.DELIVERIES)
+        case "health":
+            fault = health.fault(settings, chosen.role)
+            return 0 if fault is None else exits.explain(fault, exits.UNAVAILABLE)
         case "ready":
             return _ready(settings)
         case "up":
@@ -61,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("api", help="answer HTTP requests on HOST:PORT")
     commands.add_parser("worker", help="run jobs: an engine with MODEL, and work-horses beside it")
     commands.add_parser("keeper", help="take over from dead workers, expire results, hand over webhooks")
+    commands.add_parser("webhooks", help="deliver webhooks; every worker does too, so run it where there may be none")
+    part = commands.add_parser("health", help="whether a process on this machine does its part: 0, or 69 and why not")
+    part.add_argument("role", choices=health.ROLES)
     commands.add_parser("ready", help="whether the worker of this ENGINE_DIR has its model warm: 0, or 69 and why not")
     up = commands.add_parser("up", help="all of these at once, with a redis-server of their own")
     up.add_argument("--area", type=Path, default=Path("var"), help="folder for everything it keeps (default: var)")

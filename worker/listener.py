@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import redis
 import structlog
@@ -27,6 +27,8 @@ from worker import exits, lifeline
 from worker.lease import holder
 
 TASKS = ("worker.tasks", "worker.deliveries")
+DELIVERIES = ("worker.deliveries",)
+"""What webhooks need: neither torch nor anything that makes pictures."""
 
 LATE = ("av.subtitles.stream", "importlib.readers", "numpy.ma", "pillow_heif")
 """What libraries import only when it is first used, which in a work-horse would be in every job."""
@@ -38,13 +40,13 @@ RETRIES = 900
 """With pauses of a second on average: as long as a finished result waits for Redis (`tasks.REDIS_PATIENCE`)."""
 
 
-def main(arguments: list[str]) -> int:
-    """Work until SIGTERM; a job at hand is finished first."""
+def main(arguments: list[str], modules: Sequence[str] = (*TASKS, *LATE)) -> int:
+    """Work until SIGTERM; a job at hand is finished first. modules: imported before the first job."""
     settings = exits.settings()
     logs.configure(settings)
     lifeline.bind_forks()
     queues = [argument for argument in arguments if argument != "--scheduler"]
-    for module in (*TASKS, *LATE):
+    for module in modules:
         importlib.import_module(module)
     exits.need_redis(settings).close()
     # RQ sets the time-out that its blocking reads need, on a connection that has not been used yet.

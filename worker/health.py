@@ -1,0 +1,59 @@
+"""Whether a process of the service does its part, as supervisors of containers ask from outside it.
+
+    inbetween-server health api | keeper | webhooks
+
+Looks from the same machine, with the same settings. An outage of Redis is the fault of none of them, they sit it out:
+where only Redis could tell, and it does not answer, nothing is wrong. Of workers, `worker/readiness.py` knows.
+"""
+
+from __future__ import annotations
+
+import socket
+
+import httpx
+import redis
+from rq import Queue, Worker
+
+from service.connections import connect
+from service.settings import Settings
+from service.webhooks import queue_name
+
+ROLES = ("api", "keeper", "webhooks")
+PATIENCE = 5.0
+"""Seconds within which each must answer."""
+
+
+def fault(settings: Settings, role: str) -> str | None:
+    """What is wrong with the `role` on this machine, in one line; None when nothing is."""
+    if role == "api":
+        return _api(settings)
+    try:
+        with connect(settings, timeout=PATIENCE) as connection:
+            return _keeper(settings, connection) if role == "keeper" else _listener(settings, connection)
+    except redis.RedisError:
+        return None
+
+
+def _api(settings: Settings) -> str | None:
+    """The API answers; whether it is ready, `/readyz` says."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/livez"
+    try:
+        with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
+            answer = client.get(url)
+    except httpx.HTTPError as error:
+        return f"the API does not answer at {url}: {error}"
+    return None if answer.status_code == 200 else f"the API answers {answer.status_code}"
+
+
+def _keeper(settings: Settings, connection: redis.Redis) -> str | None:
+    """One of the keepers, this one or another, sweeps: it holds the lock, which runs out soon after its last sweep."""
+    return None if connection.exists(f"{settings.namespace}:keeper") else "no keeper sweeps"
+
+
+def _listener(settings: Settings, connection: redis.Redis) -> str | None:
+    """An RQ worker of this machine waits for deliveries. RQ forgets one that is gone after some minutes."""
+    queue = Queue(queue_name(settings), connection=connection)
+    here = socket.gethostname()
+    listening = any(worker.hostname == here for worker in Worker.all(queue=queue))
+    return None if listening else f"no worker here listens to {queue.name}"
