@@ -12,15 +12,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
+import anyio
+import structlog
+from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from redis.exceptions import RedisError
 
 from service import auth, openapi
 from service.fairness import FairShare
 from service.middleware import BodyCap, Frame
 from service.origins import OwnMachine
 from service.routes import files, jobs, meta, objects, openai, operators, playground, problems, streams, votes
-from service.services import open_services
+from service.services import Services, open_services
 from service.settings import Settings
 
 _ASKED_HEADERS = (
@@ -45,6 +49,8 @@ _ANSWERED_HEADERS = (
     "X-Request-ID",
 )
 
+log = structlog.get_logger(__name__)
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Raises `OpenDoor` when the settings would let anybody in, and `StorageUnavailable` for a wrong STORAGE_URL."""
@@ -54,7 +60,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with anyio.create_task_group() as background:
+            background.start_soon(services.traffic.run)
+            yield
+            background.cancel_scope.cancel()
+        await to_thread.run_sync(_last_words, services)
         await services.fanout.aclose()
         await services.streaming.aclose()
         services.redis.close()
@@ -87,5 +97,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             expose_headers=_ANSWERED_HEADERS,
             max_age=3600,
         )
-    app.add_middleware(Frame)
+    app.add_middleware(Frame, traffic=services.traffic)
     return app
+
+
+def _last_words(services: Services) -> None:
+    try:
+        services.traffic.flush()
+    except RedisError as error:
+        log.warning("the last requests are not counted", error=str(error))

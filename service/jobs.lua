@@ -7,7 +7,7 @@
 --
 -- Every record is in exactly one of the sets queued, running, expiry (ended) and tombstones (expired), the one that
 -- fits its state. The other keys are built from the namespace, so all of them live in one Redis, not in a cluster.
--- What owners may have under way is counted by allowance.lua, which goes before this file.
+-- What owners may have under way is counted by allowance.lua, what Prometheus reads by counting.lua; both go before this file.
 
 local verb, namespace, id = ARGV[1], ARGV[2], ARGV[3]
 local record = KEYS[1]
@@ -15,7 +15,6 @@ local record = KEYS[1]
 local TOMBSTONE_TTL = 90 * 86400 -- seconds an expired job still answers as expired
 local EVENTS_KEPT = 300
 local EVENTS_LINGER = 300        -- seconds for a reader of the stream to see how it ended
-local WAITS = {0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400}
 
 local clock = redis.call('TIME')
 local stamp = string.format('%d.%06d', clock[1], clock[2])
@@ -30,7 +29,8 @@ local job = {}
 
 local function load()
   local names = {'state', 'attempt', 'deaths', 'errors', 'owner', 'lane', 'priority', 'queued_at', 'expires_at',
-    'result_ttl', 'worker', 'webhook', 'cancel_requested', 'preview', 'gpu_estimate', 'gpu_used'}
+    'result_ttl', 'worker', 'webhook', 'cancel_requested', 'preview', 'gpu_estimate', 'gpu_used', 'method', 'size',
+    'started_at'}
   local values = redis.call('HMGET', record, unpack(names))
   for i, name in ipairs(names) do
     job[name] = values[i] or nil
@@ -61,18 +61,12 @@ local function unset(...)
   redis.call('HDEL', record, ...)
 end
 
-local function count(name, amount)
-  redis.call('HINCRBYFLOAT', key('counters'), name, amount or 1)
+local function count(field)
+  counting.count(key('counters'), field)
 end
 
-local function count_wait(seconds)
-  for _, bound in ipairs(WAITS) do
-    if seconds <= bound then
-      count('queue_wait_seconds_bucket{le="' .. bound .. '"}')
-    end
-  end
-  count('queue_wait_seconds_bucket{le="+Inf"}')
-  count('queue_wait_seconds_sum', string.format('%.6f', seconds))
+local function observe(name, labels, since)
+  counting.observe(key('counters'), name, labels, math.max(0, now - tonumber(since)))
 end
 
 -- Append an event; `data` is JSON.
@@ -147,7 +141,13 @@ local function finish(state, problem)
   if problem then
     set('error', problem)
   end
-  count('jobs_total{outcome="' .. state .. '"}')
+  local method = 'method="' .. (job.method or 'unknown') .. '"'
+  local outcome = 'outcome="' .. state .. '"'
+  count('jobs_total{' .. outcome .. ',' .. method .. '}')
+  if job.started_at then
+    local size = 'size="' .. (job.size or 'unknown') .. '"'
+    observe('job_seconds', method .. ',' .. size .. ',' .. outcome, job.started_at)
+  end
   emit_state(problem)
 end
 
@@ -302,7 +302,7 @@ function on_attempt.start()
   set('worker', worker)
   unset('losses')
   renew()
-  count_wait(math.max(0, now - tonumber(job.queued_at)))
+  observe('queue_wait_seconds', 'lane="' .. job.lane .. '",priority="' .. job.priority .. '"', job.queued_at)
   emit_state()
   return answer('queued')
 end

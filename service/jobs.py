@@ -25,6 +25,7 @@ from rq import Queue
 from rq.job import Job as Carried
 from rq.serializers import JSONSerializer
 
+from service import measures
 from service.errors import Problem
 from service.records import (
     LANES,
@@ -110,7 +111,7 @@ class Jobs:
         self.redis = connection
         self.settings = settings
         self.keys = Keys(settings.namespace)
-        self._script = connection.register_script("".join(map(_source, ("allowance.lua", "jobs.lua"))))
+        self._script = connection.register_script(script("allowance.lua", "jobs.lua"))
         self._queues = {
             (lane, priority): Queue(name, connection=connection, serializer=JSONSerializer)
             for lane in LANES
@@ -321,7 +322,7 @@ class Jobs:
     # Counting
 
     def count(self, amounts: Mapping[str, float]) -> None:
-        """Add to running totals such as `gpu_seconds_total` or `stage_seconds_sum{stage="upload"}`, in one step."""
+        """Add to running totals in one step: what `measures.counted` and `measures.observed` give."""
         with self.redis.pipeline() as pipe:
             for name, amount in amounts.items():
                 pipe.hincrbyfloat(self.keys.counters, name, amount)
@@ -431,8 +432,10 @@ class Jobs:
         return Page(tuple(self.get_many(ids[:limit])), ids[limit - 1] if more else None)
 
 
-def _source(name: str) -> str:
-    return resources.files("service").joinpath(name).read_text("utf-8")
+def script(*names: str) -> str:
+    """Scripts of this package as one, with what they count by before them."""
+    package = resources.files("service")
+    return measures.lua() + "".join(package.joinpath(name).read_text("utf-8") for name in ("counting.lua", *names))
 
 
 def _limits(allowance: Allowance) -> tuple[str, str, str]:

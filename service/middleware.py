@@ -20,6 +20,7 @@ from service.errors import Problem
 from service.routes.dependencies import ANSWERED
 from service.routes.problems import response
 from service.settings import Settings
+from service.traffic import Traffic
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _QUIET = frozenset(("/livez", "/readyz", "/metrics"))
@@ -35,10 +36,11 @@ log = structlog.get_logger("request")
 
 
 class Frame:
-    """The outermost layer: gives the request an id, logs how it ended, and turns what nobody caught into a 500."""
+    """The outermost layer: gives the request an id, logs and counts it, and turns what nobody caught into a 500."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, traffic: Traffic) -> None:
         self.app = app
+        self._traffic = traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,11 +51,12 @@ class Frame:
         scope[ANSWERED] = {}
         status = 0
         started = time.monotonic()
+        began = 0.0
 
         async def framed(message: Message) -> None:
-            nonlocal status
+            nonlocal status, began
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, began = message["status"], time.monotonic()
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 headers.update(scope[ANSWERED])
@@ -77,6 +80,8 @@ class Frame:
                 level = logging.DEBUG if scope["path"] in _QUIET else logging.INFO
                 milliseconds = round(1000 * (time.monotonic() - started), 1)
                 log.log(level, "request", method=scope["method"], path=_path(scope), status=status, ms=milliseconds)
+                if status:
+                    self._traffic.count(_route(scope), scope["method"], status, began - started)
         return None
 
 
@@ -202,6 +207,11 @@ _WORTH_DRAINING = 65_536
 def _reader_left(error: Exception) -> bool:
     """Whether this only says that FastAPI held an event in hand when the reader of a stream left."""
     return isinstance(error, ExceptionGroup) and error.split(anyio.BrokenResourceError)[1] is None
+
+
+def _route(scope: Scope) -> str:
+    """The template of the path, of which there are few however many paths strangers make up."""
+    return getattr(scope.get("route"), "path_format", "none")
 
 
 def _path(scope: Scope) -> str:

@@ -23,6 +23,9 @@ LANES: tuple[Lane, ...] = ("gpu", "cpu")
 PRIORITIES: tuple[Priority, ...] = ("high", "default", "low")
 """Highest first: the order in which workers look at their queues."""
 
+SIZES = ("small", "medium", "large")
+"""Classes of a job's frames, for figures: up to 300,000 pixels, up to 1,000,000, above."""
+
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -116,6 +119,7 @@ class NewJob:
 
     options: the normalised request. keyframes: key, content_type, width, height, sha256, size of each.
     webhook: url and events. result_ttl: seconds the result is kept. gpu_seconds: the estimate, where there is one.
+    size: (width, height) of a frame, where it is known before.
     """
 
     owner: str
@@ -127,6 +131,7 @@ class NewJob:
     webhook: dict[str, Any] | None = None
     traceparent: str | None = None
     gpu_seconds: float | None = None
+    size: tuple[int, int] | None = None
     id: str = field(default_factory=new_id)
 
 
@@ -200,7 +205,17 @@ def encode(job: NewJob) -> dict[str, str]:
         fields["traceparent"] = job.traceparent
     if job.gpu_seconds:
         fields["gpu_estimate"] = milliseconds(job.gpu_seconds)
+    if "method" in job.options:
+        fields["method"] = job.options["method"]
+    if job.size is not None:
+        fields["size"] = size_class(*job.size)
     return fields
+
+
+def size_class(width: int, height: int) -> str:
+    """One of `SIZES`."""
+    pixels = width * height
+    return "small" if pixels <= 300_000 else "medium" if pixels <= 1_000_000 else "large"
 
 
 def milliseconds(seconds: float) -> str:

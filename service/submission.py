@@ -77,6 +77,7 @@ class Submission:
         deadline = time.monotonic() + FETCH_SECONDS
         pictures = [self._inspected(owner, wanted, picture, deadline) for picture in wanted.pictures]
         options = wanted.options
+        first = pictures[0][1]
         keyframes = [
             {
                 "key": f"{files_prefix(job_id)}keyframes/{number}{intake.ENDINGS[info.format]}",
@@ -99,6 +100,7 @@ class Submission:
             webhook=options.webhook.model_dump() if options.webhook else None,
             traceparent=traceparent,
             gpu_seconds=seconds,
+            size=capacity.frame_size(wanted.settings, engine, (first.width, first.height)),
         )
         self._keep(job_id, [(keyframe, data) for keyframe, (data, _) in zip(keyframes, pictures, strict=True)])
         job = self._submit(new, allowance, claim)

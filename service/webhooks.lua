@@ -201,7 +201,7 @@ function verbs.settle(run, state, wait, entry, answered)
   redis.call('RPUSH', key('delivery-log', id), entry)
   redis.call('LTRIM', key('delivery-log', id), -TRIES_LOGGED, -1)
   redis.call('HINCRBY', record, 'tries', 1)
-  redis.call('HINCRBYFLOAT', key('counters'), 'webhook_deliveries_total{result="' .. state .. '"}', 1)
+  counting.count(key('counters'), 'webhook_deliveries_total{result="' .. state .. '"}')
   keep()
   if answered == 'yes' then
     wake()

@@ -21,19 +21,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from importlib import resources
 from typing import Any
 from urllib.parse import urlsplit
 
 import redis
 import structlog
 from rq import Queue
+from rq.job import Job as Carried
 from rq.registry import ScheduledJobRegistry
 from rq.serializers import JSONSerializer
 from standardwebhooks import Webhook
 
 from service.auth import Keys
-from service.jobs import Job, Jobs, State
+from service.jobs import Job, Jobs, State, script
 from service.outbound import Outbound, OutboundError
 from service.settings import Settings
 
@@ -145,9 +145,7 @@ class Webhooks:
         self.redis = connection
         self.settings = settings
         self.queue = Queue(queue_name(settings), connection=connection, serializer=JSONSerializer)
-        self._script = connection.register_script(
-            resources.files("service").joinpath("webhooks.lua").read_text("utf-8")
-        )
+        self._script = connection.register_script(script("webhooks.lua"))
 
     def announce(self, job: Job) -> str | None:
         """Record the job's final event and enqueue its first try. None: no webhook, or not this event."""
@@ -266,6 +264,14 @@ class Webhooks:
                 self._enqueue(delivery_id, int(found[b"run"]), front=True)
                 swept += 1
         return swept
+
+    def backlog(self) -> tuple[int, float]:
+        """How many deliveries are pending, and for how many seconds a try that is due has waited in RQ's queue."""
+        pending = int(self.redis.zcard(self._key("deliveries-due")))
+        ends = {*self.queue.get_job_ids(0, 1), *self.queue.get_job_ids(-1, 1)}
+        found = Carried.fetch_many(ends, self.redis, self.queue.serializer)
+        ages = [datetime.now(UTC) - one.enqueued_at for one in found if one is not None and one.enqueued_at is not None]
+        return pending, max([0.0, *(age.total_seconds() for age in ages)])
 
     def _scheduled(self, now: float) -> set[str]:
         """What RQ's scheduler is yet to enqueue; what it should have enqueued a minute ago it has forgotten."""

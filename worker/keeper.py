@@ -52,8 +52,7 @@ class Keeper:
         patience = jobs.settings.lease_ttl
         self._leases = Watch(patience, stride=2 * INTERVAL, clock=clock)
         self._unlisted = Watch(patience, stride=2 * INTERVAL, clock=clock)
-        name = f"{jobs.settings.namespace}:keeper"
-        self._lock = jobs.redis.lock(name, timeout=LOCK_TTL, blocking=False, thread_local=False)
+        self._lock = jobs.redis.lock(jobs.keys.keeper, timeout=LOCK_TTL, blocking=False, thread_local=False)
         self._leading = False
         self._errands = (
             _Errand("webhooks", partial(_announce, jobs)),

@@ -8,6 +8,7 @@ from typing import Any
 import redis
 import structlog
 
+from service import measures
 from service.jobs import Job, JobError, Jobs
 from worker import previews
 from worker.lease import Lease, Reason
@@ -75,9 +76,9 @@ class Reporter:
 
     def count(self) -> None:
         """Add the job's seconds to the running totals; left out when Redis does not answer."""
-        amounts = {"gpu_seconds_total": self._gpu_seconds}
+        amounts = measures.counted("gpu_seconds_total", self._gpu_seconds)
         for name, seconds in self.seconds().items():
-            amounts |= {f'stage_seconds_sum{{stage="{name}"}}': seconds, f'stage_seconds_count{{stage="{name}"}}': 1}
+            amounts |= measures.observed("stage_seconds", seconds, stage=name)
         try:
             self._jobs.count(amounts)
         except redis.RedisError as error:

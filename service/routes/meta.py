@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import anyio
+from anyio import to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
@@ -11,7 +13,12 @@ from service import engines, metrics, pages
 from service.capacity import ready
 from service.engines import Engine
 from service.routes.dependencies import READ, Here, Metrics, Reader, problems
+from service.services import Services
+from service.storage import StorageUnavailable
 from service.views import DefaultsView, EngineView, HealthView, LimitView, MethodsView, MethodView
+
+STORAGE_PATIENCE = 3.0
+"""Seconds that a storage has to answer before it counts as away."""
 
 router = APIRouter(tags=["service"])
 
@@ -64,11 +71,29 @@ async def readyz(here: Here) -> HealthView:
         **problems(*READ),
     },
 )
-def get_metrics(here: Here, key: Metrics) -> Response:
-    """Counted in Redis, so every API process answers the same. The figures are of all owners together, hence a scope
-    of their own, `metrics`: Prometheus sends such a key by `authorization: {credentials_file: …}`.
+async def get_metrics(here: Here, key: Metrics) -> Response:
+    """Counted in Redis, so every API process answers the same: ask any one of them. The figures are of all owners
+    together, hence a scope of their own, `metrics`: Prometheus sends such a key by
+    `authorization: {credentials_file: …}`.
     """
-    return Response(metrics.render(here.jobs), media_type="text/plain; version=0.0.4; charset=utf-8")
+    storage_up = await _answers(here)
+    text = await to_thread.run_sync(_figures, here, storage_up)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _answers(here: Services) -> bool:
+    """Whether the storage does. That takes long when it is away, and Prometheus waits ten seconds at most."""
+    try:
+        with anyio.fail_after(STORAGE_PATIENCE):
+            await here.readiness.check()
+    except (StorageUnavailable, TimeoutError):
+        return False
+    return True
+
+
+def _figures(here: Services, storage_up: bool) -> bytes:
+    here.traffic.flush()
+    return metrics.render(here.jobs, here.webhooks, storage_up)
 
 
 @router.get("/docs", include_in_schema=False)

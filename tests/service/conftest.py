@@ -70,9 +70,13 @@ class Api:
         try:
             yield self
         finally:
-            server.should_exit = True
-            server.thread.join(30)
+            self.stop()
             self.client.close()
+
+    def stop(self) -> None:
+        """As SIGTERM does."""
+        self._server.should_exit = True
+        self._server.thread.join(30)
 
     @property
     def requests(self) -> int:

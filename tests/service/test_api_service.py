@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mpd.methods import METHODS
-from service import engines
+from service import engines, measures
 from service.engines import EngineState
 from tests.service.conftest import Api, Make, problem
 from tests.service.test_api_submit import ENGINE
+
+GPU: dict[str, Any] = {"gpu_memory_used": 30_000_000_000, "gpu_memory_total": 80_000_000_000, "gpu_utilization": 0.75}
 
 
 def test_methods_with_the_engines_at_work(api: Api) -> None:
@@ -40,8 +44,12 @@ def test_metrics_are_the_names_and_the_counts(api: Api) -> None:
         api.submit({"method": "flow"})
     api.succeed(api.submit({"method": "flow", "priority": "high"})["id"])
     engines.publish(api.services.redis, api.settings, ENGINE)
-    api.jobs.count({'stage_seconds_sum{stage="encode"}': 1.5, 'stage_seconds_count{stage="encode"}': 1})
-    api.jobs.count({'webhook_deliveries_total{result="delivered"}': 1, "gpu_seconds_total": 2.25})
+    engines.publish(api.services.redis, api.settings, replace(ENGINE, id="e2", busy_with="job_1-1", **GPU))
+    for seconds in (0.3, 0.3, 3.0, 4000.0):
+        api.jobs.count(measures.observed("stage_seconds", seconds, stage="encoding"))
+    api.jobs.count(measures.counted("webhook_deliveries_total", result="delivered"))
+    api.jobs.count(measures.counted("gpu_seconds_total", 2.25))
+    api.services.redis.hset(api.jobs.keys.counters, 'queue_wait_seconds_bucket{le="5"}', 7)
     answer = api.client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     samples = {
@@ -51,15 +59,28 @@ def test_metrics_are_the_names_and_the_counts(api: Api) -> None:
     }
     assert samples["queue_depth", ("lane", "cpu"), ("priority", "default")] == 2
     assert samples["queue_depth", ("lane", "gpu"), ("priority", "low")] == 0
-    assert samples["jobs_total", ("outcome", "succeeded")] == 1
+    assert samples["jobs_total", ("method", "flow"), ("outcome", "succeeded")] == 1
+    assert samples["jobs_total", ("method", "mpd"), ("outcome", "failed")] == 0, "there before the first one"
+    ended = ("method", "flow"), ("outcome", "succeeded"), ("size", "small")
+    assert samples["job_seconds_count", *ended] == 1
     assert samples[("jobs_submitted_total",)] == 3
-    assert samples[("queue_wait_seconds_count",)] == 1
-    assert samples["queue_wait_seconds_bucket", ("le", "+Inf")] == 1
-    assert samples["stage_seconds_sum", ("stage", "encode")] == 1.5
-    assert samples["stage_seconds_count", ("stage", "encode")] == 1
+    assert samples["queue_wait_seconds_count", ("lane", "cpu"), ("priority", "high")] == 1
+    assert len([name for name, *_ in samples if name == "queue_wait_seconds_count"]) == 1, "old fields are left out"
+    within = {bound: samples["stage_seconds_bucket", ("le", bound), ("stage", "encoding")] for bound in ("0.25", "0.5")}
+    assert within == {"0.25": 0, "0.5": 2}
+    assert samples["stage_seconds_bucket", ("le", "5"), ("stage", "encoding")] == 3
+    assert samples["stage_seconds_bucket", ("le", "+Inf"), ("stage", "encoding")] == 4
+    assert samples["stage_seconds_count", ("stage", "encoding")] == 4
+    assert samples["stage_seconds_sum", ("stage", "encoding")] == pytest.approx(4003.6)
     assert samples["webhook_deliveries_total", ("result", "delivered")] == 1
     assert samples[("gpu_seconds_total",)] == 2.25
-    assert samples["workers", ("state", "ready")] == 1
+    assert samples["workers", ("state", "idle")] == samples["workers", ("state", "busy")] == 1
+    assert samples["workers", ("state", "failed")] == 0
+    shown = [samples[name, ("engine", "e2")] for name in ("gpu_memory_used_bytes", "gpu_memory_total_bytes")]
+    assert (shown, samples["gpu_utilization_ratio", ("engine", "e2")]) == ([30e9, 80e9], 0.75)
+    assert ("gpu_utilization_ratio", ("engine", ENGINE.id)) not in samples, "an engine without a GPU has none"
+    assert (samples[("storage_up",)], samples[("keepers",)], samples[("dead_letters",)]) == (1, 0, 0)
+    assert (samples[("webhooks_pending",)], samples[("webhooks_oldest_due_seconds",)]) == (0, 0)
     assert samples[("jobs_running",)] == 0
     assert samples[("oldest_queued_age_seconds",)] > 0
 
@@ -76,6 +97,7 @@ def test_what_was_taken_back_is_counted_by_its_cause(api: Api) -> None:
         'inbetween_reclaims_total{cause="engine"}': "2.0",
         'inbetween_reclaims_total{cause="lease"}': "1.0",
         'inbetween_reclaims_total{cause="lost"}': "1.0",
+        'inbetween_reclaims_total{cause="work-horse"}': "0.0",
     }
 
 

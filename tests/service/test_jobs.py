@@ -12,6 +12,7 @@ import redis
 from rq.job import Job as Carried
 from rq.serializers import JSONSerializer
 
+from service import measures
 from service.jobs import Conflict, Job, JobMissing, Jobs, NewJob, State, Superseded, Verdict, new_id, split_ticket
 from service.settings import Settings
 
@@ -486,16 +487,23 @@ def test_counters(jobs: Jobs) -> None:
     succeeded(jobs)
     canceled(jobs)
     quarantined(jobs)
-    jobs.count({"gpu_seconds_total": 1.5})
-    jobs.count({"gpu_seconds_total": 1.5})
+    jobs.count(measures.counted("gpu_seconds_total", 1.5))
+    jobs.count(measures.counted("gpu_seconds_total", 1.5))
     counted = jobs.counters()
-    assert counted['jobs_total{outcome="succeeded"}'] == counted['jobs_total{outcome="canceled"}'] == 1
-    assert counted['jobs_total{outcome="failed"}'] == counted["quarantines_total"] == 1
+    ended = {name: count for name, count in counted.items() if name.startswith("jobs_total")}
+    assert ended == {
+        f'jobs_total{{outcome="{outcome}",method="mpd"}}': 1 for outcome in ("succeeded", "canceled", "failed")
+    }
+    assert counted["quarantines_total"] == 1
     assert counted['reclaims_total{cause="lease"}'] == 3
     assert counted["jobs_submitted_total"] == 3
     assert counted["gpu_seconds_total"] == 3
-    assert counted['queue_wait_seconds_bucket{le="+Inf"}'] == 4
-    assert counted["queue_wait_seconds_sum"] >= 0
+    waits = {name: count for name, count in counted.items() if name.startswith("queue_wait_seconds_le")}
+    assert waits == {'queue_wait_seconds_le{lane="gpu",priority="default",le="0.1"}': 4}
+    assert 0 <= counted['queue_wait_seconds_sum{lane="gpu",priority="default"}'] < 0.4
+    took = {name: count for name, count in counted.items() if name.startswith("job_seconds_le")}
+    ran = [f'method="mpd",size="unknown",outcome="{outcome}"' for outcome in ("succeeded", "failed")]
+    assert took == {f'job_seconds_le{{{labels},le="0.25"}}': 1 for labels in ran}
 
 
 def refuse(*_: object, **__: object) -> None:

@@ -17,6 +17,7 @@ from tests.conftest import RedisProcess, free_port
 from tests.service.conftest import photo
 from tests.worker.site import PATIENCE, Site
 
+SUCCEEDED = 'jobs_total{outcome="succeeded",method="flow"}'
 FILES = {"start": ("a.png", photo(), "image/png"), "end": ("b.png", photo(colour="teal"), "image/png")}
 
 
@@ -71,7 +72,7 @@ def test_a_rolling_restart_of_every_process_under_load_loses_nothing(site: Site)
     customer = Customer(ports)
     customer.start()
     try:
-        wait_for(lambda: site.jobs.counters().get('jobs_total{outcome="succeeded"}', 0) >= 2, site)
+        wait_for(lambda: site.jobs.counters().get(SUCCEEDED, 0) >= 2, site)
         for (command, number), process in running.items():
             done = len(customer.accepted)
             process.terminate()
@@ -87,7 +88,7 @@ def test_a_rolling_restart_of_every_process_under_load_loses_nothing(site: Site)
     ended = site.jobs.get_many(customer.accepted)
     assert {(job.state, job.deaths, job.errors) for job in ended} == {(State.succeeded, 0, 0)}
     assert len(ended) == len(customer.accepted)
-    assert site.jobs.counters()['jobs_total{outcome="succeeded"}'] == len(ended), "each once"
+    assert site.jobs.counters()[SUCCEEDED] == len(ended), "each once"
     assert site.jobs.list("local", 100).jobs == tuple(reversed(ended)), "and no other"
 
 
