@@ -31,6 +31,7 @@ from service.connections import connect
 from service.engines import EngineState
 from service.settings import Settings
 from worker import exits, protocol
+from worker.gpu import Gpu
 from worker.server import CudaFailed, Generate, Server
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Publisher:
         self._redis = connect(settings, timeout=5)
         self._changed = threading.Event()
         self._silent = False
+        self._gpu: Gpu | None = None
         name = os.environ.get(ENGINE_ID) or f"{socket.gethostname()}-{os.getpid()}"
         self._fields: dict[str, Any] = {
             "id": name,
@@ -71,10 +73,15 @@ class Publisher:
         self._fields = {**self._fields, **fields}
         self._changed.set()
 
+    def watch(self, gpu: Gpu) -> None:
+        """From now on, publish this device's figures too."""
+        self._gpu = gpu
+
     def write(self) -> None:
         """Publish now. An outage of Redis is logged once, and sat out."""
+        figures = self._gpu.figures() if self._gpu is not None else {}
         try:
-            engines.publish(self._redis, self._settings, engines.Engine(**self._fields))
+            engines.publish(self._redis, self._settings, engines.Engine(**self._fields, **figures))
             self._silent = False
         except redis.RedisError as error:
             if not self._silent:
@@ -149,6 +156,8 @@ def main() -> int:
         return exits.explain(f"MODEL: {reason}", exits.CONFIG)
     pace = Pace(warm_up(model, generate))
     server.model = _model_facts(model)
+    if model.device.type == "cuda":
+        publisher.watch(_gpu(model))
     publisher.say(**_capabilities(model), seconds_per_call=pace.seconds_per_call)
     log.info("ready", model=model.name, device=str(model.device), seconds_per_call=round(pace.seconds_per_call, 4))
 
@@ -187,6 +196,12 @@ def _load(settings: Settings) -> tuple[Model, Generate]:
     except models.ModelError as error:
         raise _Unusable(error) from error
     return model, partial(generate, model)
+
+
+def _gpu(model: Model) -> Gpu:
+    import torch
+
+    return Gpu(str(torch.cuda.get_device_properties(model.device).uuid))
 
 
 def _listen(folder: Path, publisher: Publisher) -> Server:
