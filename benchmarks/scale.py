@@ -19,6 +19,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -344,4 +345,6 @@ def table(found: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    # However it is ended, nothing that it started stays.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -106,4 +107,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    # However it is ended, nothing that it started stays.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())
