@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import psutil
-import redis
 from PIL import Image
 
 from mpd.methods import METHODS
+from service.connections import connect
 from service.engines import Engine, EngineState, live
 from service.jobs import Job, Jobs, NewJob, State, files_prefix, new_id
 from service.settings import Settings
@@ -45,7 +45,7 @@ class Site:
         }
         self.area = area
         self.settings = Settings(_env_file=None, **{name.lower(): value for name, value in self.variables.items()})
-        self.redis = redis.Redis.from_url(redis_url)
+        self.redis = connect(self.settings)
         self.jobs = Jobs(self.redis, self.settings)
         self.storage: Storage = open_storage(self.settings, self.redis)
         self.started: list[psutil.Popen] = []

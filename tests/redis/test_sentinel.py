@@ -1,0 +1,102 @@
+"""Redis by Sentinel: the primary is killed in the middle of everything."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from inbetween import Client
+from service.connections import connect
+from service.jobs import Jobs, NewJob, State
+from service.settings import Settings
+from tests.redis.conftest import KEYFRAMES, Open
+from tests.redis.servers import DURABLE, Replicated, Server, until
+from tests.worker.site import LARGE
+
+
+@pytest.fixture
+def replicated(tmp_path: Path) -> Iterator[Replicated]:
+    with Replicated(tmp_path / "replicated") as servers:
+        yield servers
+
+
+class Customer(threading.Thread):
+    """Asks for one small job after another, with ordinary retries, and remembers what was accepted."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.accepted: list[str] = []
+        self.over = threading.Event()
+        self._url = url
+
+    def run(self) -> None:
+        with Client(self._url, timeout=20) as client:
+            while not self.over.wait(0.5):
+                self.accepted.append(client.inbetween(*KEYFRAMES, method="flow", frames=2, formats=["gif"]).id)
+
+
+def test_nothing_accepted_is_lost_or_doubled_when_the_primary_is_killed(replicated: Replicated, service: Open) -> None:
+    with service(**replicated.settings) as running:
+        site = running.site
+        customer = Customer(running.url)
+        customer.start()
+        try:
+            long = site.submit("flow", LARGE, frames=8)
+            site.until(long, "progress", stage="sampling")
+            before = replicated.primary()
+            before.kill()
+            until("another is the primary", lambda: replicated.primary() is not before)
+            known = len(customer.accepted)
+            until("jobs are accepted again", lambda: len(customer.accepted) >= known + 3)
+        finally:
+            customer.over.set()
+            customer.join(60)
+        done = site.ended(long)
+        assert (done.state, done.deaths, done.errors) == (State.succeeded, 0, 0), site.log()
+        for job_id in customer.accepted:
+            job = site.jobs.get(job_id)
+            assert job is not None, f"{job_id} was accepted and is gone"
+            ended = site.ended(job)
+            states = [data["state"] for kind, data in events(site.redis, site.jobs, job_id) if kind == "state"]
+            assert (ended.state, states.count("succeeded")) == (State.succeeded, 1)
+        made = [job.id for job in site.jobs.list("local", 1000).jobs]
+        assert sorted(made) == sorted([long.id, *customer.accepted])
+        # It has no say any more when it is back, and follows.
+        before.start()
+        until("the old primary follows the new one", lambda: replicated.following(replicated.primary()) == 2)
+        running.whole_job()
+
+
+def events(connection: redis.Redis, jobs: Jobs, job_id: str) -> list[tuple[str, dict[str, str]]]:
+    found = connection.xrange(jobs.keys.events(job_id))
+    return [(fields[b"type"].decode(), json.loads(fields[b"data"])) for _, fields in found]
+
+
+def test_a_transition_counts_once_replicas_have_it(tmp_path: Path) -> None:
+    primary, replica = (Server(tmp_path / name, *DURABLE) for name in ("primary", "replica"))
+    primary.start()
+    replica.start()
+    url = f"redis://127.0.0.1:{primary.port}/0"
+    try:
+        with connect(Settings(_env_file=None, redis_url=url)) as connection:
+            jobs = Jobs(connection, Settings(_env_file=None, redis_url=url, redis_replicas=1))
+            new = NewJob("local", {}, [], "cpu", result_ttl=600)
+            with pytest.raises(redis.ConnectionError, match="0 of 1 replicas"):
+                jobs.submit(new)
+            with replica.client() as client:
+                client.replicaof("127.0.0.1", primary.port)
+                until("it follows", lambda: client.info("replication")["master_link_status"] == "up")
+            job = jobs.submit(NewJob("local", {}, [], "cpu", result_ttl=600))
+            started = jobs.start(job.id, job.attempt, "this-1")
+            primary.kill()
+            with replica.client() as client:
+                assert client.hget(jobs.keys.job(job.id), "state") == b"running"
+            assert started.state is State.running
+    finally:
+        primary.kill()
+        replica.kill()
