@@ -9,8 +9,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
-
 from benchmarks.serving.caller import Caller, crowd
 from benchmarks.serving.systems import System
 
@@ -99,11 +97,10 @@ def _gaps(system: System, plan: Plan) -> list[float]:
 def _results(system: System, plan: Plan) -> dict[str, Any]:
     """Videos made and fetched while all connections always wait for one."""
     time.sleep(1.0)
-    used = psutil.cpu_times()
+    before = system.processor()
     took, whole = crowd(system.port, plan.connections, plan.seconds, system.result)
-    now = psutil.cpu_times()
-    busy = sum(getattr(now, name) - getattr(used, name) for name in ("user", "system"))
-    return {**_rate(took, whole), "cpu_seconds_each": busy / len(took), "memory": system.memory()}
+    used = system.processor() - before
+    return {**_rate(took, whole), "cpu_seconds_each": used / len(took), "memory": system.memory()}
 
 
 def _submissions(system: System, plan: Plan) -> dict[str, Any]:

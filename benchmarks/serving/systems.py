@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,9 @@ class System(ABC):
 
     def stop(self) -> None:
         """Whatever was started, and what that has started."""
-        family = [one for process in self._processes for one in (process, *_below(process))]
+        family = self._started()
         for one in family:
-            _signal(one, signal.SIGKILL)
+            _kill(one)
         psutil.wait_procs(family, timeout=10)
         shutil.rmtree(self.area, ignore_errors=True)
 
@@ -90,9 +90,19 @@ class System(ABC):
         return "\n".join(path.read_text()[-3000:] for path in sorted(self.area.glob("*.log")))
 
     def memory(self) -> int:
-        """Bytes of memory that belong to its processes alone or are shared among them (PSS)."""
-        family = [one for process in self._processes for one in (process, *_below(process))]
-        return sum(one.memory_full_info().pss for one in family if one.is_running())
+        """Bytes of memory that belong to its processes, what several share divided among them (PSS)."""
+        return sum(_measured(one, lambda one: one.memory_full_info().pss) for one in self._family())
+
+    def processor(self) -> float:
+        """Seconds of it that its processes have used, those too that have ended."""
+        return sum(_measured(one, lambda one: sum(one.cpu_times()[:4])) for one in self._family())
+
+    def _started(self) -> list[psutil.Process]:
+        return [one for process in self._processes for one in (process, *_below(process))]
+
+    def _family(self) -> list[psutil.Process]:
+        """All processes that work for it."""
+        return self._started()
 
     def _run(self, name: str, command: list[str], **variables: str) -> psutil.Popen:
         with (self.area / f"{name}.log").open("ab") as log:
@@ -126,10 +136,13 @@ class Ours(System):
     name = "inbetween"
     durable = "in Redis' append-only file and two files, all synced; survives kill -9 of everything"
 
-    def start(self) -> None:
-        store = self.area / "redis"
+    def __init__(self, area: Path, shape: tuple[int, int, int]) -> None:
+        super().__init__(area, shape)
+        store = area / "redis"
         store.mkdir()
         self._redis = RedisProcess(store, "--appendonly", "yes", "--appendfsync", "always")
+
+    def start(self) -> None:
         self._redis.start()
         self.environment |= {
             "REDIS_URL": self._redis.url,
@@ -166,6 +179,11 @@ class Ours(System):
     def stop(self) -> None:
         super().stop()
         self._redis.kill()
+
+    def _family(self) -> list[psutil.Process]:
+        with redis.Redis.from_url(self._redis.url) as connection:
+            server: Any = connection.info("server")
+        return [*self._started(), psutil.Process(server["process_id"])]
 
     def _await_engine(self) -> None:
         settings = Settings.model_validate({"redis_url": self._redis.url})
@@ -265,8 +283,16 @@ def _below(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def _signal(process: psutil.Process, number: int) -> None:
+def _measured(process: psutil.Process, measure: Callable[[psutil.Process], float]) -> Any:
+    """Nothing, for one that has ended meanwhile."""
     try:
-        process.send_signal(number)
+        return measure(process)
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return 0
+
+
+def _kill(process: psutil.Process) -> None:
+    try:
+        process.kill()
     except psutil.NoSuchProcess:
         return

@@ -87,9 +87,11 @@ class Work:
     def held(self) -> list[tuple[float, float]]:
         """When the GPU was taken and given back, in monotonic seconds, since the last call."""
         path = self.folder / "gpu"
-        lines = path.read_text().split("\n") if path.exists() else []
-        os.truncate(path, 0) if path.exists() else None
-        return [(float(line.split()[0]), float(line.split()[1])) for line in lines if line]
+        if not path.exists():
+            return []
+        lines = path.read_text().splitlines()
+        os.truncate(path, 0)
+        return [(float(line.split()[0]), float(line.split()[1])) for line in lines]
 
 
 def picture(name: str) -> Image.Image:
