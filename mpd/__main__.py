@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import mpd
+from mpd import fetch
 from mpd.formats import FORMATS, OutputFormat, any_alpha, sample_bits
 from mpd.methods import ANCHORS, DEFAULT_METHOD, FITS, LIMITS, METHODS, Settings, denoiser_calls, segment_frames
 
@@ -33,6 +34,7 @@ examples:
                                                Motion Prior Distillation (mpd-vibid) on a GPU
   mpd a.jpg b.jpg --model DIR --method mpd --seeds 1,2,3 -o out.mp4
                                                three takes: out-take-1.mp4, out-take-2.mp4, out-take-3.mp4
+  mpd fetch --help                             a model's files once from the hub, its licence accepted
 
 exit status: 0 done, 2 something cannot be used as given (one line says what), 130 interrupted.
 An interrupted or failed run leaves no half-written file; a file that is there is replaced.
@@ -56,12 +58,16 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        _run(_parser().parse_args(arguments))
+        if given[:1] == ["fetch"]:
+            fetch.run(fetch.parser(_Parser).parse_args(given[1:]))
+        else:
+            _run(_parser().parse_args(given))
     except KeyboardInterrupt:
         print("\nmpd: interrupted", file=sys.stderr)
         return 130
-    except (_Unusable, mpd.SettingsError, mpd.KeyframeError, OSError) as error:
+    except (_Unusable, fetch.CannotFetch, mpd.SettingsError, mpd.KeyframeError, OSError) as error:
         print(f"mpd: error: {error}", file=sys.stderr)
         return 2
     return 0

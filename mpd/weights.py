@@ -12,14 +12,10 @@ from typing import Any
 
 import torch
 
+from mpd import hub
+from mpd.hub import CONFIGS, first_line
+
 PIPELINE = "StableVideoDiffusionPipeline"
-CONFIGS = {
-    "unet": "config.json",
-    "vae": "config.json",
-    "image_encoder": "config.json",
-    "scheduler": "scheduler_config.json",
-    "feature_extractor": "preprocessor_config.json",
-}
 
 
 class ModelError(Exception):
@@ -48,6 +44,7 @@ def read(source: str, revision: str | None, variant: str | None, dtype: torch.dt
         folder = _fetch(source, revision, variant)
     configs = _configs(source, folder)
     scheduler, extractor = configs["scheduler"], configs["feature_extractor"]
+    licence = hub.licence(folder / "README.md")
     unet, vae, image_encoder = _modules(source, folder, variant or _only_variant(folder), dtype)
     return Parts(
         unet,
@@ -57,25 +54,19 @@ def read(source: str, revision: str | None, variant: str | None, dtype: torch.dt
         sigma_max=float(scheduler["sigma_max"]),
         image_mean=tuple(extractor["image_mean"]),
         image_std=tuple(extractor["image_std"]),
-        revision=folder.resolve().name if re.fullmatch(r"[0-9a-f]{40}", folder.resolve().name) else None,
-        license=_license(folder),
+        revision=folder.resolve().name if hub.is_commit(folder.resolve().name) else None,
+        license=licence.name if licence else None,
     )
 
 
 def _fetch(source: str, revision: str | None, variant: str | None) -> Path:
     """The hub's snapshot of `source`, only the files that are read; from the cache alone under HF_HUB_OFFLINE."""
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", source):
+    if not hub.is_id(source):
         raise ModelError(f"{source}: no such folder, and not a hub id (owner/name)")
-    from huggingface_hub import snapshot_download
-
-    files = ["*.json", f"*.{variant}*.safetensors" if variant else "*.safetensors"]
-    wanted = ["model_index.json", "README.md", *(f"{part}/{file}" for part in CONFIGS for file in files)]
-    unwanted = None if variant else ["*.fp16*"]
     try:
-        folder = snapshot_download(source, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted)
-    except Exception as error:  # those of the hub's own HTTP client are among them
-        raise ModelError(f"{source}: no such folder, and the hub does not give it: {_first_line(error)}") from error
-    return Path(folder)
+        return hub.snapshot(source, revision, variant)
+    except hub.HubError as error:
+        raise ModelError(f"{source}: no such folder, and the hub does not give it: {error}") from error
 
 
 def _configs(source: str, folder: Path) -> dict[str, dict[str, Any]]:
@@ -106,7 +97,7 @@ def _modules(source: str, folder: Path, variant: str | None, dtype: torch.dtype)
                 CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder", **options).to(dtype),
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{source}: its weights cannot be read: {_first_line(error)}") from error
+        raise ModelError(f"{source}: its weights cannot be read: {first_line(error)}") from error
 
 
 @contextlib.contextmanager
@@ -129,7 +120,7 @@ def _json(source: str, folder: Path, name: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ModelError(f"{source}: has no {name}; a diffusers folder of {PIPELINE} is needed") from error
     except (OSError, ValueError) as error:
-        raise ModelError(f"{source}: {name} cannot be read: {_first_line(error)}") from error
+        raise ModelError(f"{source}: {name} cannot be read: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise ModelError(f"{source}: {name} holds no configuration")
     return content
@@ -140,18 +131,3 @@ def _only_variant(folder: Path) -> str | None:
     stems = {re.sub(r"-\d+-of-\d+", "", path.stem) for path in (folder / "unet").glob("*.safetensors")}
     variants = {stem.removeprefix("diffusion_pytorch_model").removeprefix(".") for stem in stems}
     return variants.pop() or None if len(variants) == 1 else None
-
-
-def _license(folder: Path) -> str | None:
-    """The licence in the model card's front matter: its name where the card gives one, else its identifier."""
-    card = folder / "README.md"
-    if not card.is_file():
-        return None
-    front = card.read_text(errors="replace").partition("---\n")[2].partition("\n---")[0]
-    found = dict(re.findall(r"^(license|license_name):\s*(\S.*?)\s*$", front, re.MULTILINE))
-    return found.get("license_name") or found.get("license")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,114 @@
+"""Models on the Hugging Face hub: which of a repository's files are read, and what its card says of the licence.
+
+`HF_HUB_CACHE` names the cache, `HF_HUB_OFFLINE=1` keeps to it, `HF_TOKEN` is for repositories that ask who comes. Loads
+no torch.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+CONFIGS = {
+    "unet": "config.json",
+    "vae": "config.json",
+    "image_encoder": "config.json",
+    "scheduler": "scheduler_config.json",
+    "feature_extractor": "preprocessor_config.json",
+}
+"""The parts of a model of SVD's architecture, a folder each, and the file with a part's configuration."""
+
+WEIGHTS = ("unet", "vae", "image_encoder")
+"""The parts that have weights."""
+
+
+class HubError(Exception):
+    """The hub, or its cache, does not give what is asked for. The message is one line."""
+
+
+@dataclass(frozen=True)
+class Licence:
+    """What a model card's front matter says: the licence's name, its own where it has one, and where it is written.
+
+    link: a URL, or the name of a file of the repository; None where the card gives none. own: it is none of the
+    licences that the hub knows by name.
+    """
+
+    name: str
+    link: str | None = None
+    own: bool = False
+
+
+def is_id(source: str) -> bool:
+    """Whether this may be a repository on the hub: owner/name."""
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", source) is not None
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision is a commit in full, which never changes."""
+    return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
+
+
+def snapshot(source: str, revision: str | None, variant: str | None) -> Path:
+    """The folder of `source` in the cache, only the files that are read, fetched where they are not there yet.
+
+    Raises `HubError`.
+    """
+    from huggingface_hub import snapshot_download
+
+    files = ["*.json", f"*.{variant}*.safetensors" if variant else "*.safetensors"]
+    wanted = ["model_index.json", "README.md", *(f"{part}/{file}" for part in CONFIGS for file in files)]
+    unwanted = None if variant else ["*.fp16*"]
+    try:
+        folder = snapshot_download(source, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted)
+    except Exception as error:  # those of the hub's own HTTP client are among them
+        raise HubError(first_line(error)) from error
+    return Path(folder)
+
+
+def file(source: str, revision: str, name: str) -> Path | None:
+    """One file of a repository, fetched where it is not in the cache; None when the repository has none of that name.
+
+    Raises `HubError`.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(source, name, revision=revision))
+    except LocalEntryNotFoundError as error:  # an EntryNotFoundError too, but of a hub that cannot be asked
+        raise HubError(first_line(error)) from error
+    except EntryNotFoundError:
+        return None
+    except Exception as error:  # those of the hub's own HTTP client are among them
+        raise HubError(first_line(error)) from error
+
+
+def latest_commit(source: str) -> str:
+    """The commit at the head of the repository's main branch. Raises `HubError`."""
+    from huggingface_hub import HfApi
+
+    try:
+        commit = HfApi().model_info(source).sha
+    except Exception as error:  # those of the hub's own HTTP client are among them
+        raise HubError(first_line(error)) from error
+    if commit is None:
+        raise HubError("the hub names no commit")
+    return commit
+
+
+def licence(card: Path) -> Licence | None:
+    """The licence that a model card names; None where there is no card or it names none."""
+    if not card.is_file():
+        return None
+    front = card.read_text(errors="replace").partition("---\n")[2].partition("\n---")[0]
+    found = dict(re.findall(r"^(license|license_name|license_link):\s*(\S.*?)\s*$", front, re.MULTILINE))
+    name = found.get("license_name") or found.get("license")
+    return Licence(name, found.get("license_link"), found.get("license") == "other") if name else None
+
+
+def first_line(error: Exception) -> str:
+    """Of an error's message; its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
