@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import pages, scale
+from benchmarks import pages
+from benchmarks.scale.__main__ import main as scale
 from benchmarks.serving.__main__ import main as serving
 
 
@@ -25,7 +26,7 @@ def test_the_service_is_measured_alone(tmp_path: Path, capsys: pytest.CaptureFix
 def test_workers_and_queues_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "scale.json"
     workers = ["--workers", "1", "--generation", "0.1", "--each", "2"]
-    assert scale.main([*workers, "--depths", "0", "10", "--times", "3", "--json", str(report)]) == 0
+    assert scale([*workers, "--depths", "0", "10", "--times", "3", "--json", str(report)]) == 0
     found = json.loads(report.read_text())
     assert found["workers"][0]["jobs"] == 2
     assert found["workers"][0]["redis_commands_each"] > 10

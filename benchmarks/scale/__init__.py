@@ -1,0 +1,1 @@
+"""Many workers on one Redis, and very long queues: what stays the same as the service grows."""
