@@ -95,6 +95,7 @@ local function leave()
     redis.call('ZREM', queue(), ticket())
   elseif job.state == 'running' then
     redis.call('ZREM', key('running'), ticket())
+    redis.call('SREM', key('running', job.lane), ticket())
     if job.preview then
       redis.call('XDEL', key('events', id), job.preview)
     end
@@ -298,6 +299,7 @@ function on_attempt.start()
   end
   leave()
   enter('running')
+  redis.call('SADD', key('running', job.lane), ticket())
   set('started_at', stamp)
   set('worker', worker)
   unset('losses')

@@ -52,6 +52,7 @@ from service.records import (
     ticket,
 )
 from service.settings import Settings
+from service.tracing import trace_id
 
 __all__ = [
     "LANES",
@@ -160,8 +161,12 @@ class Jobs:
             counts = iter(pipe.execute())
         return {lane: {priority: next(counts) for priority in PRIORITIES} for lane in LANES}
 
-    def running_count(self) -> int:
-        return int(self.redis.zcard(self.keys.running))
+    def running_counts(self) -> dict[str, int]:
+        """Running jobs by lane."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for lane in LANES:
+                pipe.scard(self.keys.running_in(lane))
+            return dict(zip(LANES, pipe.execute(), strict=True))
 
     def oldest_queued_age(self) -> float:
         """Seconds the longest-waiting queued job has waited; 0 when none waits."""
@@ -208,7 +213,9 @@ class Jobs:
         """
         fields = [part for pair in encode(new).items() for part in pair]
         arguments = secrets.token_hex(8), *_limits(allowance), *fields
-        return self._enqueued(decode(self._call("submit", new.id, *arguments, claim=claim)[1]))
+        job = decode(self._call("submit", new.id, *arguments, claim=claim)[1])
+        _tell("submit", None, job)
+        return self._enqueued(job)
 
     def cancel(self, job_id: str) -> Job:
         """queued → canceled; a running job is asked to stop; an ended one is returned as it is.
@@ -418,7 +425,10 @@ class Jobs:
     def _change(self, verb: str, job_id: str, *arguments: str) -> tuple[State, Job]:
         """The state before a transition and the job after it (for `delete`, as it was)."""
         before, fields = self._call(verb, job_id, *arguments)
-        return State(before), decode(fields)
+        job = decode(fields)
+        if verb in ("delete", "requeue") or before != job.state:
+            _tell(verb, before, job)
+        return State(before), job
 
     def _do(self, verb: str, job_id: str, *arguments: str) -> Job:
         return self._change(verb, job_id, *arguments)[1]
@@ -430,6 +440,17 @@ class Jobs:
         ids = [member.decode() for member in members]
         more = len(ids) > limit
         return Page(tuple(self.get_many(ids[:limit])), ids[limit - 1] if more else None)
+
+
+def _tell(verb: str, before: str | None, job: Job) -> None:
+    """The one log line of a transition. Its trace is the job's, whoever's request or sweep it happens in."""
+    about = {"method": job.options.get("method"), "lane": job.lane, "priority": job.priority, "owner": job.owner}
+    if job.finished_at is not None and job.started_at is not None:
+        about["seconds"] = round(job.finished_at - job.started_at, 3)
+    if job.error is not None:
+        about["problem"] = job.error.get("type")
+    where = {"job": job.id, "attempt": job.attempt, "trace": trace_id(job.traceparent)}
+    log.info(f"job {'deleted' if verb == 'delete' else job.state}", **where, verb=verb, before=before, **about)
 
 
 def script(*names: str) -> str:

@@ -107,7 +107,7 @@ _ALL = (
         _ANSWER,
     ),
     Measure("queue_depth", "gauge", "Queued jobs.", {"lane": LANES, "priority": PRIORITIES}),
-    Measure("jobs_running", "gauge", "Jobs being run."),
+    Measure("jobs_running", "gauge", "Jobs being run.", {"lane": LANES}),
     Measure("oldest_queued_age_seconds", "gauge", "Longest wait of a queued job; 0 when none waits."),
     Measure("dead_letters", "gauge", "Quarantined jobs that nobody has set going again or erased."),
     Measure(

@@ -58,15 +58,14 @@ class _Read(Collector):
 def _gauges(jobs: Jobs, webhooks: Webhooks) -> dict[str, _Series]:
     live = engines.live(jobs.redis, jobs.settings)
     with jobs.redis.pipeline(transaction=False) as pipe:
-        pipe.zcard(jobs.keys.running)
         pipe.zcard(jobs.keys.dead)
         pipe.exists(jobs.keys.keeper)
-        running, dead, keepers = pipe.execute()
+        dead, keepers = pipe.execute()
     pending, oldest_due = webhooks.backlog()
     lengths = jobs.queue_lengths()
     return {
         "queue_depth": {(lane, name): count for lane, counts in lengths.items() for name, count in counts.items()},
-        "jobs_running": {(): running},
+        "jobs_running": {(lane,): count for lane, count in jobs.running_counts().items()},
         "oldest_queued_age_seconds": {(): jobs.oldest_queued_age()},
         "dead_letters": {(): dead},
         "keepers": {(): keepers},

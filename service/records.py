@@ -295,6 +295,10 @@ class Keys:
         """ZSET of tickets; the score changes at every renewal of the lease."""
         return self._key("running")
 
+    def running_in(self, lane: str) -> str:
+        """SET of the running tickets of one lane, to be counted."""
+        return self._key("running", lane)
+
     @property
     def expiry(self) -> str:
         """ZSET of ended jobs by the time their result expires."""

@@ -81,7 +81,7 @@ def test_metrics_are_the_names_and_the_counts(api: Api) -> None:
     assert ("gpu_utilization_ratio", ("engine", ENGINE.id)) not in samples, "an engine without a GPU has none"
     assert (samples[("storage_up",)], samples[("keepers",)], samples[("dead_letters",)]) == (1, 0, 0)
     assert (samples[("webhooks_pending",)], samples[("webhooks_oldest_due_seconds",)]) == (0, 0)
-    assert samples[("jobs_running",)] == 0
+    assert samples["jobs_running", ("lane", "gpu")] == 0
     assert samples[("oldest_queued_age_seconds",)] > 0
 
 

@@ -161,7 +161,7 @@ def test_position_counts_the_lane_in_the_order_of_rq(jobs: Jobs) -> None:
     started = jobs.start(high.id, 1, "horse")
     assert jobs.position(started) is None
     assert jobs.position(second) == 1
-    assert jobs.running_count() == 1
+    assert jobs.running_counts() == {"gpu": 1, "cpu": 0}
 
     back = jobs.release(high.id, 1)
     jobs.start(second.id, 1, "horse")
@@ -216,7 +216,7 @@ def test_start_renew_progress_succeed(jobs: Jobs) -> None:
     assert done.expires_at == pytest.approx(done.finished_at + 600)
     assert jobs.succeed(job.id, 1, {"files": "others"}).result == MANIFEST, "a repeated commit changes nothing"
     assert states(jobs, job) == ["queued", "running", "succeeded"]
-    assert jobs.running_count() == 0
+    assert jobs.running_counts() == {"gpu": 0, "cpu": 0}
 
 
 def test_start_may_be_repeated_by_the_same_horse_alone(jobs: Jobs) -> None:

@@ -304,6 +304,9 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
                 assert job.deaths <= effective.max_deaths
                 assert (job.finished_at is not None) == job.state.is_terminal
             assert where == {name: members(connection, key) for name, key in sets.items()}
+            for lane in LANES:
+                at_work = {job.ticket for job in found.values() if job.state is State.running and job.lane == lane}
+                assert {member.decode() for member in connection.smembers(keys.running_in(lane))} == at_work
             for state in (None, *State):
                 expected = {job.id for job in found.values() if state in (None, job.state)}
                 assert members(connection, keys.owned("ann", state)) == expected
