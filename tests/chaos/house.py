@@ -45,6 +45,9 @@ class House:
     variables: settings of the service beside the house's own. model: folder of the engine's model.
     """
 
+    services: tuple[str, ...] = ("api", *KEEPERS, *LAUNCHERS)
+    """Every process but Redis and storage, in the order in which they start."""
+
     def __init__(self, area: Path, model: Path, **variables: str) -> None:
         self.area = area
         self._ports = {name: free_port() for name in ("redis", "s3", "proxy", "api")}
@@ -93,7 +96,7 @@ class House:
             self._begin("redis")
             self._begin("s3")
             self._make_bucket()
-            for name in ("api", *KEEPERS, *LAUNCHERS):
+            for name in self.services:
                 self._begin(name)
             self.storage = open_storage(self.settings, self.redis)
             self.await_ready()
@@ -139,6 +142,12 @@ class House:
         self._processes[name].wait(10)
         self._starts_at[name] = time.monotonic() + seconds
 
+    def restart(self, name: str) -> None:
+        """SIGTERM, and start again once it has ended by itself. Returns before it is ready."""
+        self._processes[name].terminate()
+        self._processes[name].wait(PATIENCE)
+        self._begin(name)
+
     def launchers(self) -> list[psutil.Popen]:
         return [found for name in LAUNCHERS if (found := self.process(name)) is not None]
 
@@ -160,7 +169,7 @@ class House:
 
     def shut(self) -> list[psutil.Process]:
         """SIGTERM to all but Redis and storage; those processes of the house that then do not end."""
-        ours = [self._processes[name] for name in ("api", *KEEPERS, *LAUNCHERS)]
+        ours = [self._processes[name] for name in self.services]
         for process in ours:
             if process.poll() is None:
                 process.terminate()
@@ -204,7 +213,7 @@ class House:
             )
             server = [python.stdout.strip(), str(tests / "server.py"), str(self.area / "s3"), str(self._ports["s3"])]
             return server, {}
-        command = {"api": "api", **dict.fromkeys(KEEPERS, "keeper"), **dict.fromkeys(LAUNCHERS, "worker")}[name]
+        command = {**dict.fromkeys(KEEPERS, "keeper"), **dict.fromkeys(LAUNCHERS, "worker")}.get(name, name)
         variables = {"MODEL": str(self._model)} if name == "launcher-gpu" else {}
         return [sys.executable, "-m", "worker.cli", command], variables
 

@@ -109,7 +109,7 @@ def run(
         rested = await_rest(house.jobs, house.tend, REST_SECONDS)
         rest_took = time.monotonic() - began - took
         metrics = reclaims(house.url)
-        verdict = judge(house.jobs, house.storage, customers.ledger, list(_heard(ears)))
+        verdict = judge(house.jobs, house.storage, customers.ledger, list(heard(ears)))
         if not rested:
             verdict.breaches["stuck"].append(f"not at rest, and nothing has ended for {REST_SECONDS:g} s")
         takeovers = _takeovers(house, hit.victims)
@@ -147,7 +147,8 @@ def reclaims(url: str) -> dict[str, float]:
     return found
 
 
-def _heard(ears: Sequence[Receiver]) -> Iterator[Heard]:
+def heard(ears: Sequence[Receiver]) -> Iterator[Heard]:
+    """Every webhook that came."""
     for request in [request for ear in ears for request in ear.received]:
         yield _event(request)
 

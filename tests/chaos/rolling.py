@@ -1,0 +1,272 @@
+"""A rolling restart under load: every process of a house ends by SIGTERM and starts again, one after another, while
+callers with the client's ordinary retries submit, look and download.
+
+Nothing is killed: this is what an upgrade does. What a caller notices is a call of the client that raises.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import httpx
+import redis
+
+from inbetween import Client, InbetweenError, Job
+from mpd.tiny import build
+from service.engines import EngineState, live
+from tests.chaos.balancer import Balancer
+from tests.chaos.customers import Ledger, picture
+from tests.chaos.house import KEEPERS, LAUNCHERS, PATIENCE, House
+from tests.chaos.trial import REST_SECONDS, heard, receivers
+from tests.chaos.verdict import Verdict, await_rest, judge
+from tests.conftest import free_port
+
+APIS = ("api-1", "api-2")
+STEPS = (*APIS, *KEEPERS, "webhooks", *LAUNCHERS, "redis", "s3")
+"""The order of docs/operate.md: whoever is behind the balancer first, what everybody needs last."""
+SETTINGS = {"LEASE_TTL": "5", "DRAIN_GRACE": "30"}
+PAUSE_SECONDS = 0.4
+AT_ONCE = 4
+"""Jobs of one caller on their way."""
+SETTLE_SECONDS = 1.5
+"""Between two restarts, in which what was restarted is used."""
+
+
+class Estate(House):
+    """A house with two APIs behind a balancer, and a process for webhooks alone."""
+
+    services = (*APIS, *KEEPERS, "webhooks", *LAUNCHERS)
+
+    def __init__(self, area: Path, model: Path, **variables: str) -> None:
+        super().__init__(area, model, **variables)
+        self._of = {name: free_port() for name in APIS}
+        self._balancer = Balancer(self._ports["api"], list(self._of.values()))
+
+    def __enter__(self) -> Estate:
+        with ExitStack() as opened:
+            opened.enter_context(self._balancer)
+            super().__enter__()
+            self._balanced = opened.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        self._balanced.close()
+
+    def roll(self, name: str) -> None:
+        """Restart one process, and return once it does its work again."""
+        self.restart(name)
+        deadline = time.monotonic() + PATIENCE
+        while not self._works(name):
+            assert time.monotonic() < deadline, f"{name} does not come back; its log is in {self.area}"
+            time.sleep(0.05)
+
+    def _works(self, name: str) -> bool:
+        try:
+            if name in APIS:
+                return _answers(f"http://127.0.0.1:{self._of[name]}/readyz")
+            if name == "s3":
+                return _answers(f"http://127.0.0.1:{self._ports['s3']}/healthcheck")
+            if name == "redis":
+                return bool(self.redis.ping())
+            if name == "launcher-gpu":
+                return any(engine.state is EngineState.ready for engine in live(self.redis, self.settings))
+            if name in KEEPERS:
+                return bool(self.redis.exists(self.jobs.keys.keeper))
+            return self.process(name) is not None and bool(self.workers())
+        except (httpx.TransportError, redis.RedisError):
+            return False
+
+    def _command(self, name: str) -> tuple[Sequence[str], Any]:
+        if name in APIS:
+            command, variables = super()._command("api")
+            return command, {**variables, "PORT": str(self._of[name])}
+        return super()._command(name)
+
+
+@dataclass
+class Row:
+    """One restart. seconds: from SIGTERM until it worked again. calls: that ended meanwhile or while it settled.
+
+    again: requests that the client sent once more, for a broken connection or an answer that asked for it.
+    """
+
+    name: str
+    seconds: float = 0.0
+    calls: int = 0
+    again: int = 0
+    failed: list[str] = field(default_factory=list)
+
+
+class Callers:
+    """A context manager: inside it, so many callers use the service, and what they meet is counted into `row`."""
+
+    def __init__(self, url: str, hooks: Sequence[str], *, seed: int, people: int, area: Path) -> None:
+        self.ledger = Ledger()
+        self.row = Row("before")
+        self._url, self._hooks, self._seed, self._area = url, hooks, seed, area
+        self._pictures = [picture(number) for number in range(6)]
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._call, args=(n,), name=f"caller-{n}") for n in range(people)]
+
+    def __enter__(self) -> Callers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _call(self, caller: int) -> None:
+        """Always a few jobs on their way: each is looked at again and again, and followed by another when it ends."""
+        random = Random(f"{self._seed}-{caller}")
+        under_way: dict[str, Job] = {}
+        number = 0
+        with (
+            httpx.Client(transport=_Counting(self), trust_env=False) as http,
+            Client(self._url, http=http, timeout=30) as client,
+        ):
+            while not self._over.wait(PAUSE_SECONDS):
+                if len(under_way) < AT_ONCE:
+                    number += 1
+                    name = f"{self._seed}-{caller}-{number}"
+                    job = self._submit(client, name, random)
+                    if job is not None:
+                        under_way[name] = job
+                for name, job in list(under_way.items()):
+                    self._try("look", job.refresh)
+                    if job.over:
+                        del under_way[name]
+                        self._take(job, name)
+
+    def _submit(self, client: Client, name: str, random: Random) -> Job | None:
+        images = random.sample(self._pictures, 2)
+        options: dict[str, Any] = {"method": "flow", "frames": 3, "reference": name}
+        if random.random() < 0.3:
+            options |= {"method": "svd", "steps": 2, "width": 64, "height": 64}
+        if random.random() < 0.7:
+            options["webhook"] = {"url": random.choice(self._hooks)}
+        job: Job | None = self._try("submit", lambda: client.inbetween(*images, **options))
+        if job is not None:
+            with self.ledger.lock:
+                self.ledger.accepted[name] = job.id
+        return job
+
+    def _take(self, job: Job, name: str) -> None:
+        with self.ledger.lock:
+            self.ledger.ended[job.id] = job.state
+        if job.state == "succeeded":
+            self._try("download", lambda: job.save(self._area / f"{name}.mp4"))
+
+    def _try(self, what: str, call: Callable[[], Any]) -> Any:
+        """What the call gives; None when it raised, which is what a caller notices."""
+        try:
+            found = call()
+        except (InbetweenError, httpx.HTTPError) as error:
+            with self.ledger.lock:
+                self.row.failed.append(f"{what}: {type(error).__name__}: {error}")
+            return None
+        with self.ledger.lock:
+            self.row.calls += 1
+        return found
+
+
+class _Counting(httpx.HTTPTransport):
+    """Counts what makes the client try again."""
+
+    def __init__(self, callers: Callers) -> None:
+        super().__init__()
+        self._callers = callers
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            response = super().handle_request(request)
+        except httpx.TransportError:
+            self._count()
+            raise
+        if response.status_code >= 500:
+            self._count()
+        return response
+
+    def _count(self) -> None:
+        with self._callers.ledger.lock:
+            self._callers.row.again += 1
+
+
+@dataclass
+class Report:
+    rows: list[Row]
+    verdict: Verdict
+    accepted: int
+    restarts: int
+
+    @property
+    def clean(self) -> bool:
+        return self.verdict.clean and not self.restarts and not any(row.failed for row in self.rows)
+
+    def table(self) -> str:
+        lines = ["restarted         seconds   calls   sent again   failed"]
+        for row in self.rows:
+            lines.append(f"{row.name:15} {row.seconds:9.1f} {row.calls:7} {row.again:12} {len(row.failed):8}")
+        lines += [f"    {line}" for row in self.rows for line in row.failed[:5]]
+        lines.append(
+            f"\njobs: accepted {self.accepted}, " + ", ".join(f"{k} {n}" for k, n in self.verdict.outcomes.items())
+        )
+        lines.append(", ".join(f"{sort} {len(told)}" for sort, told in self.verdict.breaches.items()))
+        lines.append(f"processes that ended without being told to: {self.restarts}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        rows = [vars(row) for row in self.rows]
+        return {
+            "rows": rows,
+            "accepted": self.accepted,
+            "outcomes": self.verdict.outcomes,
+            "breaches": self.verdict.breaches,
+        }
+
+
+def run(area: Path, *, seed: int, people: int = 4, rounds: int = 1, steps: Sequence[str] = STEPS) -> Report:
+    """Restart each of `steps` in turn, so many times. Call it from the main thread. area: an empty folder."""
+    model = build(area / "model")
+    films = area / "films"
+    films.mkdir()
+    with Estate(area / "house", model, **SETTINGS) as house, receivers(2) as ears:
+        rows: list[Row] = []
+        hooks = [f"{ear.url}/hook" for ear in ears]
+        with Callers(house.url, hooks, seed=seed, people=people, area=films) as callers:
+            _settle(house)
+            for name in [name for _ in range(rounds) for name in steps]:
+                callers.row = row = Row(name)
+                began = time.monotonic()
+                house.roll(name)
+                row.seconds = time.monotonic() - began
+                _settle(house)
+                rows.append(row)
+            callers.row = Row("after")
+        rows.append(callers.row)
+        rested = await_rest(house.jobs, house.tend, REST_SECONDS)
+        verdict = judge(house.jobs, house.storage, callers.ledger, list(heard(ears)))
+        if not rested:
+            verdict.breaches["stuck"].append(f"not at rest, and nothing has ended for {REST_SECONDS:g} s")
+        return Report(rows, verdict, len(callers.ledger.accepted), house.restarts)
+
+
+def _settle(house: House) -> None:
+    until = time.monotonic() + SETTLE_SECONDS
+    while time.monotonic() < until:
+        house.tend()
+        time.sleep(0.1)
+
+
+def _answers(url: str) -> bool:
+    return httpx.get(url, timeout=5, trust_env=False).is_success
