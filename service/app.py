@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from redis.exceptions import RedisError
 
-from service import auth, openapi
+from service import auth, openapi, tracing
 from service.fairness import FairShare
 from service.middleware import BodyCap, Frame
 from service.origins import OwnMachine
@@ -56,6 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Raises `OpenDoor` when the settings would let anybody in, and `StorageUnavailable` for a wrong STORAGE_URL."""
     settings = settings or Settings()
     auth.refuse_open_door(settings)
+    tracing.start(settings, "api")
     services = open_services(settings)
 
     @asynccontextmanager
@@ -65,6 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             yield
             background.cancel_scope.cancel()
         await to_thread.run_sync(_last_words, services)
+        await to_thread.run_sync(tracing.stop)
         await services.fanout.aclose()
         await services.streaming.aclose()
         services.redis.close()
@@ -98,6 +100,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             max_age=3600,
         )
     app.add_middleware(Frame, traffic=services.traffic)
+    tracing.instrument(app)
     return app
 
 

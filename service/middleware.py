@@ -16,8 +16,9 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import tracing
 from service.errors import Problem
-from service.routes.dependencies import ANSWERED
+from service.routes.dependencies import ANSWERED, TRACEPARENT
 from service.routes.problems import response
 from service.settings import Settings
 from service.traffic import Traffic
@@ -64,7 +65,9 @@ class Frame:
                     headers.setdefault(name, value)
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request=request_id):
+        trace = tracing.current() or tracing.given(Headers(scope=scope).get("traceparent")) or tracing.fresh()
+        scope[TRACEPARENT] = trace
+        with structlog.contextvars.bound_contextvars(request=request_id, trace=tracing.trace_id(trace)):
             try:
                 await self.app(scope, receive, framed)
             except Exception as error:

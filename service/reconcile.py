@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import structlog
 
+from service import spans
 from service.jobs import LANES, PRIORITIES, Job, JobError, Jobs, files_prefix, split_ticket
 from service.storage import Storage
 
@@ -87,7 +88,11 @@ def reclaim_dead(jobs: Jobs, watch: Watch) -> int:
     reclaimed = 0
     for name in watch.unchanged(held):
         job_id, attempt = split_ticket(name)
-        reclaimed += _done(jobs.died, job_id, attempt, "lease", lease=held[name])
+        before = jobs.get(job_id)
+        if _done(jobs.died, job_id, attempt, "lease", lease=held[name]):
+            reclaimed += 1
+            if before is not None and before.attempt == attempt:
+                spans.lost(before, "lease")
     return reclaimed
 
 
@@ -147,8 +152,7 @@ def _due(jobs: Jobs, key: str, limit: int) -> list[str]:
 def _done(verb: Callable[..., Job], *arguments: Any, **named: Any) -> int:
     """1 when the verb was taken, 0 when the job had moved on by itself."""
     try:
-        job = verb(*arguments, **named)
+        verb(*arguments, **named)
     except JobError:
         return 0
-    log.info("swept", verb=verb.__name__, job=job.id, attempt=job.attempt, state=job.state)
     return 1

@@ -219,6 +219,12 @@ class Settings(BaseSettings):
         60.0, ge=1, description="Shortest silence of an engine that counts as a stall; ten times that before a step."
     )
 
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Where traces go, by OTLP over HTTP: the collector's base URL, such as `http://collector:4318`. "
+        "Default: there are none. The other `OTEL_…` variables of OpenTelemetry's SDK count too.",
+    )
     log_format: Literal["console", "json"] = Field("console", description="Log lines for people or for machines.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 

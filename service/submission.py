@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from mpd.methods import METHODS, SettingsError
-from service import again, capacity, engines, estimate, intake, limits
+from service import again, capacity, engines, estimate, intake, limits, tracing
 from service.body import Picture, Wanted
 from service.engines import Engine
 from service.errors import Problem
@@ -103,9 +103,8 @@ class Submission:
             size=capacity.frame_size(wanted.settings, engine, (first.width, first.height)),
         )
         self._keep(job_id, [(keyframe, data) for keyframe, (data, _) in zip(keyframes, pictures, strict=True)])
-        job = self._submit(new, allowance, claim)
-        log.info("job submitted", job=job.id, owner=owner, method=options.method, priority=job.priority, lane=job.lane)
-        return job
+        tracing.note(job=job_id, method=options.method)
+        return self._submit(new, allowance, claim)
 
     def _submit(self, new: NewJob, allowance: Allowance, claim: str | None) -> Job:
         try:

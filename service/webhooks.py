@@ -17,7 +17,7 @@ import math
 import random
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -32,6 +32,7 @@ from rq.registry import ScheduledJobRegistry
 from rq.serializers import JSONSerializer
 from standardwebhooks import Webhook
 
+from service import tracing
 from service.auth import Keys
 from service.jobs import Job, Jobs, State, script
 from service.outbound import Outbound, OutboundError
@@ -217,10 +218,16 @@ class Webhooks:
             return None
         delivery = _decode(found, [])
         at, started = time.time(), time.monotonic()
-        status, error, asked = self._post(delivery, outbound)
+        about: dict[str, str | int] = {"delivery": delivery_id, "job": delivery.job, "attempt": delivery.attempt}
+        with tracing.span("webhook.deliver", about | {"event": delivery.event}, delivery.traceparent, kind="client"):
+            # A receiver that traces goes on from this try.
+            sent = replace(delivery, traceparent=tracing.current() or delivery.traceparent)
+            status, error, asked = self._post(sent, outbound)
+            tracing.note(status=status or 0, error=error or "")
         result, wait = judge(status, delivery.spent, asked)
         entry = {"at": at, "status": status, "ms": round(1000 * (time.monotonic() - started)), "error": error}
-        log.info("webhook", delivery=delivery_id, job=delivery.job, result=result, wait=wait, **entry)
+        trace = tracing.trace_id(delivery.traceparent)
+        log.info("webhook", **about, trace=trace, result=result, wait=wait, **entry)
         answered = "no" if status is None else "yes"
         word, _ = self._call("settle", delivery_id, str(run), result, str(wait), json.dumps(entry), answered)
         if word == "ok" and result == "retried":

@@ -14,7 +14,7 @@ from pathlib import Path
 import uvicorn
 from pydantic import SecretStr
 
-from service import logs
+from service import logs, tracing
 from service.auth import CALLER, LOCAL, Key, Keys, OpenDoor, Scope, refuse_empty_ring, refuse_open_door
 from service.redaction import redacted
 from service.server import Config, raise_file_limit
@@ -36,6 +36,10 @@ def _run(chosen: argparse.Namespace) -> int:
         return _print_settings()
     settings = exits.settings()
     logs.configure(settings)
+    try:
+        tracing.load(settings)
+    except tracing.CannotTrace as error:
+        return exits.explain(str(error), exits.CONFIG)
     match chosen.command:
         case "api":
             return _api(settings)

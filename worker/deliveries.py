@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rq import Retry
 
+from service import tracing
 from service.connections import connect
 from service.outbound import Outbound
 from service.settings import Settings
@@ -16,7 +17,12 @@ NO_LIMIT = 1_000_000
 def deliver(delivery_id: str, run: int) -> Retry | None:
     """Post the event once. A `Retry` asks RQ to come back when the schedule or the receiver says."""
     settings = Settings()
-    with connect(settings) as connection:
-        outbound = Outbound(settings.fetch_allow_hosts)
-        wait = Webhooks(connection, settings).attempt(delivery_id, run, outbound)
+    tracing.start(settings, "webhooks")
+    try:
+        with connect(settings) as connection:
+            outbound = Outbound(settings.fetch_allow_hosts)
+            wait = Webhooks(connection, settings).attempt(delivery_id, run, outbound)
+    finally:
+        # A work-horse ends by os._exit, which runs no farewells.
+        tracing.stop()
     return None if wait is None else Retry(max=NO_LIMIT, interval=wait)

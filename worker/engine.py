@@ -26,7 +26,7 @@ import structlog
 from mpd.methods import METHODS, denoiser_calls
 from mpd.methods import Settings as Options
 from mpd.progress import Progress, Take
-from service import engines, logs
+from service import engines, logs, tracing
 from service.connections import connect
 from service.engines import EngineState
 from service.settings import Settings
@@ -143,9 +143,17 @@ def main() -> int:
     logs.configure(settings)
     if settings.engine_dir is None or not settings.model:
         return exits.explain("the engine needs MODEL, and ENGINE_DIR for its socket", exits.CONFIG)
+    tracing.start(settings, "engine")
+    try:
+        return _serve(settings, settings.engine_dir)
+    finally:
+        tracing.stop()
+
+
+def _serve(settings: Settings, folder: Path) -> int:
     publisher = Publisher(settings)
     publisher.start()
-    server = _listen(settings.engine_dir, publisher)
+    server = _listen(folder, publisher)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: _terminate(server))
     try:

@@ -19,6 +19,7 @@ import redis
 import structlog
 from redis.exceptions import LockError
 
+from service import tracing
 from service.connections import connect
 from service.jobs import Jobs
 from service.reconcile import Watch, announce_due, erase_due, expire_due, reclaim_dead, requeue_lost
@@ -169,4 +170,6 @@ def run(settings: Settings, stop: threading.Event | None = None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_, ended=stop: ended.set())
     with connect(settings, timeout=5) as connection:
+        tracing.start(settings, "keeper")
         Keeper(Jobs(connection, settings), open_storage(settings, connection)).run(stop)
+        tracing.stop()

@@ -19,7 +19,7 @@ from rq import Worker
 from rq.job import Job as Carried
 from rq.serializers import JSONSerializer
 
-from service import connections, logs
+from service import connections, logs, spans, tracing
 from service.jobs import TASK as RUN
 from service.jobs import JobError, Jobs
 from service.settings import Settings
@@ -44,6 +44,7 @@ def main(arguments: list[str], modules: Sequence[str] = (*TASKS, *LATE)) -> int:
     """Work until SIGTERM; a job at hand is finished first. modules: imported before the first job."""
     settings = exits.settings()
     logs.configure(settings)
+    tracing.load(settings)
     lifeline.bind_forks()
     queues = [argument for argument in arguments if argument != "--scheduler"]
     for module in modules:
@@ -81,7 +82,11 @@ def reclaim(jobs: Jobs) -> Callable[..., None]:
         except JobError as refusal:
             log.info("nothing to take back", job=job_id, attempt=attempt, reason=str(refusal))
         else:
-            log.warning("the work-horse died", job=job_id, attempt=attempt)
+            log.warning("the work-horse died", job=job_id, attempt=attempt, trace=tracing.trace_id(job.traceparent))
+            # Only for this: a fork beside a thread that holds a lock would be one too many.
+            tracing.start(jobs.settings, "worker")
+            spans.lost(job, "work-horse")
+            tracing.stop()
 
     return killed
 

@@ -5,7 +5,8 @@ Knows nothing of models, jobs or Redis.
 
 client → engine                                                        parts
   generate  job, settings (mpd.methods.Settings), pictures ([h, w, 3]),  one raw RGB picture each
-            bits (8 or 16, of the samples of the takes' frames)
+            bits (8 or 16, of the samples of the takes' frames),
+            traceparent (of the span that asks, or null)
   cancel                                                                 stops the client's job at its next step
   status
 engine → client

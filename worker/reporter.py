@@ -8,7 +8,7 @@ from typing import Any
 import redis
 import structlog
 
-from service import measures
+from service import measures, tracing
 from service.jobs import Job, JobError, Jobs
 from worker import previews
 from worker.lease import Lease, Reason
@@ -30,6 +30,7 @@ class Reporter:
         self._job, self._jobs, self._lease = job, jobs, lease
         self._stage = "starting"
         self._since = time.monotonic()
+        self._began = tracing.now()
         self._seconds: dict[str, float] = {}
         self._numbers: dict[str, Any] = {}
         self._sampling_since: float | None = None
@@ -84,11 +85,19 @@ class Reporter:
         except redis.RedisError as error:
             log.info("seconds not counted", error=str(error))
 
+    def close(self) -> None:
+        """The stage ends: a span of its trace."""
+        ended = tracing.now()
+        tracing.record(f"job.{self._stage}", self._began, ended)
+        self._began = ended
+
     def _enter(self, name: str) -> bool:
         now = time.monotonic()
         self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + now - self._since
         self._since = now
         changed = name != self._stage
+        if changed:
+            self.close()
         self._stage = name
         return changed
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Take
+from service import tracing
 from worker import protocol
 from worker.lease import Lease
 
@@ -88,6 +89,7 @@ def sample(
             with _connection(path) as engine:
                 shapes = [one.shape for one in pictures]
                 values = {"job": name, "settings": asdict(options), "pictures": shapes, "bits": bits}
+                values["traceparent"] = tracing.current()
                 protocol.send(engine, "generate", values, pictures)
                 while (message := _hear(engine, lease)).type != "done":
                     started = started or message.type == "started"

@@ -21,6 +21,7 @@ import structlog
 from mpd.methods import Settings as Options
 from mpd.methods import SettingsError
 from mpd.progress import Frames, Pictures, Progress, Take
+from service import tracing
 from worker import previews, protocol
 
 PREVIEW_SECONDS = 1.0
@@ -69,6 +70,7 @@ class _Job:
     options: Options
     pictures: list[Pictures]
     bits: int
+    traceparent: str | None
     client: _Client
     canceled: threading.Event = field(default_factory=threading.Event)
 
@@ -137,7 +139,7 @@ class Server:
         takes = []
         job.client.send("started", {})
         try:
-            for event in self._until_stopped(job, generate):
+            for event in self._traced(job, generate):
                 if isinstance(event, Take):
                     takes.append(event)
                     _send_take(job.client, event)
@@ -155,6 +157,21 @@ class Server:
         job.client.send("done", {"seconds": seconds})
         if on_job is not None:
             on_job(job.options, takes, seconds)
+
+    def _traced(self, job: _Job, generate: Generate) -> Iterator[Progress | Take]:
+        """The events of a job, each with a span of the time that it took."""
+        name, _, attempt = job.name.rpartition("-")
+        about = {"job": name, "attempt": attempt, "method": job.options.method}
+        with tracing.span("engine.generate", about, job.traceparent):
+            began = tracing.now()
+            for event in self._until_stopped(job, generate):
+                ended = tracing.now()
+                if isinstance(event, Progress):
+                    tracing.record("engine.step", began, ended, {"step": event.step, "take": event.take + 1})
+                else:
+                    tracing.record("engine.take", began, ended, {"take": event.index + 1})
+                yield event
+                began = tracing.now()
 
     def _until_stopped(self, job: _Job, generate: Generate) -> Iterator[Progress | Take]:
         """The events of a job, its progress sent on the way. Raises `_Stopped` at the first step after a cancel."""
@@ -222,7 +239,7 @@ class Server:
         if values["bits"] not in (8, 16):
             raise protocol.ProtocolError(f"{values['bits']!r} bits")
         pictures = protocol.pictures(message.parts, values["pictures"])
-        job = _Job(values["job"], options, pictures, values["bits"], client)
+        job = _Job(values["job"], options, pictures, values["bits"], values.get("traceparent"), client)
         with self._work:
             ahead = len(self._line) + (self.busy_with is not None)
             client.send("waiting", {"ahead": ahead})

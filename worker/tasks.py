@@ -27,7 +27,7 @@ from mpd.formats import any_alpha, sample_bits
 from mpd.methods import FLOW_FRAMES, FLOW_SIZE_MULTIPLE, METHODS, SettingsError, segment_frames
 from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Take
-from service import capacity, logs
+from service import capacity, logs, spans, tracing
 from service.again import request_of
 from service.connections import connect
 from service.errors import Problem
@@ -58,6 +58,15 @@ def run(job_id: str, attempt: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     settings = Settings()
     logs.configure(settings)
+    tracing.start(settings, "worker")
+    try:
+        _run(settings, job_id, attempt)
+    finally:
+        # A work-horse ends by os._exit, which runs no farewells.
+        tracing.stop()
+
+
+def _run(settings: Settings, job_id: str, attempt: int) -> None:
     structlog.contextvars.bind_contextvars(job=job_id, attempt=attempt)
     connection = connect(settings)
     jobs = Jobs(connection, settings)
@@ -66,7 +75,8 @@ def run(job_id: str, attempt: int) -> None:
     except JobError as refusal:
         log.info("nothing to do", reason=str(refusal))
         return
-    with Lease(jobs, job_id, attempt) as lease:
+    structlog.contextvars.bind_contextvars(trace=tracing.trace_id(job.traceparent))
+    with spans.attempt(job), Lease(jobs, job_id, attempt) as lease:
         try:
             settle(job, jobs, lease)
         except JobError as refusal:
@@ -76,7 +86,6 @@ def run(job_id: str, attempt: int) -> None:
 
 def settle(job: Job, jobs: Jobs, lease: Lease) -> None:
     """Make the job's result and commit it, or write down how it ended instead."""
-    began = time.monotonic()
     try:
         result = make(job, jobs, lease)
     except Interrupted as stop:
@@ -100,8 +109,8 @@ def settle(job: Job, jobs: Jobs, lease: Lease) -> None:
         failure = Problem(500, "generation-failed", f"{type(error).__name__}: {error}")
         persist(jobs.fail, job.id, job.attempt, failure.to_dict(), True)
     else:
-        persist(jobs.succeed, job.id, job.attempt, result)
-        log.info("succeeded", seconds=round(time.monotonic() - began, 2))
+        with tracing.span("job.commit"):
+            persist(jobs.succeed, job.id, job.attempt, result)
 
 
 def make(job: Job, jobs: Jobs, lease: Lease) -> dict[str, Any]:
@@ -110,7 +119,11 @@ def make(job: Job, jobs: Jobs, lease: Lease) -> dict[str, Any]:
     earlier = patiently(lease.wait, artifacts.committed, storage, job.id, job.attempt)
     if earlier is not None:
         return earlier
-    report = Reporter(job, jobs, lease)
+    with closing(Reporter(job, jobs, lease)) as report:
+        return _made(job, jobs, lease, storage, report)
+
+
+def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter) -> dict[str, Any]:
     report.stage("fetching")
     pictures = _keyframes(job, storage, lease)
     options = settings_of(job.options)

@@ -24,6 +24,9 @@ _bearer = HTTPBearer(
 ANSWERED = "inbetween.headers"
 """Where the request's scope has the headers that its answer will carry, whatever that is."""
 
+TRACEPARENT = "inbetween.traceparent"
+"""Where the request's scope has the trace that it belongs to, its own if the caller named none."""
+
 _JOB_ID = re.compile(r"job_[0-9a-z]{26}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -23,6 +22,7 @@ from service.routes import examples
 from service.routes.dependencies import (
     ONE_JOB,
     READ,
+    TRACEPARENT,
     Base,
     ChangeableJob,
     Here,
@@ -60,7 +60,6 @@ SUBMIT = (
 WITH_TURNS = (("POST", "/inbetween"), ("POST", "/inbetween/estimate"), ("POST", "/v1/videos"))
 """Routes that give each owner's requests turns by themselves."""
 
-_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 CURSOR = r"^job_[0-9a-z]{26}$"
 
 IdempotencyKey = Annotated[
@@ -125,15 +124,14 @@ async def create_inbetween(
     """
     async with here.turns.of(key.owner):
         wanted = await body.read(request, here.settings)
-        answer, replayed = await submit(here, key, wanted, base, traceparent, idempotency_key)
+        answer, replayed = await submit(here, key, wanted, base, request.scope[TRACEPARENT], idempotency_key)
         return _accepted(answer, replayed)
 
 
 async def submit(
-    here: Services, key: Key, wanted: Wanted, base: str, traceparent: str | None, idempotency_key: str | None
+    here: Services, key: Key, wanted: Wanted, base: str, trace: str, idempotency_key: str | None
 ) -> tuple[dict[str, Any], bool]:
     """The accepted job as its view's JSON, and whether the same request was answered before."""
-    trace = traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
     if idempotency_key is None:
         return await _in_thread(_accept, here, key, wanted, base, new_id(), trace), False
     return await _in_thread(_accept_once, here, key, wanted, base, trace, idempotency_key)

@@ -21,6 +21,7 @@ from service.routes import files, jobs
 from service.routes.dependencies import (
     ONE_JOB,
     READ,
+    TRACEPARENT,
     Base,
     ChangeableJob,
     Here,
@@ -96,7 +97,7 @@ async def create_video(
     """
     async with here.turns.of(key.owner):
         wanted = await _read(request, here.settings)
-        answer, _ = await jobs.submit(here, key, wanted, base, traceparent, idempotency_key)
+        answer, _ = await jobs.submit(here, key, wanted, base, request.scope[TRACEPARENT], idempotency_key)
     return JSONResponse(video(JobView.model_validate(answer)).model_dump(mode="json"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -485,7 +486,7 @@ def test_a_trace_goes_with_the_job(api: Api) -> None:
     assert job.traceparent == trace
     job = api.jobs.get(api.submit({"method": "flow"}, headers={"traceparent": "nonsense"})["id"])
     assert job is not None
-    assert job.traceparent is None
+    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-00", job.traceparent or ""), "one of our own, recorded nowhere"
 
 
 def test_the_log_names_the_job_and_the_request(api: Api) -> None:
@@ -499,11 +500,14 @@ def test_the_log_names_the_job_and_the_request(api: Api) -> None:
     with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
         answer = anyio.run(post)
     assert answer.headers["x-request-id"] == "r-1"
-    [submitted] = [line for line in lines if line["event"] == "job submitted"]
+    [submitted] = [line for line in lines if line["event"] == "job queued"]
     assert submitted["job"] == answer.json()["id"]
     assert submitted["request"] == "r-1"
+    assert (submitted["verb"], submitted["attempt"], submitted["method"]) == ("submit", 1, "flow")
     [request] = [line for line in lines if line["event"] == "request"]
     assert (request["method"], request["path"], request["status"]) == ("POST", "/inbetween", 202)
+    assert request["trace"] == submitted["trace"]
+    assert re.fullmatch("[0-9a-f]{32}", request["trace"])
 
 
 def test_the_default_is_the_default_everywhere(api: Api) -> None:
