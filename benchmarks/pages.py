@@ -1,4 +1,4 @@
-"""How a benchmark's results get into docs/performance.md, and how the machine that made them is named there."""
+"""How a benchmark's results get into a page of docs/, and how the machine that made them is named there."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def machine() -> str:
     return f"{os.cpu_count()} cores ({model}), {round(psutil.virtual_memory().total / 2**30)} GiB"
 
 
-def publish(name: str, text: str, figures: dict[str, Any], docs: Path = DOCS) -> None:
+def publish(name: str, text: str, figures: dict[str, Any], docs: Path = DOCS, page: str = "performance.md") -> None:
     """Puts the text between the page's marks `<!-- run: NAME -->` and `<!-- end -->`, the figures beside the page."""
-    page = docs / "performance.md"
+    file = docs / page
     mark = f"<!-- run: {name} -->"
-    before = page.read_text()
-    assert mark in before, f"{page} has no {mark}"
+    before = file.read_text()
+    assert mark in before, f"{file} has no {mark}"
     pattern = re.escape(mark) + r".*?<!-- end -->"
-    page.write_text(re.sub(pattern, lambda _: f"{mark}\n{text}<!-- end -->", before, flags=re.DOTALL))
+    file.write_text(re.sub(pattern, lambda _: f"{mark}\n{text}<!-- end -->", before, flags=re.DOTALL))
     (docs / "figures").mkdir(exist_ok=True)
     (docs / "figures" / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
