@@ -12,7 +12,7 @@ from benchmarks.fleet import answer
 from benchmarks.fleet.experiments import Trial, World, run
 from benchmarks.fleet.rules import Fixed, Predictive, Queued, Rule, Sight, Unfinished, Utilisation
 from benchmarks.fleet.simulation import Plan, Result, simulate
-from benchmarks.fleet.workload import GRID, STEADY, Seconds, Weather, Work, arrivals
+from benchmarks.fleet.workload import STEADY, Seconds, Weather, Work, arrivals
 
 SERVICE = 10.0
 QUIET = Plan(minimum=1, horses=1, around_seconds=0.0, start_seconds=0.0)
