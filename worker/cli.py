@@ -14,7 +14,7 @@ from pathlib import Path
 import uvicorn
 from pydantic import SecretStr
 
-from service import logs, tracing
+from service import logs, reference, tracing
 from service.auth import CALLER, LOCAL, Key, Keys, OpenDoor, Scope, refuse_empty_ring, refuse_open_door
 from service.redaction import redacted
 from service.server import Config, raise_file_limit
@@ -34,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(chosen: argparse.Namespace) -> int:
     if chosen.command == "settings":
         return _print_settings()
+    if chosen.command == "reference":
+        print(reference.markdown(), end="")
+        return 0
     settings = exits.settings()
     logs.configure(settings)
     try:
@@ -80,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="all of these at once, with a redis-server of their own")
     up.add_argument("--area", type=Path, default=Path("var"), help="folder for everything it keeps (default: var)")
     commands.add_parser("settings", help="every setting, its meaning and its present value")
+    commands.add_parser("reference", help="settings and metrics as docs/reference.md has them")
     keys = commands.add_parser("keys", help="create, list and revoke API keys")
     actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
     create = actions.add_parser("create", help="make a key; its secret is shown this once")
