@@ -12,7 +12,9 @@ import select
 import socket
 import threading
 import time
+from contextvars import copy_context
 from enum import StrEnum
+from functools import partial
 from types import TracebackType
 
 import redis
@@ -60,13 +62,15 @@ class Lease:
         self._reason: Reason | None = None
         self._lock = threading.Lock()
         self._over = threading.Event()
-        self._keeper = threading.Thread(target=self._keep, daemon=True)
+        # With this thread's context, so that its log lines say whose lease it is.
+        self._keeper = threading.Thread(target=copy_context().run, args=(self._keep,), daemon=True)
         self._readable, self._writable = os.pipe()
 
     def __enter__(self) -> Lease:
         self._keeper.start()
         if drain := os.environ.get(DRAIN_FD):
-            threading.Thread(target=self._hear_drain, args=(int(drain),), daemon=True).start()
+            hear = partial(copy_context().run, self._hear_drain, int(drain))
+            threading.Thread(target=hear, daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 
 from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Take
-from service import tracing
 from worker import protocol
 from worker.lease import Lease
 
@@ -76,7 +75,13 @@ def capabilities(path: str, lease: Lease) -> dict[str, Any]:
 
 
 def sample(
-    path: str, name: str, pictures: Sequence[Pictures], options: Options, bits: int, lease: Lease
+    path: str,
+    name: str,
+    pictures: Sequence[Pictures],
+    options: Options,
+    bits: int,
+    lease: Lease,
+    traceparent: str | None = None,
 ) -> Generator[Report | Take, None, None]:
     """Have the engine at `path` generate a job called `name`, frames of 8 or 16 `bits` a sample.
 
@@ -89,7 +94,7 @@ def sample(
             with _connection(path) as engine:
                 shapes = [one.shape for one in pictures]
                 values = {"job": name, "settings": asdict(options), "pictures": shapes, "bits": bits}
-                values["traceparent"] = tracing.current()
+                values["traceparent"] = traceparent
                 protocol.send(engine, "generate", values, pictures)
                 while (message := _hear(engine, lease)).type != "done":
                     started = started or message.type == "started"

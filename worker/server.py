@@ -197,7 +197,9 @@ class Server:
             values = {"kind": "cuda", "detail": str(error).splitlines()[0]}
         else:
             values = {"kind": "internal", "detail": f"{type(error).__name__}: {error}"}
-        log.error("generate failed", job=job.name, **values, exc_info=values["kind"] != "bad-input")
+        name, _, attempt = job.name.rpartition("-")
+        about = {"job": name, "attempt": attempt, "trace": tracing.trace_id(job.traceparent)}
+        log.error("generate failed", **about, **values, exc_info=values["kind"] != "bad-input")
         job.client.send("error", values)
         if values["kind"] == "cuda":
             raise CudaFailed(values["detail"]) from error

@@ -207,7 +207,8 @@ def _begin(
     )
     finish = Finish(images, options, frame, segment_frames(options, len(images), model["native_frames"]), matte)
     _check_length(finish, formats, settings)
-    return model, finish, _sampled(sampling.sample(path, job.ticket, pictures, options, bits, lease))
+    trace = tracing.current() or job.traceparent
+    return model, finish, _sampled(sampling.sample(path, job.ticket, pictures, options, bits, lease, trace))
 
 
 def _check_length(finish: Finish, formats: list[str], settings: Settings) -> None:
