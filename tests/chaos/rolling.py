@@ -17,13 +17,14 @@ from typing import Any
 
 import httpx
 import redis
+from rq import Worker
 
 from inbetween import Client, InbetweenError, Job
 from mpd.tiny import build
 from service.engines import EngineState, live
 from tests.chaos.balancer import Balancer
 from tests.chaos.customers import Ledger, picture
-from tests.chaos.house import KEEPERS, LAUNCHERS, PATIENCE, House
+from tests.chaos.house import KEEPERS, LAUNCHERS, PATIENCE, House, families
 from tests.chaos.trial import REST_SECONDS, heard, receivers
 from tests.chaos.verdict import Verdict, await_rest, judge
 from tests.conftest import free_port
@@ -80,7 +81,9 @@ class Estate(House):
                 return any(engine.state is EngineState.ready for engine in live(self.redis, self.settings))
             if name in KEEPERS:
                 return bool(self.redis.exists(self.jobs.keys.keeper))
-            return self.process(name) is not None and bool(self.workers())
+            process = self.process(name)
+            ours = {one.pid for one in families(process)} if process is not None else set()
+            return any(worker.pid in ours for worker in Worker.all(connection=self.redis))
         except (httpx.TransportError, redis.RedisError):
             return False
 

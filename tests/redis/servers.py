@@ -64,7 +64,13 @@ class Server:
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(self._command, cwd=self._folder, stdout=log, stderr=log)
         with self.client() as client:
-            until(f"{self._folder.name} answers", client.ping)
+            until(f"{self._folder.name} answers", lambda: self._answers(client))
+
+    def _answers(self, client: redis.Redis) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise AssertionError((self._folder / "log").read_text()[-2000:])
+        return bool(client.ping())
 
     def kill(self) -> None:
         if self._process is not None:

