@@ -16,7 +16,7 @@ COPY pyproject.toml README.md LICENSE ./
 # The dependencies, in a layer that stays as it is while only our own code changes: this wheel is empty but for them.
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /empty . \
     && /build/bin/pip --python /app/bin/python install --no-cache-dir --disable-pip-version-check \
-    -c constraints.txt -c cuda.txt "$(echo /empty/*.whl)[worker]"
+    -c constraints.txt -c cuda.txt "$(echo /empty/*.whl)[worker,tracing]"
 COPY mpd mpd
 COPY service service
 COPY worker worker

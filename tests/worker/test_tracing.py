@@ -15,9 +15,11 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import redis
 
 from service import tracing
-from service.jobs import Job, State
+from service.jobs import Job, Jobs, NewJob, State
+from service.reconcile import Watch, reclaim_dead
 from service.settings import Settings
 from tests.conftest import Receiver, free_port
 from tests.service.conftest import photo
@@ -142,6 +144,24 @@ def test_every_transition_is_one_line_of_json_with_the_job_and_the_trace(site: S
     assert (request["path"], request["trace"]) == ("/inbetween", TRACE)
     [told] = [line for line in of_job if line["event"] == "webhook"]
     assert (told["result"], told["attempt"]) == ("delivered", 1)
+
+
+def test_an_attempt_whose_lease_ran_out_is_told_of_by_the_keeper(redis_url: str, collected: Collector) -> None:
+    settings = Settings(_env_file=None, redis_url=redis_url, otel_exporter_otlp_endpoint=collected.url)
+    parent = "00-5af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    tracing.start(settings, "keeper")
+    try:
+        with redis.Redis.from_url(redis_url) as connection:
+            jobs = Jobs(connection, settings)
+            job = jobs.submit(NewJob("ann", {"method": "flow"}, [], "cpu", 600, traceparent=parent))
+            jobs.start(job.id, 1, "another machine")
+            watch = Watch(patience=0, stride=1)
+            assert reclaim_dead(jobs, watch) == 1
+    finally:
+        tracing.stop()
+    [span] = collected.until(parent.split("-")[1], "job.attempt")
+    assert (span.parent, span.failed, span.service) == ("b7ad6b7169203331", True, "inbetween-keeper")
+    assert (span.attributes["job"], span.attributes["attempt"]) == (job.id, 1)
 
 
 def test_a_collector_that_is_away_holds_up_nothing_for_long() -> None:
