@@ -223,6 +223,8 @@ class S3Storage:
             return ObjectMissing(key)
         if status in (401, 403):
             return StorageUnavailable(f"{self._where} refuses these credentials: {code}")
+        if code == "400":  # a HEAD's answer has no body, and so no code of its own
+            return StorageUnavailable(f"{self._where} does not understand these requests: is STORAGE_REGION right?")
         if code == "NoSuchBucket" or status >= 500 or status == 429:
             return StorageUnavailable(f"{self._where}: {code} {message}")
         return StorageError(f"{self._where}: {code} {message}")

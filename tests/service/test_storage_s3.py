@@ -242,6 +242,12 @@ def test_an_endpoint_that_says_nothing() -> None:
             storage.check()
 
 
+def test_a_wrong_region_is_named(settings: Settings) -> None:
+    storage = open_storage(settings.model_copy(update={"storage_region": "elsewhere"}), redis.Redis())
+    with pytest.raises(StorageUnavailable, match="is STORAGE_REGION right"):
+        storage.check()
+
+
 def test_a_bucket_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
     missing = settings.model_copy(update={"storage_url": "s3://missing/x"})
     storage = open_storage(missing, redis.Redis())
