@@ -364,6 +364,9 @@ def test_expire_leaves_a_tombstone(jobs: Jobs) -> None:
     assert jobs.redis.zscore(jobs.keys.erasures, gone.id) is not None
     assert jobs.redis.zcard(jobs.keys.undelivered) == 0
     assert states(jobs, gone)[-1] == "expired"
+    encoding = [jobs.redis.object("encoding", jobs.keys.job(job.id)) for job in (kept, gone)]
+    assert encoding[0] == b"hashtable"
+    assert encoding[1] in (b"ziplist", b"listpack"), "a tombstone stays for months, and is small"
     assert 0 < jobs.redis.ttl(jobs.keys.events(gone.id)) <= 300
 
 
