@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,13 @@ from benchmarks.scale.engines import STEPS
 from benchmarks.scale.site import Site, info
 from benchmarks.serving.work import jpeg
 from service import logs
-from service.jobs import State, files_prefix
+from service.jobs import Job, Jobs, NewJob, State, files_prefix, new_id
 from service.settings import Settings
 from service.storage import open_storage
 
 TABLE_ROWS = 12
+KEPT = 1000
+"""Jobs for whose records Redis' memory is looked at."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def measure(site: Site, asked: argparse.Namespace, sockets: Path) -> dict[str, A
     flow = _submit(api, "flow", frames=25, width=1024, height=576)
     _run(site, [flow], 1)
     found["stored"] = _stored(site, flow)
+    found["kept"] = _kept(site, site.jobs.get_many([flow])[0])
     api.close()
     return found
 
@@ -161,6 +164,30 @@ def _stored(site: Site, job: str) -> dict[str, int]:
     return sizes
 
 
+def _kept(site: Site, like: Job) -> dict[str, int]:
+    """Bytes that Redis holds of an ended job, for as long as its result is kept, and of an expired one after that.
+
+    like: one that succeeded. Its events, which go five minutes after its end, do not count.
+    """
+    # In a namespace of its own, where no worker takes them.
+    jobs = Jobs(site.redis, site.settings.model_copy(update={"namespace": "kept"}))
+    new = NewJob("local", like.options, like.keyframes, like.lane, result_ttl=1)
+    before = info(site.redis, "memory")["used_memory"]
+    made = [jobs.submit(replace(new, id=new_id())) for _ in range(KEPT)]
+    for job in made:
+        jobs.start(job.id, job.attempt, "horse")
+        jobs.succeed(job.id, job.attempt, like.result or {})
+    jobs.queue(like.lane, made[0].priority).empty()
+    site.redis.delete(*(jobs.keys.events(job.id) for job in made))
+    ended = info(site.redis, "memory")["used_memory"]
+    time.sleep(max(0.0, (jobs.get_many([made[-1].id])[0].expires_at or 0.0) - time.time()) + 0.1)
+    for job in made:
+        jobs.expire(job.id)
+    site.redis.delete(*(jobs.keys.events(job.id) for job in made))
+    expired = info(site.redis, "memory")["used_memory"]
+    return {"ended": round((ended - before) / KEPT), "expired": round((expired - before) / KEPT)}
+
+
 def table(found: dict[str, Any]) -> str:
     """Two tables in Markdown."""
     run, stored = found["run"], found["stored"]
@@ -193,7 +220,9 @@ def table(found: dict[str, Any]) -> str:
         "",
         "| of a job of 25 frames of 1024×576 | bytes |",
         "|---|---|",
-        *(f"| {kind} | {size:,} |" for kind, size in stored.items()),
+        *(f"| {kind}, in storage | {size:,} |" for kind, size in stored.items()),
+        f"| its record in Redis, while its result is kept (`RESULT_TTL`) | {found['kept']['ended']:,} |",
+        f"| its tombstone in Redis, for 90 days after that | {found['kept']['expired']:,} |",
     ]
     return "\n".join(lines) + "\n"
 
