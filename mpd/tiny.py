@@ -35,7 +35,7 @@ def build(folder: Path, seed: int = 0) -> Path:
     vae.save_pretrained(folder / "vae")
     with no_progress_bars():
         image_encoder.save_pretrained(folder / "image_encoder")
-    _scheduler().save_pretrained(folder / "scheduler")
+    scheduler().save_pretrained(folder / "scheduler")
     _write(
         folder / "feature_extractor" / "preprocessor_config.json",
         {
@@ -102,7 +102,8 @@ def _image_encoder() -> CLIPVisionModelWithProjection:
     return CLIPVisionModelWithProjection(config)
 
 
-def _scheduler() -> EulerDiscreteScheduler:
+def scheduler() -> EulerDiscreteScheduler:
+    """SVD's."""
     return EulerDiscreteScheduler(
         beta_start=0.00085,
         beta_end=0.012,

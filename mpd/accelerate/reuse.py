@@ -1,11 +1,13 @@
 """Deep features kept across steps: approximate. What the inner levels of the UNet see changes little from a step to the
-next (DeepCache, Ma et al. 2023), so on most steps only the outermost level is evaluated.
+next (DeepCache, Ma et al. 2023), so on many steps only the outermost level is evaluated.
 
-Each branch (a keyframe's conditional or unconditional estimate) keeps its own features.
+Each branch (a keyframe's conditional or unconditional estimate) keeps its own features. What is lost, and how the
+interval was chosen: docs/performance.md, by benchmarks/approximation.py.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -13,18 +15,22 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Interval:
-    """For how long features serve, by noise level.
+    """For how long features serve: by noise level, for they age fastest where a clip's content is being decided.
 
-    free_above: noise levels at which the clip's content and its motion are decided: nothing is reused there.
-    ratio: below, features serve until σ has fallen by this factor.
+    middle: the noise level where that is. turn: features serve while arctan(σ / middle) falls by less than this, which
+    is a factor of little more than one in σ there, and a large one far from it.
+    free_above: nothing is reused at higher noise levels, where MPD decides the motion.
     """
 
-    free_above: float = 20.0
-    ratio: float = 2.5
+    free_above: float = 100.0
+    middle: float = 6.0
+    turn: float = 0.2
 
     def covers(self, made: float, now: float) -> bool:
         """Whether features made at one σ serve at another. A σ that has not fallen is another round, or a new take."""
-        return made <= self.free_above and now < made < self.ratio * now
+        if not now < made <= self.free_above:
+            return False
+        return math.atan(made / self.middle) - math.atan(now / self.middle) < self.turn
 
 
 class Features:

@@ -70,17 +70,21 @@ def test_levels_and_their_defaults(tiny_folder: Path) -> None:
 
 
 def test_features_serve_only_where_little_has_changed() -> None:
-    features, shape = Features(Interval(free_above=20.0, ratio=2.5)), (1, 5, 8, 8, 8)
+    features, shape = Features(Interval(free_above=100.0, middle=6.0, turn=0.2)), (1, 5, 8, 8, 8)
     assert not features.usable(1.0, shape)
-    features.keep(torch.zeros(1), 40.0, shape)
-    assert not features.usable(19.0, shape), "made where nothing may be reused"
-    features.keep(torch.zeros(1), 10.0, shape)
-    assert features.usable(9.9, shape)
+    features.keep(torch.zeros(1), 101.0, shape)
+    assert not features.usable(99.0, shape), "made where nothing may be reused"
+    features.keep(torch.zeros(1), 6.0, shape)
     assert features.usable(4.1, shape)
-    assert not features.usable(4.0, shape)
-    assert not features.usable(10.0, shape), "σ did not fall: the same step, noised anew"
-    assert not features.usable(10.1, shape), "σ rose: another take"
-    assert not features.usable(9.9, (1, 6, 8, 8, 8))
+    assert not features.usable(3.9, shape), "the middle, where they age fastest"
+    features.keep(torch.zeros(1), 1.0, shape)
+    assert features.usable(0.001, shape)
+    features.keep(torch.zeros(1), 100.0, shape)
+    assert features.usable(25.0, shape)
+    assert not features.usable(22.0, shape)
+    assert not features.usable(100.0, shape), "σ did not fall: the same step, noised anew"
+    assert not features.usable(100.1, shape), "σ rose: another take"
+    assert not features.usable(99.0, (1, 6, 8, 8, 8))
 
 
 def test_only_sizes_seen_while_warming_up_are_compiled() -> None:

@@ -1,0 +1,176 @@
+"""What the approximations of `accelerate="max"` cost, on the sprite model: `python -m benchmarks.approximation`.
+
+Clips of the development split are sampled from their first and last frame, with one seed per clip: exactly, by features
+reused at several intervals, and by feed-forwards in 8-bit floating point. Told of each: how far its videos are from the
+exact ones (grey levels of 255, and PSNR), how near both come to the true clip, and the share of evaluations that went
+by kept features. No GPU is needed. `--publish` puts the table into docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import pages
+from mpd import sprites
+from mpd.accelerate import fp8
+from mpd.accelerate.network import Accelerated
+from mpd.accelerate.reuse import Interval
+from mpd.methods import Settings
+from mpd.model import Model, load
+from mpd.progress import Frames, Pictures, Take
+from mpd.segments import generate
+from mpd.sprites import world
+from mpd.sprites.measures import decibels, interval
+
+METHODS = ("mpd-vibid", "mpd")
+
+
+@dataclass(frozen=True)
+class Factor(Interval):
+    """Features serve until σ has fallen by the same factor everywhere: what `Interval` is compared with."""
+
+    factor: float = 2.5
+
+    def covers(self, made: float, now: float) -> bool:
+        return now < made <= self.free_above and made < self.factor * now
+
+
+DEFAULT = "reuse"
+VARIANTS: dict[str, Interval | None] = {
+    "exact": None,
+    "fp8": None,
+    DEFAULT: Interval(),
+    **{f"reuse, turn {turn:g}": Interval(turn=turn) for turn in (0.1, 0.4)},
+    "reuse, also above σ 100": Interval(free_above=700.0),
+    "reuse, factor 2.5 below σ 20": Factor(20.0),
+    "reuse, factor 2.5 everywhere": Factor(700.0),
+}
+
+
+@dataclass
+class Made:
+    """What a variant made of the clips."""
+
+    videos: list[Frames] = field(default_factory=list)
+    evaluations: int = 0
+    whole: int = 0
+    """Evaluations of all levels."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    asked = parser().parse_args(argv)
+    torch.set_num_threads(1)
+    clips = world.seeds("development", asked.clips)
+    figures: dict[str, Any] = {"run": {"clips": asked.clips, "steps": asked.steps, "machine": pages.machine()}}
+    lines = [
+        f"{asked.clips} development clips of the sprite model, {asked.steps} steps. Mean [95 % interval over clips].\n",
+        "| method | | reused | grey levels | PSNR to exact | PSNR to the truth |\n|---|---|---|---|---|---|",
+    ]
+    truths = [world.render(world.scene(seed)) for seed in clips]
+    for method in asked.methods:
+        exact = sampled("exact", method, clips, asked.steps)
+        for name in ["exact", *(each for each in asked.variants if each != "exact")]:
+            made = exact if name == "exact" else sampled(name, method, clips, asked.steps)
+            found = judged(made, exact, truths)
+            figures.setdefault(method, {})[name] = found
+            lines.append(line(method, name, found))
+            print(lines[-1], flush=True)
+    text = "\n".join(lines) + "\n"
+    print("\n" + text)
+    if asked.publish:
+        pages.publish("approximation", text, figures)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks.approximation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--clips", type=int, default=16, help="default: 16")
+    made.add_argument("--steps", type=int, default=25, help="denoising steps (default: 25)")
+    made.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="default: both")
+    made.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME")
+    made.add_argument("--publish", action="store_true", help="put the table into docs/performance.md")
+    return made
+
+
+def sampled(name: str, method: str, clips: Sequence[int], steps: int) -> Made:
+    """The clips by one variant, and how many evaluations they took."""
+    model, network = approximated(name)
+    made = Made()
+    network.unet.conv_in.register_forward_hook(lambda *_: setattr(made, "evaluations", made.evaluations + 1))
+    network.unet.middle.blocks[0].register_forward_hook(lambda *_: setattr(made, "whole", made.whole + 1))
+    for seed in clips:
+        scene = world.scene(seed)
+        truth = world.render(scene)
+        pictures: list[Pictures] = [truth[0], truth[-1]]
+        settings = Settings(
+            method=method,
+            steps=steps,
+            frames=len(truth),
+            seeds=(seed % (1 << 32),),
+            fps=scene.fps,
+            motion_bucket_id=scene.motion_bucket_id,
+        )
+        made.videos += [event.frames for event in generate(model, pictures, settings) if isinstance(event, Take)]
+    return made
+
+
+def approximated(name: str) -> tuple[Model, Accelerated]:
+    """The sprite model with one approximation alone."""
+    model = copy.copy(load(sprites.PATH, device="cpu"))
+    chosen = VARIANTS[name]
+    network = Accelerated(model.unet, "exact" if chosen is None else "max", compiled=False, interval=chosen)
+    if name == "fp8":
+        assert fp8.rewrite(network.unet) > 0
+    model._accelerated = network
+    return model, network
+
+
+def judged(made: Made, exact: Made, truths: Sequence[Frames]) -> dict[str, Any]:
+    """Means with their intervals over the clips, but for the share of evaluations."""
+    pairs = list(zip(made.videos, exact.videos, strict=True))
+    apart = [float(np.abs(one.astype(float) - other).mean()) for one, other in pairs]
+    true = [decibels(one[1:-1], truth[1:-1]) for one, truth in zip(made.videos, truths, strict=True)]
+    return {
+        "reused": round(1 - made.whole / made.evaluations, 4),
+        "grey_levels": spread(apart),
+        "psnr_to_exact": None if made is exact else spread([decibels(one, other) for one, other in pairs]),
+        "psnr_to_truth": spread(true),
+    }
+
+
+def spread(values: Sequence[float]) -> list[float]:
+    return [round(value, 3) for value in interval(values)]
+
+
+def line(method: str, name: str, found: dict[str, Any]) -> str:
+    def shown(values: list[float] | None, digits: int) -> str:
+        if values is None:
+            return "n/a"
+        mean, low, high = (f"{value:.{digits}f}" for value in values)
+        return f"{mean} [{low}, {high}]"
+
+    emphasis = "**" if name == DEFAULT else ""
+    cells = [
+        method,
+        f"{emphasis}{name}{emphasis}",
+        f"{100 * found['reused']:.0f} %",
+        shown(found["grey_levels"], 2),
+        shown(found["psnr_to_exact"], 1),
+        shown(found["psnr_to_truth"], 2),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

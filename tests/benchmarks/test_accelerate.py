@@ -1,0 +1,126 @@
+"""The model's benchmarks run at small size, count what they say, and leave results that can be read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import approximation, job, memory
+from benchmarks.accelerate import counts, decoders, models, results, runs, unets
+
+SMALL = ["--small", "--repeats", "1", "--dtype", "bfloat16", "--frames", "3", "--width", "64", "--height", "64"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.accelerate.clocks.SQUARES", {"cpu": (64,)})
+    monkeypatch.setattr("benchmarks.accelerate.clocks.COPIED", {"cpu": 1 << 20})
+
+
+def found(folder: Path) -> dict[str, Any]:
+    [path] = folder.glob("gpu-*.json")
+    return dict(json.loads(path.read_text()))
+
+
+def test_every_form_of_the_unet_is_the_same_network(tmp_path: Path) -> None:
+    forms = [name for name in unets.FORMS if name not in unets.COMPILED]
+    assert runs.main("unet", None, unets, [*SMALL, "--out", str(tmp_path), "--forms", *forms]) == 0
+    section = found(tmp_path)["unet"]
+    assert list(section["forms"]) == forms
+    for form in section["forms"].values():
+        assert 0 < form["error"] < 0.03
+        assert form["seconds"] > 0
+    [table] = tmp_path.glob("gpu-*.md")
+    assert all(f"| {name} |" in table.read_text() for name in forms)
+    [picture] = tmp_path.glob("gpu-*-roofline.png")
+    with Image.open(picture) as image:
+        assert image.size == (920, 520)
+
+
+def test_what_is_compiled_is_measured_twice_in_processes_of_its_own(tmp_path: Path) -> None:
+    asked = ["--forms", "together, compiled", "--backend", "eager", "--out", str(tmp_path)]
+    assert runs.main("unet", None, unets, [*SMALL, *asked]) == 0
+    form = found(tmp_path)["unet"]["forms"]["together, compiled"]
+    assert 0 < form["error"] < 0.03
+    assert form["compile_cold"] > 0
+    assert form["compile_warm"] > 0
+
+
+def test_every_form_of_the_decoder_is_the_same_and_chunks_are_near(tmp_path: Path) -> None:
+    forms = [name for name in decoders.FORMS if name not in decoders.COMPILED]
+    assert runs.main("decode", None, decoders, [*SMALL, "--out", str(tmp_path), "--forms", *forms]) == 0
+    section = found(tmp_path)["decode"]
+    assert all(0 <= form["error"] < 0.03 for form in section["forms"].values())
+    assert [row["chunk"] for row in section["chunks"]] == [3, 2, 1]
+    assert section["chunks"][0]["mean"] == 0 < section["chunks"][2]["mean"]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' scheduler
+def test_whole_jobs_are_compared_with_diffusers_and_with_the_floor(tmp_path: Path) -> None:
+    names = ["off", "exact", "reference", "pipeline"]
+    assert job.main([*SMALL, "--steps", "2", "--out", str(tmp_path), "--names", *names]) == 0
+    section = found(tmp_path)["job"]
+    rows = {(row["name"], row["method"]): row for row in section["rows"]}
+    assert list(rows) == [
+        *((name, method) for name in ("off", "exact") for method in ("mpd-vibid", "svd")),
+        ("reference", "mpd-vibid"),
+        ("pipeline", "svd"),
+    ]
+    # Of 2 steps one is early, with 3 rounds of MPD more; where σ comes to 0, nothing unconditional is needed.
+    assert rows["off", "mpd-vibid"]["evaluations"] == 2 * (3 + 2 + 2) - 2
+    assert rows["exact", "mpd-vibid"]["apart"] < 3
+    assert all(0 < row["floor"] < row["seconds"] for row in section["rows"])
+    assert section["previews"]["seconds"] > 0
+
+
+def test_svd_xt_is_counted_as_it_is_known() -> None:
+    counted = counts.count(unets._on_meta(models.FULL, torch.float16, together=False))
+    assert counted.operations == pytest.approx(80.0e12, rel=0.002)
+    assert counted.eager == pytest.approx(345e9, rel=0.02)
+    assert counted.fused == pytest.approx(126e9, rel=0.02)
+
+
+def test_results_of_all_cards_come_into_the_page(tmp_path: Path) -> None:
+    docs, runs = tmp_path / "docs", tmp_path / "runs"
+    for folder in (docs / "figures", docs / "pictures", runs):
+        folder.mkdir(parents=True)
+    page = docs / "performance.md"
+    page.write_text("before\n<!-- run: gpu -->\nold\n<!-- end -->\nafter\n<!-- run: x -->\n<!-- end -->\n")
+    for card in ("a", "b"):
+        (runs / f"gpu-{card}.json").write_text("{}\n")
+        (runs / f"gpu-{card}.md").write_text(f"table of {card}\n")
+    (runs / "gpu-b-roofline.png").write_bytes(b"png")
+    results.publish(runs, docs)
+    text = page.read_text()
+    assert text.startswith("before\n<!-- run: gpu -->\ntable of a\n\ntable of b\n\n![")
+    assert text.endswith("(pictures/gpu-b-roofline.png)\n<!-- end -->\nafter\n<!-- run: x -->\n<!-- end -->\n")
+    assert (docs / "figures" / "gpu-a.json").exists()
+    assert (docs / "pictures" / "gpu-b-roofline.png").read_bytes() == b"png"
+
+
+def test_the_memory_plan_is_printed_and_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text("<!-- run: memory -->\n<!-- end -->\n")
+    assert memory.main(["--docs", str(tmp_path)]) == 0
+    assert "| exact | 74 frames, 1728×976 | 171 frames, 2048×1152 | 241 frames, 2048×1152 |" in page.read_text()
+    assert page.read_text().splitlines()[1] in capsys.readouterr().out
+
+
+def test_what_approximations_lose_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    published: list[dict[str, Any]] = []
+    monkeypatch.setattr("benchmarks.pages.publish", lambda name, text, figures: published.append(figures))
+    asked = ["--clips", "1", "--steps", "6", "--methods", "mpd", "--variants", "fp8", "reuse", "--publish"]
+    assert approximation.main(asked) == 0
+    [figures] = published
+    exact, fp8, reuse = (figures["mpd"][name] for name in ("exact", "fp8", "reuse"))
+    assert exact["grey_levels"] == [0, 0, 0]
+    assert (exact["reused"], fp8["reused"]) == (0, 0)
+    assert 0 < reuse["reused"] < 1
+    assert 0 < fp8["grey_levels"][0] < 1
+    assert reuse["psnr_to_exact"][0] > 30
+    assert "| mpd | **reuse** |" in capsys.readouterr().out
