@@ -8,7 +8,7 @@ import pytest
 
 from tests.chaos.rolling import run
 
-STEPS = ("api-1", "api-2", "keeper-1", "launcher-gpu", "redis")
+STEPS = ("api-1", "api-2", "keeper-1", "launcher-cpu", "redis")
 
 
 @pytest.mark.timeout(600)
