@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint types tests sprites format constraints audit licences clean
+.PHONY: help demo up test lint types tests sprites gpu format constraints audit licences clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ sprites: $(READY) ## methods compared on the sprite model: all of docs/sprites.m
 	for part in ideal dials prior; do $(BIN)/python -m benchmarks.sprites $$part --jobs $(JOBS) || exit; done
 	for part in ablate table; do $(BIN)/python -m benchmarks.sprites $$part --bf16 --jobs $(JOBS) || exit; done
 	$(BIN)/python -m benchmarks.sprites docs
+
+gpu: $(READY) ## measure the model on this machine's CUDA card, and put what it did into docs/performance.md
+	for part in unet decode job; do $(BIN)/python -m benchmarks.$$part --publish || exit; done
 
 format: $(READY) ## let ruff format and sort imports
 	$(BIN)/ruff check --fix-only --quiet .

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,16 @@ class Factor(Interval):
         return now < made <= self.free_above and made < self.factor * now
 
 
+@dataclass(frozen=True)
+class Once(Interval):
+    """Features serve at one σ alone."""
+
+    at: float = 0.0
+
+    def covers(self, made: float, now: float) -> bool:
+        return now < made and math.isclose(now, self.at)
+
+
 DEFAULT = "reuse"
 VARIANTS: dict[str, Interval | None] = {
     "exact": None,
@@ -68,6 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(argv)
     torch.set_num_threads(1)
     clips = world.seeds("development", asked.clips)
+    if asked.each_step:
+        for method in asked.methods:
+            ageing(method, clips, asked.steps)
+        return 0
     figures: dict[str, Any] = {"run": {"clips": asked.clips, "steps": asked.steps, "machine": pages.machine()}}
     lines = [
         f"{asked.clips} development clips of the sprite model, {asked.steps} steps. Mean [95 % interval over clips].\n",
@@ -99,13 +114,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--steps", type=int, default=25, help="denoising steps (default: 25)")
     made.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="default: both")
     made.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME")
+    made.add_argument("--each-step", action="store_true", help="instead: what reuse at one step alone costs, by σ")
     made.add_argument("--publish", action="store_true", help="put the table into docs/performance.md")
     return made
 
 
-def sampled(name: str, method: str, clips: Sequence[int], steps: int) -> Made:
-    """The clips by one variant, and how many evaluations they took."""
-    model, network = approximated(name)
+def sampled(name: str, method: str, clips: Sequence[int], steps: int, reusing: Interval | None = None) -> Made:
+    """The clips by one variant, or with features reused at an interval, and how many evaluations they took."""
+    model, network = approximated(name, reusing)
     made = Made()
     network.unet.conv_in.register_forward_hook(lambda *_: setattr(made, "evaluations", made.evaluations + 1))
     network.unet.middle.blocks[0].register_forward_hook(lambda *_: setattr(made, "whole", made.whole + 1))
@@ -125,10 +141,21 @@ def sampled(name: str, method: str, clips: Sequence[int], steps: int) -> Made:
     return made
 
 
-def approximated(name: str) -> tuple[Model, Accelerated]:
-    """The sprite model with one approximation alone."""
+def ageing(method: str, clips: Sequence[int], steps: int) -> None:
+    """Prints, for each σ but the first, how far the clips go when features of the step before serve there alone."""
+    exact = sampled("exact", method, clips, steps)
+    sigmas = load(sprites.PATH, device="cpu").sigmas(steps)[1:-1]
+    print(f"{method}: σ, grey levels", flush=True)
+    for sigma in sigmas:
+        made = sampled("exact", method, clips, steps, Once(at=sigma))
+        apart = [float(np.abs(a.astype(float) - b).mean()) for a, b in zip(made.videos, exact.videos, strict=True)]
+        print(f"{sigma:10.4g}  {np.mean(apart):.4f}", flush=True)
+
+
+def approximated(name: str, reusing: Interval | None = None) -> tuple[Model, Accelerated]:
+    """The sprite model with one approximation alone: a variant's, or features reused at an interval."""
     model = copy.copy(load(sprites.PATH, device="cpu"))
-    chosen = VARIANTS[name]
+    chosen = reusing or VARIANTS[name]
     network = Accelerated(model.unet, "exact" if chosen is None else "max", compiled=False, interval=chosen)
     if name == "fp8":
         assert fp8.rewrite(network.unet) > 0

@@ -52,7 +52,11 @@ def size(asked: argparse.Namespace) -> Size:
 
 
 def device(asked: argparse.Namespace) -> torch.device:
-    return torch.device(asked.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """Exits where SVD-XT would have to run on a CPU."""
+    chosen = torch.device(asked.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if chosen.type == "cpu" and not asked.small:
+        sys.exit("there is no CUDA card for SVD-XT at full size here; --small runs on a CPU")
+    return chosen
 
 
 def main(name: str, about: str | None, forms: ModuleType, argv: Sequence[str] | None) -> int:

@@ -78,6 +78,11 @@ def test_whole_jobs_are_compared_with_diffusers_and_with_the_floor(tmp_path: Pat
     assert section["previews"]["seconds"] > 0
 
 
+def test_svd_xt_at_full_size_is_not_for_a_cpu() -> None:
+    with pytest.raises(SystemExit, match="no CUDA card"):
+        runs.main("unet", None, unets, ["--device", "cpu"])
+
+
 def test_svd_xt_is_counted_as_it_is_known() -> None:
     counted = counts.count(unets._on_meta(models.FULL, torch.float16, together=False))
     assert counted.operations == pytest.approx(80.0e12, rel=0.002)
@@ -124,3 +129,13 @@ def test_what_approximations_lose_is_told(capsys: pytest.CaptureFixture[str], mo
     assert 0 < fp8["grey_levels"][0] < 1
     assert reuse["psnr_to_exact"][0] > 30
     assert "| mpd | **reuse** |" in capsys.readouterr().out
+
+
+def test_where_features_age_is_told_by_noise_level(capsys: pytest.CaptureFixture[str]) -> None:
+    assert approximation.main(["--clips", "1", "--steps", "5", "--methods", "mpd", "--each-step"]) == 0
+    title, *lines = capsys.readouterr().out.splitlines()
+    assert title.startswith("mpd")
+    losses = [float(line.split()[1]) for line in lines]
+    assert len(losses) == 4
+    assert max(losses[1:3]) > 0  # in the middle
+    assert losses[3] == pytest.approx(0, abs=0.01)
