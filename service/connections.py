@@ -23,7 +23,7 @@ from redis.asyncio.sentinel import SentinelManagedConnection as AsyncManaged
 from redis.asyncio.sentinel import SentinelManagedSSLConnection as AsyncManagedTLS
 from redis.connection import parse_url
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from service.settings import Settings
 
@@ -70,7 +70,7 @@ def connect(
         return redis.Redis.from_url(settings.redis_url, **place.options, **options)
     sentinel = Sentinel(place.sentinels, sentinel_kwargs=place.sentinel_options)  # type: ignore[no-untyped-call]
     client: redis.Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
-        place.service, ssl=place.tls, **place.options, **options
+        place.service, connection_pool_class=_SentinelPool, ssl=place.tls, **place.options, **options
     )
     return client
 
@@ -95,7 +95,7 @@ def connect_async(settings: Settings, *, most: int, timeout: float, retry: Async
             redis.asyncio.BlockingConnectionPool.from_url(settings.redis_url, **options)
         )
     return redis.asyncio.Redis.from_pool(
-        _BlockingSentinelPool(
+        _AsyncSentinelPool(
             service_name=place.service,
             sentinel_manager=AsyncSentinel(place.sentinels, sentinel_kwargs=place.sentinel_options),  # type: ignore[no-untyped-call]
             connection_class=AsyncManagedTLS if place.tls else AsyncManaged,
@@ -104,8 +104,23 @@ def connect_async(settings: Settings, *, most: int, timeout: float, retry: Async
     )
 
 
-class _BlockingSentinelPool(redis.asyncio.BlockingConnectionPool, AsyncSentinelPool):
-    """Both: waits for a free connection, and connects to whichever is the primary."""
+class _SentinelPool(SentinelConnectionPool):
+    """Closes its connections to the sentinels with its own."""
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        super().disconnect(inuse_connections)
+        # Without those in use it is no farewell: the primary has changed.
+        for sentinel in self.sentinel_manager.sentinels if inuse_connections else ():
+            sentinel.connection_pool.disconnect()
+
+
+class _AsyncSentinelPool(redis.asyncio.BlockingConnectionPool, AsyncSentinelPool):
+    """The same, and who finds all connections in use waits."""
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        await super().disconnect(inuse_connections)
+        for sentinel in self.sentinel_manager.sentinels if inuse_connections else ():
+            await sentinel.connection_pool.disconnect()
 
 
 def shown(settings: Settings) -> str:

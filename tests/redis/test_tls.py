@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 import redis
 import trustme
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
-from service.connections import connect
+from service.connections import connect, connect_async
 from service.settings import Settings
 from tests.redis.conftest import Open
-from tests.redis.servers import DURABLE, Server
+from tests.redis.servers import DURABLE, SERVICE, Server
 
 FILES = ("redis_ca_file", "redis_cert_file", "redis_key_file")
 
@@ -26,13 +29,27 @@ def write(folder: Path, authority: trustme.CA, name: str) -> dict[str, str]:
     return dict(zip(FILES, map(str, paths), strict=True))
 
 
+def encrypted(folder: Path, side: dict[str, str], *options: str) -> Server:
+    """A server that speaks TLS alone, and wants to see a certificate."""
+    ca, certificate, key = (side[name] for name in FILES)
+    shows = [
+        "--tls-ca-cert-file",
+        ca,
+        "--tls-cert-file",
+        certificate,
+        "--tls-key-file",
+        key,
+        "--tls-replication",
+        "yes",
+    ]
+    access = {"ssl_ca_certs": ca, "ssl_certfile": certificate, "ssl_keyfile": key}
+    return Server(folder, *options, *shows, "--tls-auth-clients", "yes", ssl=True, **access)
+
+
 def test_a_whole_job_over_tls_with_a_client_certificate(tmp_path: Path, service: Open) -> None:
     authority = trustme.CA()
     theirs, ours = write(tmp_path, authority, "server"), write(tmp_path, authority, "client")
-    ca, certificate, key = (theirs[name] for name in FILES)
-    options = ["--tls-ca-cert-file", ca, "--tls-cert-file", certificate, "--tls-key-file", key]
-    access = {"ssl_ca_certs": ca, "ssl_certfile": certificate, "ssl_keyfile": key}
-    server = Server(tmp_path / "redis", *DURABLE, *options, "--tls-auth-clients", "yes", ssl=True, **access)
+    server = encrypted(tmp_path / "redis", theirs, *DURABLE)
     server.start()
     try:
         url = f"rediss://127.0.0.1:{server.port}/0"
@@ -46,3 +63,28 @@ def test_a_whole_job_over_tls_with_a_client_certificate(tmp_path: Path, service:
             running.whole_job()
     finally:
         server.kill()
+
+
+def test_sentinels_too_are_asked_over_tls(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    theirs, ours = write(tmp_path, authority, "server"), write(tmp_path, authority, "client")
+    file = tmp_path / "sentinel.conf"
+    primary = encrypted(tmp_path / "redis", theirs, *DURABLE)
+    sentinel = encrypted(tmp_path / "sentinel", theirs, str(file), "--sentinel")
+    file.write_text(f"sentinel monitor {SERVICE} 127.0.0.1 {primary.port} 1\n")
+    url = f"rediss+sentinel://127.0.0.1:{sentinel.port}/{SERVICE}/0"
+    settings = Settings(_env_file=None, redis_url=url, **ours)
+
+    async def asked() -> str:
+        async with connect_async(settings, most=2, timeout=5, retry=Retry(NoBackoff(), 1)) as connection:
+            return str(await connection.get("one"))
+
+    try:
+        primary.start()
+        sentinel.start()
+        with connect(settings) as connection:
+            connection.set("one", "1")
+        assert asyncio.run(asked()) == "b'1'"
+    finally:
+        sentinel.kill()
+        primary.kill()
