@@ -34,10 +34,11 @@ RUN apt-get update \
 COPY --from=build /app /app
 # The small model that ships, under a path that does not change with Python's version.
 RUN ln -s "$(/app/bin/python -c 'from mpd import sprites; print(sprites.PATH)')" /app/sprites
-# The root file system may be read-only: nothing is written but below /tmp, and compiled code to /cache. /models is the
-# hub's cache, filled by `mpd fetch`; the engine reads it alone, and never asks the hub.
+# The root file system may be read-only: nothing is written but below /tmp, and compiled code to COMPILE_CACHE where
+# that is set: /cache is there for a volume. /models is the hub's cache, filled by `mpd fetch`; the engine reads it
+# alone, and never asks the hub.
 ENV PATH=/app/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 LOG_FORMAT=json \
-    ENGINE_DIR=/tmp/engine COMPILE_CACHE=/cache HF_HUB_CACHE=/models HF_HUB_OFFLINE=1 \
+    ENGINE_DIR=/tmp/engine HF_HUB_CACHE=/models HF_HUB_OFFLINE=1 \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /tmp
 USER 10001:10001
