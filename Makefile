@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint types tests sprites gpu format constraints audit licences clean
+.PHONY: help demo up test lint types tests sprites gpu format constraints audit licences images clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,11 @@ audit: $(READY) ## ask PyPI whether a pinned version is known to be vulnerable; 
 
 licences: $(READY) ## the licence of every pinned package, as its metadata tells it
 	@$(BIN)/python .ci/licences.py
+
+CONTAINERS ?= docker
+images: ## build the images inbetween-api and inbetween-worker (CONTAINERS=podman: with Podman)
+	$(CONTAINERS) build -f docker/api.Dockerfile -t inbetween-api .
+	$(CONTAINERS) build -f docker/worker.Dockerfile -t inbetween-worker .
 
 clean: ## remove the virtual environment and everything the service kept here
 	rm -rf .venv .venv-* var demo
