@@ -47,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = []
     for row in measured(asked, size, place, dtype):
         method, made = row["method"], row.pop("frames", None)
+        if "out_of_memory" in row:
+            rows.append(row)
+            continue
         frames.setdefault(method, made)
         reference = frames[method]
         row["apart"] = (
@@ -70,26 +73,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measured(
     asked: argparse.Namespace, size: Size, place: torch.device, dtype: torch.dtype
 ) -> Iterator[dict[str, Any]]:
-    """One model after the other, each gone before the next one comes."""
-    for name in [name for name in LIBRARY if name in asked.names]:
-        made = jobs.model(size, place, dtype, name)
-        warm_up = jobs.warmed_up(made, size, METHODS, asked.steps)
-        for method in METHODS[: 1 if name == "reference" else 2]:
-            yield jobs.row(made, name, size, method, asked.steps, warm_up if made.compiles else None)
-        del made
+    """One model after the other, each gone before the next one comes. What does not fit into the memory says so."""
+    for name in [name for name in NAMES if name in asked.names]:
+        rows = by_library if name in LIBRARY else by_pipeline
+        try:
+            yield from rows(name, size, place, dtype, asked.steps)
+        except torch.OutOfMemoryError:
+            yield {"name": name, "method": METHODS[0] if name in LIBRARY else "svd", "out_of_memory": True}
         clocks.release(place)
-    for name in [name for name in NAMES if name not in LIBRARY and name in asked.names]:
-        pipeline = jobs.pipeline(size, place, dtype)
-        if "compiled" in name:
-            pipeline.unet = torch.compile(pipeline.unet, backend=compilation.BACKEND)
-        began = time.perf_counter()
-        jobs.by_pipeline(pipeline, size, asked.steps)
-        warm_up = time.perf_counter() - began
-        seconds = min(jobs.by_pipeline(pipeline, size, asked.steps) for _ in range(jobs.ATTEMPTS))
-        row = {"name": name, "method": "svd", "seconds": seconds, "decoding": None}
-        yield {**row, "warm_up": warm_up if "compiled" in name else None}
-        del pipeline
-        clocks.release(place)
+
+
+def by_library(name: str, size: Size, place: torch.device, dtype: torch.dtype, steps: int) -> Iterator[dict[str, Any]]:
+    made = jobs.model(size, place, dtype, name)
+    warm_up = jobs.warmed_up(made, size, METHODS, steps)
+    for method in METHODS[: 1 if name == "reference" else 2]:
+        yield jobs.row(made, name, size, method, steps, warm_up if made.compiles else None)
+
+
+def by_pipeline(name: str, size: Size, place: torch.device, dtype: torch.dtype, steps: int) -> Iterator[dict[str, Any]]:
+    pipeline = jobs.pipeline(size, place, dtype)
+    if "compiled" in name:
+        pipeline.unet = torch.compile(pipeline.unet, backend=compilation.BACKEND)
+    began = time.perf_counter()
+    jobs.by_pipeline(pipeline, size, steps)
+    warm_up = time.perf_counter() - began
+    seconds = min(jobs.by_pipeline(pipeline, size, steps) for _ in range(jobs.ATTEMPTS))
+    row = {"name": name, "method": "svd", "seconds": seconds, "decoding": None}
+    yield {**row, "warm_up": warm_up if "compiled" in name else None}
 
 
 if __name__ == "__main__":

@@ -111,14 +111,18 @@ def counted(size: Size, dtype: torch.dtype) -> dict[str, counts.Counted]:
 
 
 def more(size: Size, device: torch.device, dtype: torch.dtype, repeats: int) -> dict[str, Any]:
-    """What decoding in chunks costs, and how far it is from decoding all frames at once, in grey levels of 255."""
+    """What decoding in chunks costs, and how far it is from the longest chunk that fits, in grey levels of 255."""
     model = Model(models.parts(size, device, dtype, unet_size=models.SMALL), "random", device, dtype, "exact")
-    z = models.latents(size, device)
-    whole = model.decode(z, chunk=size.frames).astype(float)
-    rows = []
+    z, whole, rows = models.latents(size, device), None, []
     for chunk in sorted({size.frames, -(-size.frames // 2), -(-size.frames // 3), min(4, size.frames)}, reverse=True):
-        timing = clocks.timed(lambda chunk=chunk: model.decode(z, chunk=chunk), device, repeats)  # type: ignore[misc]
-        apart = np.abs(model.decode(z, chunk=chunk) - whole)
+        try:
+            timing = clocks.timed(lambda chunk=chunk: model.decode(z, chunk=chunk), device, repeats)  # type: ignore[misc]
+        except torch.OutOfMemoryError:
+            clocks.release(device)
+            continue
+        frames = model.decode(z, chunk=chunk).astype(float)
+        whole = frames if whole is None else whole
+        apart = np.abs(frames - whole)
         row = {"chunk": chunk, "seconds": timing.seconds, "peak": timing.peak}
         rows.append({**row, "mean": float(apart.mean()), "most": float(apart.max())})
     return {"chunks": rows}

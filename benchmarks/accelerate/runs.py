@@ -75,8 +75,7 @@ def main(name: str, about: str | None, forms: ModuleType, argv: Sequence[str] | 
             found = measured(forms.FORMS[asked.alone], what, place, dtype, asked.repeats, torch.load(asked.truth))
             print(json.dumps(found))
             return 0
-        truth = forms.truth(what, place, dtype)
-        clocks.release(place)
+        truth = known(forms.truth, what, place, dtype)
         rows: dict[str, Any] = {}
         for form in asked.forms:
             if getattr(forms, "there", lambda *_: True)(form, place):
@@ -96,8 +95,18 @@ def main(name: str, about: str | None, forms: ModuleType, argv: Sequence[str] | 
         return results.write(asked, place, dtype, name, section)
 
 
+def known(truth: Callable[..., Tensor], what: Size, place: torch.device, dtype: torch.dtype) -> Tensor | None:
+    """The truth; None where it does not fit into the memory, being in float32."""
+    try:
+        return truth(what, place, dtype)
+    except torch.OutOfMemoryError:
+        return None
+    finally:
+        clocks.release(place)
+
+
 def measured(
-    build: Callable[..., Any], what: Size, place: torch.device, dtype: torch.dtype, repeats: int, truth: Tensor
+    build: Callable[..., Any], what: Size, place: torch.device, dtype: torch.dtype, repeats: int, truth: Tensor | None
 ) -> dict[str, Any]:
     """Seconds, bytes, and the error: relative, in the sum of squares. compile: what the first call took more.
 
@@ -113,14 +122,14 @@ def measured(
         return {"out_of_memory": True}
     if not torch.isfinite(got).all():
         raise RuntimeError("there are numbers in the result that are none")
-    error = float((got.cpu().double() - truth.double()).norm() / truth.double().norm())
+    error = None if truth is None else float((got.cpu().double() - truth.double()).norm() / truth.double().norm())
     found = {"seconds": timing.seconds, "peak": timing.peak, "error": error, "compile": first - timing.seconds}
     del form, got
     clocks.release(place)
     return found
 
 
-def in_processes(name: str, form: str, asked: argparse.Namespace, truth: Tensor) -> dict[str, Any]:
+def in_processes(name: str, form: str, asked: argparse.Namespace, truth: Tensor | None) -> dict[str, Any]:
     """A compiled form by a process without compiled code on disk, and by another one that finds it there."""
     with tempfile.TemporaryDirectory() as folder:
         torch.save(truth, Path(folder) / "truth")

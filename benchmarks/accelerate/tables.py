@@ -45,14 +45,14 @@ def _forms(title: str, section: dict[str, Any], ceiling: dict[str, Any]) -> Iter
             f"{rate / 1e12:.3g}",
             f"{100 * rate / ceiling['operations_per_second']:.0f} %",
             f"{form['peak'] / 1e9:.1f}" if form["peak"] else "n/a",
-            f"{form['error']:.1e}",
+            "n/a" if form["error"] is None else f"{form['error']:.1e}",
             f"{form['compile_cold']:.0f} / {form['compile_warm']:.0f}" if "compile_cold" in form else "",
         ]
         yield f"| {' | '.join(cells)} |"
 
 
 def _chunks(rows: list[dict[str, Any]]) -> Iterator[str]:
-    yield "In chunks that fade into each other, with the copy to the CPU; against all frames at once.\n"
+    yield "In chunks that fade into each other, with the copy to the CPU; against the longest chunk that fits.\n"
     yield "| frames at once | ms | peak GB | grey levels off, mean | most |"
     yield "|---|---|---|---|---|"
     for row in rows:
@@ -68,8 +68,11 @@ def _job(section: dict[str, Any]) -> Iterator[str]:
     yield "| | method | seconds | decoding | evaluations | ms each | × floor | × off | grey levels off | warm-up s |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
     rows = section["rows"]
-    off = {row["method"]: row["seconds"] for row in rows if row["name"] == "off"}
+    off = {row["method"]: row["seconds"] for row in rows if row["name"] == "off" and "seconds" in row}
     for row in rows:
+        if "out_of_memory" in row:
+            yield f"| {row['name']} | {row['method']} | out of memory | | | | | | | |"
+            continue
         base = off.get(row["method"])
         cells = [
             row["name"],

@@ -12,6 +12,7 @@ from PIL import Image
 
 from benchmarks import approximation, job, memory
 from benchmarks.accelerate import counts, decoders, models, results, runs, unets
+from mpd.model import Model
 
 SMALL = ["--small", "--repeats", "1", "--dtype", "bfloat16", "--frames", "3", "--width", "64", "--height", "64"]
 
@@ -139,3 +140,27 @@ def test_where_features_age_is_told_by_noise_level(capsys: pytest.CaptureFixture
     assert len(losses) == 4
     assert max(losses[1:3]) > 0  # in the middle
     assert losses[3] == pytest.approx(0, abs=0.01)
+
+
+def test_what_does_not_fit_into_the_memory_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(decoders, "truth", full)
+    monkeypatch.setitem(decoders.FORMS, "diffusers", full)
+    decode = Model.decode
+    monkeypatch.setattr(
+        Model, "decode", lambda self, z, chunk=None, bits=8: full() if chunk == 3 else decode(self, z, chunk, bits)
+    )
+    assert (
+        runs.main("decode", None, decoders, [*SMALL, "--out", str(tmp_path), "--forms", "diffusers", "together"]) == 0
+    )
+    section = found(tmp_path)["decode"]
+    assert section["forms"]["diffusers"] == {"out_of_memory": True}
+    assert section["forms"]["together"]["error"] is None
+    assert [row["chunk"] for row in section["chunks"]] == [2, 1]
+    monkeypatch.setattr("benchmarks.accelerate.jobs.pipeline", full)
+    assert job.main([*SMALL, "--steps", "1", "--out", str(tmp_path), "--names", "pipeline"]) == 0
+    assert found(tmp_path)["job"]["rows"] == [{"name": "pipeline", "method": "svd", "out_of_memory": True}]
+    [table] = tmp_path.glob("gpu-*.md")
+    assert table.read_text().count("out of memory") == 2
