@@ -5,9 +5,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from rq import Worker
+
 from service.jobs import State, files_prefix
 from tests.conftest import RedisProcess
 from tests.worker.site import LARGE, PATIENCE, Site
+
+LISTENERS = 3
+"""Two for jobs, one for webhooks."""
 
 OUTAGE = 10.0
 """Seconds: five leases, and longer than a Redis client tries on by itself."""
@@ -20,6 +25,10 @@ def test_a_result_finished_while_redis_is_down_is_committed_when_it_is_back(
     try:
         launcher = site.start("worker")
         site.start("keeper")
+        began = time.monotonic()
+        while Worker.count(connection=site.redis) < LISTENERS:  # one that is still starting would end without Redis
+            assert time.monotonic() < began + PATIENCE, site.log()
+            time.sleep(0.05)
         job = site.submit("flow", LARGE, frames=20)
         site.until(job, "progress", stage="sampling")
         site.said("keeper", "keeping")
