@@ -47,7 +47,7 @@ class Service:
             lambda: not self.site.redis.zcard(self.site.jobs.keys.undelivered),
         )
         metrics = httpx.get(f"{self.url}/metrics", timeout=20, trust_env=False)
-        assert metrics.is_success, self.site.log()
+        assert metrics.is_success, f"{metrics.text}\n{self.site.log()}"
         job.delete()
 
     def _ready(self) -> bool:
