@@ -16,7 +16,7 @@ from service.settings import SECRETS, Settings
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SETTINGS = {name.upper() for name in Settings.model_fields} | {f"{name.upper()}_FILE" for name in SECRETS}
-OTHERS = {"INBETWEEN_URL", "INBETWEEN_API_KEY", "HF_HUB_OFFLINE", "HF_TOKEN", "HF_HOME", "OMP_NUM_THREADS", "REDIS_SERVER"}
+OTHERS = {"INBETWEEN_URL", "INBETWEEN_API_KEY", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "REDIS_SERVER"}
 """Variables that are no settings of the service: the client's, and those of what we use."""
 
 
