@@ -37,8 +37,8 @@ VALUES = {
     "LOG_FORMAT": "json",
 }
 FLOW = {"method": "flow", "frames": 9, "width": 320, "height": 192}
-MODEL = {"method": "mpd-vibid", "frames": 8, "width": 64, "height": 64, "steps": 12}
-LONG = {**MODEL, "steps": 50, "seeds": list(range(4))}
+MODEL = {"method": "mpd", "frames": 8, "width": 64, "height": 64, "steps": 8}
+LONG = {**MODEL, "steps": 40}
 
 
 class House:
