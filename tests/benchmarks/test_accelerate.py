@@ -45,8 +45,8 @@ def test_every_form_of_the_unet_is_the_same_network(tmp_path: Path) -> None:
 
 def test_what_is_compiled_is_measured_twice_in_processes_of_its_own(tmp_path: Path) -> None:
     asked = ["--forms", "together, compiled", "--backend", "eager", "--out", str(tmp_path)]
-    assert runs.main("unet", None, unets, [*SMALL, *asked]) == 0
-    form = found(tmp_path)["unet"]["forms"]["together, compiled"]
+    assert runs.main("decode", None, decoders, [*SMALL, *asked]) == 0
+    form = found(tmp_path)["decode"]["forms"]["together, compiled"]
     assert 0 < form["error"] < 0.03
     assert form["compile_cold"] > 0
     assert form["compile_warm"] > 0
