@@ -76,7 +76,7 @@ def test_a_crowd_that_asks_for_readiness_takes_one_thread(api: Api, monkeypatch:
     assert len(asked) == 1
 
 
-KEY = re.compile(r"jobs/job_[0-9a-z]{26}/keyframes/[0-9]|uploads/[0-9a-f]{32}")
+KEY = re.compile(r"jobs/job_[0-9a-z]{26}/keyframes/[0-9]\.png|uploads/[0-9a-f]{32}")  # the ending is the content's own
 NASTY = (
     "../../etc/passwd",
     "..\\..\\boot.ini",
