@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.accelerate import decoders, runs
+from benchmarks.card import decoders, runs
 
 if __name__ == "__main__":
     sys.exit(runs.main("decode", __doc__, decoders, None))

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.accelerate import clocks, decoders, jobs, results, runs, unets
-from benchmarks.accelerate.models import Size
+from benchmarks.card import clocks, decoders, jobs, results, runs, unets
+from benchmarks.card.models import Size
 from mpd.accelerate import compilation
 
 METHODS = ["mpd-vibid", "svd"]

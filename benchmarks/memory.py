@@ -15,7 +15,7 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from benchmarks import pages
-from benchmarks.accelerate.models import FULL
+from benchmarks.card.models import FULL
 from mpd import memory
 from mpd.accelerate import Acceleration
 from mpd.methods import LIMITS

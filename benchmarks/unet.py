@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.accelerate import runs, unets
+from benchmarks.card import runs, unets
 
 if __name__ == "__main__":
     sys.exit(runs.main("unet", __doc__, unets, None))

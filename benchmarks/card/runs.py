@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.accelerate import clocks, results
-from benchmarks.accelerate.models import FULL, SMALL, Size
+from benchmarks.card import clocks, results
+from benchmarks.card.models import FULL, SMALL, Size
 from mpd.accelerate import compilation
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -60,7 +60,7 @@ def device(asked: argparse.Namespace) -> torch.device:
 
 
 def main(name: str, about: str | None, forms: ModuleType, argv: Sequence[str] | None) -> int:
-    """Measure the forms of benchmarks/accelerate/unets.py or decoders.py, and write the results."""
+    """Measure the forms of benchmarks/card/unets.py or decoders.py, and write the results."""
     command = parser(name, about)
     command.add_argument("--forms", nargs="+", choices=list(forms.FORMS), default=list(forms.FORMS), metavar="NAME")
     command.add_argument("--alone", choices=list(forms.COMPILED), help=argparse.SUPPRESS)

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from benchmarks import pages
-from benchmarks.accelerate import clocks, roofline
-from benchmarks.accelerate.tables import tables
+from benchmarks.card import clocks, roofline
+from benchmarks.card.tables import tables
 
 
 def write(asked: argparse.Namespace, place: torch.device, dtype: torch.dtype, name: str, section: Any) -> int:

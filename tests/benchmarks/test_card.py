@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from benchmarks import approximation, job, memory
-from benchmarks.accelerate import counts, decoders, models, results, runs, unets
+from benchmarks.card import counts, decoders, models, results, runs, unets
 from mpd.model import Model
 
 SMALL = ["--small", "--repeats", "1", "--dtype", "bfloat16", "--frames", "3", "--width", "64", "--height", "64"]
@@ -19,8 +19,8 @@ SMALL = ["--small", "--repeats", "1", "--dtype", "bfloat16", "--frames", "3", "-
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.accelerate.clocks.SQUARES", {"cpu": (64,)})
-    monkeypatch.setattr("benchmarks.accelerate.clocks.COPIED", {"cpu": 1 << 20})
+    monkeypatch.setattr("benchmarks.card.clocks.SQUARES", {"cpu": (64,)})
+    monkeypatch.setattr("benchmarks.card.clocks.COPIED", {"cpu": 1 << 20})
 
 
 def found(folder: Path) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def test_what_does_not_fit_into_the_memory_says_so(tmp_path: Path, monkeypatch: 
     assert section["forms"]["diffusers"] == {"out_of_memory": True}
     assert section["forms"]["together"]["error"] is None
     assert [row["chunk"] for row in section["chunks"]] == [2, 1]
-    monkeypatch.setattr("benchmarks.accelerate.jobs.pipeline", full)
+    monkeypatch.setattr("benchmarks.card.jobs.pipeline", full)
     assert job.main([*SMALL, "--steps", "1", "--out", str(tmp_path), "--names", "pipeline"]) == 0
     assert found(tmp_path)["job"]["rows"] == [{"name": "pipeline", "method": "svd", "out_of_memory": True}]
     [table] = tmp_path.glob("gpu-*.md")

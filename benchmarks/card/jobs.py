@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.accelerate import clocks, models
-from benchmarks.accelerate.decoders import REFERENCE_CHUNK
-from benchmarks.accelerate.models import Size
+from benchmarks.card import clocks, models
+from benchmarks.card.decoders import REFERENCE_CHUNK
+from benchmarks.card.models import Size
 from mpd import tiny
 from mpd.accelerate import Acceleration
 from mpd.methods import Settings

@@ -1,4 +1,4 @@
-"""The VAE's decoder in every form that is measured, and what chunks cost. See benchmarks/accelerate/unets.py."""
+"""The VAE's decoder in every form that is measured, and what chunks cost. See benchmarks/card/unets.py."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.accelerate import clocks, counts, models
-from benchmarks.accelerate.models import Size
-from benchmarks.accelerate.unets import Build, Form, backend, whole_float32
+from benchmarks.card import clocks, counts, models
+from benchmarks.card.models import Size
+from benchmarks.card.unets import Build, Form, backend, whole_float32
 from mpd.accelerate import blending, decoder, normalization
 from mpd.accelerate import temporal_convolution as convolution
 from mpd.accelerate.compilation import Compiled

@@ -16,8 +16,8 @@ from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor, nn
 from torch.nn.attention import sdpa_kernel
 
-from benchmarks.accelerate import counts, models
-from benchmarks.accelerate.models import Size
+from benchmarks.card import counts, models
+from benchmarks.card.models import Size
 from mpd.accelerate import Acceleration, blending, cross_attention, fp8, normalization, self_attention
 from mpd.accelerate import temporal_convolution as convolution
 from mpd.accelerate.network import BACKENDS, Accelerated
