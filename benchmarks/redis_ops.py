@@ -40,8 +40,6 @@ PATIENCE = 600.0
 LOOK_SECONDS = 1.0
 DAY = 86400
 GPUS = (10, 100, 1000, 10_000)
-KEPT = 1000
-"""Jobs for whose records Redis' memory is looked at."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ def measure(site: Site, asked: argparse.Namespace, sockets: Path) -> dict[str, A
     flow = _submit(api, "flow", frames=25, width=1024, height=576)
     _run(site, [flow], 0)
     found["stored"] = _stored(site, flow)
-    found["kept"] = _kept(site, site.jobs.get_many([flow])[0])
+    found["kept"] = _kept(site, site.jobs.get_many([flow])[0], asked.kept)
     api.close()
     return found
 
@@ -171,7 +169,7 @@ def _stored(site: Site, job: str) -> dict[str, int]:
     return sizes
 
 
-def _kept(site: Site, like: Job) -> dict[str, int]:
+def _kept(site: Site, like: Job, count: int) -> dict[str, int]:
     """Bytes that Redis holds of an ended job, for as long as its result is kept, and of an expired one after that.
 
     like: one that succeeded. Its events, which go five minutes after its end, do not count.
@@ -180,7 +178,7 @@ def _kept(site: Site, like: Job) -> dict[str, int]:
     jobs = Jobs(site.redis, site.settings.model_copy(update={"namespace": "kept"}))
     new = NewJob("local", like.options, like.keyframes, like.lane, result_ttl=1)
     before = info(site.redis, "memory")["used_memory"]
-    made = [jobs.submit(replace(new, id=new_id())) for _ in range(KEPT)]
+    made = [jobs.submit(replace(new, id=new_id())) for _ in range(count)]
     for job in made:
         jobs.start(job.id, job.attempt, "horse")
         jobs.succeed(job.id, job.attempt, like.result or {})
@@ -192,7 +190,7 @@ def _kept(site: Site, like: Job) -> dict[str, int]:
         jobs.expire(job.id)
     site.redis.delete(*(jobs.keys.events(job.id) for job in made))
     expired = info(site.redis, "memory")["used_memory"]
-    return {"ended": round((ended - before) / KEPT), "expired": round((expired - before) / KEPT)}
+    return {"ended": round((ended - before) / count), "expired": round((expired - before) / count)}
 
 
 def table(found: dict[str, Any]) -> str:
@@ -201,10 +199,8 @@ def table(found: dict[str, Any]) -> str:
 
     def line(name: str, part: dict[str, Any]) -> str:
         count, kilobytes = sum(part["commands"].values()), (part["received"] + part["sent"]) / 1000
-        milliseconds = 1000 * part["processor"]
-        return (
-            f"| {name} | {count:.0f} | {milliseconds:.2f} ms | {kilobytes:.0f} kB | {max(0.0, part['written']) / 1000:.1f} kB |"
-        )
+        milliseconds, written = 1000 * part["processor"], max(0.0, part["written"]) / 1000
+        return f"| {name} | {count:.0f} | {milliseconds:.2f} ms | {kilobytes:.0f} kB | {written:.1f} kB |"
 
     def second(name: str, part: dict[str, Any]) -> str:
         scaled = {key: value / part["seconds"] for key, value in part.items() if key not in ("commands", "seconds")}
@@ -274,6 +270,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--generation", type=float, default=45.0, help="seconds of sampling of a job (default: 45)")
     parser.add_argument("--jobs", type=int, default=4, help="of each measurement (default: 4)")
     parser.add_argument("--idle", type=float, default=60.0, help="seconds for which nothing is to do (default: 60)")
+    parser.add_argument("--kept", type=int, default=1000, help="jobs whose records are weighed (default: 1000)")
     parser.add_argument("--docs", action="store_true", help="write docs/scaling.md and docs/figures/redis-ops.json")
     return parser
 

@@ -48,13 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if asked.command == "table":
         rows = _table(asked, work, plan)
         text = report.comparison(rows, asked.objective, asked.dollars)
-        parts |= {"objective": asked.objective, "answer": report.shipped(), "rows": rows}
+        parts |= {"objective": asked.objective, "answer": report.shipped()}
         picture = report.picture(rows, 10, asked.objective) if 10 in asked.sizes else None
     else:
         worlds = [World(asked.size, work, seed=seed) for seed in range(1, asked.seeds + 1)]
         rows = pooled(run_all([trial for world in worlds for trial in variations(world, plan)], asked.processes))
         text, picture = report.varied(rows), None
-        parts |= {"rows": rows}
+    parts["rows"] = [report.slim(row) for row in rows]
     print(text)
     name = {"table": "fleet", "vary": "fleet-varied"}[asked.command]
     asked.out.mkdir(parents=True, exist_ok=True)

@@ -51,5 +51,5 @@ def draw(title: str, series: Mapping[str, Points], objective: float) -> str:
         line = "L".join(f"{x(cost):.1f} {y(wait):.1f}" for cost, wait in ordered)
         parts.append(f'<path d="M{line}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
         parts += [f'<circle cx="{x(cost):.1f}" cy="{y(wait):.1f}" r="3.5" fill="{colour}"/>' for cost, wait in ordered]
-        parts.append(text(right + 8, TOP + 12 + 20 * place, name, f'fill="{colour}" font-weight="bold"'))
+        parts.append(text(right + 8, TOP + 8 + 17 * place, name, f'fill="{colour}" font-weight="bold"'))
     return "\n".join([*parts, "</svg>", ""])

@@ -38,6 +38,12 @@ def comparison(rows: Rows, objective: float, dollars: float | None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def slim(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without what is the same in all, or said by its kind."""
+    plan = {name: row["plan"][name] for name in ("minimum", "window")}
+    return {**{name: value for name, value in row.items() if name not in ("weather", "seed")}, "plan": plan}
+
+
 def _line(row: dict[str, Any], objective: float, dollars: float | None, prefix: str = "") -> str:
     window = f"{row['plan']['window']:g} s" if row["kind"] != "fixed" else "–"
     cells = [
@@ -48,7 +54,7 @@ def _line(row: dict[str, Any], objective: float, dollars: float | None, prefix: 
         f"{row['p95']:g} s",
         f"{row['paid_over_used']:.2f}",
         f"{row['idle_share']:.0%}",
-        f"{row['gpu_seconds_per_job']:g}",
+        f"{row['gpu_seconds_per_job']:.1f}",
     ]
     if dollars is not None:
         cells.append(f"{row['gpu_seconds_per_job'] * dollars / 3600:.4f}")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from benchmarks.fleet import answer
-from benchmarks.fleet.experiments import Trial, World, run
+from benchmarks import pages
+from benchmarks.fleet import answer, report
+from benchmarks.fleet.experiments import Trial, World, cheapest, run
 from benchmarks.fleet.rules import Fixed, Predictive, Queued, Rule, Sight, Unfinished, Utilisation
 from benchmarks.fleet.simulation import Plan, Result, simulate
 from benchmarks.fleet.workload import STEADY, Seconds, Weather, Work, arrivals
@@ -169,3 +171,18 @@ def test_what_ships_holds_the_objective_and_the_queue_alone_does_not() -> None:
     queued = run(Trial("queued", Queued(1.0), answer.PLAN, world))
     assert shipped["p95"] < 60 < queued["p95"]
     assert shipped["given_back"] == 0, "a job that ends within the grace is never given back"
+
+
+def test_the_page_says_what_ships_and_that_it_is_the_cheapest() -> None:
+    """At ten GPUs, where bursts are hardest; at every size it holds the objective."""
+    found = json.loads((pages.DOCS / "figures" / "fleet.json").read_text())
+    assert found["answer"] == report.shipped()
+    summed = [row for row in found["rows"] if row["kind"] == "queued + running" and row["size"] == 10]
+    best = cheapest(summed, found["objective"])
+    assert best is not None
+    assert (best["rule"], best["plan"]["window"]) == (answer.RULE.text, answer.PLAN.window)
+    shipped = {row["size"]: row["p95"] for row in found["rows"] if row["kind"] == "shipped"}
+    assert sorted(shipped) == [1, 10, 100, 1000, 10000]
+    assert max(shipped.values()) < found["objective"]
+    text = (pages.DOCS / "scaling.md").read_text()
+    assert report.comparison(found["rows"], found["objective"], None) in text

@@ -11,7 +11,7 @@ from benchmarks import redis_ops
 
 
 def test_a_job_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    assert redis_ops.main(["--generation", "0.2", "--jobs", "2", "--idle", "1.5"]) == 0
+    assert redis_ops.main(["--generation", "0.2", "--jobs", "2", "--idle", "1.5", "--kept", "100"]) == 0
     rows = dict(re.findall(r"^\| (.+?)(?:, in storage)? \| ([\d,]+) \|", capsys.readouterr().out, re.MULTILINE))
     whole, submission, status = (
         int(rows[name]) for name in ("a whole job", "of that, its submission", "a look at its status")
