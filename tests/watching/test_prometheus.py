@@ -32,6 +32,8 @@ QUERIES = {
     for panel in DASHBOARD["panels"]
     for target in panel.get("targets", ())
 }
+_SCALING = yaml.safe_load((DOCKER / "kubernetes" / "overlays" / "gpu" / "scaling.yaml").read_text())
+SCALED_BY = _SCALING["spec"]["triggers"][0]["metadata"]["query"]
 PATIENCE = 60.0
 
 
@@ -137,3 +139,10 @@ def watch(site: Site, port: int, receiver: Receiver, folder: Path) -> None:
         assert answers["Keeper: "] == answers["Storage: "] == [1]
         rules = [rule for group in seen.get("rules")["groups"] for rule in group["rules"]]
         assert {(rule["health"], rule["state"]) for rule in rules} == {("ok", "inactive")}, rules
+        # What KEDA scales GPUs by: jobs that wait and jobs that run, of this lane alone.
+        assert seen.values(SCALED_BY) == [0]
+        waiting = [site.submit("svd") for _ in range(3)]
+        seen.until(SCALED_BY, 3)
+        site.jobs.start(waiting[0].id, waiting[0].attempt, "horse")
+        seen.until('inbetween_jobs_running{lane="gpu"}', 1)
+        assert seen.values(SCALED_BY) == [3]
