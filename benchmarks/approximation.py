@@ -78,14 +78,17 @@ class Made:
 def main(argv: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(argv)
     torch.set_num_threads(1)
-    clips = world.seeds("development", asked.clips)
+    clips = world.seeds("development", asked.clips, asked.first)
     if asked.each_step:
         for method in asked.methods:
             ageing(method, clips, asked.steps)
         return 0
-    figures: dict[str, Any] = {"run": {"clips": asked.clips, "steps": asked.steps, "machine": pages.machine()}}
+    figures: dict[str, Any] = {
+        "run": {"clips": asked.clips, "first": asked.first, "steps": asked.steps, "machine": pages.machine()}
+    }
     lines = [
-        f"{asked.clips} development clips of the sprite model, {asked.steps} steps. Mean [95 % interval over clips].\n",
+        f"Development clips {asked.first} to {asked.first + asked.clips - 1}, sprite model, {asked.steps} steps. "
+        "Mean [95 % interval over clips].\n",
         "| method | | reused | grey levels | PSNR to exact | PSNR to the truth |\n|---|---|---|---|---|---|",
     ]
     truths = [world.render(world.scene(seed)) for seed in clips]
@@ -111,6 +114,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--clips", type=int, default=16, help="default: 16")
+    made.add_argument("--first", type=int, default=0, help="number of the first clip (default: 0)")
     made.add_argument("--steps", type=int, default=25, help="denoising steps (default: 25)")
     made.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="default: both")
     made.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME")
