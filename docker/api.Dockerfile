@@ -9,13 +9,13 @@ RUN apt-get update \
 # pip has an environment of its own, and so is not in the image.
 RUN python3 -m venv /build && python3 -m venv --without-pip /app
 WORKDIR /source
-COPY docker/build.txt constraints.txt ./
+COPY docker/build.txt docker/python.txt constraints.txt ./
 RUN /build/bin/pip install --no-cache-dir --disable-pip-version-check -r build.txt
 COPY pyproject.toml README.md LICENSE ./
 # The dependencies, in a layer that stays as it is while only our own code changes: this wheel is empty but for them.
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /empty . \
     && /build/bin/pip --python /app/bin/python install --no-cache-dir --disable-pip-version-check \
-    -c constraints.txt "$(echo /empty/*.whl)[service,tracing]"
+    -c constraints.txt -c python.txt "$(echo /empty/*.whl)[service,tracing]"
 COPY mpd mpd
 COPY service service
 COPY worker worker

@@ -147,6 +147,8 @@ def prove(house: House) -> None:
     for name in ("api", "worker"):
         size = int(podman("image", "inspect", "--format={{.Size}}", f"localhost/inbetween-{name}").stdout)
         say(f"image {name}", f"{size / 1e6:.0f} MB")
+        strangers = installed(f"localhost/inbetween-{name}") - pinned()
+        expect(f"image {name}: every package is at its pinned version {strangers or ''}", not strangers)
     house.start_stand_ins()
     house.make_bucket()
     house.key = house.once("keys", "create", "trial").split("Bearer ")[1].split("`")[0]
@@ -165,6 +167,23 @@ def prove(house: House) -> None:
     for name in ("keeper", "webhooks", "api"):
         seconds, code = house.stop(name)
         expect(f"{name} ends in {seconds:.1f} s with code {code}", code in (0, 143))
+
+
+def installed(image: str) -> set[str]:
+    """Packages but our own, as NAME==VERSION in small letters, without a build's label such as +cpu."""
+    script = (
+        "from importlib.metadata import distributions\n"
+        "for each in distributions(): print(each.metadata['Name'] + '==' + each.version.partition('+')[0])"
+    )
+    options = ["--rm", "--network=none", *shlex.split(os.environ.get("RUN_OPTIONS", "")), "--entrypoint=python"]
+    lines = podman("run", *options, image, "-c", script).stdout.split()
+    return {line.lower().replace("_", "-") for line in lines if not line.startswith("inbetween==")}
+
+
+def pinned() -> set[str]:
+    files = ("constraints.txt", "docker/python.txt", "docker/cuda.txt")
+    lines = [line for name in files for line in (ROOT / name).read_text().splitlines()]
+    return {line.lower().replace("_", "-") for line in lines if "==" in line}
 
 
 def drain(house: House) -> None:

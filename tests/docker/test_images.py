@@ -35,7 +35,9 @@ def test_everything_is_installed_under_constraints(name: str) -> None:
     installs = re.findall(r"pip .*?install (.*)", text)
     assert installs
     for arguments in installs:
-        assert "-c constraints.txt" in arguments or "-r build.txt" in arguments or "--no-deps" in arguments
+        assert (
+            "-c constraints.txt -c python.txt" in arguments or "-r build.txt" in arguments or "--no-deps" in arguments
+        )
     assert {"api": "service", "worker": "worker"}[name] in EXTRAS[name]
     assert ("-c cuda.txt" in text) == (name == "worker")
 
@@ -51,9 +53,9 @@ def test_every_dependency_of_an_image_is_pinned_within_its_range() -> None:
         assert wanted.specifier.contains(pinned), wanted
 
 
-def test_what_cuda_brings_contradicts_no_constraint() -> None:
-    cuda = pins(ROOT / "docker" / "cuda.txt")
-    assert not set(cuda) & set(CONSTRAINTS)
+def test_what_the_images_need_beside_contradicts_no_constraint() -> None:
+    cuda, python = pins(ROOT / "docker" / "cuda.txt"), pins(ROOT / "docker" / "python.txt")
+    assert not (set(cuda) | set(python)) & set(CONSTRAINTS)
     build = pins(ROOT / "docker" / "build.txt")
     assert build["setuptools"] == cuda["setuptools"]
     oldest = Requirement(PYPROJECT["build-system"]["requires"][0])
