@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.errors import MEDIA_TYPE, PROBLEMS, Problem
 from service.middleware import Frame
 from service.routes.problems import response
+from service.traffic import Traffic
 from tests.service.conftest import Api
 
 ROOT = Path(__file__).parents[2]
@@ -121,7 +122,7 @@ def test_types_are_never_renamed() -> None:
     assert {slug: PROBLEMS[slug].status for slug in promised} == promised
 
 
-def test_a_reader_that_leaves_is_no_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_reader_that_leaves_is_no_error_of_ours(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     """Its stream breaks while the next piece is on its way."""
 
     async def stream(scope: Scope, receive: Receive, send: Send) -> None:
@@ -136,7 +137,9 @@ def test_a_reader_that_leaves_is_no_error_of_ours(caplog: pytest.LogCaptureFixtu
         async def nothing(*_: object) -> None:
             """Neither sent nor received."""
 
-        await Frame(app)({"type": "http", "method": "GET", "path": "/events", "headers": []}, nothing, nothing)  # type: ignore[arg-type]
+        await Frame(app, Traffic(api.jobs))(
+            {"type": "http", "method": "GET", "path": "/events", "headers": []}, nothing, nothing
+        )  # type: ignore[arg-type]
 
     anyio.run(ask, stream)
     assert "unforeseen" not in caplog.text
