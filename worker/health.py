@@ -13,6 +13,7 @@ import socket
 import httpx
 import redis
 from rq import Queue, Worker
+from rq.serializers import JSONSerializer
 
 from service.connections import connect
 from service.settings import Settings
@@ -53,7 +54,7 @@ def _keeper(settings: Settings, connection: redis.Redis) -> str | None:
 
 def _listener(settings: Settings, connection: redis.Redis) -> str | None:
     """An RQ worker of this machine waits for deliveries. RQ forgets one that is gone after some minutes."""
-    queue = Queue(queue_name(settings), connection=connection)
+    queue = Queue(queue_name(settings), connection=connection, serializer=JSONSerializer)
     here = socket.gethostname()
-    listening = any(worker.hostname == here for worker in Worker.all(queue=queue))
+    listening = any(worker.hostname == here for worker in Worker.all(queue=queue, serializer=JSONSerializer))
     return None if listening else f"no worker here listens to {queue.name}"
