@@ -23,7 +23,7 @@ from service.settings import Settings
 from service.storage import Storage, open_storage
 from service.submission import Submission
 from service.traffic import Traffic
-from service.turns import Turns
+from service.turns import ThreadTurns, Turns
 from service.uploads import Uploads
 from service.votes import Votes
 from service.webhooks import Webhooks
@@ -78,6 +78,9 @@ def open_services(settings: Settings) -> Services:
     jobs = Jobs(connection, settings)
     storage = open_storage(settings, connection, timeout=STORAGE_SECONDS, attempts=2)
     uploads = Uploads(connection, storage, settings)
+    outbound = Outbound(settings.fetch_allow_hosts)
+    # Where everybody is one owner, turns would keep everybody waiting.
+    at_once = SUBMISSIONS if settings.auth == "off" else 1
     return Services(
         settings=settings,
         redis=connection,
@@ -89,7 +92,7 @@ def open_services(settings: Settings) -> Services:
         limits=Limits(connection, settings),
         turns=Turns(SUBMISSIONS if settings.auth == "off" else SUBMISSIONS // 4),
         uploads=uploads,
-        submission=Submission(settings, jobs, storage, Outbound(settings.fetch_allow_hosts), uploads),
+        submission=Submission(settings, jobs, storage, outbound, uploads, ThreadTurns(at_once)),
         idempotency=Idempotency(connection, settings, lambda job_id: jobs.get(job_id) is not None),
         webhooks=Webhooks(connection, settings),
         votes=Votes(connection, settings),

@@ -25,6 +25,7 @@ from service.jobs import Allowance, Job, Jobs, Lane, NewJob, Refused, files_pref
 from service.outbound import HostRefused, Outbound, OutboundError, TooLarge, UrlRefused
 from service.settings import Settings
 from service.storage import ObjectMissing, Storage
+from service.turns import ThreadTurns
 from service.uploads import PREFIX, Uploads
 from service.validation import from_settings
 
@@ -46,6 +47,8 @@ class Submission:
     storage: Storage
     outbound: Outbound
     uploads: Uploads
+    turns: ThreadTurns
+    """At what keeps a processor, the disk and Redis busy, which others would feel; waiting for downloads needs none."""
 
     def check(self, owner: str, wanted: Wanted, allowance: Allowance) -> Iterable[Callable[[], Any]]:
         """Every check of a request that `accept` makes, each raising `Problem`: first the cheap ones."""
@@ -54,7 +57,7 @@ class Submission:
         yield partial(self._check_allowance, owner, wanted, allowance)
         deadline = time.monotonic() + FETCH_SECONDS
         for picture in wanted.pictures:
-            yield partial(self._inspected, owner, wanted, picture, deadline)
+            yield partial(self._check_picture, owner, wanted, picture, deadline)
 
     def accept(
         self,
@@ -75,36 +78,37 @@ class Submission:
         seconds = _gpu_seconds(wanted, engine)
         self._admit(owner, wanted, seconds, allowance)
         deadline = time.monotonic() + FETCH_SECONDS
-        pictures = [self._inspected(owner, wanted, picture, deadline) for picture in wanted.pictures]
-        options = wanted.options
-        first = pictures[0][1]
-        keyframes = [
-            {
-                "key": f"{files_prefix(job_id)}keyframes/{number}{intake.ENDINGS[info.format]}",
-                "content_type": info.content_type,
-                "width": info.width,
-                "height": info.height,
-                "sha256": info.sha256,
-                "size": info.size,
-            }
-            for number, (_, info) in enumerate(pictures)
-        ]
-        new = NewJob(
-            id=job_id,
-            owner=owner,
-            options=options.normalised(wanted.positions),
-            keyframes=keyframes,
-            lane=_lane(wanted),
-            result_ttl=options.result_ttl or self.settings.result_ttl,
-            priority=options.priority,
-            webhook=options.webhook.model_dump() if options.webhook else None,
-            traceparent=traceparent,
-            gpu_seconds=seconds,
-            size=capacity.frame_size(wanted.settings, engine, (first.width, first.height)),
-        )
-        self._keep(job_id, [(keyframe, data) for keyframe, (data, _) in zip(keyframes, pictures, strict=True)])
-        tracing.note(job=job_id, method=options.method)
-        return self._submit(new, allowance, claim)
+        files = [self._bytes(owner, picture, deadline) for picture in wanted.pictures]
+        with self.turns.of(owner):
+            infos = [self._inspected(wanted, *each) for each in zip(wanted.pictures, files, strict=True)]
+            options = wanted.options
+            keyframes = [
+                {
+                    "key": f"{files_prefix(job_id)}keyframes/{number}{intake.ENDINGS[info.format]}",
+                    "content_type": info.content_type,
+                    "width": info.width,
+                    "height": info.height,
+                    "sha256": info.sha256,
+                    "size": info.size,
+                }
+                for number, info in enumerate(infos)
+            ]
+            new = NewJob(
+                id=job_id,
+                owner=owner,
+                options=options.normalised(wanted.positions),
+                keyframes=keyframes,
+                lane=_lane(wanted),
+                result_ttl=options.result_ttl or self.settings.result_ttl,
+                priority=options.priority,
+                webhook=options.webhook.model_dump() if options.webhook else None,
+                traceparent=traceparent,
+                gpu_seconds=seconds,
+                size=capacity.frame_size(wanted.settings, engine, (infos[0].width, infos[0].height)),
+            )
+            self._keep(job_id, zip(keyframes, files, strict=True))
+            tracing.note(job=job_id, method=options.method)
+            return self._submit(new, allowance, claim)
 
     def _submit(self, new: NewJob, allowance: Allowance, claim: str | None) -> Job:
         try:
@@ -159,10 +163,12 @@ class Submission:
             engine = None
         self._admit(owner, wanted, _gpu_seconds(wanted, engine), allowance)
 
-    def _inspected(
-        self, owner: str, wanted: Wanted, picture: Picture, deadline: float
-    ) -> tuple[bytes, intake.ImageInfo]:
+    def _check_picture(self, owner: str, wanted: Wanted, picture: Picture, deadline: float) -> None:
         data = self._bytes(owner, picture, deadline)
+        with self.turns.of(owner):
+            self._inspected(wanted, picture, data)
+
+    def _inspected(self, wanted: Wanted, picture: Picture, data: bytes) -> intake.ImageInfo:
         info = intake.inspect(data, self.settings, field=picture.field)
         if picture.sha256 not in (None, info.sha256):
             raise Problem(422, "keyframe-mismatch", f"The image's SHA-256 is {info.sha256}.", field=picture.field)
@@ -170,7 +176,7 @@ class Submission:
             size = info.width, info.height
             count, formats = len(wanted.pictures), wanted.options.formats
             capacity.check_picture(wanted.settings, count, size, self.settings, formats)
-        return data, info
+        return info
 
     def _bytes(self, owner: str, picture: Picture, deadline: float) -> bytes:
         source = picture.source

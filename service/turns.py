@@ -1,13 +1,14 @@
 """Turns at work that takes long: one caller's requests wait for each other, and nobody else waits for them.
 
-Knows nothing of keys or owners: whose turn it is, is whatever text names the caller. Of one event loop: not for
-threads.
+Knows nothing of keys or owners: whose turn it is, is whatever text names the caller. `Turns` are of one event loop,
+`ThreadTurns` are for threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import anyio
@@ -48,3 +49,34 @@ class Turns:
             line.length -= 1
             if not line.length:
                 del self._lines[caller]
+
+
+@dataclass
+class _ThreadLine:
+    free: threading.BoundedSemaphore
+    length: int = 0
+    """Threads at work or waiting."""
+
+
+class ThreadTurns:
+    """Up to `most` threads work for each caller at a time; more of them wait, in no order."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lines: dict[str, _ThreadLine] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def of(self, caller: str) -> Iterator[None]:
+        """A turn of this caller, once there is one."""
+        with self._lock:
+            line = self._lines.setdefault(caller, _ThreadLine(threading.BoundedSemaphore(self._most)))
+            line.length += 1
+        try:
+            with line.free:
+                yield
+        finally:
+            with self._lock:
+                line.length -= 1
+                if not line.length:
+                    del self._lines[caller]

@@ -30,7 +30,7 @@ TRACEPARENT = "inbetween.traceparent"
 _JOB_ID = re.compile(r"job_[0-9a-z]{26}")
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
     found: Services = request.app.state.services
     return found
 
@@ -38,7 +38,7 @@ def services(request: Request) -> Services:
 Here = Annotated[Services, Depends(services)]
 
 
-def base_url(request: Request, here: Here) -> str:
+async def base_url(request: Request, here: Here) -> str:
     """Without a closing slash."""
     return (here.settings.public_url or str(request.base_url)).rstrip("/")
 
@@ -63,7 +63,7 @@ class _Requires:
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
 
-    def __call__(self, key: Annotated[Key, Depends(known_key)]) -> Key:
+    async def __call__(self, key: Annotated[Key, Depends(known_key)]) -> Key:
         authorize(key, self.scope)
         return key
 

@@ -196,14 +196,16 @@ class LocalStorage:
         return temporary
 
     def _place(self, temporary: Path, target: Path) -> None:
-        """Rename into place and sync the folder. A folder that a `delete` prunes meanwhile is made again."""
+        """Rename into place and sync the folders. A folder that a `delete` prunes meanwhile is made again."""
+        changed = [target.parent]
         with self._errors():
             try:
                 for last in (False, False, False, True):
                     try:
-                        _make_folders(target.parent)
+                        changed += _make_folders(target.parent)
                         temporary.rename(target)
-                        _sync_folder(target.parent)
+                        for folder in changed:
+                            _sync_folder(folder)
                         return
                     except (FileNotFoundError, FileExistsError):  # the latter from mkdir, which looks once more
                         if last:
@@ -277,10 +279,13 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _make_folders(folder: Path) -> None:
-    """Make a folder and its parents, each synced into the one above it."""
+def _make_folders(folder: Path) -> list[Path]:
+    """Make a folder and its parents. The folders that have a new one in them, the innermost first.
+
+    To be synced when all is in place: a journal that holds the last change then holds these too, and has no more to do.
+    """
     if folder.is_dir():
-        return
-    _make_folders(folder.parent)
+        return []
+    made = _make_folders(folder.parent)
     folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
+    return [folder.parent, *made]

@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from service import fairness
 from service.fairness import AT_WORK, FairShare
 from service.services import SUBMISSIONS
-from service.turns import Turns
+from service.turns import ThreadTurns, Turns
 from tests.service.conftest import Make
 from tests.service.test_limits import FLOW, Call, call, post
 
@@ -47,6 +47,24 @@ def test_the_next_begins_when_one_is_done_and_others_do_not_wait() -> None:
         assert line._lines == {}
 
     anyio.run(story)
+
+
+def test_threads_of_one_caller_work_one_after_the_other_and_others_do_not_wait() -> None:
+    turns = ThreadTurns(1)
+    began = {name: threading.Event() for name in ("a2", "b1")}
+
+    def work(name: str) -> None:
+        with turns.of(name[0]):
+            began[name].set()
+
+    with ThreadPoolExecutor(3) as pool:
+        with turns.of("a"):
+            held = pool.submit(work, "a2")
+            pool.submit(work, "b1").result(10)
+            assert not began["a2"].wait(0.1)
+        held.result(10)
+    assert began["a2"].is_set()
+    assert turns._lines == {}
 
 
 def test_who_gives_up_waiting_leaves_the_line() -> None:
@@ -100,19 +118,23 @@ def test_a_line_is_not_endless(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_turn_ends_where_the_answer_begins() -> None:
-    """Streams of one key do not use up its turns; only requests with a key have turns, and not the paths apart."""
+    """Streams of one key do not use up its turns; only requests with a key have turns, those of the paths apart only
+    until they ask for their body, and in a line of their own.
+    """
 
     async def story() -> None:
         working, streaming, begin, end = Counter[str](), Counter[str](), anyio.Event(), anyio.Event()
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["path"] == "/apart":
+                await receive()
             working[scope["path"]] += 1
             await begin.wait()
             await send({"type": "http.response.start", "status": 200, "headers": []})
             streaming[scope["path"]] += 1
             await end.wait()
 
-        share = FairShare(app, apart=[("POST", "/apart")])
+        share = FairShare(app, apart=[("POST", "/apart"), ("POST", "/asks-late")])
 
         async def ask(path: str, method: str = "GET", key: bytes | None = b"Bearer x") -> None:
             headers = [(b"authorization", key)] if key else []
@@ -122,11 +144,13 @@ def test_a_turn_ends_where_the_answer_begins() -> None:
             for _ in range(AT_WORK + 3):
                 group.start_soon(ask, "/mine")
                 group.start_soon(ask, "/apart", "POST")
+                group.start_soon(ask, "/asks-late", "POST", b"Bearer z")
                 group.start_soon(ask, "/open", "GET", None)
             group.start_soon(ask, "/theirs", "GET", b"Bearer y")
             group.start_soon(ask, "/apart", "GET")
             await anyio.wait_all_tasks_blocked()
-            assert working == {"/mine": AT_WORK, "/apart": AT_WORK + 3, "/open": AT_WORK + 3, "/theirs": 1}
+            all_of_them = dict.fromkeys(("/apart", "/open"), AT_WORK + 3)
+            assert working == all_of_them | {"/mine": AT_WORK, "/asks-late": AT_WORK, "/theirs": 1}
             begin.set()
             await anyio.wait_all_tasks_blocked()
             assert streaming["/mine"] == AT_WORK + 3
