@@ -103,20 +103,28 @@ def fit(image: Image.Image, size: Size, fit: Fit, background: str) -> tuple[Pict
     `cover` fills the size and crops what hangs over; `contain` keeps everything and puts `background` bars
     around it; `stretch` distorts. `background` also shows through transparent pixels.
     """
-    image, (width, height) = _opaque(image, background), size
+    image, frame = _opaque(image, background), _frame(image, size, fit)
     if fit == "cover":
-        return _pixels(_cover(image, size)), Frame(width, height, None, size)
+        return _pixels(_cover(image, size)), frame
+    if frame.box is None:
+        return _pixels(image.resize(size, Image.Resampling.LANCZOS)), frame
+    canvas = Image.new("RGB", size, background)
+    canvas.paste(image.resize(frame.out, Image.Resampling.LANCZOS), frame.box[:2])
+    return _pixels(canvas), frame
+
+
+def _frame(image: Image.Image, size: Size, fit: Fit) -> Frame:
+    """The way back from `size` that `fit` would give."""
+    width, height = size
+    if fit == "cover":
+        return Frame(width, height, None, size)
     if fit == "stretch":
-        return _pixels(image.resize(size, Image.Resampling.LANCZOS)), Frame(
-            width, height, None, _unstretched(image, size)
-        )
+        return Frame(width, height, None, _unstretched(image, size))
     inner = _inside(image.size, size)
     if inner == size:
-        return _pixels(image.resize(size, Image.Resampling.LANCZOS)), Frame(width, height, None, size)
+        return Frame(width, height, None, size)
     left, top = (width - inner[0]) // 4 * 2, (height - inner[1]) // 4 * 2
-    canvas = Image.new("RGB", size, background)
-    canvas.paste(image.resize(inner, Image.Resampling.LANCZOS), (left, top))
-    return _pixels(canvas), Frame(width, height, (left, top, left + inner[0], top + inner[1]), inner)
+    return Frame(width, height, (left, top, left + inner[0], top + inner[1]), inner)
 
 
 def restore(frames: Frames, frame: Frame) -> Frames:
@@ -144,7 +152,7 @@ def prepare(
     if not keyframes:
         raise SettingsError("keyframes", "there are none", "Send the start and the end image")
     size = _job_size(keyframes[0].size, settings, native_size, size_multiple)
-    _, frame = fit(keyframes[0], size, settings.fit, settings.background)
+    frame = _frame(keyframes[0], size, settings.fit)
     if not METHODS[settings.method].needs_model:  # optical flow would carry the bars into the picture
         frame = Frame(*frame.out, None, frame.out)
     return _fitted(keyframes, settings, frame), frame
