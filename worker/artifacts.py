@@ -11,9 +11,12 @@ import io
 import json
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from mpd import stills, video
@@ -26,7 +29,8 @@ from worker.patience import patiently
 MANIFEST = "manifest.json"
 POSTER = "poster.jpg"
 CONTACT_SHEET = "contact-sheet.jpg"
-_PARALLEL_UPLOADS = 8
+_THREADS = 8
+"""That make pictures and store files: storage over a network takes many at once."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def still_name(take: int, frame: int) -> str:
 
 
 class Artifacts:
-    """Makes and stores the files of one attempt.
+    """Makes and stores the files of one attempt. A context manager; at its end nothing of it is at work any more.
 
     folder: for files on their way; its owner removes it. check: called again and again between pieces of work;
     what it raises passes through, and leaves nothing in storage that a reader could take for a result. wait: sleeps
@@ -72,7 +76,8 @@ class Artifacts:
         self._folder = folder
         self._check = check
         self._wait = wait
-        self._encoded: list[tuple[str, int | None, str, str, Path | bytes]] = []
+        self._pool = ThreadPoolExecutor(_THREADS)
+        self._coming: list[Future[File]] = []
         self._files: list[File] = []
         self._stills: list[File] = []
         self._alpha = False
@@ -80,30 +85,39 @@ class Artifacts:
         self._fps = 0
         self._seeds: list[int] = []
 
+    def __enter__(self) -> Artifacts:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
     def encode(self, index: int, seed: int, clip: Clip, formats: Sequence[str]) -> None:
-        """Write a take (from 0) in every format; of the first take also a poster and a contact sheet."""
+        """Write a take (from 0) in every format; of the first take also a poster and a contact sheet.
+
+        Each file goes into storage as soon as it is made; `store` waits for them.
+        """
         number, frames = index + 1, clip.frames
         self._seeds.append(seed)
+        pictures = [(still_name(number, place), partial(stills.jpeg, frame)) for place, frame in enumerate(frames)]
+        if index == 0:
+            self._shape, self._fps, self._alpha = frames.shape, clip.fps, clip.matte is not None
+            pictures.insert(0, (POSTER, partial(stills.poster, frames)))
+            pictures.insert(1, (CONTACT_SHEET, partial(stills.contact_sheet, frames)))
+        coming = [self._submit(self._make, name, number, make) for name, make in pictures]
+        films = []
         for name in formats:
             known = FORMATS[name]
             path = self._folder / f"take-{number}{known.ending}"
             video.encode(clip, name, path, lambda _: self._check())
-            self._encoded.append((path.name, number, name, known.content_type, path))
-        if index == 0:
-            self._shape, self._fps, self._alpha = frames.shape, clip.fps, clip.matte is not None
-            sheet = stills.contact_sheet(frames)
-            self._encoded.append((POSTER, number, "jpg", "image/jpeg", stills.poster(frames)))
-            self._encoded.append((CONTACT_SHEET, number, "jpg", "image/jpeg", sheet))
-        for place, frame in enumerate(frames):
-            self._check()
-            self._encoded.append((still_name(number, place), number, "jpg", "image/jpeg", stills.jpeg(frame)))
+            films.append(self._submit(self._put, path.name, number, name, known.content_type, path))
+        self._coming += films + coming
 
     def store(self) -> None:
-        """Store what has been encoded since the last call. Raises `StorageUnavailable` for a lasting outage."""
-        with ThreadPoolExecutor(_PARALLEL_UPLOADS) as pool:
-            for file in pool.map(lambda piece: self._put(*piece), self._encoded):
-                (self._stills if file.name.startswith(f"take-{file.take}/") else self._files).append(file)
-        self._encoded.clear()
+        """Wait until all that `encode` made is stored. Raises `StorageUnavailable` for a lasting outage."""
+        for future in self._coming:
+            file = future.result()
+            (self._stills if file.name.startswith(f"take-{file.take}/") else self._files).append(file)
+        self._coming.clear()
 
     def commit(self, request: dict[str, Any], **about: Any) -> dict[str, Any]:
         """Store `metadata.json` and then the manifest. Returns what the job's record keeps of it.
@@ -129,6 +143,14 @@ class Artifacts:
         self._check()
         self._put(MANIFEST, None, "json", "application/json", json.dumps(manifest, indent=2).encode())
         return result
+
+    def _submit(self, work: Callable[..., File], *arguments: Any) -> Future[File]:
+        """In this thread's context, so that its log lines say whose file it is."""
+        return self._pool.submit(copy_context().run, work, *arguments)
+
+    def _make(self, name: str, take: int, make: Callable[[], bytes]) -> File:
+        self._check()
+        return self._put(name, take, "jpg", "image/jpeg", make())
 
     def _put(self, name: str, take: int | None, form: str, content_type: str, source: Path | bytes) -> File:
         self._check()

@@ -11,7 +11,9 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from contextvars import copy_context
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +44,8 @@ from worker.patience import patiently
 from worker.reporter import Reporter
 
 PREVIEW_SECONDS = 1.0
+_FETCHES = 4
+"""Keyframes that are fetched and decoded at once: a large one is 160 MB while it is decoded."""
 REDIS_PATIENCE = 900.0
 """Seconds a finished result waits for Redis to come back."""
 
@@ -127,9 +131,11 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
     report.stage("fetching")
     pictures = _keyframes(job, storage, lease)
     options = settings_of(job.options)
-    with tempfile.TemporaryDirectory(prefix="attempt-") as folder:
-        prefix = artifacts.attempt_prefix(job.id, job.attempt)
-        files = artifacts.Artifacts(storage, prefix, Path(folder), lease.check, lease.wait)
+    prefix = artifacts.attempt_prefix(job.id, job.attempt)
+    with (
+        tempfile.TemporaryDirectory(prefix="attempt-") as folder,
+        artifacts.Artifacts(storage, prefix, Path(folder), lease.check, lease.wait) as files,
+    ):
         try:
             model, finish, events = _begin(job, options, pictures, jobs.settings, lease, report)
             with closing(events):
@@ -171,14 +177,17 @@ def persist(verb: Callable[..., T], *arguments: Any) -> T:
 
 
 def _keyframes(job: Job, storage: Storage, lease: Lease) -> list[Image.Image]:
-    pictures = []
-    for index, one in enumerate(job.keyframes):
+    def fetched(index: int, key: str) -> Image.Image:
         try:
-            pictures.append(keyframes.load(patiently(lease.wait, storage.get, one["key"])))
+            return keyframes.load(patiently(lease.wait, storage.get, key))
         except keyframes.KeyframeError as error:
             field = f"keyframes[{index}]"
             raise Problem(422, "invalid-image", error.problem, field=field, remedy=error.remedy) from error
-    return pictures
+
+    with ThreadPoolExecutor(_FETCHES) as pool:
+        # Each in this thread's context, so that its log lines say whose keyframe it is.
+        coming = [pool.submit(copy_context().run, fetched, i, one["key"]) for i, one in enumerate(job.keyframes)]
+        return [future.result() for future in coming]
 
 
 Events = Generator[sampling.Report | Take, None, None]

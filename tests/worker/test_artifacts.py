@@ -44,13 +44,13 @@ def clip(index: int = 0) -> Clip:
 
 
 def store(storage: Recording, folder: Path, check: Callable[[], None] = lambda: None) -> dict[str, object]:
-    files = Artifacts(storage, attempt_prefix(JOB, 1), folder, check)
-    for index in range(2):
-        files.encode(index, 10 + index, clip(index), ["mp4", "png"])
-        files.store()
-    return files.commit(
-        {"keyframes": [{"image": "job:job_0/0"}], "options": {"seeds": [10, 11]}}, attempt=1, model=None
-    )
+    with Artifacts(storage, attempt_prefix(JOB, 1), folder, check) as files:
+        for index in range(2):
+            files.encode(index, 10 + index, clip(index), ["mp4", "png"])
+            files.store()
+        return files.commit(
+            {"keyframes": [{"image": "job:job_0/0"}], "options": {"seeds": [10, 11]}}, attempt=1, model=None
+        )
 
 
 def test_everything_is_stored_with_its_hash_and_the_manifest_last(storage: Recording, tmp_path: Path) -> None:
