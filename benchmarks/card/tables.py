@@ -21,6 +21,8 @@ def tables(found: dict[str, Any]) -> str:
             lines += ["", *_forms(title, found[name], ceiling)]
             if found[name].get("chunks"):
                 lines += ["", *_chunks(found[name]["chunks"])]
+            if found[name].get("attention"):
+                lines += ["", *_attention(found[name]["attention"])]
     if "job" in found:
         lines += ["", *_job(found["job"])]
     return "\n".join(lines) + "\n"
@@ -58,6 +60,21 @@ def _chunks(rows: list[dict[str, Any]]) -> Iterator[str]:
     for row in rows:
         peak = f"{row['peak'] / 1e9:.1f}" if row["peak"] else "n/a"
         yield f"| {row['chunk']} | {1000 * row['seconds']:.4g} | {peak} | {row['mean']:.3f} | {row['most']:.0f} |"
+
+
+def _attention(rows: list[dict[str, Any]]) -> Iterator[str]:
+    yield "The outermost self-attentions by each back end: milliseconds, and TFLOP/s.\n"
+    backends = list(dict.fromkeys(row["backend"] for row in rows))
+    yield f"| over | sequences, heads, tokens, channels | {' | '.join(backends)} |"
+    yield "|---|---|" + "---|" * len(backends)
+    for over in dict.fromkeys(row["over"] for row in rows):
+        these = [row for row in rows if row["over"] == over]
+        cells = ["not here" if row["seconds"] is None else _rate(row) for row in these]
+        yield f"| {over} | {', '.join(map(str, these[0]['shape']))} | {' | '.join(cells)} |"
+
+
+def _rate(row: dict[str, Any]) -> str:
+    return f"{1000 * row['seconds']:.3g} ({row['operations'] / row['seconds'] / 1e12:.3g})"
 
 
 def _job(section: dict[str, Any]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor, nn
 from torch.nn.attention import sdpa_kernel
 
-from benchmarks.card import counts, models
+from benchmarks.card import attentions, counts, models
 from benchmarks.card.models import Size
 from mpd.accelerate import Acceleration, blending, cross_attention, fp8, normalization, self_attention
 from mpd.accelerate import temporal_convolution as convolution
@@ -85,13 +85,13 @@ def _alone(rewrite: Callable[[nn.Module], int]) -> Build:
     return build
 
 
-def _together(level: Acceleration, compiled: bool, reusing: bool = False) -> Build:
-    """reusing: every evaluation but the first goes by the features that this one kept."""
+def _together(level: Acceleration, compiled: bool, reusing: bool = False, mode: str | None = None) -> Build:
+    """reusing: every evaluation but the first goes by the features that this one kept. mode: of torch.compile."""
 
     def build(size: Size, device: torch.device, dtype: torch.dtype) -> Form:
         unet, given = models.unet(size, device, dtype), models.asked(size, device, dtype)
         interval = Interval(free_above=math.inf, turn=math.pi) if reusing else Interval(free_above=0.0)
-        network = Accelerated(unet, level, compiled, interval)
+        network = Accelerated(unet, level, compiled, interval, mode)
         branch = network.branch(given["encoder_hidden_states"])
         if reusing:
             with network.warming_up():
@@ -99,7 +99,9 @@ def _together(level: Acceleration, compiled: bool, reusing: bool = False) -> Bui
 
         def call() -> Tensor:
             times = network.times(given["timestep"], given["added_time_ids"])
-            return branch(given["sample"], times, 1.0)
+            result = branch(given["sample"], times, 1.0)
+            # A CUDA graph writes its next result over this one, so whoever uses them has to copy too.
+            return result if mode is None else result.clone()
 
         return Form(call, network.warming_up if compiled else nullcontext)
 
@@ -114,6 +116,7 @@ FORMS: dict[str, Build] = {
     **{name: _alone(rewrite) for name, rewrite in REWRITES.items()},
     "together": _together("exact", compiled=False),
     "together, compiled": _together("exact", compiled=True),
+    "together, compiled, CUDA graph": _together("exact", compiled=True, mode="reduce-overhead"),
     "feed-forwards in fp8": _alone(fp8.rewrite),
     "max, compiled, whole": _together("max", compiled=True),
     "max, compiled, reused": _together("max", compiled=True, reusing=True),
@@ -124,6 +127,11 @@ COMPILED = tuple(name for name in FORMS if "compiled" in name)
 def there(name: str, device: torch.device) -> bool:
     """Whether a form can run on a device."""
     return name != "feed-forwards in fp8" or device.type == "cpu" or fp8.has_fp8(device)
+
+
+def more(size: Size, device: torch.device, dtype: torch.dtype, repeats: int) -> dict[str, Any]:
+    """Attention by each back end."""
+    return {"attention": attentions.timings(size, device, dtype, repeats)}
 
 
 def truth(size: Size, device: torch.device, dtype: torch.dtype) -> Tensor:

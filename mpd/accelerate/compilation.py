@@ -20,9 +20,15 @@ BACKEND: str | Callable[..., Any] = "inductor"
 class Compiled:
     """A function of tensors, compiled whole for each shape of its first argument that it saw within `warming_up`."""
 
-    def __init__(self, function: Callable[..., Any], backend: str | Callable[..., Any] | None = None) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        backend: str | Callable[..., Any] | None = None,
+        mode: str | None = None,
+    ) -> None:
+        """mode: of torch.compile."""
         self._plain = function
-        self._compiled = torch.compile(function, fullgraph=True, dynamic=False, backend=backend or BACKEND)
+        self._compiled = torch.compile(function, fullgraph=True, dynamic=False, backend=backend or BACKEND, mode=mode)
         self._shapes: set[tuple[int, ...]] = set()
         self._warming = False
 

@@ -30,10 +30,16 @@ class Accelerated:
     """A diffusers UNet with every rewrite of a level; it is taken over, and not to be used again.
 
     compiled: by torch.compile, for the sizes seen while warming up. interval: for how long features serve, of `max`.
+    mode: torch.compile's; with `reduce-overhead`, which is CUDA graphs, each result is written over the one before it.
     """
 
     def __init__(
-        self, unet: Any, level: Acceleration, compiled: bool | None = None, interval: Interval | None = None
+        self,
+        unet: Any,
+        level: Acceleration,
+        compiled: bool | None = None,
+        interval: Interval | None = None,
+        mode: str | None = None,
     ) -> None:
         self.unet = UNet(unet).eval()
         device = self.unet.conv_in.weight.device
@@ -44,7 +50,7 @@ class Accelerated:
         wanted = self._cuda if compiled is None else compiled
         names = ("keeping", "reusing") if self.reuses else ("forward",)
         functions = {name: getattr(self.unet, name) for name in names}
-        self._parts = {name: Compiled(one) if wanted else one for name, one in functions.items()}
+        self._parts = {name: Compiled(one, mode=mode) if wanted else one for name, one in functions.items()}
         self._positions = lru_cache(maxsize=8)(self.unet.positions)
 
     def branch(self, embedding: Tensor) -> Branch:

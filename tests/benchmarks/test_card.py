@@ -36,7 +36,14 @@ def test_every_form_of_the_unet_is_the_same_network(tmp_path: Path) -> None:
     for form in section["forms"].values():
         assert 0 < form["error"] < 0.03
         assert form["seconds"] > 0
+    attention = {(row["over"], row["backend"]): row for row in section["attention"]}
+    assert {over for over, _ in attention} == {"pixels", "frames"}
+    assert attention["pixels", "math"]["shape"] == [3, 2, 8 * 8, 16]
+    assert attention["frames", "math"]["shape"] == [8 * 8, 2, 3, 16]
+    assert attention["pixels", "math"]["seconds"] > 0
+    assert attention["pixels", "cudnn"]["seconds"] is None
     [table] = tmp_path.glob("gpu-*.md")
+    assert "| pixels | 3, 2, 64, 16 | not here |" in table.read_text()
     assert all(f"| {name} |" in table.read_text() for name in forms)
     [picture] = tmp_path.glob("gpu-*-roofline.png")
     with Image.open(picture) as image:
@@ -50,6 +57,12 @@ def test_what_is_compiled_is_measured_twice_in_processes_of_its_own(tmp_path: Pa
     assert 0 < form["error"] < 0.03
     assert form["compile_cold"] > 0
     assert form["compile_warm"] > 0
+
+
+def test_a_cuda_graph_is_the_same_network_where_there_is_none(tmp_path: Path) -> None:
+    asked = ["--forms", "together, compiled, CUDA graph", "--backend", "eager", "--out", str(tmp_path)]
+    assert runs.main("unet", None, unets, [*SMALL, *asked]) == 0
+    assert 0 < found(tmp_path)["unet"]["forms"]["together, compiled, CUDA graph"]["error"] < 0.03
 
 
 def test_every_form_of_the_decoder_is_the_same_and_chunks_are_near(tmp_path: Path) -> None:

@@ -1,0 +1,83 @@
+"""The UNet's largest self-attentions by each of PyTorch's back ends, one by one: which is the fastest on this card.
+
+The model prefers them in the order of `mpd.accelerate.network.BACKENDS`; where another one is faster here, that order
+is wrong for this card.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import UNetSpatioTemporalConditionModel
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from benchmarks.card import clocks
+from benchmarks.card.models import Size
+from mpd.accelerate.network import BACKENDS
+from mpd.accelerate.self_attention import attend
+
+_REFUSALS = ("No available kernel", "No viable backend")
+"""What PyTorch says of a back end that cannot do what it is asked here."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Self-attention of the outermost level. over: `pixels` of a frame, or `frames` of a pixel."""
+
+    over: str
+    sequences: int
+    heads: int
+    tokens: int
+    channels: int
+
+    @property
+    def operations(self) -> int:
+        return 4 * self.sequences * self.heads * self.tokens**2 * self.channels
+
+
+def shapes(size: Size) -> list[Shape]:
+    """Both kinds, for one evaluation of a video of this size."""
+    with torch.device("meta"):
+        config: Any = UNetSpatioTemporalConditionModel(**size.unet).config
+    frames, _, height, width = size.latents
+    heads = config.num_attention_heads
+    heads = heads if isinstance(heads, int) else heads[0]
+    channels = config.block_out_channels[0] // heads
+    pixels = height * width
+    return [Shape("pixels", frames, heads, pixels, channels), Shape("frames", pixels, heads, frames, channels)]
+
+
+def timings(size: Size, device: torch.device, dtype: torch.dtype, repeats: int) -> list[dict[str, Any]]:
+    """A row for each shape and back end; `seconds` is None where the back end cannot do it, or not in this memory."""
+    rows = []
+    for shape in shapes(size):
+        parts = (3, shape.sequences, shape.heads, shape.tokens, shape.channels)
+        query, key, value = torch.randn(parts, device=device, dtype=dtype)
+        for backend in BACKENDS:
+            rows.append(
+                {
+                    "over": shape.over,
+                    "shape": [shape.sequences, shape.heads, shape.tokens, shape.channels],
+                    "backend": backend.name.removesuffix("_ATTENTION").lower(),
+                    "operations": shape.operations,
+                    "seconds": _seconds(backend, (query, key, value), device, repeats),
+                }
+            )
+        del query, key, value
+        clocks.release(device)
+    return rows
+
+
+def _seconds(backend: SDPBackend, parts: tuple[torch.Tensor, ...], device: torch.device, repeats: int) -> float | None:
+    try:
+        with sdpa_kernel([backend]):
+            return clocks.timed(lambda: attend(*parts), device, repeats).seconds
+    except torch.OutOfMemoryError:
+        clocks.release(device)
+        return None
+    except RuntimeError as error:
+        if not any(refusal in str(error) for refusal in _REFUSALS):
+            raise
+        return None
