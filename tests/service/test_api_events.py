@@ -191,11 +191,19 @@ def test_an_owners_streams_are_counted_while_they_last(make_api: Make, monkeypat
         refused = api.client.get(path)
         assert problem(refused, 429, "too-many-streams")["limit"] == 2
         assert refused.headers["retry-after"]
-    problem(api.client.get("/inbetween/job_x/events"), 404, "job-not-found")
 
+    # A reader who leaves is counted out when the server has seen it leave.
     @retry(stop=stop_after_delay(30), wait=wait_fixed(0.02), reraise=True)
     def again() -> None:
         with stream(api, path) as first, stream(api, path) as second:
             assert next(first).event == next(second).event == "state"
 
+    again()
+
+    @retry(stop=stop_after_delay(30), wait=wait_fixed(0.02), reraise=True)
+    def unknown() -> None:
+        problem(api.client.get("/inbetween/job_x/events"), 404, "job-not-found")
+
+    for _ in range(3):
+        unknown()
     again()
