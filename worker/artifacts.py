@@ -11,8 +11,6 @@ import io
 import json
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +23,7 @@ from mpd.formats import FORMATS
 from service.jobs import files_prefix
 from service.storage import ObjectMissing, Storage
 from worker.patience import patiently
+from worker.threads import ThreadGroup
 
 MANIFEST = "manifest.json"
 POSTER = "poster.jpg"
@@ -74,10 +73,7 @@ class Artifacts:
         self._storage = storage
         self._prefix = prefix
         self._folder = folder
-        self._check = check
-        self._wait = wait
-        self._pool = ThreadPoolExecutor(_THREADS)
-        self._coming: list[Future[File]] = []
+        self._coming = ThreadGroup[File](_THREADS, check, wait)
         self._files: list[File] = []
         self._stills: list[File] = []
         self._alpha = False
@@ -89,7 +85,7 @@ class Artifacts:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._coming.__exit__(kind, error, tb)
 
     def encode(self, index: int, seed: int, clip: Clip, formats: Sequence[str]) -> None:
         """Write a take (from 0) in every format; of the first take also a poster and a contact sheet.
@@ -103,21 +99,18 @@ class Artifacts:
             self._shape, self._fps, self._alpha = frames.shape, clip.fps, clip.matte is not None
             pictures.insert(0, (POSTER, partial(stills.poster, frames)))
             pictures.insert(1, (CONTACT_SHEET, partial(stills.contact_sheet, frames)))
-        coming = [self._submit(self._make, name, number, make) for name, make in pictures]
-        films = []
+        for picture, make in pictures:
+            self._coming.submit(self._make, picture, number, make)
         for name in formats:
             known = FORMATS[name]
             path = self._folder / f"take-{number}{known.ending}"
-            video.encode(clip, name, path, lambda _: self._check())
-            films.append(self._submit(self._put, path.name, number, name, known.content_type, path))
-        self._coming += films + coming
+            video.encode(clip, name, path, lambda _: self._coming.check())
+            self._coming.submit(self._put, path.name, number, name, known.content_type, path)
 
     def store(self) -> None:
         """Wait until all that `encode` made is stored. Raises `StorageUnavailable` for a lasting outage."""
-        for future in self._coming:
-            file = future.result()
+        for file in sorted(self._coming.results(), key=lambda file: file.name in (POSTER, CONTACT_SHEET)):
             (self._stills if file.name.startswith(f"take-{file.take}/") else self._files).append(file)
-        self._coming.clear()
 
     def commit(self, request: dict[str, Any], **about: Any) -> dict[str, Any]:
         """Store `metadata.json` and then the manifest. Returns what the job's record keeps of it.
@@ -140,24 +133,20 @@ class Artifacts:
         self._files.append(self._put("metadata.json", None, "json", "application/json", metadata))
         result = {**facts, "files": [asdict(file) for file in self._files]}
         manifest = {**result, "stills": [asdict(file) for file in self._stills]}
-        self._check()
+        self._coming.check()
         self._put(MANIFEST, None, "json", "application/json", json.dumps(manifest, indent=2).encode())
         return result
 
-    def _submit(self, work: Callable[..., File], *arguments: Any) -> Future[File]:
-        """In this thread's context, so that its log lines say whose file it is."""
-        return self._pool.submit(copy_context().run, work, *arguments)
-
     def _make(self, name: str, take: int, make: Callable[[], bytes]) -> File:
-        self._check()
+        self._coming.check()
         return self._put(name, take, "jpg", "image/jpeg", make())
 
     def _put(self, name: str, take: int | None, form: str, content_type: str, source: Path | bytes) -> File:
-        self._check()
+        self._coming.check()
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             size = stream.seek(0, io.SEEK_END)
-        patiently(self._wait, self._storage.put, self._prefix + name, source, content_type)
+        patiently(self._coming.wait, self._storage.put, self._prefix + name, source, content_type)
         return File(name, take, form, content_type, size, digest)
 
 

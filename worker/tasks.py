@@ -11,9 +11,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from contextvars import copy_context
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +40,7 @@ from worker import artifacts, lifeline, previews, protocol, sampling
 from worker.lease import Interrupted, Lease, Reason, holder
 from worker.patience import patiently
 from worker.reporter import Reporter
+from worker.threads import ThreadGroup
 
 PREVIEW_SECONDS = 1.0
 _FETCHES = 4
@@ -179,15 +178,15 @@ def persist(verb: Callable[..., T], *arguments: Any) -> T:
 def _keyframes(job: Job, storage: Storage, lease: Lease) -> list[Image.Image]:
     def fetched(index: int, key: str) -> Image.Image:
         try:
-            return keyframes.load(patiently(lease.wait, storage.get, key))
+            return keyframes.load(patiently(group.wait, storage.get, key))
         except keyframes.KeyframeError as error:
             field = f"keyframes[{index}]"
             raise Problem(422, "invalid-image", error.problem, field=field, remedy=error.remedy) from error
 
-    with ThreadPoolExecutor(_FETCHES) as pool:
-        # Each in this thread's context, so that its log lines say whose keyframe it is.
-        coming = [pool.submit(copy_context().run, fetched, i, one["key"]) for i, one in enumerate(job.keyframes)]
-        return [future.result() for future in coming]
+    with ThreadGroup[Image.Image](_FETCHES, lease.check, lease.wait) as group:
+        for index, one in enumerate(job.keyframes):
+            group.submit(fetched, index, one["key"])
+        return group.results()
 
 
 Events = Generator[sampling.Report | Take, None, None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from mpd.clip import Clip
 from service.storage import LocalStorage, StorageUnavailable
 from worker import patience
-from worker.artifacts import Artifacts, attempt_prefix, committed
+from worker.artifacts import _THREADS, Artifacts, attempt_prefix, committed
 
 JOB = "job_0"
 
@@ -25,8 +26,10 @@ class Recording(LocalStorage):
         super().__init__(folder, lambda: b"k" * 32)
         self.written: list[str] = []
         self.outages = 0
+        self.asked: set[str] = set()
 
     def put(self, key: str, source: bytes | Path, content_type: str) -> None:
+        self.asked.add(key)
         if self.outages:
             self.outages -= 1
             raise StorageUnavailable("away")
@@ -96,6 +99,19 @@ def test_a_lasting_outage_ends_the_attempt(storage: Recording, tmp_path: Path, m
     with pytest.raises(StorageUnavailable):
         store(storage, tmp_path)
     assert committed(storage, JOB, 2) is None
+
+
+def test_all_pictures_together_sit_out_a_lasting_outage_only_once(
+    storage: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "STORAGE_PATIENCE", 0.2)
+    storage.outages = sys.maxsize
+    frames = np.zeros((60, 32, 48, 3), np.uint8)
+    with Artifacts(storage, "jobs/1/", tmp_path, lambda: None) as files:
+        files.encode(0, 10, Clip(frames, 10), [])
+        with pytest.raises(StorageUnavailable):
+            files.store()
+    assert len(storage.asked) <= _THREADS
 
 
 def test_an_interruption_leaves_no_manifest(storage: Recording, tmp_path: Path) -> None:

@@ -165,7 +165,20 @@ def test_a_job_waiting_for_storage_can_be_canceled(jobs: Jobs, storage: Away, mo
 
     monkeypatch.setattr(Lease, "wait", wait)
     assert attempt(jobs, job).state is State.canceled
-    assert len(waits) == len(job.keyframes), "each waits once"
+    assert 1 <= len(waits) <= len(job.keyframes), "each waits once, or hears of the end before"
+
+
+def test_a_keyframe_that_cannot_be_had_ends_the_fetching_of_all(
+    jobs: Jobs, storage: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "_FETCHES", 1)
+    job = submit(jobs, storage)
+    storage.put(job.keyframes[0]["key"], b"GIF89a", "image/png")
+    storage.calls = 0
+    after = attempt(jobs, job)
+    assert after.error is not None
+    assert (after.state, after.error["field"]) == (State.failed, "keyframes[0]")
+    assert storage.calls == 1
 
 
 def test_a_home_that_cannot_be_opened_is_an_outage_too(
