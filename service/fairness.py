@@ -50,6 +50,7 @@ class FairShare:
             try:
                 await turn.enter_async_context((self._turns_apart if apart else self._turns).of(sent[-1]))
             except Problem as refusal:
+                await self._hold()
                 return await response(refusal)(scope, receive, send)
 
             async def begun(message: Message) -> None:

@@ -20,7 +20,7 @@ from service.limits import Limits
 from service.outbound import Outbound
 from service.readiness import Readiness
 from service.settings import Settings
-from service.storage import Storage, open_storage
+from service.storage import LocalStorage, Storage, open_storage
 from service.submission import Submission
 from service.traffic import Traffic
 from service.turns import ThreadTurns, Turns
@@ -80,7 +80,8 @@ def open_services(settings: Settings) -> Services:
     uploads = Uploads(connection, storage, settings)
     outbound = Outbound(settings.fetch_allow_hosts)
     # Where everybody is one owner, turns would keep everybody waiting.
-    at_once = SUBMISSIONS if settings.auth == "off" else 1
+    turns = ThreadTurns(SUBMISSIONS if settings.auth == "off" else 1)
+    storing = turns if isinstance(storage, LocalStorage) else ThreadTurns(SUBMISSIONS)
     return Services(
         settings=settings,
         redis=connection,
@@ -92,7 +93,7 @@ def open_services(settings: Settings) -> Services:
         limits=Limits(connection, settings),
         turns=Turns(SUBMISSIONS if settings.auth == "off" else SUBMISSIONS // 4),
         uploads=uploads,
-        submission=Submission(settings, jobs, storage, outbound, uploads, ThreadTurns(at_once)),
+        submission=Submission(settings, jobs, storage, outbound, uploads, turns, storing),
         idempotency=Idempotency(connection, settings, lambda job_id: jobs.get(job_id) is not None),
         webhooks=Webhooks(connection, settings),
         votes=Votes(connection, settings),

@@ -48,7 +48,9 @@ class Submission:
     outbound: Outbound
     uploads: Uploads
     turns: ThreadTurns
-    """At what keeps a processor, the disk and Redis busy, which others would feel; waiting for downloads needs none."""
+    """At what keeps a processor and Redis busy, which others would feel; waiting for downloads needs none."""
+    storing: ThreadTurns
+    """At storing keyframes: the same turns where that keeps this machine's disk busy."""
 
     def check(self, owner: str, wanted: Wanted, allowance: Allowance) -> Iterable[Callable[[], Any]]:
         """Every check of a request that `accept` makes, each raising `Problem`: first the cheap ones."""
@@ -57,7 +59,7 @@ class Submission:
         yield partial(self._check_allowance, owner, wanted, allowance)
         deadline = time.monotonic() + FETCH_SECONDS
         for picture in wanted.pictures:
-            yield partial(self._check_picture, owner, wanted, picture, deadline)
+            yield partial(self._inspected, owner, wanted, picture, deadline)
 
     def accept(
         self,
@@ -78,36 +80,37 @@ class Submission:
         seconds = _gpu_seconds(wanted, engine)
         self._admit(owner, wanted, seconds, allowance)
         deadline = time.monotonic() + FETCH_SECONDS
-        files = [self._bytes(owner, picture, deadline) for picture in wanted.pictures]
+        pictures = [self._inspected(owner, wanted, picture, deadline) for picture in wanted.pictures]
+        options = wanted.options
+        keyframes = [
+            {
+                "key": f"{files_prefix(job_id)}keyframes/{number}{intake.ENDINGS[info.format]}",
+                "content_type": info.content_type,
+                "width": info.width,
+                "height": info.height,
+                "sha256": info.sha256,
+                "size": info.size,
+            }
+            for number, (_, info) in enumerate(pictures)
+        ]
+        first = pictures[0][1]
+        new = NewJob(
+            id=job_id,
+            owner=owner,
+            options=options.normalised(wanted.positions),
+            keyframes=keyframes,
+            lane=_lane(wanted),
+            result_ttl=options.result_ttl or self.settings.result_ttl,
+            priority=options.priority,
+            webhook=options.webhook.model_dump() if options.webhook else None,
+            traceparent=traceparent,
+            gpu_seconds=seconds,
+            size=capacity.frame_size(wanted.settings, engine, (first.width, first.height)),
+        )
+        with self.storing.of(owner):
+            self._keep(job_id, zip(keyframes, (data for data, _ in pictures), strict=True))
+        tracing.note(job=job_id, method=options.method)
         with self.turns.of(owner):
-            infos = [self._inspected(wanted, *each) for each in zip(wanted.pictures, files, strict=True)]
-            options = wanted.options
-            keyframes = [
-                {
-                    "key": f"{files_prefix(job_id)}keyframes/{number}{intake.ENDINGS[info.format]}",
-                    "content_type": info.content_type,
-                    "width": info.width,
-                    "height": info.height,
-                    "sha256": info.sha256,
-                    "size": info.size,
-                }
-                for number, info in enumerate(infos)
-            ]
-            new = NewJob(
-                id=job_id,
-                owner=owner,
-                options=options.normalised(wanted.positions),
-                keyframes=keyframes,
-                lane=_lane(wanted),
-                result_ttl=options.result_ttl or self.settings.result_ttl,
-                priority=options.priority,
-                webhook=options.webhook.model_dump() if options.webhook else None,
-                traceparent=traceparent,
-                gpu_seconds=seconds,
-                size=capacity.frame_size(wanted.settings, engine, (infos[0].width, infos[0].height)),
-            )
-            self._keep(job_id, zip(keyframes, files, strict=True))
-            tracing.note(job=job_id, method=options.method)
             return self._submit(new, allowance, claim)
 
     def _submit(self, new: NewJob, allowance: Allowance, claim: str | None) -> Job:
@@ -163,20 +166,19 @@ class Submission:
             engine = None
         self._admit(owner, wanted, _gpu_seconds(wanted, engine), allowance)
 
-    def _check_picture(self, owner: str, wanted: Wanted, picture: Picture, deadline: float) -> None:
+    def _inspected(
+        self, owner: str, wanted: Wanted, picture: Picture, deadline: float
+    ) -> tuple[bytes, intake.ImageInfo]:
         data = self._bytes(owner, picture, deadline)
         with self.turns.of(owner):
-            self._inspected(wanted, picture, data)
-
-    def _inspected(self, wanted: Wanted, picture: Picture, data: bytes) -> intake.ImageInfo:
-        info = intake.inspect(data, self.settings, field=picture.field)
+            info = intake.inspect(data, self.settings, field=picture.field)
         if picture.sha256 not in (None, info.sha256):
             raise Problem(422, "keyframe-mismatch", f"The image's SHA-256 is {info.sha256}.", field=picture.field)
         if picture is wanted.pictures[0]:
             size = info.width, info.height
             count, formats = len(wanted.pictures), wanted.options.formats
             capacity.check_picture(wanted.settings, count, size, self.settings, formats)
-        return info
+        return data, info
 
     def _bytes(self, owner: str, picture: Picture, deadline: float) -> bytes:
         source = picture.source

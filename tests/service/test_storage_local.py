@@ -55,6 +55,22 @@ def test_bytes_are_synced_before_they_are_renamed(storage: LocalStorage, monkeyp
     assert calls == ["sync tmp", "sync tmp", "rename types", "sync types", "rename objects", "sync objects"]
 
 
+def test_new_folders_are_synced_too(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def note_fsync(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(storage.folder)))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    storage.put("jobs/1/film.mp4", b"film", "video/mp4")
+    assert synced[1:] == ["objects/jobs/1", "objects/jobs", "objects"]
+    synced.clear()
+    storage.put("jobs/2/film.mp4", b"film", "video/mp4")
+    assert synced[1:] == ["objects/jobs/2", "objects/jobs"]
+
+
 def test_a_type_that_the_ending_says_is_not_written_down(storage: LocalStorage) -> None:
     storage.put("film.mp4", b"film", "video/mp4")
     assert files(storage) == ["objects/film.mp4"]

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import anyio
 import httpx
@@ -16,7 +17,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service import fairness
 from service.fairness import AT_WORK, FairShare
-from service.services import SUBMISSIONS
+from service.services import SUBMISSIONS, open_services
+from service.settings import Settings
 from service.turns import ThreadTurns, Turns
 from tests.service.conftest import Make
 from tests.service.test_limits import FLOW, Call, call, post
@@ -83,8 +85,14 @@ def test_who_gives_up_waiting_leaves_the_line() -> None:
     anyio.run(story)
 
 
-def test_a_line_is_not_endless(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_is_not_endless_and_who_is_turned_away_hears_it_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.turns.MOST_WAITING", 2)
+    late = list[bool]()
+
+    async def hold(_: FairShare) -> None:
+        late.append(True)
+
+    monkeypatch.setattr(FairShare, "_hold", hold)
 
     async def story() -> None:
         begin, statuses = anyio.Event(), list[int]()
@@ -108,7 +116,7 @@ def test_a_line_is_not_endless(monkeypatch: pytest.MonkeyPatch) -> None:
                 group.start_soon(ask, [b"Bearer x", b"bearer  x"][number % 2])
             await anyio.wait_all_tasks_blocked()
             await ask(b"Bearer x")
-            assert statuses == [429]
+            assert (statuses, late) == ([429], [True])
             group.start_soon(ask, b"Bearer y")
             await anyio.wait_all_tasks_blocked()
             begin.set()
@@ -183,6 +191,29 @@ def test_slow_keyframes_of_one_key_do_not_hold_up_anothers(make_api: Make, call:
         for connection in fetching:
             connection.close()
     assert {answer.result().status_code for answer in asked} == {422}
+
+
+@pytest.mark.parametrize(("url", "together"), [("", 1), ("s3://bucket/prefix", AT_WORK)], ids=["folder", "s3"])
+def test_only_on_a_disk_of_this_machine_one_request_of_a_key_after_the_other_stores_its_keyframes(
+    tmp_path: Path, url: str, together: int
+) -> None:
+    services = open_services(Settings(_env_file=None, auth="keys", storage_url=url or str(tmp_path)))
+    inside = threading.Semaphore(0)
+
+    def store() -> None:
+        with services.submission.storing.of("a"):
+            inside.release()
+            assert over.wait(10)
+
+    over = threading.Event()
+    with ThreadPoolExecutor(AT_WORK) as pool:
+        stored = [pool.submit(store) for _ in range(AT_WORK)]
+        for _ in range(together):
+            assert inside.acquire(timeout=10)
+        assert inside.acquire(timeout=0.1) is False
+        over.set()
+        for each in stored:
+            each.result(10)
 
 
 @pytest.mark.parametrize(
