@@ -18,9 +18,6 @@ from benchmarks.card.models import Size
 from mpd.accelerate.network import BACKENDS
 from mpd.accelerate.self_attention import attend
 
-_REFUSALS = ("No available kernel", "No viable backend")
-"""What PyTorch says of a back end that cannot do what it is asked here."""
-
 
 @dataclass(frozen=True)
 class Shape:
@@ -50,7 +47,7 @@ def shapes(size: Size) -> list[Shape]:
 
 
 def timings(size: Size, device: torch.device, dtype: torch.dtype, repeats: int) -> list[dict[str, Any]]:
-    """A row for each shape and back end; `seconds` is None where the back end cannot do it, or not in this memory."""
+    """A row for each shape and back end; where it cannot be done here, `seconds` is None and `refused` says why."""
     rows = []
     for shape in shapes(size):
         parts = (3, shape.sequences, shape.heads, shape.tokens, shape.channels)
@@ -62,7 +59,7 @@ def timings(size: Size, device: torch.device, dtype: torch.dtype, repeats: int) 
                     "shape": [shape.sequences, shape.heads, shape.tokens, shape.channels],
                     "backend": backend.name.removesuffix("_ATTENTION").lower(),
                     "operations": shape.operations,
-                    "seconds": _seconds(backend, (query, key, value), device, repeats),
+                    **_timed(backend, (query, key, value), device, repeats),
                 }
             )
         del query, key, value
@@ -70,14 +67,13 @@ def timings(size: Size, device: torch.device, dtype: torch.dtype, repeats: int) 
     return rows
 
 
-def _seconds(backend: SDPBackend, parts: tuple[torch.Tensor, ...], device: torch.device, repeats: int) -> float | None:
+def _timed(
+    backend: SDPBackend, parts: tuple[torch.Tensor, ...], device: torch.device, repeats: int
+) -> dict[str, float | str | None]:
     try:
         with sdpa_kernel([backend]):
-            return clocks.timed(lambda: attend(*parts), device, repeats).seconds
-    except torch.OutOfMemoryError:
-        clocks.release(device)
-        return None
+            return {"seconds": clocks.timed(lambda: attend(*parts), device, repeats).seconds}
     except RuntimeError as error:
-        if not any(refusal in str(error) for refusal in _REFUSALS):
-            raise
-        return None
+        # Back ends and cards word their refusals each in their own way, and none may cost what was measured before.
+        clocks.release(device)
+        return {"seconds": None, "refused": f"{type(error).__name__}: {error}"}

@@ -20,7 +20,10 @@ COPIED = {"cuda": 2 << 30, "cpu": 64 << 20}
 
 @dataclass(frozen=True)
 class Timed:
-    """seconds: the median; peak: bytes alive at most, weights and all, 0 without a GPU."""
+    """seconds: the median; peak: bytes alive at most, weights and all, 0 without a GPU.
+
+    What a CUDA graph keeps for its own replays is not in the peak.
+    """
 
     seconds: float
     peak: int

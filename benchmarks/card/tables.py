@@ -71,6 +71,9 @@ def _attention(rows: list[dict[str, Any]]) -> Iterator[str]:
         these = [row for row in rows if row["over"] == over]
         cells = ["not here" if row["seconds"] is None else _rate(row) for row in these]
         yield f"| {over} | {', '.join(map(str, these[0]['shape']))} | {' | '.join(cells)} |"
+    for row in rows:
+        if row["seconds"] is None:
+            yield f"\n{row['backend']}, over {row['over']}: {row['refused'].splitlines()[0]}"
 
 
 def _rate(row: dict[str, Any]) -> str:

@@ -42,6 +42,7 @@ def test_every_form_of_the_unet_is_the_same_network(tmp_path: Path) -> None:
     assert attention["frames", "math"]["shape"] == [8 * 8, 2, 3, 16]
     assert attention["pixels", "math"]["seconds"] > 0
     assert attention["pixels", "cudnn"]["seconds"] is None
+    assert attention["pixels", "cudnn"]["refused"].startswith("RuntimeError: No ")
     [table] = tmp_path.glob("gpu-*.md")
     assert "| pixels | 3, 2, 64, 16 | not here |" in table.read_text()
     assert all(f"| {name} |" in table.read_text() for name in forms)

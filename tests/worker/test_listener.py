@@ -47,7 +47,7 @@ def test_its_job_goes_back_to_the_queue_and_once(jobs: Jobs, job: Job) -> None:
     assert told(jobs, job) == (State.queued, 2, 1)
 
 
-@pytest.mark.parametrize("pid", [PID + 1, None])
+@pytest.mark.parametrize("pid", [PID + 1, None], ids=["another", "unknown"])
 def test_another_work_horse_with_the_same_ticket_takes_nothing_from_the_one_that_runs_it(
     jobs: Jobs, job: Job, pid: int | None
 ) -> None:
