@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
+from contextvars import ContextVar
 
 import pytest
-import structlog
 
 from worker.threads import ThreadGroup
 
@@ -87,12 +87,11 @@ def test_what_ends_the_task_from_without_is_what_the_task_raises() -> None:
 
 
 def test_a_piece_runs_in_the_context_of_its_caller() -> None:
-    with (
-        structlog.contextvars.bound_contextvars(job="job_1"),
-        ThreadGroup[dict[str, str]](1, nothing, nothing) as group,
-    ):
-        group.submit(structlog.contextvars.get_contextvars)
-        assert group.results() == [{"job": "job_1"}]
+    job = ContextVar[str]("job")
+    job.set("job_1")
+    with ThreadGroup[str](1, nothing, nothing) as group:
+        group.submit(job.get)
+        assert group.results() == ["job_1"]
 
 
 def test_no_thread_is_left() -> None:
