@@ -59,8 +59,8 @@ class ThreadGroup(Generic[T]):
         self.check()
 
     def _run(self, work: Callable[..., T], *arguments: object) -> T:
-        self.check()
         try:
+            self.check()
             return work(*arguments)
         except BaseException as failure:
             self._failure = self._failure or failure
