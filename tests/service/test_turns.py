@@ -19,6 +19,7 @@ from service import fairness
 from service.fairness import AT_WORK, FairShare
 from service.services import SUBMISSIONS, open_services
 from service.settings import Settings
+from service.storage import LocalStorage
 from service.turns import ThreadTurns, Turns
 from tests.service.conftest import Make
 from tests.service.test_limits import FLOW, Call, call, post
@@ -214,6 +215,30 @@ def test_only_on_a_disk_of_this_machine_one_request_of_a_key_after_the_other_sto
         over.set()
         for each in stored:
             each.result(10)
+
+
+@pytest.mark.parametrize("local", [True, False], ids=["folder", "elsewhere"])
+def test_keyframes_of_one_key_meet_in_storage_only_where_that_is_elsewhere(
+    make_api: Make, call: Call, monkeypatch: pytest.MonkeyPatch, local: bool
+) -> None:
+    meeting, met = threading.Barrier(2), list[bool]()
+    put = LocalStorage.put
+
+    def meet(storage: LocalStorage, key: str, source: bytes | Path, content_type: str) -> None:
+        try:
+            meeting.wait(0.2 if local else 10)
+            met.append(True)
+        except threading.BrokenBarrierError:
+            met.append(False)
+        put(storage, key, source, content_type)
+
+    monkeypatch.setattr(LocalStorage, "put", meet)
+    if not local:
+        monkeypatch.setattr("service.services.LocalStorage", type("AnotherStorage", (), {}))
+    ann = call(make_api(auth="keys"))
+    with ThreadPoolExecutor(2) as pool:
+        assert {answer.status_code for answer in pool.map(lambda _: post(ann, FLOW), range(2))} == {202}
+    assert met == [not local] * 4
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import wait
 from contextvars import ContextVar
 
 import pytest
@@ -77,16 +78,19 @@ def test_an_error_of_the_block_ends_the_pieces_too() -> None:
 
 
 def test_what_ends_the_task_from_without_is_what_the_task_raises() -> None:
-    ends = [InterruptedError()]
+    ends, began = [InterruptedError()], list[int]()
 
     def check() -> None:
         if ends:
             raise ends.pop()
 
     with ThreadGroup[None](1, check, nothing) as group:
-        group.submit(nothing)
+        group.submit(began.append, 1)
+        group.submit(began.append, 2)
+        wait(group._coming)
         with pytest.raises(InterruptedError):
             group.results()
+    assert began == []
 
 
 def test_a_piece_runs_in_the_context_of_its_caller() -> None:
