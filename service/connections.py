@@ -5,13 +5,15 @@ REDIS_URL says where Redis is: `redis://` and `rediss://` (TLS), `unix://`, or `
 Sentinel asks for the primary each time it connects, so that it finds the new one after a failover.
 
 A command whose answer was lost is not sent again from here, since it may have been done; who can repeat one says so
-with `retry`. Knows nothing of what is kept in Redis.
+with `retry`. Says which of Redis' errors are outages, to be sat out. Knows nothing of what is kept in Redis.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import redis
@@ -21,6 +23,7 @@ from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelPool
 from redis.asyncio.sentinel import SentinelManagedConnection as AsyncManaged
 from redis.asyncio.sentinel import SentinelManagedSSLConnection as AsyncManagedTLS
+from redis.backoff import AbstractBackoff
 from redis.connection import parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
@@ -39,6 +42,10 @@ CLUSTER = (
     "REDIS_URL names a Redis Cluster, which RQ's workers cannot use. Give each set of queues its own Redis instead "
     "(a NAMESPACE and REDIS_URL for each), by Sentinel where it must outlive a machine."
 )
+
+_NO_WRITES = re.compile(r"\b(OOM|MISCONF|READONLY|NOREPLICAS|MASTERDOWN)\b|maxmemory|read only replica|MASTER is down")
+
+T = TypeVar("T")
 
 
 class CannotConnect(ValueError):
@@ -102,6 +109,35 @@ def connect_async(settings: Settings, *, most: int, timeout: float, retry: Async
             **options,
         )
     )
+
+
+def takes_no_writes(error: BaseException) -> bool:
+    """Whether Redis refused because it is full, cannot write to its disk, has too few replicas or is one for now."""
+    return isinstance(error, redis.ResponseError) and _NO_WRITES.search(str(error)) is not None
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether it is Redis that is away or takes no writes; any other error is a fault of what was asked."""
+    return isinstance(error, redis.ConnectionError | redis.TimeoutError) or takes_no_writes(error)
+
+
+class OutageRetry(Retry):
+    """Sends a command again while there is an outage. redis-py's own `Retry` gives up when Redis takes no writes."""
+
+    def __init__(self, backoff: AbstractBackoff, retries: int) -> None:
+        super().__init__(backoff, retries, (redis.ConnectionError, redis.TimeoutError, redis.ResponseError))
+
+    def call_with_retry(
+        self,
+        do: Callable[[], T],
+        fail: Callable[[Exception], Any] | Callable[[Exception, int], Any],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,
+    ) -> T:
+        def judged(error: Exception) -> bool:
+            return is_outage(error) and (is_retryable is None or is_retryable(error))
+
+        return super().call_with_retry(do, fail, judged, with_failure_count)
 
 
 class _SentinelPool(SentinelConnectionPool):

@@ -13,7 +13,6 @@ Every transition appends to the job's event stream. Knows nothing of HTTP, files
 from __future__ import annotations
 
 import json
-import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -26,6 +25,7 @@ from rq.job import Job as Carried
 from rq.serializers import JSONSerializer
 
 from service import measures
+from service.connections import takes_no_writes
 from service.errors import Problem
 from service.records import (
     LANES,
@@ -91,14 +91,7 @@ _HINTS = ("admit", "renew", "progress")
 
 _ANY = Allowance()
 
-_NO_WRITES = re.compile(r"\b(OOM|MISCONF|READONLY|NOREPLICAS|MASTERDOWN)\b|maxmemory|read only replica")
-
 log = structlog.get_logger(__name__)
-
-
-def takes_no_writes(error: redis.ResponseError) -> bool:
-    """Whether Redis refused because it is full, cannot write to its disk, or is not the primary for now."""
-    return _NO_WRITES.search(str(error)) is not None
 
 
 class Jobs:

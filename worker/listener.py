@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 import redis
 import structlog
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.retry import Retry
 from rq import Worker
 from rq.job import Job as Carried
 from rq.serializers import JSONSerializer
@@ -92,9 +91,10 @@ def reclaim(jobs: Jobs) -> Callable[..., None]:
 
 
 def connect(settings: Settings) -> redis.Redis:
-    """A connection whose every command is repeated for as long as Redis is away, up to a quarter of an hour."""
+    """A connection whose every command is repeated for as long as Redis is away or takes no writes, up to a quarter of
+    an hour."""
     backoff = ExponentialWithJitterBackoff(base=0.05, cap=LONGEST_PAUSE)
-    return connections.connect(settings, retry=Retry(backoff, RETRIES))
+    return connections.connect(settings, retry=connections.OutageRetry(backoff, RETRIES))
 
 
 if __name__ == "__main__":

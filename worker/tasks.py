@@ -16,7 +16,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-import redis
 import structlog
 import tenacity
 from PIL import Image
@@ -29,7 +28,7 @@ from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Take
 from service import capacity, logs, spans, tracing
 from service.again import request_of
-from service.connections import connect
+from service.connections import connect, is_outage
 from service.errors import Problem
 from service.jobs import Job, JobError, Jobs
 from service.schema import settings_of
@@ -167,7 +166,7 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
 def persist(verb: Callable[..., T], *arguments: Any) -> T:
     """Call a verb of the record until Redis has heard it: repeated by the same attempt, it gets the same answer."""
     retry = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type((redis.ConnectionError, redis.TimeoutError)),
+        retry=tenacity.retry_if_exception(is_outage),
         wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
         stop=tenacity.stop_after_delay(REDIS_PATIENCE),
         reraise=True,
