@@ -63,16 +63,17 @@ class _Over(Exception):
 class Customers:
     """A context manager: inside it, so many people use the service at `url`.
 
-    seed: decides what the n-th submission is and what becomes of it. most: submissions in all; they stop there.
-    receivers: URLs of webhook receivers, of which most jobs name one.
+    seed: decides what the n-th submission is and what becomes of it. least: submissions that they make in any case;
+    they go on until `enough`. receivers: URLs of webhook receivers, of which most jobs name one.
     """
 
-    def __init__(self, url: str, receivers: Sequence[str], *, seed: int, people: int, most: int) -> None:
+    def __init__(self, url: str, receivers: Sequence[str], *, seed: int, people: int, least: int) -> None:
         self.ledger = Ledger()
         self._url = url
         self._receivers = receivers
         self._seed = seed
-        self._most = most
+        self._least = least
+        self._enough = threading.Event()
         self._next = 0
         self._served_at = time.monotonic()
         self._over = threading.Event()
@@ -88,6 +89,10 @@ class Customers:
         self._over.set()
         for thread in self._threads:
             thread.join()
+
+    def enough(self) -> None:
+        """No more submissions than the least."""
+        self._enough.set()
 
     def served(self) -> bool:
         """Whether all submissions have been made, and looked after."""
@@ -108,7 +113,7 @@ class Customers:
 
     def _take(self) -> int | None:
         with self.ledger.lock:
-            if self._next >= self._most:
+            if self._next >= self._least and self._enough.is_set():
                 return None
             self._next += 1
             return self._next

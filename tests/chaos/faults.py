@@ -111,8 +111,16 @@ class Faults:
         return whom if whom in ("api", "redis", "s3") else None
 
     def _targets(self, whom: str) -> list[psutil.Process]:
-        found = {"horse": self._house.horses, "worker": self._house.workers, "engine": self._house.engines}
+        found = {"horse": self._horses, "worker": self._house.workers, "engine": self._house.engines}
         return found[whom]()
+
+    def _horses(self) -> list[psutil.Process]:
+        """Work-horses in the middle of an attempt; all there are while Redis is hit too."""
+        try:
+            busy = {pid for _, _, pid in self._running()}
+        except redis.RedisError:
+            return self._house.horses()
+        return [horse for horse in self._house.horses() if horse.pid in busy]
 
     def _stop(self, target: psutil.Process, seconds: float) -> None:
         _send(target, signal.SIGSTOP)

@@ -88,20 +88,21 @@ def run(
 ) -> Report:
     """Until all faults are done and all jobs served, or the time is over. Call it from the main thread.
 
-    area: an empty folder, in which logs and data stay.
+    area: an empty folder, in which logs and data stay. jobs: at least so many; customers go on while faults do.
     """
     model = build(area / "model")
     with House(area / "house", model, **SETTINGS) as house, receivers(2) as ears:
         hit = Faults(house)
         began = time.monotonic()
         urls = [f"{ear.url}/hook" for ear in ears]
-        with Customers(house.url, urls, seed=seed, people=people, most=jobs) as customers:
+        with Customers(house.url, urls, seed=seed, people=people, least=jobs) as customers:
 
             def over() -> bool:
                 progress(hit, customers)
                 return time.monotonic() - began > seconds
 
             hit.run(faults, over)
+            customers.enough()
             hit.wait(began + seconds, lambda: over() or customers.served() or customers.quiet_seconds() > QUIET_SECONDS)
         hit.restore()
         took = time.monotonic() - began
