@@ -45,7 +45,9 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=2000, help="least submissions; they go on while faults do (default: 2000)")
+    parser.add_argument(
+        "--jobs", type=int, default=2000, help="least submissions; they go on while faults do (default: 2000)"
+    )
     parser.add_argument("--people", type=int, default=8, help="customers at once (default: 8)")
     parser.add_argument("--rounds", type=int, default=20, help=f"each of {len(KINDS)} faults so often (default: 20)")
     parser.add_argument("--gap", type=float, default=3.0, help="seconds between faults, on average (default: 3)")

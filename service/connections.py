@@ -18,15 +18,15 @@ from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
+from redis.asyncio.connection import SSLConnection as AsyncSSLConnection
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelPool
-from redis.asyncio.sentinel import SentinelManagedConnection as AsyncManaged
-from redis.asyncio.sentinel import SentinelManagedSSLConnection as AsyncManagedTLS
+from redis.asyncio.sentinel import SentinelManagedConnection as AsyncSentinelManagedConnection
 from redis.backoff import AbstractBackoff
-from redis.connection import parse_url
+from redis.connection import SSLConnection, parse_url
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
 from service.settings import Settings
 
@@ -77,7 +77,11 @@ def connect(
         return redis.Redis.from_url(settings.redis_url, **place.options, **options)
     sentinel = Sentinel(place.sentinels, sentinel_kwargs=place.sentinel_options)  # type: ignore[no-untyped-call]
     client: redis.Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
-        place.service, connection_pool_class=_SentinelPool, ssl=place.tls, **place.options, **options
+        place.service,
+        connection_pool_class=_SentinelPool,
+        connection_class=_ManagedTLS if place.tls else _Managed,
+        **place.options,
+        **options,
     )
     return client
 
@@ -105,7 +109,7 @@ def connect_async(settings: Settings, *, most: int, timeout: float, retry: Async
         _AsyncSentinelPool(
             service_name=place.service,
             sentinel_manager=AsyncSentinel(place.sentinels, sentinel_kwargs=place.sentinel_options),  # type: ignore[no-untyped-call]
-            connection_class=AsyncManagedTLS if place.tls else AsyncManaged,
+            connection_class=_AsyncManagedTLS if place.tls else _AsyncManaged,
             **options,
         )
     )
@@ -138,6 +142,34 @@ class OutageRetry(Retry):
             return is_outage(error) and (is_retryable is None or is_retryable(error))
 
         return super().call_with_retry(do, fail, judged, with_failure_count)
+
+
+class _Managed(SentinelManagedConnection):
+    """Asks the sentinels also for a command that is sent again.
+
+    redis-py asks them when the pool hands a connection out, and then repeats the command where the primary was
+    (redis-py issue 3874).
+    """
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        self._connect_retry()  # type: ignore[no-untyped-call]
+        super().send_packed_command(command, check_health)  # type: ignore[no-untyped-call]
+
+
+class _ManagedTLS(_Managed, SSLConnection):
+    pass
+
+
+class _AsyncManaged(AsyncSentinelManagedConnection):
+    """The same."""
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        await self._connect_retry()  # type: ignore[no-untyped-call]
+        await super().send_packed_command(command, check_health)
+
+
+class _AsyncManagedTLS(_AsyncManaged, AsyncSSLConnection):
+    pass
 
 
 class _SentinelPool(SentinelConnectionPool):

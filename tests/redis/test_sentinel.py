@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import redis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ConstantBackoff
 
 from inbetween import Client
-from service.connections import connect
+from service.connections import OutageRetry, connect, connect_async
 from service.jobs import Jobs, NewJob, State
 from service.settings import Settings
 from tests.redis.conftest import KEYFRAMES, Open
@@ -67,10 +71,33 @@ def test_nothing_accepted_is_lost_or_doubled_when_the_primary_is_killed(replicat
             assert (ended.state, states.count("succeeded")) == (State.succeeded, 1), site.log()
         made = [job.id for job in site.jobs.list("local", 1000).jobs]
         assert sorted(made) == sorted([long.id, *customer.accepted])
+        # All find the new one while the old one is still down, those too that had nothing to do meanwhile.
+        running.whole_job()
         # It has no say any more when it is back, and follows.
         before.start()
         until("the old primary follows the new one", lambda: replicated.following(replicated.primary()) == 2)
         running.whole_job()
+
+
+def test_a_command_that_is_sent_again_goes_to_the_new_primary(replicated: Replicated) -> None:
+    settings = Settings(_env_file=None, **replicated.settings)
+    backoff, tries = ConstantBackoff(0.1), 300  # type: ignore[no-untyped-call]
+
+    async def push(waits: Callable[[], bool]) -> None:
+        async with connect_async(settings, most=1, timeout=5, retry=AsyncRetry(backoff, tries)) as connection:
+            await connection.set("greeting", "hello")
+            until("a worker waits", waits)
+            replicated.primary().kill()
+            await connection.rpush("line", "first")
+
+    with (
+        connect(settings, timeout=None, retry=OutageRetry(backoff, tries)) as connection,
+        connect(settings) as other,
+        ThreadPoolExecutor(1) as worker,
+    ):
+        popped = worker.submit(connection.blpop, ["line"], 30)
+        asyncio.run(push(lambda: other.info("clients")["blocked_clients"] == 1))
+        assert popped.result() == (b"line", b"first")
 
 
 def events(connection: redis.Redis, jobs: Jobs, job_id: str) -> list[tuple[str, dict[str, str]]]:
