@@ -5,15 +5,13 @@ REDIS_URL says where Redis is: `redis://` and `rediss://` (TLS), `unix://`, or `
 Sentinel asks for the primary each time it connects, so that it finds the new one after a failover.
 
 A command whose answer was lost is not sent again from here, since it may have been done; who can repeat one says so
-with `retry`. Says which of Redis' errors are outages, to be sat out. Knows nothing of what is kept in Redis.
+with `retry`. Knows nothing of what is kept in Redis.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import redis
@@ -23,7 +21,8 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelPool
 from redis.asyncio.sentinel import SentinelManagedConnection as AsyncSentinelManagedConnection
-from redis.backoff import AbstractBackoff
+from redis.backoff import NoBackoff
+from redis.client import Pipeline
 from redis.connection import SSLConnection, parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
@@ -31,9 +30,9 @@ from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConn
 from service.settings import Settings
 
 CONNECT_SECONDS = 5.0
-"""Longest wait for a connection, to Redis or to a sentinel; the next sentinel is asked then."""
+"""Longest wait for a connection to Redis."""
 SENTINEL_SECONDS = 1.0
-"""Longest wait for what a sentinel knows."""
+"""Longest wait for a sentinel; the next one is asked then."""
 SENTINEL_PORT = 26379
 
 DIRECT = ("redis", "rediss", "unix")
@@ -42,10 +41,6 @@ CLUSTER = (
     "REDIS_URL names a Redis Cluster, which RQ's workers cannot use. Give each set of queues its own Redis instead "
     "(a NAMESPACE and REDIS_URL for each), by Sentinel where it must outlive a machine."
 )
-
-_NO_WRITES = re.compile(r"\b(OOM|MISCONF|READONLY|NOREPLICAS|MASTERDOWN)\b|maxmemory|read only replica|MASTER is down")
-
-T = TypeVar("T")
 
 
 class CannotConnect(ValueError):
@@ -74,10 +69,12 @@ def connect(
     options = {"socket_timeout": timeout, "socket_connect_timeout": CONNECT_SECONDS, "retry": retry, **options}
     place = place_of(settings)
     if not place.sentinels:
-        return redis.Redis.from_url(settings.redis_url, **place.options, **options)
-    sentinel = Sentinel(place.sentinels, sentinel_kwargs=place.sentinel_options)  # type: ignore[no-untyped-call]
+        return _Client.from_url(settings.redis_url, **place.options, **options)
+    once = {**place.sentinel_options, "retry": Retry(NoBackoff(), 0)}
+    sentinel = Sentinel(place.sentinels, sentinel_kwargs=once)  # type: ignore[no-untyped-call]
     client: redis.Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
         place.service,
+        redis_class=_Client,
         connection_pool_class=_SentinelPool,
         connection_class=_ManagedTLS if place.tls else _Managed,
         **place.options,
@@ -105,43 +102,39 @@ def connect_async(settings: Settings, *, most: int, timeout: float, retry: Async
         return redis.asyncio.Redis.from_pool(
             redis.asyncio.BlockingConnectionPool.from_url(settings.redis_url, **options)
         )
+    once = {**place.sentinel_options, "retry": AsyncRetry(NoBackoff(), 0)}
     return redis.asyncio.Redis.from_pool(
         _AsyncSentinelPool(
             service_name=place.service,
-            sentinel_manager=AsyncSentinel(place.sentinels, sentinel_kwargs=place.sentinel_options),  # type: ignore[no-untyped-call]
+            sentinel_manager=AsyncSentinel(place.sentinels, sentinel_kwargs=once),  # type: ignore[no-untyped-call]
             connection_class=_AsyncManagedTLS if place.tls else _AsyncManaged,
             **options,
         )
     )
 
 
-def takes_no_writes(error: BaseException) -> bool:
-    """Whether Redis refused because it is full, cannot write to its disk, has too few replicas or is one for now."""
-    return isinstance(error, redis.ResponseError) and _NO_WRITES.search(str(error)) is not None
+class _Client(redis.Redis):
+    """Its pipelines load their scripts at each try. redis-py does so once, and a server that came up since has none."""
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
 
-def is_outage(error: BaseException) -> bool:
-    """Whether it is Redis that is away or takes no writes; any other error is a fault of what was asked."""
-    return isinstance(error, redis.ConnectionError | redis.TimeoutError) or takes_no_writes(error)
+class _Pipeline(Pipeline):
+    def load_scripts(self) -> None:
+        """Does nothing: it is left to each try."""
 
+    def _execute_transaction(self, *arguments: Any) -> Any:
+        self._load()
+        return super()._execute_transaction(*arguments)
 
-class OutageRetry(Retry):
-    """Sends a command again while there is an outage. redis-py's own `Retry` gives up when Redis takes no writes."""
+    def _execute_pipeline(self, *arguments: Any) -> Any:
+        self._load()
+        return super()._execute_pipeline(*arguments)  # type: ignore[no-untyped-call]
 
-    def __init__(self, backoff: AbstractBackoff, retries: int) -> None:
-        super().__init__(backoff, retries, (redis.ConnectionError, redis.TimeoutError, redis.ResponseError))
-
-    def call_with_retry(
-        self,
-        do: Callable[[], T],
-        fail: Callable[[Exception], Any] | Callable[[Exception, int], Any],
-        is_retryable: Callable[[Exception], bool] | None = None,
-        with_failure_count: bool = False,
-    ) -> T:
-        def judged(error: Exception) -> bool:
-            return is_outage(error) and (is_retryable is None or is_retryable(error))
-
-        return super().call_with_retry(do, fail, judged, with_failure_count)
+    def _load(self) -> None:
+        if self.scripts:
+            super().load_scripts()  # type: ignore[no-untyped-call]
 
 
 class _Managed(SentinelManagedConnection):

@@ -25,8 +25,8 @@ from rq.job import Job as Carried
 from rq.serializers import JSONSerializer
 
 from service import measures
-from service.connections import takes_no_writes
 from service.errors import Problem
+from service.outages import takes_no_writes
 from service.records import (
     LANES,
     PRIORITIES,

@@ -21,9 +21,11 @@ from rq.serializers import JSONSerializer
 from service import connections, logs, spans, tracing
 from service.jobs import TASK as RUN
 from service.jobs import JobError, Jobs
+from service.outages import OutageRetry
 from service.settings import Settings
 from worker import exits, lifeline
 from worker.lease import holder
+from worker.patience import persist
 
 TASKS = ("worker.tasks", "worker.deliveries")
 DELIVERIES = ("worker.deliveries",)
@@ -36,7 +38,7 @@ log = structlog.get_logger("listener")
 
 LONGEST_PAUSE = 2.0
 RETRIES = 900
-"""With pauses of a second on average: as long as a finished result waits for Redis (`tasks.REDIS_PATIENCE`)."""
+"""With pauses of a second on average: as long as a finished result waits for Redis (`patience.REDIS_PATIENCE`)."""
 
 
 def main(arguments: list[str], modules: Sequence[str] = (*TASKS, *LATE)) -> int:
@@ -72,12 +74,12 @@ def reclaim(jobs: Jobs) -> Callable[..., None]:
         if carried.func_name != RUN:
             return
         job_id, attempt = carried.args
-        job = jobs.get(job_id)
+        job = persist(jobs.get, job_id)
         if job is None or pid is None or job.worker != holder(pid):
             log.info("nothing to take back", job=job_id, attempt=attempt, reason="this work-horse did not run it")
             return
         try:
-            jobs.died(job_id, attempt, "work-horse")
+            persist(jobs.died, job_id, attempt, "work-horse")
         except JobError as refusal:
             log.info("nothing to take back", job=job_id, attempt=attempt, reason=str(refusal))
         else:
@@ -94,7 +96,7 @@ def connect(settings: Settings) -> redis.Redis:
     """A connection whose every command is repeated for as long as Redis is away or takes no writes, up to a quarter of
     an hour."""
     backoff = ExponentialWithJitterBackoff(base=0.05, cap=LONGEST_PAUSE)
-    return connections.connect(settings, retry=connections.OutageRetry(backoff, RETRIES))
+    return connections.connect(settings, retry=OutageRetry(backoff, RETRIES))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Sitting out an outage of storage: the attempt is kept, and what failed is tried again with growing pauses.
+"""Sitting out an outage of storage or Redis: the attempt is kept, and what failed is tried again with growing pauses.
 
 Giving the job back instead would only have it taken up again at once. Knows nothing of jobs.
 """
@@ -11,6 +11,7 @@ from typing import TypeVar
 import structlog
 import tenacity
 
+from service.outages import is_outage
 from service.storage import StorageFull, StorageUnavailable
 
 STORAGE_PATIENCE = 900.0
@@ -18,6 +19,8 @@ STORAGE_PATIENCE = 900.0
 FULL_PATIENCE = 30.0
 """Seconds an attempt waits for room in a storage that is full: for the keeper, which may be erasing just then."""
 LONGEST_PAUSE = 10.0
+REDIS_PATIENCE = 900.0
+"""Seconds a finished result waits for Redis to come back."""
 
 log = structlog.get_logger("task")
 T = TypeVar("T")
@@ -35,6 +38,17 @@ def patiently(wait: Callable[[float], None], verb: Callable[..., T], *arguments:
         stop=_over,
         sleep=wait,
         before_sleep=_tell_once,
+        reraise=True,
+    )
+    return retry(verb, *arguments)
+
+
+def persist(verb: Callable[..., T], *arguments: object) -> T:
+    """Call a verb of the record until Redis has heard it: repeated by the same attempt, it gets the same answer."""
+    retry = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(is_outage),
+        wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
+        stop=tenacity.stop_after_delay(REDIS_PATIENCE),
         reraise=True,
     )
     return retry(verb, *arguments)

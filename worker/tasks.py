@@ -10,14 +10,13 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
-import tenacity
 from PIL import Image
 
 from mpd import clip, flow, keyframes
@@ -28,7 +27,7 @@ from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Take
 from service import capacity, logs, spans, tracing
 from service.again import request_of
-from service.connections import connect, is_outage
+from service.connections import connect
 from service.errors import Problem
 from service.jobs import Job, JobError, Jobs
 from service.schema import settings_of
@@ -37,20 +36,17 @@ from service.storage import Storage, StorageFull, StorageUnavailable, open_stora
 from service.validation import from_settings
 from worker import artifacts, lifeline, previews, protocol, sampling
 from worker.lease import Interrupted, Lease, Reason, holder
-from worker.patience import patiently
+from worker.patience import patiently, persist
 from worker.reporter import Reporter
 from worker.threads import ThreadGroup
 
 PREVIEW_SECONDS = 1.0
 _FETCHES = 4
 """Keyframes that are fetched and decoded at once: a large one is 160 MB while it is decoded."""
-REDIS_PATIENCE = 900.0
-"""Seconds a finished result waits for Redis to come back."""
 
 NO_ROOM = "The storage had no room for the result."
 
 log = structlog.get_logger("task")
-T = TypeVar("T")
 
 
 def run(job_id: str, attempt: int) -> None:
@@ -161,17 +157,6 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
             timings=report.seconds(),
             gpu_seconds=round(report.gpu_seconds(), 3),
         )
-
-
-def persist(verb: Callable[..., T], *arguments: Any) -> T:
-    """Call a verb of the record until Redis has heard it: repeated by the same attempt, it gets the same answer."""
-    retry = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(is_outage),
-        wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
-        stop=tenacity.stop_after_delay(REDIS_PATIENCE),
-        reraise=True,
-    )
-    return retry(verb, *arguments)
 
 
 def _keyframes(job: Job, storage: Storage, lease: Lease) -> list[Image.Image]:

@@ -17,9 +17,9 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from service import openai
-from service.connections import takes_no_writes
 from service.errors import MEDIA_TYPE, PROBLEMS, Problem, reference
 from service.jobs import Conflict, JobMissing
+from service.outages import takes_no_writes
 from service.routes import dependencies
 from service.storage import StorageFull, StorageUnavailable
 from service.validation import from_pydantic

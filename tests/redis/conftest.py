@@ -27,8 +27,7 @@ class Service:
         self.site = site
         self.receiver = receiver
         self.url = f"http://127.0.0.1:{site.variables['PORT']}"
-        for command in ("api", "worker", "keeper"):
-            site.start(command)
+        self.processes = {command: site.start(command) for command in ("api", "worker", "keeper")}
         until("the service is ready", self._ready)
         site.said("keeper", "keeping")
         self.client = Client(self.url, timeout=20)

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import redis
 from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import ConstantBackoff
+from redis.backoff import ConstantBackoff, NoBackoff
 
 from inbetween import Client
-from service.connections import OutageRetry, connect, connect_async
-from service.jobs import Jobs, NewJob, State
+from service.connections import connect, connect_async
+from service.jobs import TASK, Jobs, NewJob, State
+from service.outages import OutageRetry
 from service.settings import Settings
 from tests.redis.conftest import KEYFRAMES, Open
-from tests.redis.servers import DURABLE, Replicated, Server, until
+from tests.redis.servers import DURABLE, SERVICE, Replicated, Server, until
 from tests.worker.site import LARGE
+from worker import listener
+from worker.lease import holder
 
 
 @pytest.fixture
@@ -100,6 +106,58 @@ def test_a_command_that_is_sent_again_goes_to_the_new_primary(replicated: Replic
         assert popped.result() == (b"line", b"first")
 
 
+def test_a_silent_sentinel_is_asked_once(replicated: Replicated) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        hosts = f"127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{replicated.sentinels[1].port}"
+        settings = Settings(
+            _env_file=None, **{**replicated.settings, "redis_url": f"redis+sentinel://{hosts}/{SERVICE}/0"}
+        )
+
+        def asked() -> int:
+            times = 0
+            while True:
+                try:
+                    silent.accept()[0].close()
+                except BlockingIOError:
+                    return times
+                times += 1
+
+        async def ping() -> None:
+            retry = AsyncRetry(NoBackoff(), 0)
+            async with connect_async(settings, most=1, timeout=5, retry=retry) as connection:
+                await connection.set("greeting", "hello")
+
+        with connect(settings) as connection:
+            assert connection.ping()
+        assert asked() == 1
+        asyncio.run(ping())
+        assert asked() == 1
+
+
+def test_a_planned_failover_ends_no_process(replicated: Replicated, service: Open) -> None:
+    with service(**replicated.settings) as running:
+        site = running.site
+        launcher = running.processes["worker"]
+        site.below(launcher, 3)  # a worker for jobs, one for webhooks and RQ's scheduler
+
+        def heartbeats() -> list[bytes | None]:
+            return [site.redis.hget(key, "last_heartbeat") for key in site.redis.keys("rq:scheduler:*")]
+
+        until("the scheduler lives", lambda: any(heartbeats()))
+        living = {child.pid for child in launcher.children(recursive=True)}
+        before = replicated.primary()
+        with replicated.sentinels[0].client() as sentinel:
+            sentinel.sentinel_failover(SERVICE)
+        until("another is the primary", lambda: replicated.primary() is not before)
+        until("all follow it", lambda: replicated.following(replicated.primary()) == 2)
+        for _ in range(2):
+            last = heartbeats()
+            until("the scheduler lives on", lambda last=last: heartbeats() != last)  # type: ignore[misc]
+        running.whole_job()
+        assert {child.pid for child in launcher.children(recursive=True)} == living, site.log()
+
+
 def events(connection: redis.Redis, jobs: Jobs, job_id: str) -> list[tuple[str, dict[str, str]]]:
     found = connection.xrange(jobs.keys.events(job_id))
     return [(fields[b"type"].decode(), json.loads(fields[b"data"])) for _, fields in found]
@@ -125,6 +183,38 @@ def test_a_transition_counts_once_replicas_have_it(tmp_path: Path) -> None:
             with replica.client() as client:
                 assert client.hget(jobs.keys.job(job.id), "state") == b"running"
             assert started.state is State.running
+    finally:
+        primary.kill()
+        replica.kill()
+
+
+def test_a_killed_work_horse_waits_for_the_replicas_too(tmp_path: Path) -> None:
+    primary, replica = (Server(tmp_path / name, *DURABLE) for name in ("primary", "replica"))
+    primary.start()
+    replica.start()
+    settings = Settings(_env_file=None, redis_url=f"redis://127.0.0.1:{primary.port}/0", redis_replicas=1)
+
+    def follow() -> None:
+        with replica.client() as client:
+            client.replicaof("127.0.0.1", primary.port)
+            until("it follows", lambda: client.info("replication")["master_link_status"] == "up")
+
+    try:
+        with listener.connect(settings) as connection, ThreadPoolExecutor(1) as worker:
+            jobs = Jobs(connection, settings)
+            follow()
+            job = jobs.submit(NewJob("local", {}, [], "cpu", result_ttl=600))
+            jobs.start(job.id, job.attempt, holder(os.getpid()))
+            replica.kill()
+            carried = SimpleNamespace(func_name=TASK, args=(job.id, job.attempt))
+            reclaimed = worker.submit(listener.reclaim(jobs), carried, os.getpid(), 9, None)
+            until("the primary has it", lambda: jobs.get(job.id).state is State.queued)  # type: ignore[union-attr]
+            assert not reclaimed.done()
+            replica.start()
+            follow()
+            assert reclaimed.exception() is None
+            with replica.client() as client:
+                assert client.hmget(jobs.keys.job(job.id), "state", "deaths") == [b"queued", b"1"]
     finally:
         primary.kill()
         replica.kill()
