@@ -14,7 +14,7 @@ from rq import Worker
 
 from service.jobs import Job, State, files_prefix
 from tests.conftest import RedisProcess
-from tests.worker.site import LARGE, PATIENCE, Site
+from tests.worker.site import LARGE, PATIENCE, Site, gone
 
 LISTENERS = 3
 """Two for jobs, one for webhooks."""
@@ -83,6 +83,19 @@ def test_a_worker_sits_out_a_primary_without_replicas(site: Site) -> None:
     assert below(launcher) == running, site.log()
     site.redis.config_set("min-replicas-to-write", 0)
     unharmed(site, job)
+
+
+def test_a_worker_told_to_end_says_no_long_goodbye_to_a_redis_that_is_away(site: Site) -> None:
+    worker = site.start("webhooks")
+    began = time.monotonic()
+    while not Worker.count(connection=site.redis):
+        assert time.monotonic() < began + PATIENCE, site.log()
+        time.sleep(0.05)
+    family = worker.children(recursive=True)
+    site.redis.config_set("min-replicas-to-write", 1)
+    worker.terminate()
+    assert worker.wait(PATIENCE) == 0, site.log()
+    assert gone(family)
 
 
 def refused(connection: redis.Redis, command: str) -> int:
