@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def takes_no_writes(error: BaseException) -> bool:
-    """Whether Redis refused because it is full, cannot write to its disk, has too few replicas or is one for now."""
+    """Whether Redis refused: it is full, cannot write to its disk, lacks replicas, or is itself a replica for now."""
     return isinstance(error, redis.ResponseError) and _NO_WRITES.search(str(error)) is not None
 
 

@@ -1,8 +1,8 @@
-"""One stock RQ worker: `python -m worker.listener [--scheduler] QUEUE…`, highest priority first.
+"""One RQ worker: `python -m worker.listener [--scheduler] QUEUE…`, highest priority first.
 
 Adds to RQ only that its work-horses and its scheduler die with it, that what a job needs is imported before the fork,
 so that a work-horse starts in milliseconds, that a job whose work-horse was killed goes back to the queue at once, and
-that it sits out an outage of Redis instead of ending, which would end its work-horse too; but who is told to end, ends.
+that it sits out an outage of Redis instead of ending, which would end its work-horse too, but not when told to end.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ log = structlog.get_logger("listener")
 LONGEST_PAUSE = 2.0
 RETRIES = 900
 """With pauses of a second on average: as long as a finished result waits for Redis (`patience.REDIS_PATIENCE`)."""
-
 
 FAREWELL_SECONDS = 5.0
 """How long a worker that has no more work says goodbye to a Redis that is away. RQ forgets it by itself too."""

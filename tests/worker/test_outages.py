@@ -88,7 +88,8 @@ def test_a_worker_sits_out_a_primary_without_replicas(site: Site) -> None:
 def test_a_worker_told_to_end_says_no_long_goodbye_to_a_redis_that_is_away(site: Site) -> None:
     worker = site.start("webhooks")
     began = time.monotonic()
-    while not Worker.count(connection=site.redis):
+    # Once it waits for work it hears signals, which from its first sign of life on it does not yet.
+    while not blocked(site.redis):
         assert time.monotonic() < began + PATIENCE, site.log()
         time.sleep(0.05)
     family = worker.children(recursive=True)
@@ -96,6 +97,12 @@ def test_a_worker_told_to_end_says_no_long_goodbye_to_a_redis_that_is_away(site:
     worker.terminate()
     assert worker.wait(PATIENCE) == 0, site.log()
     assert gone(family)
+
+
+def blocked(connection: redis.Redis) -> int:
+    """How many wait for an entry of a list."""
+    told: Any = connection.info("clients")
+    return int(told["blocked_clients"])
 
 
 def refused(connection: redis.Redis, command: str) -> int:
