@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import redis
+import structlog
 
 from service.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 
 class EngineState(StrEnum):
@@ -102,7 +105,16 @@ def live(connection: redis.Redis, settings: Settings) -> list[Engine]:
     silent = [name for name, value in found.items() if value is None]
     if silent:
         connection.srem(_index(settings), *silent)
-    return [_decode(value) for value in found.values() if value is not None]
+    return [engine for name, value in found.items() if value is not None and (engine := _read(name, value))]
+
+
+def _read(name: str, value: bytes | str) -> Engine | None:
+    """Give what one engine published, or None for what this version cannot read: the others are there all the same."""
+    try:
+        return _decode(value)
+    except (ValueError, KeyError, TypeError) as error:
+        log.warning("what an engine publishes cannot be read", engine=name, error=str(error))
+        return None
 
 
 def _decode(value: bytes | str) -> Engine:

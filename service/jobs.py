@@ -52,6 +52,7 @@ from service.records import (
     ticket,
 )
 from service.settings import Settings
+from service.sweeps import Sweeps
 from service.tracing import trace_id
 
 __all__ = [
@@ -105,6 +106,7 @@ class Jobs:
         self.redis = connection
         self.settings = settings
         self.keys = Keys(settings.namespace)
+        self.sweeps = Sweeps(connection, self.keys.counters)
         self._script = connection.register_script(script("allowance.lua", "jobs.lua"))
         self._queues = {
             (lane, priority): Queue(name, connection=connection, serializer=JSONSerializer)

@@ -41,6 +41,9 @@ _ENDS = (State.succeeded.value, State.failed.value, State.canceled.value)
 _UNKNOWN = "unknown"
 """Of a job that a version wrote down which did not keep this."""
 
+SWEEPS = ("reclaim", "requeue", "expire", "forget", "announce", "erase", "uploads", "deliveries", "whole")
+"""What the keeper goes through, in its order."""
+
 _WAITS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400)
 _WORK = (0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 1200, 3600)
 _STAGE = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 1200)
@@ -92,6 +95,12 @@ _ALL = (
         "counter",
         "Tries of webhook deliveries, by what came of them.",
         {"result": ("delivered", "retried", "failed", "disabled")},
+    ),
+    Measure(
+        "sweep_faults_total",
+        "counter",
+        "Items that a sweep of the keeper could not deal with and put last. Whole: the sweep itself ended early.",
+        {"sweep": SWEEPS},
     ),
     Measure(
         "http_requests_total",

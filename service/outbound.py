@@ -19,9 +19,7 @@ Knows nothing of jobs, images or signatures.
 
 from __future__ import annotations
 
-import ipaddress
 import queue
-import re
 import socket
 import ssl
 import threading
@@ -35,21 +33,16 @@ import httpcore
 import httpx
 
 from service.addresses import is_address, is_public
+from service.target import Target, UrlUnreadable, canonical_host, read_url
 
 Resolver = Callable[[str, int], Sequence[str]]
 """(host name, port) → addresses as text; raises OSError when there are none."""
 Dialer = Callable[[str, int, float], socket.socket]
 """(address, port, seconds) → connected TCP socket; raises OSError."""
 
-MAX_URL = 2048
 CONNECT_SECONDS = 5.0
 """Longest wait for one address, so that the next one still gets its turn within the total."""
 MAX_ADDRESSES = 4
-
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-# Whitespace, control characters and the backslash are read differently by different URL parsers.
-_AMBIGUOUS = re.compile(r"[\s\x00-\x20\x7f-\xa0\\]")
 
 
 class OutboundError(Exception):
@@ -123,16 +116,6 @@ class Answer:
     headers: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Target:
-    """A URL that may be requested. host: lower case, no trailing dot; trusted: in FETCH_ALLOW_HOSTS."""
-
-    url: httpx.URL
-    host: str
-    port: int
-    trusted: bool
-
-
 def resolve(host: str, port: int) -> list[str]:
     """The addresses of a host name, in the order the system prefers. Raises OSError when there are none."""
     answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
@@ -161,43 +144,43 @@ class Outbound:
         dial: Dialer = dial,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._allowed = frozenset(_canonical(host) for host in allow_hosts)
+        self._allowed = frozenset(canonical_host(host) for host in allow_hosts)
         self._resolve = resolve
         self._dial = dial
         self._tls = tls
 
     def check(self, url: str) -> Target:
-        """The URL taken apart, or `UrlRefused`. Asks no resolver: a name's addresses count when it is connected to."""
-        if len(url) > MAX_URL:
-            raise UrlRefused(f"the URL is longer than {MAX_URL} characters")
-        if _AMBIGUOUS.search(url):
-            raise UrlRefused("the URL contains spaces, control characters or backslashes")
-        try:
-            parsed = httpx.URL(url)
-        except (httpx.InvalidURL, ValueError) as error:
-            raise UrlRefused("the URL cannot be read") from error
-        if parsed.scheme not in ("http", "https") or not parsed.raw_host:
-            raise UrlRefused("the URL is not an absolute https URL")
-        if parsed.userinfo:
-            raise UrlRefused("the URL contains a user name or password")
-        host = _host(parsed.raw_host.decode("ascii"))
-        trusted = host in self._allowed
-        if parsed.scheme == "http" and not trusted:
-            raise UrlRefused("the URL is plain http, and its host is not one this service may reach without TLS")
-        if not trusted and is_address(host) and not is_public(host):
-            raise UrlRefused("the URL names an address that is not public")
-        port = parsed.port if parsed.port is not None else (443 if parsed.scheme == "https" else 80)
-        if not 1 <= port <= 65535:
-            raise UrlRefused("the URL names a port that does not exist")
-        return Target(parsed, host, port, trusted)
+        """Read a URL that may be requested. Raises `UrlRefused`.
 
-    def fetch(self, url: str, *, max_bytes: int, timeout: float = 20.0) -> Fetched:
-        """GET: the bytes behind `url`, at most `max_bytes` of them, within `timeout` seconds in all.
+        Asks no resolver: a name's addresses count when it is connected to.
+        """
+        try:
+            target = read_url(url)
+        except UrlUnreadable as error:
+            raise UrlRefused(str(error)) from error
+        self._admit(target)
+        return target
+
+    def trusts(self, target: Target) -> bool:
+        """Whether the target's host is in FETCH_ALLOW_HOSTS."""
+        return target.host in self._allowed
+
+    def _admit(self, target: Target) -> None:
+        """Refuse what may not be requested from here and now. Raises `UrlRefused`."""
+        if self.trusts(target):
+            return
+        if target.scheme == "http":
+            raise UrlRefused("the URL is plain http, and its host is not one this service may reach without TLS")
+        if is_address(target.host) and not is_public(target.host):
+            raise UrlRefused("the URL names an address that is not public")
+
+    def fetch(self, target: Target, *, max_bytes: int, timeout: float = 20.0) -> Fetched:
+        """GET the bytes of a target, at most `max_bytes` of them, within `timeout` seconds in all.
 
         Raises one of the `OutboundError`s; `BadAnswer` for every status but 200, redirects included.
         """
         headers = {"accept": "image/*", "accept-encoding": "identity"}
-        with self._request("GET", url, headers, None, timeout) as response:
+        with self._request("GET", target, headers, None, timeout) as response:
             status, answered = response.status, _headers(response)
             if 300 <= status < 400:
                 raise BadAnswer(status, "the host answered with a redirect, which is not followed")
@@ -208,29 +191,29 @@ class Outbound:
                 raise BadAnswer(status, "the host compressed its answer although asked not to")
             return Fetched(_body(response, answered, max_bytes), answered.get("content-type", ""))
 
-    def post(self, url: str, body: bytes, headers: dict[str, str], *, timeout: float = 20.0) -> Answer:
-        """POST `body`; the answer's status and headers, whatever they are, within `timeout` seconds in all."""
-        with self._request("POST", url, headers, body, timeout) as response:
+    def post(self, target: Target, body: bytes, headers: dict[str, str], *, timeout: float = 20.0) -> Answer:
+        """POST `body` and give the answer's status and headers, whatever they are, within `timeout` seconds in all.
+
+        Raises one of the `OutboundError`s.
+        """
+        with self._request("POST", target, headers, body, timeout) as response:
             return Answer(response.status, _headers(response))
 
     @contextmanager
     def _request(
-        self, method: str, url: str, headers: dict[str, str], body: bytes | None, timeout: float
+        self, method: str, target: Target, headers: dict[str, str], body: bytes | None, timeout: float
     ) -> Iterator[httpcore.Response]:
-        target = self.check(url)
+        # Once more, since what may be visited can have changed since the URL was let in.
+        self._admit(target)
         deadline = _Deadline(timeout)
-        name = f"[{target.host}]" if ":" in target.host else target.host
-        authority = name if target.url.port is None else f"{name}:{target.port}"
-        sent = [("host", authority), ("user-agent", "inbetween"), ("connection", "close"), *headers.items()]
-        core_url = httpcore.URL(
-            scheme=target.url.raw_scheme, host=target.host, port=target.port, target=target.url.raw_path
-        )
+        sent = [("host", target.authority), ("user-agent", "inbetween"), ("connection", "close"), *headers.items()]
+        core_url = httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
         try:
             with (
                 httpcore.HTTPConnection(
                     core_url.origin,
-                    ssl_context=self._context() if target.url.scheme == "https" else None,
-                    network_backend=_Network(target, deadline, self._resolve, self._dial),
+                    ssl_context=self._context() if target.scheme == "https" else None,
+                    network_backend=_Network(target, self.trusts(target), deadline, self._resolve, self._dial),
                 ) as connection,
                 connection.stream(method, core_url, headers=sent, content=body) as response,
             ):
@@ -244,28 +227,6 @@ class Outbound:
         if self._tls is None:
             self._tls = httpx.create_ssl_context()
         return self._tls
-
-
-def _canonical(host: str) -> str:
-    host = host.strip().lower().removesuffix(".")
-    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    return str(ipaddress.ip_address(host)) if is_address(host) else host
-
-
-def _host(raw: str) -> str:
-    """A host name or address in its one canonical form; every other way to write an address is refused."""
-    if "%" in raw:
-        raise UrlRefused("the URL's host is percent-encoded or has a zone")
-    host = _canonical(raw)
-    if is_address(host):
-        return host
-    labels = host.split(".")
-    if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        raise UrlRefused("the URL's host is not a host name")
-    # The resolver reads 2130706433, 0177.1 and 0x7f.1 as addresses; no public name ends in a number.
-    if _NUMBER.fullmatch(labels[-1]):
-        raise UrlRefused("the URL's host is an address in an unusual form")
-    return host
 
 
 def _headers(response: httpcore.Response) -> dict[str, str]:
@@ -301,8 +262,9 @@ class _Deadline:
 class _Network(httpcore.NetworkBackend):
     """Connects to checked addresses of one target; httpcore's own idea of hosts and time-outs is not asked."""
 
-    def __init__(self, target: Target, deadline: _Deadline, resolve: Resolver, dial: Dialer) -> None:
+    def __init__(self, target: Target, trusted: bool, deadline: _Deadline, resolve: Resolver, dial: Dialer) -> None:
         self._target = target
+        self._trusted = trusted
         self._deadline = deadline
         self._resolve = resolve
         self._dial = dial
@@ -333,7 +295,7 @@ class _Network(httpcore.NetworkBackend):
         except (OSError, UnicodeError) as error:
             raise HostRefused from error
         # A name without addresses and one with private addresses look alike, or callers could map the network inside.
-        if not addresses or not (self._target.trusted or all(is_public(address) for address in addresses)):
+        if not addresses or not (self._trusted or all(is_public(address) for address in addresses)):
             raise HostRefused
         return addresses
 

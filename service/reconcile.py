@@ -55,6 +55,10 @@ class Watch:
         """How long the thing had been unchanged at the last look."""
         return self._awake - self._seen[name][1]
 
+    def forget(self, name: str) -> None:
+        """See the thing as if for the first time at the next look, so that others have their turn before it."""
+        self._seen.pop(name, None)
+
     def reset(self) -> None:
         """Start anew, as after an outage in which nobody could have changed anything."""
         self._last = None
@@ -86,13 +90,17 @@ def reclaim_dead(jobs: Jobs, watch: Watch) -> int:
     """Take jobs from workers whose lease has not changed for as long as `watch` waits. Gives how many."""
     held = leases(jobs)
     reclaimed = 0
-    for name in watch.unchanged(held):
+
+    def reclaim(name: str) -> None:
+        nonlocal reclaimed
         job_id, attempt = split_ticket(name)
         before = jobs.get(job_id)
         if _done(jobs.died, job_id, attempt, "lease", lease=held[name]):
             reclaimed += 1
             if before is not None and before.attempt == attempt:
                 spans.lost(before, "lease")
+
+    jobs.sweeps.each("reclaim", watch.unchanged(held), reclaim, watch.forget)
     return reclaimed
 
 
@@ -106,35 +114,61 @@ def requeue_lost(jobs: Jobs, watch: Watch, limit: int = 2000) -> int:
     comes back, the old order comes back with it.
     """
     lost = watch.unchanged(dict.fromkeys(unlisted(jobs)))[-limit:]
-    patience = [watch.patience * min(2**times, MOST_PATIENCE) for times in jobs.losses(lost)]
-    due = [name for name, seconds in zip(lost, patience, strict=True) if watch.seconds(name) >= seconds]
-    return sum(_done(jobs.requeue, *split_ticket(name)) for name in reversed(due))
+    requeued = 0
+
+    def requeue(name: str) -> None:
+        nonlocal requeued
+        times = jobs.losses([name])[0]
+        if watch.seconds(name) >= watch.patience * min(2**times, MOST_PATIENCE):
+            requeued += _done(jobs.requeue, *split_ticket(name))
+
+    jobs.sweeps.each("requeue", reversed(lost), requeue, watch.forget)
+    return requeued
 
 
 def expire_due(jobs: Jobs, limit: int = 500) -> int:
     """Expire ended jobs whose time is over, and forget tombstones whose time is over too. Gives how many of both."""
-    expired = sum(_done(jobs.expire, name) for name in _due(jobs, jobs.keys.expiry, limit))
-    return expired + sum(_done(jobs.delete, name) for name in _due(jobs, jobs.keys.tombstones, limit))
+    over = 0
+
+    def end(verb: Callable[[str], Job]) -> Callable[[str], None]:
+        def ended(name: str) -> None:
+            nonlocal over
+            over += _done(verb, name)
+
+        return ended
+
+    sweeps, keys = jobs.sweeps, jobs.keys
+    sweeps.each("expire", _due(jobs, keys.expiry, limit), end(jobs.expire), sweeps.postpone_in(keys.expiry))
+    sweeps.each("forget", _due(jobs, keys.tombstones, limit), end(jobs.delete), sweeps.postpone_in(keys.tombstones))
+    return over
 
 
 def announce_due(jobs: Jobs, announce: Callable[[Job], object], limit: int = 500) -> int:
-    """Hand the final events of ended jobs to webhook delivery, until `Jobs.delivered` is called for them."""
+    """Hand the final events of ended jobs to webhook delivery, until `Jobs.delivered` is called for them.
+
+    Gives how many were handed over.
+    """
     names: Any = jobs.redis.zrange(jobs.keys.undelivered, 0, limit - 1)
-    ended = jobs.get_many(split_ticket(name.decode())[0] for name in names)
-    for job in ended:
-        if job.state.is_terminal:
+
+    def hand_over(name: bytes) -> None:
+        job = jobs.get(split_ticket(name.decode())[0])
+        if job is not None and job.state.is_terminal:
             announce(job)
-    return len(ended)
+
+    return jobs.sweeps.each("announce", names, hand_over, jobs.sweeps.postpone_in(jobs.keys.undelivered))
 
 
 def erase_due(jobs: Jobs, storage: Storage, limit: int = 100) -> int:
     """Erase the files of expired and deleted jobs. Raises `StorageUnavailable`; what was not erased stays due."""
     due = jobs.redis.zrangebyscore(jobs.keys.erasures, "-inf", jobs.now(), start=0, num=limit, withscores=True)
-    for name, score in cast("list[tuple[bytes, float]]", due):
+    scores = dict(cast("list[tuple[bytes, float]]", due))
+
+    def erase(name: bytes) -> None:
         storage.delete_prefix(files_prefix(name.decode()))
         # Written down once more meanwhile, it is erased once more: files may have come after ours were listed.
-        jobs.redis.eval(_REMOVE_IF_SAME, 1, jobs.keys.erasures, name, repr(score))
-    return len(due)
+        jobs.redis.eval(_REMOVE_IF_SAME, 1, jobs.keys.erasures, name, repr(scores[name]))
+
+    return jobs.sweeps.each("erase", scores, erase, jobs.sweeps.postpone_in(jobs.keys.erasures))
 
 
 _REMOVE_IF_SAME = """

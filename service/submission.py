@@ -25,6 +25,7 @@ from service.jobs import Allowance, Job, Jobs, Lane, NewJob, Refused, files_pref
 from service.outbound import HostRefused, Outbound, OutboundError, TooLarge, UrlRefused
 from service.settings import Settings
 from service.storage import ObjectMissing, Storage
+from service.target import Target
 from service.turns import ThreadTurns
 from service.uploads import PREFIX, Uploads
 from service.validation import from_settings
@@ -54,7 +55,7 @@ class Submission:
 
     def check(self, owner: str, wanted: Wanted, allowance: Allowance) -> Iterable[Callable[[], Any]]:
         """Every check of a request that `accept` makes, each raising `Problem`: first the cheap ones."""
-        yield partial(self._check_webhook, wanted)
+        yield partial(self._webhook, wanted)
         yield partial(self._check_capacity, wanted)
         yield partial(self._check_allowance, owner, wanted, allowance)
         deadline = time.monotonic() + FETCH_SECONDS
@@ -75,7 +76,7 @@ class Submission:
         Raises `Problem` for what cannot be run, and for what is more than the allowance: that before anything is
         decoded or kept, and again, for good, as the job is written down.
         """
-        self._check_webhook(wanted)
+        webhook = self._webhook(wanted)
         engine = self._check_capacity(wanted)
         seconds = _gpu_seconds(wanted, engine)
         self._admit(owner, wanted, seconds, allowance)
@@ -102,7 +103,7 @@ class Submission:
             lane=_lane(wanted),
             result_ttl=options.result_ttl or self.settings.result_ttl,
             priority=options.priority,
-            webhook=options.webhook.model_dump() if options.webhook else None,
+            webhook=webhook,
             traceparent=traceparent,
             gpu_seconds=seconds,
             size=capacity.frame_size(wanted.settings, engine, (first.width, first.height)),
@@ -149,10 +150,13 @@ class Submission:
             self.jobs.abandon_files(job_id)
             raise
 
-    def _check_webhook(self, wanted: Wanted) -> None:
+    def _webhook(self, wanted: Wanted) -> dict[str, Any] | None:
+        """What the record keeps of the webhook: its URL as it was read, so that nobody reads the text again."""
         webhook = wanted.options.webhook
-        if webhook is not None:
-            _checked_url(self.outbound, webhook.url, "options.webhook.url")
+        if webhook is None:
+            return None
+        target = _target(self.outbound, webhook.url, "options.webhook.url")
+        return {"url": target.url, "target": target.to_json(), "events": list(webhook.events)}
 
     def _check_capacity(self, wanted: Wanted) -> Engine | None:
         live = engines.live(self.jobs.redis, self.settings)
@@ -190,8 +194,7 @@ class Submission:
             return self.uploads.read(owner, source, picture.field)
         if source.startswith(again.PREFIX):
             return self._of_a_job(owner, source, picture.field)
-        _checked_url(self.outbound, source, picture.field)
-        return self._fetched(source, picture.field, deadline)
+        return self._fetched(_target(self.outbound, source, picture.field), picture.field, deadline)
 
     def _of_a_job(self, owner: str, reference: str, field: str) -> bytes:
         """A keyframe that a job of the same owner was given."""
@@ -204,7 +207,7 @@ class Submission:
         except ObjectMissing:
             raise Problem(422, "keyframe-not-found", "The job's files were erased.", field=field) from None
 
-    def _fetched(self, url: str, field: str, deadline: float) -> bytes:
+    def _fetched(self, target: Target, field: str, deadline: float) -> bytes:
         most = self.settings.max_image_bytes
         remedy = "Check that the URL answers with the image itself, or send the image in the request."
         left = deadline - time.monotonic()
@@ -212,7 +215,7 @@ class Submission:
             detail = f"The keyframes' URLs took longer than {FETCH_SECONDS:g} seconds together."
             raise Problem(422, "fetch-failed", detail, field=field, remedy=remedy)
         try:
-            return self.outbound.fetch(url, max_bytes=most, timeout=min(20.0, left)).body
+            return self.outbound.fetch(target, max_bytes=most, timeout=min(20.0, left)).body
         except HostRefused as error:
             raise _refused_url(error, field) from None
         except TooLarge as error:
@@ -252,9 +255,9 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _checked_url(outbound: Outbound, url: str, field: str) -> None:
+def _target(outbound: Outbound, url: str, field: str) -> Target:
     try:
-        outbound.check(url)
+        return outbound.check(url)
     except UrlRefused as error:
         raise _refused_url(error, field) from None
 

@@ -10,11 +10,13 @@ import json
 import secrets
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from service.errors import Problem
+from service.records import Keys
 from service.settings import Settings
 from service.storage import ObjectMissing, Storage
+from service.sweeps import Sweeps
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -41,6 +43,7 @@ class Uploads:
         self._storage = storage
         self._settings = settings
         self._due = f"{settings.namespace}:uploads"
+        self._sweeps = Sweeps(redis, Keys(settings.namespace).counters)
 
     def grant(self, owner: str, content_type: str, size: int) -> Upload:
         """A link for one file. Raises `Problem` 413 for one larger than a keyframe may be."""
@@ -80,11 +83,12 @@ class Uploads:
         # A file PUT just before its link ended may still be in use, hence the margin of one link's time.
         before = time.time() - self._settings.signed_url_ttl
         due = self._redis.zrange(self._due, "-inf", str(before), byscore=True, offset=0, num=limit)
-        for member in due:
-            upload_id = member.decode() if isinstance(member, bytes) else str(member)
-            self._storage.delete(_file(upload_id))
-            self._redis.zrem(self._due, upload_id)
-        return len(due)
+
+        def erase(member: bytes) -> None:
+            self._storage.delete(_file(member.decode()))
+            self._redis.zrem(self._due, member)
+
+        return self._sweeps.each("uploads", cast("list[bytes]", due), erase, self._sweeps.postpone_in(self._due))
 
     def _record(self, upload_id: str) -> str:
         return f"{self._settings.namespace}:upload:{upload_id}"

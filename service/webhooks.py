@@ -16,13 +16,12 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 import structlog
@@ -35,8 +34,10 @@ from standardwebhooks import Webhook
 from service import tracing
 from service.auth import Keys
 from service.jobs import Job, Jobs, State, script
-from service.outbound import Outbound, OutboundError
+from service.outbound import Outbound, OutboundError, UrlRefused
 from service.settings import Settings
+from service.sweeps import Sweeps
+from service.target import Target, UrlUnreadable, read_url
 
 TASK = "worker.deliveries.deliver"
 """What RQ runs, with (delivery id, run). By name: the API never imports it."""
@@ -103,6 +104,7 @@ class Try:
 class Delivery:
     """One event on its way to one URL. payload: the exact body. Times are epoch seconds.
 
+    target: the URL as it was read; None for one that cannot be, whose tries all fail as `url-refused`.
     run: the fence; grows at every redrive. spent: tries of the schedule used up since then. log: the last tries,
     oldest first. next_at: when the next try is due, None before the first and after the last.
     """
@@ -113,6 +115,7 @@ class Delivery:
     attempt: int
     event: str
     url: str
+    target: Target | None
     payload: str
     traceparent: str | None
     state: Outcome
@@ -147,6 +150,7 @@ class Webhooks:
         self.settings = settings
         self.queue = Queue(queue_name(settings), connection=connection, serializer=JSONSerializer)
         self._script = connection.register_script(script("webhooks.lua"))
+        self._sweeps = Sweeps(connection, self._key("counters"))
 
     def announce(self, job: Job) -> str | None:
         """Record the job's final event and enqueue its first try. None: no webhook, or not this event."""
@@ -157,15 +161,18 @@ class Webhooks:
             return None
         delivery_id = message_id(job.id, event, job.attempt)
         url = str(job.webhook["url"])
+        target = target_of(job.webhook)
         fields = {
             "job": job.id,
             "attempt": str(job.attempt),
             "event": event,
             "url": url,
             "endpoint": _digest(job.owner, url),
-            "host": _digest(job.owner, urlsplit(url).netloc.lower()),
+            "host": _digest(job.owner, f"{target.host}:{target.port}" if target else url),
             "payload": json.dumps(payload(job, self.settings), separators=(",", ":")),
         }
+        if target is not None:
+            fields["target"] = json.dumps(target.to_json())
         if job.traceparent is not None:
             fields["traceparent"] = job.traceparent
         word, found = self._call("record", delivery_id, job.owner, *(part for pair in fields.items() for part in pair))
@@ -248,7 +255,9 @@ class Webhooks:
         secrets = Keys(self.redis, self.settings).webhook_secrets(delivery.owner)
         headers = signed_headers(delivery, secrets, datetime.now(UTC))
         try:
-            answer = outbound.post(delivery.url, delivery.payload.encode(), headers, timeout=TIMEOUT)
+            if delivery.target is None:
+                raise UrlRefused("the URL cannot be read")
+            answer = outbound.post(delivery.target, delivery.payload.encode(), headers, timeout=TIMEOUT)
         except OutboundError as problem:
             return None, problem.kind, 0
         return answer.status, None, retry_after(answer.headers.get("retry-after", ""))
@@ -262,7 +271,10 @@ class Webhooks:
             return 0
         waiting = set(self.queue.get_job_ids()) | self._scheduled(now)
         swept = 0
-        for delivery_id in (member.decode() for member in overdue):
+
+        def put_back(member: bytes) -> None:
+            nonlocal swept
+            delivery_id = member.decode()
             run = self.redis.hget(self._key("delivery", delivery_id), "run")
             current = run.decode() if isinstance(run, bytes) else ""
             verb = "wait" if f"{delivery_id}-{current}" in waiting else "replace"
@@ -270,6 +282,8 @@ class Webhooks:
             if verb == "replace" and word == "ok":
                 self._enqueue(delivery_id, int(found[b"run"]), front=True)
                 swept += 1
+
+        self._sweeps.each("deliveries", overdue, put_back, self._sweeps.postpone_in(self._key("deliveries-due")))
         return swept
 
     def backlog(self) -> tuple[int, float]:
@@ -326,6 +340,20 @@ class Webhooks:
 def queue_name(settings: Settings) -> str:
     """The RQ queue of webhook tries. Its worker must run RQ's scheduler and use the JSON serializer."""
     return f"{settings.namespace}-webhooks"
+
+
+def target_of(fields: Mapping[str, Any]) -> Target | None:
+    """Give a webhook's URL as it was read when it was let in.
+
+    fields: `url`, and `target` unless a version wrote them down that did not keep it; then the URL is read now. None
+    for one that an older version let in and this one cannot read.
+    """
+    if fields.get("target") is not None:
+        return Target(**fields["target"])
+    try:
+        return read_url(str(fields["url"]))
+    except UrlUnreadable:
+        return None
 
 
 def message_id(job_id: str, event: str, attempt: int) -> str:
@@ -413,6 +441,7 @@ def _decode(fields: dict[bytes, bytes], entries: list[bytes]) -> Delivery:
         attempt=int(text["attempt"]),
         event=text["event"],
         url=text["url"],
+        target=target_of({"url": text["url"], "target": json.loads(text.get("target", "null"))}),
         payload=text["payload"],
         traceparent=text.get("traceparent"),
         state=Outcome(text["state"]),

@@ -22,9 +22,11 @@ from redis.exceptions import LockError
 from service import tracing
 from service.connections import connect
 from service.jobs import Jobs
+from service.outages import is_outage
 from service.reconcile import Watch, announce_due, erase_due, expire_due, reclaim_dead, requeue_lost
 from service.settings import Settings
 from service.storage import Storage, StorageError, open_storage
+from service.sweeps import Sweeps
 from service.uploads import Uploads
 from service.webhooks import Webhooks, announce
 
@@ -55,10 +57,19 @@ class Keeper:
         self._unlisted = Watch(patience, stride=2 * INTERVAL, clock=clock)
         self._lock = jobs.redis.lock(jobs.keys.keeper, timeout=LOCK_TTL, blocking=False, thread_local=False)
         self._leading = False
-        self._errands = (
-            _Errand("webhooks", partial(_announce, jobs)),
-            _Errand("files", partial(erase_due, jobs, storage)),
-            _Errand("uploads", Uploads(jobs.redis, storage, jobs.settings).sweep),
+        self._duties: tuple[Callable[[], object], ...] = (
+            partial(reclaim_dead, jobs, self._leases),
+            partial(requeue_lost, jobs, self._unlisted),
+            partial(expire_due, jobs),
+        )
+        self._errands = tuple(
+            _Errand(name, work, jobs.sweeps)
+            for name, work in (
+                ("events", partial(announce_due, jobs, partial(announce, jobs, jobs.settings))),
+                ("deliveries", Webhooks(jobs.redis, jobs.settings).sweep),
+                ("files", partial(erase_due, jobs, storage)),
+                ("uploads", Uploads(jobs.redis, storage, jobs.settings).sweep),
+            )
         )
 
     def run(self, stop: threading.Event) -> None:
@@ -80,12 +91,20 @@ class Keeper:
         self.close()
 
     def sweep(self) -> bool:
-        """Look at everything once and put right what is wrong. False when another replica holds the lock."""
+        """Look at everything once and put right what is wrong. False when another replica holds the lock.
+
+        Raises redis' errors while it is away; whatever else a duty raises is logged, counted, and ends that duty alone.
+        """
         if not self._leads():
             return False
-        reclaim_dead(self._jobs, self._leases)
-        requeue_lost(self._jobs, self._unlisted)
-        expire_due(self._jobs)
+        for duty in self._duties:
+            try:
+                duty()
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                # One duty that cannot be done keeps nobody from the others; it is tried again with the next sweep.
+                self._jobs.sweeps.fault("whole")
         for errand in self._errands:
             errand.start()
         return True
@@ -127,13 +146,14 @@ class Keeper:
 class _Errand:
     """Work that leaves the house: in its own thread, so that slow storage never delays the next sweep.
 
-    An outage of what it needs is logged and left to the next sweep; anything else is a bug, and ends this thread with
-    its traceback but not the keeper.
+    An outage of what it needs is logged once and left to the next sweep. Anything else is logged with its traceback and
+    counted each time, and keeps neither the other errands nor the next sweep.
     """
 
-    def __init__(self, name: str, work: Callable[[], object]) -> None:
+    def __init__(self, name: str, work: Callable[[], object], sweeps: Sweeps) -> None:
         self._name = name
         self._work = work
+        self._sweeps = sweeps
         self._thread: threading.Thread | None = None
         self._failing = False
 
@@ -151,16 +171,13 @@ class _Errand:
         try:
             self._work()
             self._failing = False
-        except (StorageError, redis.RedisError) as error:
-            if not self._failing:
-                log.warning("left to the next sweep", errand=self._name, error=str(error))
-            self._failing = True
-
-
-def _announce(jobs: Jobs) -> None:
-    """Hand over final events, and put back the deliveries that RQ lost."""
-    announce_due(jobs, lambda job: announce(jobs, jobs.settings, job))
-    Webhooks(jobs.redis, jobs.settings).sweep()
+        except Exception as error:  # noqa: BLE001  it is logged whole, and the next sweep tries again
+            if isinstance(error, StorageError) or is_outage(error):
+                if not self._failing:
+                    log.warning("left to the next sweep", errand=self._name, error=str(error))
+                self._failing = True
+            else:
+                self._sweeps.fault("whole", errand=self._name)
 
 
 def run(settings: Settings, stop: threading.Event | None = None) -> None:

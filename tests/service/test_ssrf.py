@@ -258,7 +258,8 @@ def test_proxies_of_the_environment_are_not_used(
     for spelled in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(spelled, raising=False)
     receiver.answers = [(200, {"content-type": "image/png"}, photo())]
-    wanted = api.services.submission.outbound.fetch(f"{receiver.url}/a.png", max_bytes=10_000)
+    outbound = api.services.submission.outbound
+    wanted = outbound.fetch(outbound.check(f"{receiver.url}/a.png"), max_bytes=10_000)
     assert wanted.body == photo()
     deliver(api, f"{receiver.url}/hook", api.services.submission.outbound)
     assert (len(receiver.received), canary.connections) == (2, 0)

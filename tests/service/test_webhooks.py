@@ -19,6 +19,7 @@ from service.auth import Keys
 from service.jobs import Job, Jobs, NewJob
 from service.outbound import Outbound
 from service.settings import Settings
+from service.target import Target
 from service.webhooks import (
     MAX_RETRY_AFTER,
     SCHEDULE,
@@ -427,9 +428,9 @@ class TestRedrive:
         delivery_id = announced(jobs, settings, receiver)
 
         class Meanwhile(Outbound):
-            def post(self, url: str, body: bytes, headers: dict[str, str], *, timeout: float = 20.0) -> Any:
+            def post(self, target: Target, body: bytes, headers: dict[str, str], *, timeout: float = 20.0) -> Any:
                 hooks.redrive(delivery_id)
-                return outbound.post(url, body, headers, timeout=timeout)
+                return outbound.post(target, body, headers, timeout=timeout)
 
         receiver.answers = [(500, {}, b"")]
         assert hooks.attempt(delivery_id, 1, Meanwhile()) is None
@@ -498,9 +499,9 @@ class TestOrder:
         waits: list[int | None] = []
 
         class Meanwhile(Outbound):
-            def post(self, url: str, body: bytes, headers: dict[str, str], *, timeout: float = 20.0) -> Any:
+            def post(self, target: Target, body: bytes, headers: dict[str, str], *, timeout: float = 20.0) -> Any:
                 waits.append(hooks.attempt(second, 1, outbound))
-                return outbound.post(url, body, headers, timeout=timeout)
+                return outbound.post(target, body, headers, timeout=timeout)
 
         hooks.attempt(first, 2, Meanwhile())
         assert waits[0] is not None

@@ -66,6 +66,11 @@ CASES: dict[str, tuple[Series, Series | list[Series], dict[str, str]]] = {
         {},
     ),
     "InbetweenKeeperGone": (one("keepers", "1x5 0x40"), one("keepers", "1x45"), {}),
+    "InbetweenSweepFaults": (
+        everywhere('inbetween_sweep_faults_total{sweep="%s",instance="%s"}', "0x20 3x25", "announce"),
+        everywhere('inbetween_sweep_faults_total{sweep="%s",instance="%s"}', "3x45", "announce"),
+        {"sweep": "announce"},
+    ),
     "InbetweenNoEngine": (
         everywhere(DEPTH, "2x45", "low")
         | everywhere(WORKERS, "0x45", "idle")

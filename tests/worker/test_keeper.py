@@ -18,6 +18,8 @@ from structlog.testing import capture_logs
 from tenacity import retry, stop_after_delay, wait_fixed
 
 from service.jobs import Job, Jobs, NewJob, State, Superseded, Verdict, files_prefix
+from service.measures import SWEEPS
+from service.reconcile import announce_due
 from service.settings import Settings
 from service.storage import LocalStorage, Storage, StorageUnavailable
 from service.webhooks import Webhooks
@@ -168,6 +170,104 @@ def test_what_a_deleted_job_still_wrote_is_erased_when_it_cannot_write_any_more(
     house.jobs.redis.zadd(house.jobs.keys.erasures, {job.id: house.jobs.now()})  # as two leases later
     house.sweep(INTERVAL)
     assert list(house.storage.list("")) == []
+
+
+def _bad_lease(house: House) -> None:
+    house.jobs.redis.zadd(house.jobs.keys.running, {"no-attempt-at-the-end": 1})
+
+
+def _lost_of_another_kind(house: House) -> None:
+    house.jobs.redis.zadd(house.jobs.keys.queued("gpu", "default"), {"bad-1": -9})
+    house.jobs.redis.set(house.jobs.keys.job("bad"), "no hash")
+
+
+def _bad_record(key: str) -> Callable[[House], None]:
+    def plant(house: House) -> None:
+        house.jobs.redis.zadd(getattr(house.jobs.keys, key), {"bad": 0})
+        house.jobs.redis.set(house.jobs.keys.job("bad"), "no hash")
+
+    return plant
+
+
+def _webhook_that_cannot_be_read(house: House) -> None:
+    job = submit(house.jobs, webhook={"url": "https://a.example", "events": ["inbetween.canceled"]})
+    house.jobs.cancel(job.id)
+    house.jobs.redis.hset(house.jobs.keys.job(job.id), "webhook", "{}")
+
+
+def _undeletable(house: House) -> None:
+    house.jobs.redis.zadd(house.jobs.keys.erasures, {"\0bad": 1})
+
+
+def _bad_upload(house: House) -> None:
+    house.jobs.redis.zadd("inbetween:uploads", {b"\xff": 1})
+
+
+def _bad_delivery(house: House) -> None:
+    house.jobs.redis.zadd("inbetween:deliveries-due", {"bad": 1})
+    house.jobs.redis.set("inbetween:delivery:bad", "no hash")
+
+
+def _no_set_at_all(house: House) -> None:
+    house.jobs.redis.set("inbetween:uploads", "no set")
+
+
+POISON: dict[str, Callable[[House], None]] = {
+    "reclaim": _bad_lease,
+    "requeue": _lost_of_another_kind,
+    "expire": _bad_record("expiry"),
+    "forget": _bad_record("tombstones"),
+    "announce": _webhook_that_cannot_be_read,
+    "erase": _undeletable,
+    "uploads": _bad_upload,
+    "deliveries": _bad_delivery,
+    "whole": _no_set_at_all,
+}
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_what_one_owner_left_keeps_nothing_from_another(move_in: Callable[[], House], sweep: str) -> None:
+    house = move_in()
+    POISON[sweep](house)
+    jobs = house.jobs
+    dead, lost = running(jobs), submit(jobs)
+    jobs.queue("gpu", "default").remove(lost.ticket)
+    told = jobs.cancel(submit(jobs, webhook={"url": "https://b.example", "events": ["inbetween.canceled"]}).id)
+    jobs.redis.zadd(jobs.keys.erasures, {"erased": 2})
+    house.storage.put(f"{files_prefix('erased')}1/take-1.mp4", b"film", "video/mp4")
+    expiring = submit(jobs, result_ttl=0)
+    jobs.cancel(expiring.id)
+    with capture_logs() as logged:
+        house.sweep(14)
+    assert [now(jobs, dead).attempt, now(jobs, lost).attempt] == [2, 2]
+    assert [one.job for one in Webhooks(jobs.redis, jobs.settings).deliveries("ann", 9).deliveries] == [told.id]
+    assert list(house.storage.list("")) == []
+    assert now(jobs, expiring).state is State.expired
+    faults = {name: amount for name, amount in jobs.counters().items() if name.startswith("sweep_faults")}
+    assert set(faults) == {f'sweep_faults_total{{sweep="{sweep}"}}'}
+    assert {entry["sweep"] for entry in logged if entry["log_level"] == "error"} == {sweep}
+
+
+def test_a_duty_that_cannot_be_done_ends_neither_the_keeper_nor_its_other_duties(move_in: Callable[[], House]) -> None:
+    house = move_in()
+    expiring = house.jobs.cancel(submit(house.jobs, result_ttl=0).id)
+    house.jobs.redis.set(house.jobs.keys.queued("cpu", "low"), "no set")
+    house.sweep(INTERVAL)
+    assert now(house.jobs, expiring).state is State.expired
+    assert house.jobs.counters()['sweep_faults_total{sweep="whole"}'] == 1
+
+
+def test_more_poison_than_one_sweep_looks_at(move_in: Callable[[], House]) -> None:
+    house = move_in()
+    jobs = house.jobs
+    for number in range(3):
+        jobs.redis.set(jobs.keys.job(f"bad{number}"), "no hash")
+    jobs.redis.zadd(jobs.keys.undelivered, {f"bad{number}-1": number for number in range(3)})
+    job = jobs.cancel(submit(jobs, webhook={"url": "https://b.example", "events": ["inbetween.canceled"]}).id)
+    handed: list[str] = []
+    for _ in range(2):
+        announce_due(jobs, lambda one: handed.append(one.id), limit=3)
+    assert handed == [job.id]
 
 
 class Broken:
