@@ -6,10 +6,10 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint types tests sprites gpu format constraints audit licences images clean
+.PHONY: help demo up test lint types tests tests-image sprites gpu format constraints audit licences images clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY) ## two keyframes through the whole service, on this machine: leaves demo/inbetween.mp4
 	@$(BIN)/python examples/demo.py
@@ -28,6 +28,11 @@ types: $(READY)
 
 tests: $(READY)
 	$(BIN)/pytest -q
+
+# The images' Python is Debian's, without torch; it has security fixes that change how URLs are read, and others have not.
+IMAGE_PYTHON ?= /usr/bin/python3
+tests-image: .venv-image/ready ## the tests of the service on the Python of the images, without torch
+	.venv-image/bin/pytest -q tests/service
 
 JOBS ?= 2
 sprites: $(READY) ## methods compared on the sprite model: all of docs/sprites.md anew, hours on two cores
@@ -68,4 +73,10 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
 	@echo "Installing into .venv; the first time this takes some minutes."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	@touch $@
+
+.venv-image/ready: pyproject.toml constraints.txt docker/python.txt
+	@test -x .venv-image/bin/python || "$(IMAGE_PYTHON)" -m venv .venv-image
+	@.venv-image/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -c docker/python.txt \
+		-e '.[flow,service,tracing,embedded,test]' nvidia-ml-py
 	@touch $@
