@@ -100,12 +100,22 @@ def latest_commit(source: str) -> str:
 
 def licence(card: Path) -> Licence | None:
     """The licence that a model card names; None where there is no card or it names none."""
-    if not card.is_file():
-        return None
-    front = card.read_text(errors="replace").partition("---\n")[2].partition("\n---")[0]
-    found = dict(re.findall(r"^(license|license_name|license_link):\s*(\S.*?)\s*$", front, re.MULTILINE))
+    found = _front_matter(card)
     name = found.get("license_name") or found.get("license")
     return Licence(name, found.get("license_link"), found.get("license") == "other") if name else None
+
+
+def default_method(card: Path) -> str | None:
+    """Give the method that a model card names as `inbetween_default_method`, for requests that name none."""
+    return _front_matter(card).get("inbetween_default_method")
+
+
+def _front_matter(card: Path) -> dict[str, str]:
+    """Read the plain `name: value` lines at the head of a model card; none where there is no card."""
+    if not card.is_file():
+        return {}
+    front = card.read_text(errors="replace").partition("---\n")[2].partition("\n---")[0]
+    return dict(re.findall(r"^(\w+):\s*(\S.*?)\s*$", front, re.MULTILINE))
 
 
 def first_line(error: Exception) -> str:

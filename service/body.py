@@ -18,7 +18,7 @@ from starlette.requests import Request
 
 from mpd.methods import LIMITS, Settings, SettingsError, segment_frames
 from service.errors import Problem
-from service.schema import InbetweenRequest, Keyframe, Options
+from service.schema import InbetweenRequest, Keyframe, MethodName, Options
 from service.settings import Settings as ServiceSettings
 from service.validation import Fault, from_pydantic, from_settings, refused
 
@@ -49,13 +49,19 @@ class Picture:
 class Wanted:
     """A request that is right in itself. positions: the frame of each keyframe, when the request says.
 
-    settings: what `mpd` will be asked for.
+    settings: what `mpd` will be asked for, once the request names a method or `with_method` has given it one.
     """
 
     pictures: tuple[Picture, ...]
     positions: tuple[int, ...] | None
     options: Options
     settings: Settings
+
+    def with_method(self, name: MethodName) -> Wanted:
+        """Give the request as it is made by this method, unless it names one itself. Raises `Problem` as `read`."""
+        if self.options.method is not None:
+            return self
+        return _wanted(self.pictures, self.positions, self.options.model_copy(update={"method": name}))
 
 
 async def read(request: Request, service: ServiceSettings) -> Wanted:

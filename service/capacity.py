@@ -7,9 +7,11 @@ is known, and the job waits. Knows nothing of HTTP or queues.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from mpd.formats import sample_bits
 from mpd.methods import (
+    DEFAULT_METHOD,
     FLOW_FRAMES,
     FLOW_SIZE_MULTIPLE,
     METHODS,
@@ -20,6 +22,7 @@ from mpd.methods import (
 )
 from service.engines import Engine, EngineState
 from service.errors import Problem
+from service.schema import MethodName
 from service.settings import Settings as ServiceSettings
 
 _PLAIN = 3
@@ -118,6 +121,13 @@ def check_length(
         remedy = f"At this size, ask for at most {most} frames in all,{other} or choose a smaller size."
         field = "keyframes" if settings.positions else "options.frames"
         raise Problem(422, "beyond-capacity", detail, field=field, remedy=remedy, limit=most)
+
+
+def default_method(live: Sequence[Engine]) -> MethodName:
+    """Give the method of requests that name none: what suits every model at work, else the library's default."""
+    named = {engine.default_method for engine in live}
+    [method] = named if len(named) == 1 else {None}
+    return cast(MethodName, method if method in METHODS else DEFAULT_METHOD)
 
 
 def _method_unavailable(settings: Settings, engines: Sequence[Engine]) -> Problem:

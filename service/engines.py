@@ -43,7 +43,8 @@ class Engine:
     native_size: (width, height). max_pixels: width × height of one frame; max_frames: of one segment; max_volume:
     pixels of all frames of one segment, as a GPU's memory holds; None is unlimited. seconds_per_call: measured time of
     one denoiser call per megapixel of one frame, so that a call on N frames of P megapixels takes about N·P times as
-    long. busy_with: the ticket being sampled. gpu_memory_used, gpu_memory_total: bytes of the whole GPU;
+    long. default_method: the one for requests that name none, as the model's card has it; None where it says nothing.
+    busy_with: the ticket being sampled. gpu_memory_used, gpu_memory_total: bytes of the whole GPU;
     gpu_utilization: from 0 to 1; None without a GPU, or where its driver does not say.
     """
 
@@ -62,6 +63,7 @@ class Engine:
     max_pixels: int | None = None
     max_volume: int | None = None
     seconds_per_call: float | None = None
+    default_method: str | None = None
     busy_with: str | None = None
     error: str | None = None
     gpu_memory_used: int | None = None

@@ -58,7 +58,9 @@ class VideoRequest(Strict):
     """What `POST /v1/videos` takes as JSON."""
 
     prompt: str = Field(default="", max_length=32_000, description="Read by nobody; its beginning is kept.")
-    model: MethodName = Field(default="mpd-vibid", description="The method, as in `GET /methods`.")
+    model: MethodName | None = Field(
+        default=None, description="The method, as in `GET /methods`. Default: this server's."
+    )
     input_reference: Image | list[Image] = Field(
         description=f"The start keyframe, or all of them in a list: text, or an object of that kind. {IMAGE}"
     )

@@ -77,9 +77,9 @@ class Webhook(Strict):
 class Options(Strict):
     """Everything but the keyframes. All are optional; a null is the same as leaving the field out."""
 
-    method: MethodName = Field(
-        default="mpd-vibid",
-        description="How the frames are made; `GET /methods` describes each.",
+    method: MethodName | None = Field(
+        default=None,
+        description="How the frames are made; `GET /methods` describes each, and names this server's default.",
         examples=["mpd-vibid"],
     )
     frames: int | None = _bounded(

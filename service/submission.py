@@ -110,7 +110,7 @@ class Submission:
         )
         with self.storing.of(owner):
             self._keep(job_id, zip(keyframes, (data for data, _ in pictures), strict=True))
-        tracing.note(job=job_id, method=options.method)
+        tracing.note(job=job_id, method=wanted.settings.method)
         with self.turns.of(owner):
             return self._submit(new, allowance, claim)
 
@@ -226,7 +226,7 @@ class Submission:
 
 
 def _lane(wanted: Wanted) -> Lane:
-    return "gpu" if METHODS[wanted.options.method].needs_model else "cpu"
+    return "gpu" if METHODS[wanted.settings.method].needs_model else "cpu"
 
 
 def _gpu_seconds(wanted: Wanted, engine: Engine | None) -> float | None:

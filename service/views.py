@@ -254,7 +254,7 @@ class LimitView(BaseModel):
 class MethodsView(BaseModel):
     """Everything a request can choose from."""
 
-    default: str
+    default: str = Field(description="The method of a request that names none: what suits the models at work.")
     methods: list[MethodView]
     limits: dict[str, LimitView]
     formats: dict[str, str] = Field(description="Media type of each output format.")

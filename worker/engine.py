@@ -23,6 +23,7 @@ import numpy as np
 import redis
 import structlog
 
+from mpd import hub
 from mpd.methods import METHODS, denoiser_calls
 from mpd.methods import Settings as Options
 from mpd.progress import Progress, Take
@@ -62,6 +63,7 @@ class Publisher:
             "model": engines.shown_name(settings.model),
             "revision": settings.model_revision,
             "device": settings.device,
+            "default_method": hub.default_method(Path(settings.model).expanduser() / "README.md"),
             "started_at": time.time(),
         }
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import redis
 import structlog
 
+from mpd import hub
 from service import engines
 from service.engines import EngineState
 from service.settings import Settings
@@ -114,6 +115,8 @@ class Launcher:
             self._engine_ended(code, now)
         if self._release_at is None and engine.start(now):
             log.info("engine starting", model=self._settings.model, pid=engine.pid)
+            # The engine says so itself once it has read its libraries, which takes seconds.
+            self._publish(EngineState.starting)
         if not engine.running:
             return
         status = self._probe.ask(now)
@@ -134,20 +137,30 @@ class Launcher:
             self._exit_code = code
             self._begin_stop(now)
         try:
-            if self._release_at is None:
-                gone = engines.Engine(
-                    id=self._environment[ENGINE_ID],
-                    state=EngineState.failed,
-                    model=engines.shown_name(self._settings.model),
-                    device=self._settings.device,
-                    started_at=time.time(),
-                    error=f"it ended with code {code} and is started again",
-                )
-                engines.publish(self._redis, self._settings, gone)
-            elif code != exits.CONFIG:
+            if self._release_at is not None and code != exits.CONFIG:
                 engines.withdraw(self._redis, self._settings, self._environment[ENGINE_ID])
         except redis.RedisError as error:
             log.warning("the engine's end is not published", error=str(error))
+        if self._release_at is None:
+            self._publish(EngineState.failed, f"it ended with code {code} and is started again")
+
+    def _publish(self, state: EngineState, error: str | None = None) -> None:
+        """Say of the engine what it cannot say itself."""
+        model = self._settings.model
+        engine = engines.Engine(
+            id=self._environment[ENGINE_ID],
+            state=state,
+            model=engines.shown_name(model),
+            revision=self._settings.model_revision,
+            device=self._settings.device,
+            default_method=hub.default_method(Path(model).expanduser() / "README.md"),
+            started_at=time.time(),
+            error=error,
+        )
+        try:
+            engines.publish(self._redis, self._settings, engine)
+        except redis.RedisError as away:
+            log.warning("the engine's state is not published", state=state, error=str(away))
 
     def _begin_stop(self, now: float) -> None:
         """The first time, let running jobs end within the grace; the second time, have them given back now."""

@@ -230,6 +230,8 @@ def delete_inbetween(here: Here, job: ChangeableJob) -> Response:
 def _accept(
     here: Services, key: Key, wanted: Wanted, base: str, job_id: str, trace: str | None, claim: str | None = None
 ) -> dict[str, Any]:
+    # Only now: what a repeated request is known by is what it asked, not the method that a server would choose today.
+    wanted = _with_method(here, wanted)
     job = here.submission.accept(key.owner, wanted, job_id, here.limits.allowance(key), trace, claim)
     return _answer(here, job, base)
 
@@ -273,6 +275,10 @@ def _retry_after(job: JobView) -> str:
 
 
 def _estimate(here: Services, key: Key, wanted: Wanted) -> EstimateView:
+    try:
+        wanted = _with_method(here, wanted)
+    except Problem as problem:
+        return EstimateView(accepted=False, refusals=[_problem_view(problem)], cost=None, queue=None)
     refusals = []
     for check in here.submission.check(key.owner, wanted, here.limits.allowance(key)):
         try:
@@ -298,6 +304,10 @@ def _estimate(here: Services, key: Key, wanted: Wanted) -> EstimateView:
         cost=CostView.model_validate(cost),
         queue=QueueView.model_validate(queue),
     )
+
+
+def _with_method(here: Services, wanted: Wanted) -> Wanted:
+    return wanted.with_method(capacity.default_method(engines.live(here.redis, here.settings)))
 
 
 def _problem_view(problem: Problem) -> ProblemView:

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
 from mpd.formats import OUTPUT_FORMATS
-from mpd.methods import DEFAULT_METHOD, LIMITS, METHODS, Method, Settings, denoiser_calls
+from mpd.methods import LIMITS, METHODS, Method, Settings, denoiser_calls
 from service import engines, metrics, pages
-from service.capacity import ready
+from service.capacity import default_method, ready
 from service.engines import Engine
 from service.routes.dependencies import READ, Here, Metrics, Reader, problems
 from service.services import Services
@@ -33,7 +33,7 @@ def list_methods(here: Here, key: Reader) -> MethodsView:
     """Everything a request can choose from, and what the engines that are live right now can do of it."""
     live = engines.live(here.redis, here.settings)
     return MethodsView(
-        default=DEFAULT_METHOD,
+        default=default_method(live),
         methods=[_method(method, ready(live)) for method in METHODS.values()],
         limits={
             name: LimitView(minimum=limit.low, maximum=limit.high, why=limit.why) for name, limit in LIMITS.items()

@@ -516,3 +516,48 @@ def test_the_default_is_the_default_everywhere(api: Api) -> None:
     assert job.options["method"] == "mpd-vibid"
     assert (job.lane, job.priority, job.state) == ("gpu", "default", State.queued)
     assert job.result_ttl == api.settings.result_ttl
+
+
+SUITS = {
+    "a base model": ([ENGINE], "mpd-vibid"),
+    "the model that ships": ([replace(ENGINE, default_method="flow")], "flow"),
+    "the model that ships, starting": (
+        [replace(ENGINE, state=EngineState.starting, default_method="flow")],
+        "flow",
+    ),
+    "both": ([ENGINE, replace(ENGINE, id="e2", default_method="flow")], "mpd-vibid"),
+    "a card of another version": ([replace(ENGINE, default_method="dreams")], "mpd-vibid"),
+    "none": ([], "mpd-vibid"),
+}
+
+
+@pytest.mark.parametrize("models", SUITS)
+def test_a_request_that_names_no_method_gets_what_suits_the_models(api: Api, models: str) -> None:
+    live, method = SUITS[models]
+    for engine in live:
+        engines.publish(api.services.redis, api.settings, engine)
+    assert api.client.get("/methods").json()["default"] == method
+    assert api.submit()["options"]["method"] == method
+    assert api.submit({"method": None})["options"]["method"] == method
+    assert api.submit({"method": "svd"})["options"]["method"] == "svd", "who names one has it"
+    video = api.client.post("/v1/videos", json={"input_reference": data_uri(photo()), "end": data_uri(photo())})
+    assert video.json()["model"] == method
+    estimated = api.client.post("/inbetween/estimate", files={"start": photo(), "end": photo()}).json()
+    assert (estimated["cost"]["gpu_seconds"] == 0) is (method == "flow")
+
+
+def test_a_request_repeated_after_the_models_have_changed_is_the_same(api: Api) -> None:
+    headers = {"Idempotency-Key": "k"}
+    first = api.post(headers=headers).json()
+    engines.publish(api.services.redis, api.settings, replace(ENGINE, default_method="flow"))
+    again = api.post(headers=headers)
+    assert (again.status_code, again.json()["id"], again.headers["idempotent-replayed"]) == (202, first["id"], "true")
+
+
+def test_an_option_that_the_default_does_not_have_is_refused(api: Api) -> None:
+    engines.publish(api.services.redis, api.settings, replace(ENGINE, default_method="flow"))
+    assert problem(api.post({"gamma": 0.5}), 422, "invalid-request")["field"] == "options.gamma"
+    estimated = api.client.post(
+        "/inbetween/estimate", files={"start": photo(), "end": photo()}, data={"options": '{"gamma": 0.5}'}
+    ).json()
+    assert [refusal["field"] for refusal in estimated["refusals"]] == ["options.gamma"]

@@ -86,6 +86,8 @@ def test_up_prints_a_call_that_works_and_ctrl_c_leaves_nothing(run: Run, area: P
         done = client.get(job["links"]["self"]).json()
         video = client.get(done["links"]["video"], follow_redirects=True).raise_for_status()
         assert video.headers["content-type"] == "video/mp4"
+        bare = client.post(curl[-1], files=files).raise_for_status().json()
+        assert bare["options"]["method"] == "flow", "the model that ships would make an arrow of any two pictures"
     export, manage = (next(line for line in text.splitlines() if word in line) for word in ("REDIS_URL", "keys"))
     name, _, url = export.split()[1].partition("=")
     command = [sys.executable, "-m", "worker.cli", *shlex.split(manage, comments=True)[1:]]
