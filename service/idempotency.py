@@ -21,6 +21,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from service.errors import Problem
+from service.fingerprint import Fingerprint
 from service.records import Keys
 from service.settings import Settings
 
@@ -60,7 +61,7 @@ class Idempotency:
         self._answer = redis.register_script(_ANSWER)
         self._release = redis.register_script(_RELEASE)
 
-    def claim(self, owner: str, key: str, fingerprint: str, job_id: str) -> Replay | None:
+    def claim(self, owner: str, key: str, fingerprint: Fingerprint, job_id: str) -> Replay | None:
         """None: go ahead, as `job_id`, inside `alive`; then `answer` or `release`.
 
         Raises `Problem`: 422 when the key stands for another request, 409 while the first is being answered.
@@ -70,8 +71,9 @@ class Idempotency:
             detail = "The Idempotency-Key cannot be used."
             raise Problem(422, "invalid-request", detail, field="Idempotency-Key", remedy=remedy)
         name = self.name(owner, key)
-        mine = json.dumps({"fingerprint": fingerprint, "job": job_id})
-        arguments: list[str | int] = [mine, KEPT, job_id, self._life_ms, fingerprint, self._records]
+        mine = json.dumps({**fingerprint.stored, "job": job_id})
+        prints = [fingerprint.before, fingerprint.asked, fingerprint.meant]
+        arguments: list[str | int] = [mine, KEPT, job_id, self._life_ms, self._records, *prints]
         found: Any = self._claim(keys=[name, _life(name)], args=arguments)
         return None if found is None else self._replay(json.loads(found), fingerprint)
 
@@ -87,10 +89,10 @@ class Idempotency:
         finally:
             over.set()
 
-    def answer(self, owner: str, key: str, fingerprint: str, job_id: str, answer: dict[str, Any]) -> None:
+    def answer(self, owner: str, key: str, fingerprint: Fingerprint, job_id: str, answer: dict[str, Any]) -> None:
         """Remember what the request was answered, if the claim is still that of this job."""
         name = self.name(owner, key)
-        record = json.dumps({"fingerprint": fingerprint, "job": job_id, "answer": answer})
+        record = json.dumps({**fingerprint.stored, "job": job_id, "answer": answer})
         self._answer(keys=[name, _life(name)], args=[job_id, record, KEPT])
 
     def release(self, owner: str, key: str, job_id: str) -> None:
@@ -114,8 +116,8 @@ class Idempotency:
             except RedisError as error:
                 log.info("claim not renewed, trying on", job=job_id, error=str(error))
 
-    def _replay(self, first: dict[str, Any], fingerprint: str) -> Replay:
-        if first["fingerprint"] != fingerprint:
+    def _replay(self, first: dict[str, Any], fingerprint: Fingerprint) -> Replay:
+        if not fingerprint.matches(first):
             remedy = "Use a new key for a new request."
             detail = "This Idempotency-Key came before with another request."
             raise Problem(422, "idempotency-key-reused", detail, field="Idempotency-Key", remedy=remedy)
@@ -136,13 +138,23 @@ def _life(name: str) -> str:
 
 
 _CLAIM = """
--- ARGV: the claim, seconds it is kept, its job, milliseconds of its life, its fingerprint, what job records begin with.
+-- ARGV: the claim, seconds it is kept, its job, milliseconds of its life, what job records begin with, then its prints:
+-- as the versions before made it, as it was asked, as it was meant.
 -- Answers with the claim that stands in the way; nothing when ours is in force now.
+local function same(first)
+  for _, print in ipairs(first.prints or {}) do
+    if print == ARGV[7] or print == ARGV[8] then
+      return true
+    end
+  end
+  return not first.prints and first.fingerprint == ARGV[6]
+end
+
 local found = redis.call('GET', KEYS[1])
 if found then
   local first = cjson.decode(found)
   local dead = not first.answer and redis.call('EXISTS', KEYS[2]) == 0
-  if not dead or first.fingerprint ~= ARGV[5] or redis.call('EXISTS', ARGV[6] .. first.job) == 1 then
+  if not dead or not same(first) or redis.call('EXISTS', ARGV[5] .. first.job) == 1 then
     return found
   end
 end

@@ -5,8 +5,6 @@ Knows nothing of HTTP. Everything here may take seconds (a download, a decode, a
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -234,25 +232,6 @@ def _gpu_seconds(wanted: Wanted, engine: Engine | None) -> float | None:
         return estimate.cost(wanted.settings, len(wanted.pictures), engine).gpu_seconds
     except SettingsError as error:
         raise from_settings(error) from None
-
-
-def fingerprint(wanted: Wanted, settings: Settings) -> str:
-    """What makes two requests the same: the decoded fields, and the hashes of the images that came with them.
-
-    Raises `Problem` for a data URI that cannot be decoded.
-    """
-    pictures = []
-    for picture in wanted.pictures:
-        source = picture.source
-        if isinstance(source, str) and intake.is_data_uri(source):
-            source = intake.decode_data_uri(source, settings, field=picture.field)
-        pictures.append(["reference", source] if isinstance(source, str) else ["image", _digest(source)])
-    fields = {"pictures": pictures, "positions": wanted.positions, "options": wanted.options.model_dump(mode="json")}
-    return _digest(json.dumps(fields, sort_keys=True).encode())
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _target(outbound: Outbound, url: str, field: str) -> Target:

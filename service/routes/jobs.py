@@ -13,10 +13,11 @@ from fastapi.responses import JSONResponse
 from starlette.convertors import Convertor, register_url_convertor
 
 from mpd.methods import METHODS, SettingsError
-from service import body, capacity, engines, estimate, submission
+from service import body, capacity, engines, estimate
 from service.auth import Key
 from service.body import Wanted
 from service.errors import Problem
+from service.fingerprint import fingerprint
 from service.jobs import Job, State, new_id
 from service.routes import examples
 from service.routes.dependencies import (
@@ -240,7 +241,7 @@ def _accept_once(
     here: Services, key: Key, wanted: Wanted, base: str, trace: str | None, name: str
 ) -> tuple[dict[str, Any], bool]:
     """The answer, and whether it was given before."""
-    job_id, mark = new_id(), submission.fingerprint(wanted, here.settings)
+    job_id, mark = new_id(), fingerprint(wanted, here.settings)
     replay = here.idempotency.claim(key.owner, name, mark, job_id)
     if replay is not None:
         return replay.answer or _answer(here, here.jobs.get(replay.job_id), base), True

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import redis
 
 from service.errors import Problem
+from service.fingerprint import Fingerprint
 from service.idempotency import STALE, Idempotency, Replay
 from service.jobs import Jobs, NewJob, Refused, new_id
 from service.settings import Settings
 from tests.service.conftest import Api, problem
 
 SOON = 20.0
+PRINT = Fingerprint("asked", "meant", "before")
+ANOTHER = Fingerprint("other asked", "other meant", "other before")
 
 
 @pytest.fixture
@@ -40,13 +45,13 @@ def new(job_id: str) -> NewJob:
 
 def in_flight(claims: Idempotency) -> None:
     with pytest.raises(Problem) as caught:
-        claims.claim("ann", "abc", "print", new_id())
+        claims.claim("ann", "abc", PRINT, new_id())
     assert caught.value.slug == "idempotency-in-flight"
 
 
 def test_a_claim_is_kept_alive_while_its_request_is_worked_on(jobs: Jobs, claims: Idempotency) -> None:
     first = new_id()
-    assert claims.claim("ann", "abc", "print", first) is None
+    assert claims.claim("ann", "abc", PRINT, first) is None
     assert 0 < jobs.redis.pttl(life(claims)) <= 1000
     in_flight(claims)
     with claims.alive("ann", "abc", first):
@@ -64,35 +69,54 @@ def test_a_claim_that_nobody_keeps_alive_is_taken_over_and_its_job_can_no_longer
     jobs: Jobs, claims: Idempotency
 ) -> None:
     first, second = new_id(), new_id()
-    assert claims.claim("ann", "abc", "print", first) is None
+    assert claims.claim("ann", "abc", PRINT, first) is None
     jobs.redis.delete(life(claims))
-    assert claims.claim("ann", "abc", "print", second) is None
+    assert claims.claim("ann", "abc", PRINT, second) is None
     with pytest.raises(Refused, match="taken-over"):
         jobs.submit(new(first), claim=claims.name("ann", "abc"))
     assert jobs.get(first) is None
     claims.release("ann", "abc", first)
-    claims.answer("ann", "abc", "print", first, {"id": first})
+    claims.answer("ann", "abc", PRINT, first, {"id": first})
     in_flight(claims)
     jobs.submit(new(second), claim=claims.name("ann", "abc"))
-    claims.answer("ann", "abc", "print", second, {"id": second})
-    assert claims.claim("ann", "abc", "print", new_id()) == Replay(second, {"id": second})
+    claims.answer("ann", "abc", PRINT, second, {"id": second})
+    assert claims.claim("ann", "abc", PRINT, new_id()) == Replay(second, {"id": second})
 
 
 def test_a_claim_whose_job_exists_is_never_taken_over(jobs: Jobs, claims: Idempotency) -> None:
     """The process ended after the job was written down, and before it had answered."""
     first = new_id()
-    assert claims.claim("ann", "abc", "print", first) is None
+    assert claims.claim("ann", "abc", PRINT, first) is None
     jobs.submit(new(first), claim=claims.name("ann", "abc"))
     jobs.redis.delete(life(claims))
-    assert claims.claim("ann", "abc", "print", new_id()) == Replay(first, None)
+    assert claims.claim("ann", "abc", PRINT, new_id()) == Replay(first, None)
 
 
 def test_a_dead_claim_is_not_for_another_request(jobs: Jobs, claims: Idempotency) -> None:
-    claims.claim("ann", "abc", "print", new_id())
+    claims.claim("ann", "abc", PRINT, new_id())
     jobs.redis.delete(life(claims))
     with pytest.raises(Problem) as caught:
-        claims.claim("ann", "abc", "another", new_id())
+        claims.claim("ann", "abc", ANOTHER, new_id())
     assert caught.value.slug == "idempotency-key-reused"
+
+
+@pytest.mark.parametrize(
+    "again", [replace(ANOTHER, asked="asked"), replace(ANOTHER, meant="meant")], ids=["asked", "meant"]
+)
+def test_a_dead_claim_is_for_a_request_that_is_the_same_by_either_print(
+    jobs: Jobs, claims: Idempotency, again: Fingerprint
+) -> None:
+    claims.claim("ann", "abc", PRINT, new_id())
+    jobs.redis.delete(life(claims))
+    assert claims.claim("ann", "abc", again, new_id()) is None
+
+
+def test_a_dead_claim_of_the_version_before_is_for_the_request_that_it_printed(jobs: Jobs, claims: Idempotency) -> None:
+    jobs.redis.set(claims.name("ann", "abc"), json.dumps({"fingerprint": "before", "job": new_id()}))
+    with pytest.raises(Problem) as caught:
+        claims.claim("ann", "abc", replace(PRINT, before="other before"), new_id())
+    assert caught.value.slug == "idempotency-key-reused"
+    assert claims.claim("ann", "abc", PRINT, new_id()) is None
 
 
 def test_without_its_claim_a_job_is_not_made(jobs: Jobs, claims: Idempotency) -> None:
