@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
@@ -370,6 +371,20 @@ class TestDecoding:
         single = tiny_model.decode(self.LATENTS[:3], chunk=3)
         assert np.array_equal(frames[:3], single)
         assert not np.array_equal(frames, whole)
+
+    def test_the_frames_that_chunks_share_go_over_from_the_first_to_the_second(
+        self, tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two chunks of eight frames that share two; of each is known whose it is, so the wrong direction shows."""
+        chunks = iter((0.0, 1.0))
+
+        def plain(z: torch.Tensor, num_frames: int) -> Any:
+            return SimpleNamespace(sample=torch.full((num_frames, 3, 2, 2), next(chunks)))
+
+        monkeypatch.setattr(tiny_model.vae, "decode", plain)
+        frames = torch.cat(list(tiny_model._faded(torch.zeros(14, 4, 8, 8), chunk=8)))
+        shares = [0.0] * 6 + [1 / 3, 2 / 3] + [1.0] * 6
+        torch.testing.assert_close(frames[:, 0, 0, 0], torch.tensor(shares))
 
     @pytest.mark.parametrize("chunk", [1, 2, 3, 4, 7, 8, 9, 24, 25])
     def test_spans_cover_every_frame_and_share_the_overlap(self, chunk: int) -> None:

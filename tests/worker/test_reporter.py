@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import redis
 
-from service.jobs import Jobs, NewJob
+from service.jobs import Job, Jobs, NewJob
 from service.settings import Settings
-from worker.lease import Lease
+from worker.lease import Interrupted, Lease, Reason
 from worker.reporter import Reporter
 from worker.sampling import Report
 
@@ -20,6 +21,89 @@ from worker.sampling import Report
 def jobs(redis_url: str) -> Iterator[Jobs]:
     with redis.Redis.from_url(redis_url) as connection:
         yield Jobs(connection, Settings(_env_file=None, namespace="reporter"))
+
+
+@pytest.fixture
+def job(jobs: Jobs) -> Job:
+    """Running."""
+    submitted = jobs.submit(NewJob("local", {}, [], "cpu", result_ttl=600))
+    return jobs.start(submitted.id, submitted.attempt, "this-1")
+
+
+def step(number: int, steps: int, take: int = 0, takes: int = 1) -> Report:
+    """A step of a take, both counted as the engine does: steps from 1, takes from 0."""
+    fraction = (take * steps + number) / (takes * steps)
+    told = {"step": number, "steps": steps, "take": take, "takes": takes, "segment": 1, "segments": 1}
+    return Report("sampling", {**told, "fraction": fraction})
+
+
+def written(jobs: Jobs, job_id: str) -> list[dict[str, Any]]:
+    """All progress that readers of the job's events have heard, oldest first."""
+    entries = jobs.redis.xrange(jobs.keys.events(job_id))
+    return [json.loads(fields[b"data"]) for _, fields in entries if fields[b"type"] == b"progress"]
+
+
+def test_a_job_that_is_to_stop_hears_so_from_its_own_report(jobs: Jobs, job: Job) -> None:
+    """From the report alone: no thread of the lease is at work here."""
+    lease = Lease(jobs, job.id, job.attempt)
+    report = Reporter(job, jobs, lease)
+    report.stage("fetching")
+    jobs.cancel(job.id)
+    with pytest.raises(Interrupted) as heard:
+        report.stage("sampling")
+    assert heard.value.reason is Reason.cancel
+    with pytest.raises(Interrupted):
+        lease.check()
+
+
+def test_a_job_that_another_attempt_has_taken_over_hears_so_from_its_own_report(jobs: Jobs, job: Job) -> None:
+    report = Reporter(job, jobs, Lease(jobs, job.id, job.attempt))
+    jobs.died(job.id, job.attempt, "lease")
+    with pytest.raises(Interrupted) as heard:
+        report.stage("sampling")
+    assert heard.value.reason is Reason.superseded
+
+
+def test_the_last_step_is_written_down_however_soon_it_comes(
+    jobs: Jobs, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(monotonic=lambda: 100.0)
+    monkeypatch.setattr("worker.reporter.time", clock)
+    report = Reporter(job, jobs, Lease(jobs, job.id, job.attempt))
+    for number in range(1, 26):
+        report.heard(step(number, 25))
+    assert [each["step"] for each in written(jobs, job.id)] == [1, 25], "those between came too fast"
+    now = jobs.get(job.id)
+    assert now is not None
+    assert now.progress is not None
+    assert (now.progress["step"], now.progress["fraction"]) == (25, 1)
+
+
+def test_takes_are_counted_from_one_as_their_files_are(jobs: Jobs, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.reporter.REPORT_SECONDS", 0.0)
+    report = Reporter(job, jobs, Lease(jobs, job.id, job.attempt))
+    for take in (0, 1, 2):
+        report.heard(step(1, 1, take, takes=3))
+    assert [(each["take"], each["takes"]) for each in written(jobs, job.id)] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_progress_says_where_the_job_is_in_the_order_in_which_it_was_there(
+    jobs: Jobs, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.reporter.REPORT_SECONDS", 0.0)
+    report = Reporter(job, jobs, Lease(jobs, job.id, job.attempt))
+    report.stage("fetching")
+    for number in (1, 2, 3):
+        report.heard(step(number, 3))
+    report.stage("encoding")
+    told = [(each["stage"], each.get("step"), each.get("steps")) for each in written(jobs, job.id)]
+    assert told == [
+        ("fetching", None, None),
+        ("sampling", 1, 3),
+        ("sampling", 2, 3),
+        ("sampling", 3, 3),
+        ("encoding", 3, 3),
+    ]
 
 
 def stages(jobs: Jobs, job_id: str) -> list[str]:
