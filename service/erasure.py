@@ -7,11 +7,13 @@ of HTTP.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import structlog
 
 from service.jobs import files_prefix
 from service.storage import Storage, StorageError
+from service.uploads import upload_key
 
 PATIENCE = 2.0
 """Seconds a caller waits."""
@@ -30,18 +32,23 @@ class Eraser:
         self._patience = patience
         self._free = threading.BoundedSemaphore(MOST)
 
-    def erase(self, job_id: str) -> bool:
-        """Whether all files of the job are gone; False when the keeper has to do it."""
+    def erase(self, job_id: str, uploads: Sequence[str] = ()) -> bool:
+        """Whether all files of the job are gone; False when the keeper has to do it.
+
+        uploads: ids of those it was made of, which go too; at the end of their time the keeper looks once more.
+        """
         if not self._free.acquire(blocking=False):
             return False
         erased = threading.Event()
         # A daemon: a storage that hangs must not keep the process from ending.
-        threading.Thread(target=self._attempt, args=(job_id, erased), daemon=True).start()
+        threading.Thread(target=self._attempt, args=(job_id, uploads, erased), daemon=True).start()
         return erased.wait(self._patience)
 
-    def _attempt(self, job_id: str, erased: threading.Event) -> None:
+    def _attempt(self, job_id: str, uploads: Sequence[str], erased: threading.Event) -> None:
         try:
             self._storage.delete_prefix(files_prefix(job_id))
+            for upload in uploads:
+                self._storage.delete(upload_key(upload))
             erased.set()
         except StorageError as error:
             log.warning("files left to the keeper", job=job_id, error=str(error))

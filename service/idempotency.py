@@ -153,8 +153,10 @@ end
 local found = redis.call('GET', KEYS[1])
 if found then
   local first = cjson.decode(found)
+  local exists = redis.call('EXISTS', ARGV[5] .. first.job) == 1
   local dead = not first.answer and redis.call('EXISTS', KEYS[2]) == 0
-  if not dead or not same(first) or redis.call('EXISTS', ARGV[5] .. first.job) == 1 then
+  local deleted = first.answer and not exists
+  if exists or not deleted and not (dead and same(first)) then
     return found
   end
 end

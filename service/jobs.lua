@@ -15,6 +15,7 @@ local record = KEYS[1]
 local TOMBSTONE_TTL = 90 * 86400 -- seconds an expired job still answers as expired
 local EVENTS_KEPT = 300
 local EVENTS_LINGER = 300        -- seconds for a reader of the stream to see how it ended
+local MARK_KEPT = 86400          -- seconds for a worker that was stopped to learn that its job was deleted
 
 local clock = redis.call('TIME')
 local stamp = string.format('%d.%06d', clock[1], clock[2])
@@ -30,7 +31,7 @@ local job = {}
 local function load()
   local names = {'state', 'attempt', 'deaths', 'errors', 'owner', 'lane', 'priority', 'queued_at', 'expires_at',
     'result_ttl', 'worker', 'webhook', 'cancel_requested', 'preview', 'gpu_estimate', 'gpu_used', 'method', 'size',
-    'started_at'}
+    'started_at', 'claim', 'uploads'}
   local values = redis.call('HMGET', record, unpack(names))
   for i, name in ipairs(names) do
     job[name] = values[i] or nil
@@ -74,15 +75,19 @@ local function emit(type, data)
   return redis.call('XADD', key('events', id), 'MAXLEN', '~', EVENTS_KEPT, '*', 'type', type, 'data', data)
 end
 
--- `problem`, when given, is JSON already and goes in as it is.
-local function emit_state(problem)
-  local data = cjson.encode({
+local function shown()
+  return cjson.encode({
     state = job.state,
     attempt = tonumber(job.attempt),
     deaths = tonumber(job.deaths),
     errors = tonumber(job.errors),
     cancel_requested = job.cancel_requested ~= nil,
   })
+end
+
+-- `problem`, when given, is JSON already and goes in as it is.
+local function emit_state(problem)
+  local data = shown()
   if problem then
     data = string.sub(data, 1, -2) .. ',"error":' .. problem .. '}'
   end
@@ -208,6 +213,9 @@ function on_job.submit()
   if admission[1] == 'refused' then
     return admission
   end
+  if KEYS[2] then
+    redis.call('HSET', record, 'claim', KEYS[2])
+  end
   redis.call('HSET', record, 'attempt', '0', 'deaths', '0', 'errors', '0', 'created_at', stamp, 'submission',
     ARGV[4], unpack(ARGV, 8))
   load()
@@ -235,6 +243,27 @@ function on_job.cancel()
   return answer(before)
 end
 
+-- The answer that was kept for the request's repetition holds the whole job. `:alive` as in idempotency.py.
+local function forget_claim()
+  local found = job.claim and redis.call('GET', job.claim)
+  if found and cjson.decode(found).job == id then
+    redis.call('DEL', job.claim, job.claim .. ':alive')
+  end
+end
+
+-- Of the stream nothing is left but, for who follows the job, that it is over. Where a worker may still be at one of its
+-- attempts the same is its mark that the job was deleted: a record that is merely not there is no proof of it.
+local function forget_events(before)
+  local events = key('events', id)
+  local held = before == 'running' or (before ~= 'expired' and tonumber(job.attempt) > 1)
+  if held or before == 'queued' then
+    redis.call('XADD', events, 'MAXLEN', 1, '*', 'type', 'state', 'data', shown())
+    redis.call('EXPIRE', events, held and MARK_KEPT or EVENTS_LINGER)
+  else
+    redis.call('DEL', events)
+  end
+end
+
 -- Argument: seconds until a running attempt must have noticed.
 function on_job.delete()
   local before, reply = job.state, nil
@@ -245,25 +274,46 @@ function on_job.delete()
     allowance.settle(key, clock, job)
     redis.call('PUBLISH', key('cancel'), ticket())
     job.state = 'canceled'
-    emit_state()
     due = now + tonumber(ARGV[4])
   end
-  redis.call('EXPIRE', key('events', id), EVENTS_LINGER)
+  forget_events(before)
+  forget_claim()
+  for attempt = 1, tonumber(job.attempt) do
+    local name = string.format('%s-%d', id, attempt)
+    redis.call('ZREM', key('undelivered'), name)
+    redis.call('DEL', key('ended', name))
+  end
+  for _, upload in ipairs(cjson.decode(job.uploads or '[]')) do
+    redis.call('DEL', key('upload', upload))
+  end
   redis.call('ZREM', key('owned', 'all', job.owner), id)
   redis.call('ZADD', key('erasures'), string.format('%.6f', due), id)
   redis.call('DEL', record)
   return reply
 end
 
+-- What its receiver is still to be told of the end that is taken back goes into a record of its own.
+local function keep_untold()
+  local untold = redis.call('ZSCORE', key('undelivered'), ticket())
+  if untold then
+    redis.call('HSET', key('ended', ticket()), unpack(redis.call('HGETALL', record)))
+  end
+  return untold, ticket()
+end
+
 function on_job.redrive()
   if job.state ~= 'failed' then
     return conflict()
   end
+  local untold, failed = keep_untold()
   set('deaths', '0')
   set('errors', '0')
   unset('quarantined', 'error', 'cancel_requested')
   allowance.promise(key, job, 1)
   to_queue(false)
+  if untold then
+    redis.call('ZADD', key('undelivered'), untold, failed)
+  end
   count('redrives_total')
   return answer('failed')
 end
@@ -278,7 +328,8 @@ function on_job.expire()
   end
   leave()
   enter('expired')
-  unset('options', 'keyframes', 'webhook', 'progress', 'result', 'error', 'quarantined', 'traceparent', 'worker')
+  unset('options', 'keyframes', 'webhook', 'progress', 'result', 'error', 'quarantined', 'traceparent', 'worker', 'claim',
+    'uploads')
   -- A hash that once held a long value stays in the form for long ones, which takes several times the memory.
   local short = redis.call('HGETALL', record)
   redis.call('DEL', record)

@@ -127,6 +127,26 @@ class Jobs:
                 pipe.hgetall(self.keys.job(job_id))
             return [decode(fields) for fields in pipe.execute() if fields]
 
+    def ended(self, job_id: str, attempt: int) -> Job | None:
+        """The job as this attempt ended it, even if it was set going again since; None where it did not."""
+        for key in (self.keys.ended(ticket(job_id, attempt)), self.keys.job(job_id)):
+            fields = _bytes(self.redis.hgetall(key))
+            job = decode(fields) if fields else None
+            if job is not None and job.attempt == attempt and job.state.is_terminal:
+                return job
+        return None
+
+    def was_deleted(self, job_id: str) -> bool:
+        """Whether something says so of a job that has no record: its files are due, or its last event is kept.
+
+        That there is no record says nothing: Redis may have come up empty, or older than the job.
+        """
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zscore(self.keys.erasures, job_id)
+            pipe.exists(self.keys.events(job_id))
+            due, told = pipe.execute()
+        return due is not None or bool(told)
+
     def position(self, job: Job) -> int | None:
         """How many jobs of the same lane go before this one; None unless it is queued."""
         with self.redis.pipeline(transaction=False) as pipe:
@@ -225,11 +245,12 @@ class Jobs:
     def delete(self, job_id: str) -> Job:
         """Forget the job in any state and return what it was. No attempt of it can commit or renew afterwards.
 
-        Its files may be erased at once; the keeper erases them again when the last attempt cannot write any more.
+        Nothing of it is left in Redis but its id, until no worker can be at it any more: among the files to erase, and
+        in the name of a stream of events that says it is over. Its files may be erased at once; the keeper erases them
+        again when the last attempt cannot write any more.
         """
         before, job = self._change("delete", job_id, str(2 * self.settings.lease_ttl))
-        if before is State.queued:
-            self._take_back(job)
+        self._forget_notes(job, running=before is State.running)
         return job
 
     def abandon_files(self, job_id: str, after: float = 0.0) -> None:
@@ -319,7 +340,11 @@ class Jobs:
 
     def delivered(self, job_id: str, attempt: int) -> None:
         """The final event of this attempt has been handed to webhook delivery, or is not wanted."""
-        self.redis.zrem(self.keys.undelivered, ticket(job_id, attempt))
+        name = ticket(job_id, attempt)
+        with self.redis.pipeline() as pipe:
+            pipe.zrem(self.keys.undelivered, name)
+            pipe.delete(self.keys.ended(name))
+            pipe.execute()
 
     # Counting
 
@@ -368,6 +393,24 @@ class Jobs:
         except redis.RedisError as error:
             # The record has moved on: whoever pops the ticket is refused at its start.
             log.warning("ticket left in its list", job=job.id, attempt=job.attempt, error=str(error))
+
+    def _forget_notes(self, job: Job, running: bool) -> None:
+        """Remove what RQ has of the job's attempts; one that is running may still need its note, for a while."""
+        queue = self.queue(job.lane, job.priority)
+        try:
+            with self.redis.pipeline(transaction=False) as pipe:
+                for attempt in range(1, job.attempt + 1):
+                    name = ticket(job.id, attempt)
+                    pipe.lrem(queue.key, 0, name)
+                    pipe.zrem(queue.failed_job_registry.key, name)
+                    if running and attempt == job.attempt:
+                        pipe.expire(Carried.key_for(name), FAILURE_TTL)
+                    else:
+                        pipe.delete(Carried.key_for(name))
+                pipe.execute()
+        except redis.RedisError as error:
+            # They hold its id alone, and go by themselves within an hour.
+            log.warning("notes left to expire", job=job.id, error=str(error))
 
     def _expire_note(self, name: str) -> None:
         """Let RQ's note of a replaced ticket go in a while; a live work-horse may still hold it."""

@@ -151,20 +151,27 @@ def announce_due(jobs: Jobs, announce: Callable[[Job], object], limit: int = 500
     names: Any = jobs.redis.zrange(jobs.keys.undelivered, 0, limit - 1)
 
     def hand_over(name: bytes) -> None:
-        job = jobs.get(split_ticket(name.decode())[0])
-        if job is not None and job.state.is_terminal:
+        job = jobs.ended(*split_ticket(name.decode()))
+        if job is not None:
             announce(job)
 
     return jobs.sweeps.each("announce", names, hand_over, jobs.sweeps.postpone_in(jobs.keys.undelivered))
 
 
-def erase_due(jobs: Jobs, storage: Storage, limit: int = 100) -> int:
-    """Erase the files of expired and deleted jobs. Raises `StorageUnavailable`; what was not erased stays due."""
+def erase_due(
+    jobs: Jobs, storage: Storage, forget: Callable[[str], object] = lambda job_id: None, limit: int = 100
+) -> int:
+    """Erase the files of expired and deleted jobs. Raises `StorageUnavailable`; what was not erased stays due.
+
+    forget: called with each id that has no record, for what else there may be of a job that was deleted.
+    """
     due = jobs.redis.zrangebyscore(jobs.keys.erasures, "-inf", jobs.now(), start=0, num=limit, withscores=True)
     scores = dict(cast("list[tuple[bytes, float]]", due))
 
     def erase(name: bytes) -> None:
         storage.delete_prefix(files_prefix(name.decode()))
+        if not jobs.redis.exists(jobs.keys.job(name.decode())):
+            forget(name.decode())
         # Written down once more meanwhile, it is erased once more: files may have come after ours were listed.
         jobs.redis.eval(_REMOVE_IF_SAME, 1, jobs.keys.erasures, name, repr(scores[name]))
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
@@ -119,7 +119,7 @@ class NewJob:
 
     options: the normalised request. keyframes: key, content_type, width, height, sha256, size of each.
     webhook: url and events. result_ttl: seconds the result is kept. gpu_seconds: the estimate, where there is one.
-    size: (width, height) of a frame, where it is known before.
+    size: (width, height) of a frame, where it is known before. uploads: ids of those that keyframes came by.
     """
 
     owner: str
@@ -132,6 +132,7 @@ class NewJob:
     traceparent: str | None = None
     gpu_seconds: float | None = None
     size: tuple[int, int] | None = None
+    uploads: Sequence[str] = ()
     id: str = field(default_factory=new_id)
 
 
@@ -169,6 +170,7 @@ class Job:
     worker: str | None
     quarantined: bool
     traceparent: str | None
+    uploads: tuple[str, ...] = ()
 
     @property
     def ticket(self) -> str:
@@ -207,6 +209,8 @@ def encode(job: NewJob) -> dict[str, str]:
         fields["gpu_estimate"] = milliseconds(job.gpu_seconds)
     if "method" in job.options:
         fields["method"] = job.options["method"]
+    if job.uploads:
+        fields["uploads"] = json.dumps(list(job.uploads))
     if job.size is not None:
         fields["size"] = size_class(*job.size)
     return fields
@@ -258,6 +262,7 @@ def decode(fields: Mapping[bytes, bytes]) -> Job:
         worker=text.get("worker"),
         quarantined="quarantined" in text,
         traceparent=text.get("traceparent"),
+        uploads=tuple(value("uploads") or ()),
     )
 
 
@@ -277,6 +282,10 @@ class Keys:
     def events(self, job_id: str) -> str:
         """Stream: `type` (state, progress, preview) and `data` (JSON)."""
         return self._key("events", job_id)
+
+    def ended(self, ticket: str) -> str:
+        """Hash: the record as an attempt left it whose end was taken back before it was told; see `undelivered`."""
+        return self._key("ended", ticket)
 
     def queued(self, lane: str, priority: str) -> str:
         """ZSET of tickets in the order of RQ's list."""

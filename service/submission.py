@@ -93,6 +93,8 @@ class Submission:
             for number, (_, info) in enumerate(pictures)
         ]
         first = pictures[0][1]
+        sources = [picture.source for picture in wanted.pictures]
+        uploads = [one.removeprefix(PREFIX) for one in sources if isinstance(one, str) and one.startswith(PREFIX)]
         new = NewJob(
             id=job_id,
             owner=owner,
@@ -104,6 +106,7 @@ class Submission:
             webhook=webhook,
             traceparent=traceparent,
             gpu_seconds=seconds,
+            uploads=uploads,
             size=capacity.frame_size(wanted.settings, engine, (first.width, first.height)),
         )
         with self.storing.of(owner):

@@ -53,7 +53,7 @@ class Uploads:
             raise Problem(413, "image-too-large", detail, field="size", remedy=f"Send at most {most} bytes.")
         upload_id = secrets.token_hex(16)
         ttl = self._settings.signed_url_ttl
-        url = self._storage.sign_put(_file(upload_id), size=size, content_type=content_type, expires=ttl)
+        url = self._storage.sign_put(upload_key(upload_id), size=size, content_type=content_type, expires=ttl)
         record = json.dumps({"owner": owner, "content_type": content_type, "size": size})
         expires_at = time.time() + ttl
         with self._redis.pipeline() as pipe:
@@ -70,11 +70,11 @@ class Uploads:
         if record is None or record["owner"] != owner:
             raise self._missing("There is no such upload, or its time is over.", field)
         try:
-            size = self._storage.stat(_file(upload_id)).size
+            size = self._storage.stat(upload_key(upload_id)).size
             if size != record["size"]:
                 detail = f"The file has {size} bytes where {record['size']} were announced."
                 raise Problem(422, "upload-mismatch", detail, field=field, remedy="Upload the file again.")
-            return self._storage.get(_file(upload_id))
+            return self._storage.get(upload_key(upload_id))
         except ObjectMissing:
             raise self._missing("Nothing was sent to this upload's link.", field) from None
 
@@ -85,7 +85,7 @@ class Uploads:
         due = self._redis.zrange(self._due, "-inf", str(before), byscore=True, offset=0, num=limit)
 
         def erase(member: bytes) -> None:
-            self._storage.delete(_file(member.decode()))
+            self._storage.delete(upload_key(member.decode()))
             self._redis.zrem(self._due, member)
 
         return self._sweeps.each("uploads", cast("list[bytes]", due), erase, self._sweeps.postpone_in(self._due))
@@ -97,5 +97,6 @@ class Uploads:
         return Problem(422, "upload-not-found", detail, field=field, remedy="Ask POST /uploads for a link, PUT there.")
 
 
-def _file(upload_id: str) -> str:
+def upload_key(upload_id: str) -> str:
+    """Name the place of an upload's file in storage."""
     return f"uploads/{upload_id}"

@@ -1,6 +1,7 @@
 -- The transitions of a webhook delivery, each atomic.
 --
 -- KEYS[1]: the delivery's hash. ARGV: verb, namespace, delivery id, then the verb's own arguments.
+-- `forget` is of a job: KEYS[1] is the set of its deliveries, and the id is the job's.
 -- Replies: {'ok' | 'exists', field, value, ...}, {'later', 'wait', seconds} when the receiver is left alone for a
 -- while or an earlier event of the job comes first, {'over'} when the run is not the live one or nothing is pending,
 -- or {'missing'}.
@@ -114,6 +115,11 @@ local function finish(state)
   redis.call('ZREM', key('deliveries-due'), id)
 end
 
+-- A delivery's name in the lists of deliveries, which are read by time.
+local function listing(created_at, member)
+  return string.format('%013d', math.floor(created_at * 1000)) .. '.' .. member
+end
+
 local verbs = {}
 
 function verbs.record(owner, ...)
@@ -121,7 +127,11 @@ function verbs.record(owner, ...)
     return reply('exists')
   end
   set('id', id, 'owner', owner, 'created_at', string.format('%.6f', now), 'run', 1, 'tries', 0, 'spent', 0, ...)
-  local listed = string.format('%013d', math.floor(now * 1000)) .. '.' .. id
+  if redis.call('EXISTS', key('job', get('job'))) == 0 then
+    redis.call('DEL', record) -- the job was deleted meanwhile, and nothing of it comes back
+    return { 'missing' }
+  end
+  local listed = listing(now, id)
   redis.call('ZADD', key('deliveries', 'all'), 0, listed)
   redis.call('ZADD', key('deliveries', 'of', owner), 0, listed)
   redis.call('ZADD', siblings(), get('attempt'), id)
@@ -233,6 +243,23 @@ function verbs.redrive()
   run_anew()
   keep()
   return reply('ok')
+end
+
+-- The job was deleted: `id` is the job's, and the record its set of deliveries. Answers with what RQ may have of them.
+function verbs.forget()
+  local tickets = {}
+  for _, member in ipairs(redis.call('ZRANGE', record, 0, -1)) do
+    local owner, created_at, run = unpack(redis.call('HMGET', key('delivery', member), 'owner', 'created_at', 'run'))
+    if owner then
+      redis.call('ZREM', key('deliveries', 'all'), listing(created_at, member))
+      redis.call('ZREM', key('deliveries', 'of', owner), listing(created_at, member))
+      table.insert(tickets, member .. '-' .. run)
+    end
+    redis.call('DEL', key('delivery', member), key('delivery-log', member))
+    redis.call('ZREM', key('deliveries-due'), member)
+  end
+  redis.call('DEL', record)
+  return { 'ok', 'tickets', cjson.encode(tickets) }
 end
 
 -- For the sweep: RQ has lost this run.

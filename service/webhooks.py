@@ -176,6 +176,8 @@ class Webhooks:
         if job.traceparent is not None:
             fields["traceparent"] = job.traceparent
         word, found = self._call("record", delivery_id, job.owner, *(part for pair in fields.items() for part in pair))
+        if word == "missing":
+            return None
         if word == "ok" and found[b"state"] == b"pending":
             # What this event must wait for is tried now, and not at the end of a pause that may be hours long.
             self._hasten(delivery_id, "earlier")
@@ -209,6 +211,21 @@ class Webhooks:
             raise DeliveryMissing(f"there is no delivery {delivery_id}")
         self._enqueue(delivery_id, int(found[b"run"]))
         return self.get(delivery_id) or delivery
+
+    def forget(self, job_id: str) -> None:
+        """Remove the deliveries of a job that was deleted, told or not, with their logs and with what RQ has of them.
+
+        A try that is being made goes on, and leaves nothing behind.
+        """
+        _, found = self._call("forget", job_id, key=self._key("job-deliveries", job_id))
+        scheduled = ScheduledJobRegistry(queue=self.queue)
+        for name in json.loads(found.get(b"tickets", b"[]")):
+            self.queue.remove(name)
+            with self.redis.pipeline(transaction=False) as pipe:
+                pipe.zrem(scheduled.key, name)
+                pipe.zrem(self.queue.failed_job_registry.key, name)
+                pipe.delete(Carried.key_for(name))
+                pipe.execute()
 
     def attempt(self, delivery_id: str, run: int, outbound: Outbound) -> int | None:
         """One try: post the event and write down what came of it.
@@ -324,10 +341,12 @@ class Webhooks:
             replies = iter(pipe.execute())
         return [_decode(fields, entries) for fields, entries in zip(replies, replies, strict=True) if fields]
 
-    def _call(self, verb: str, delivery_id: str, *arguments: str) -> tuple[str, dict[bytes, bytes]]:
-        """Run a verb of `webhooks.lua`: its word, and the record."""
+    def _call(
+        self, verb: str, delivery_id: str, *arguments: str, key: str | None = None
+    ) -> tuple[str, dict[bytes, bytes]]:
+        """Run a verb of `webhooks.lua`: its word, and the record. key: of the record, where it is no delivery's."""
         reply: Any = self._script(
-            keys=[self._key("delivery", delivery_id)],
+            keys=[key or self._key("delivery", delivery_id)],
             args=[verb, self.settings.namespace, delivery_id, *arguments],
         )
         word, *fields = reply

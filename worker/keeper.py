@@ -67,7 +67,7 @@ class Keeper:
             for name, work in (
                 ("events", partial(announce_due, jobs, partial(announce, jobs, jobs.settings))),
                 ("deliveries", Webhooks(jobs.redis, jobs.settings).sweep),
-                ("files", partial(erase_due, jobs, storage)),
+                ("files", partial(erase_due, jobs, storage, Webhooks(jobs.redis, jobs.settings).forget)),
                 ("uploads", Uploads(jobs.redis, storage, jobs.settings).sweep),
             )
         )

@@ -124,7 +124,9 @@ class Lease:
         """Have the files erased again of a job that is gone for good: this process may have been stopped for so long
         that its last ones came after."""
         job = self._jobs.get(self._id)
-        if job is None or job.state is State.expired:
+        if job is None and not self._jobs.was_deleted(self._id):
+            log.warning("the job has no record and nothing says that it was deleted: its files stay", job=self._id)
+        elif job is None or job.state is State.expired:
             self._jobs.abandon_files(self._id, self._jobs.settings.lease_ttl)
 
     def _end_process(self) -> None:

@@ -219,11 +219,12 @@ def cancel_inbetween(here: Here, base: Base, job: ChangeableJob) -> JobView:
     responses=problems(*ONE_JOB),
 )
 def delete_inbetween(here: Here, job: ChangeableJob) -> Response:
-    """In any state; a running job is stopped. Nothing of it remains: files that storage is too slow to erase at once
-    follow by themselves.
+    """In any state; a running job is stopped. Nothing of it remains, neither its uploads, its webhook events nor the
+    answer kept for its `Idempotency-Key`: files that storage is too slow to erase at once follow by themselves.
     """
-    here.jobs.delete(job.id)
-    erased = here.eraser.erase(job.id)
+    deleted = here.jobs.delete(job.id)
+    here.webhooks.forget(job.id)
+    erased = here.eraser.erase(job.id, deleted.uploads)
     log.info("job deleted", job=job.id, state=str(job.state), files="erased" if erased else "left to the keeper")
     return Response(status_code=204)
 
