@@ -243,7 +243,8 @@ PROBLEMS: dict[str, Kind] = {
     "job-expired": Kind(
         410,
         "The job's result has expired",
-        "The job is over and its files were erased when its `result_ttl` ran out.",
+        "The job is over and its files are gone: erased when its `result_ttl` ran out, or not there any more when the "
+        "server's data were restored.",
         "Post the request again; the same seed gives the same video. `result_ttl` keeps results longer.",
         "job_id",
     ),
@@ -338,6 +339,13 @@ PROBLEMS: dict[str, Kind] = {
         "A part of the service does not answer",
         "Redis or the storage cannot be reached. Nothing was lost; jobs already accepted go on afterwards.",
         "Repeat the request after `Retry-After` seconds, with the same `Idempotency-Key`.",
+    ),
+    "database-unknown": Kind(
+        503,
+        "Redis is not the database that was there before",
+        "Redis came up empty, older than it was, or is another one. Nothing is taken, erased or answered from it until "
+        "an operator has brought the known database back, or has adopted this one.",
+        "Repeat the request after `Retry-After` seconds, with the same `Idempotency-Key`; tell the operator.",
     ),
     "internal": Kind(
         500,

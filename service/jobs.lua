@@ -222,6 +222,7 @@ function on_job.submit()
   allowance.promise(key, job, 1)
   redis.call('ZADD', key('owned', 'all', job.owner), 0, id)
   redis.call('ZREM', key('erasures'), id)
+  redis.call('ZREM', key('reserved'), id)
   -- Not in any set yet, so there is nothing to leave but the empty state.
   job.state = 'queued'
   to_queue(false)
@@ -318,14 +319,9 @@ function on_job.redrive()
   return answer('failed')
 end
 
-function on_job.expire()
+-- An ended job becomes a tombstone.
+local function bury()
   local before = job.state
-  if not ended() or tonumber(job.expires_at) > now then
-    return conflict()
-  end
-  if redis.call('ZSCORE', key('undelivered'), ticket()) then
-    return conflict() -- what its receiver will be told stands in the record alone
-  end
   leave()
   enter('expired')
   unset('options', 'keyframes', 'webhook', 'progress', 'result', 'error', 'quarantined', 'traceparent', 'worker', 'claim',
@@ -339,6 +335,21 @@ function on_job.expire()
   emit_state()
   redis.call('EXPIRE', key('events', id), EVENTS_LINGER)
   return answer(before)
+end
+
+function on_job.expire()
+  if not ended() or tonumber(job.expires_at) > now then
+    return conflict()
+  end
+  if redis.call('ZSCORE', key('undelivered'), ticket()) then
+    return conflict() -- what its receiver will be told stands in the record alone
+  end
+  return bury()
+end
+
+-- Its files are not in storage any more, whatever its record says.
+function on_job.lose()
+  return job.state == 'succeeded' and bury() or conflict()
 end
 
 -- Verbs of one attempt; ARGV[4] is the attempt, which is the job's present one.

@@ -26,6 +26,7 @@ from rq.serializers import JSONSerializer
 
 from service import measures
 from service.errors import Problem
+from service.identity import Database
 from service.outages import takes_no_writes
 from service.records import (
     LANES,
@@ -100,14 +101,17 @@ class Jobs:
 
     `connection` must return bytes (`decode_responses=False`): RQ needs it so. Every method may raise redis'
     `ConnectionError` or `TimeoutError`; a verb then may or may not have happened, and can be repeated.
+
+    database: which one it must be; a verb on any other does nothing and raises `DatabaseUnknown`, a `ConnectionError`.
     """
 
-    def __init__(self, connection: redis.Redis, settings: Settings) -> None:
+    def __init__(self, connection: redis.Redis, settings: Settings, database: Database | None = None) -> None:
+        self.database = database
         self.redis = connection
         self.settings = settings
         self.keys = Keys(settings.namespace)
         self.sweeps = Sweeps(connection, self.keys.counters)
-        self._script = connection.register_script(script("allowance.lua", "jobs.lua"))
+        self._script = connection.register_script(script("database.lua", "allowance.lua", "jobs.lua"))
         self._queues = {
             (lane, priority): Queue(name, connection=connection, serializer=JSONSerializer)
             for lane in LANES
@@ -260,6 +264,24 @@ class Jobs:
         """
         self.redis.zadd(self.keys.erasures, {job_id: self.now() + after})
 
+    def reserve_files(self, job_id: str, seconds: float) -> None:
+        """As `abandon_files` for an id whose job is about to be submitted, should that never come."""
+        now = self.now()
+        with self.redis.pipeline() as pipe:
+            pipe.zadd(self.keys.reserved, {job_id: now})
+            pipe.zadd(self.keys.erasures, {job_id: now + seconds})
+            pipe.execute()
+
+    def keep_reserved(self) -> tuple[str, ...]:
+        """Have the files stay that were reserved, and give their ids: a job may have come of them that is not known."""
+        ids: Any = self.redis.zrange(self.keys.reserved, 0, -1)
+        if ids:
+            with self.redis.pipeline() as pipe:
+                pipe.zrem(self.keys.erasures, *ids)
+                pipe.zrem(self.keys.reserved, *ids)
+                pipe.execute()
+        return tuple(name.decode() for name in ids)
+
     def redrive(self, job_id: str) -> Job:
         """failed → queued with fresh budgets and the next attempt."""
         return self._enqueued(self._do("redrive", job_id))
@@ -337,6 +359,10 @@ class Jobs:
     def expire(self, job_id: str) -> Job:
         """An ended job past its `expires_at` → expired. Its files are due for erasure."""
         return self._do("expire", job_id)
+
+    def lose(self, job_id: str) -> Job:
+        """A succeeded job whose files are not there any more → expired."""
+        return self._do("lose", job_id)
 
     def delivered(self, job_id: str, attempt: int) -> None:
         """The final event of this attempt has been handed to webhook delivery, or is not wanted."""
@@ -423,8 +449,9 @@ class Jobs:
     ) -> tuple[str, dict[bytes, bytes]]:
         """Run a verb of `jobs.lua`: the state before (of a renewal, the verdict), and the record."""
         keys = [self.keys.job(job_id), *([claim] if claim else [])]
+        expected = self.database.expected() if self.database else ""
         try:
-            reply = self._run(verb, keys, [verb, self.settings.namespace, job_id, *arguments])
+            reply = self._run(verb, keys, [expected, verb, self.settings.namespace, job_id, *arguments])
         except redis.ResponseError as error:
             # From inside a script Redis 6 tells it in words alone. Whoever sits out an outage sits this out too.
             if takes_no_writes(error):
@@ -433,6 +460,9 @@ class Jobs:
         match reply:
             case [b"ok", before, *fields]:
                 return before.decode(), dict(zip(fields[::2], fields[1::2], strict=True))
+            case [b"elsewhere"]:
+                assert self.database is not None
+                raise self.database.refused()
             case [b"conflict", state]:
                 raise Conflict(job_id, State(state.decode()))
             case [b"refused", reason, *figures]:

@@ -126,6 +126,11 @@ _ALL = (
         {"state": tuple(WorkerState)},
     ),
     Measure("keepers", "gauge", "1 while a keeper is at work, else 0."),
+    Measure(
+        "database_known",
+        "gauge",
+        "1 when Redis is the database that was there before, 0 when it came up empty, older or as another.",
+    ),
     Measure("storage_up", "gauge", "1 when storage answered and could be written, else 0."),
     Measure("webhooks_pending", "gauge", "Events that have not reached their receiver yet, and are still tried."),
     Measure(

@@ -69,6 +69,7 @@ def _gauges(jobs: Jobs, webhooks: Webhooks) -> dict[str, _Series]:
         "oldest_queued_age_seconds": {(): jobs.oldest_queued_age()},
         "dead_letters": {(): dead},
         "keepers": {(): keepers},
+        "database_known": {(): float(jobs.database is None or jobs.database.known)},
         "workers": {(state,): sum(engine.worker_state is state for engine in live) for state in WorkerState},
         "webhooks_pending": {(): pending + int(jobs.redis.zcard(jobs.keys.undelivered))},
         "webhooks_oldest_due_seconds": {(): oldest_due},

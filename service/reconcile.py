@@ -169,17 +169,20 @@ def erase_due(
     scores = dict(cast("list[tuple[bytes, float]]", due))
 
     def erase(name: bytes) -> None:
+        if jobs.database is not None:
+            jobs.database.check(fresh=True)
         storage.delete_prefix(files_prefix(name.decode()))
         if not jobs.redis.exists(jobs.keys.job(name.decode())):
             forget(name.decode())
         # Written down once more meanwhile, it is erased once more: files may have come after ours were listed.
-        jobs.redis.eval(_REMOVE_IF_SAME, 1, jobs.keys.erasures, name, repr(scores[name]))
+        jobs.redis.eval(_REMOVE_IF_SAME, 2, jobs.keys.erasures, jobs.keys.reserved, name, repr(scores[name]))
 
     return jobs.sweeps.each("erase", scores, erase, jobs.sweeps.postpone_in(jobs.keys.erasures))
 
 
 _REMOVE_IF_SAME = """
 local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
 return score and tonumber(score) == tonumber(ARGV[2]) and redis.call('ZREM', KEYS[1], ARGV[1]) or 0
 """
 

@@ -324,6 +324,11 @@ class Keys:
         return self._key("erasures")
 
     @property
+    def reserved(self) -> str:
+        """ZSET of those in `erasures` whose request may still make a job of them, by the time it began."""
+        return self._key("reserved")
+
+    @property
     def dead(self) -> str:
         """ZSET of quarantined ids, all with score 0."""
         return self._key("dead")

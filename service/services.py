@@ -15,6 +15,7 @@ from service.erasure import Eraser
 from service.events import Readers
 from service.fanout import BLOCK, Fanout
 from service.idempotency import Idempotency
+from service.identity import Database
 from service.jobs import Jobs
 from service.limits import Limits
 from service.outbound import Outbound
@@ -48,6 +49,7 @@ class Services:
     redis: Redis
     streaming: AsyncRedis
     fanout: Fanout
+    database: Database
     jobs: Jobs
     storage: Storage
     keys: Keys
@@ -75,8 +77,9 @@ def open_services(settings: Settings) -> Services:
         # A connection that lay in the pool while Redis went away and came back is found out by its use.
         retry=Retry(NoBackoff(), 1),
     )
-    jobs = Jobs(connection, settings)
     storage = open_storage(settings, connection, timeout=STORAGE_SECONDS, attempts=2)
+    database = Database(connection, settings, lambda: storage)
+    jobs = Jobs(connection, settings, database)
     uploads = Uploads(connection, storage, settings)
     outbound = Outbound(settings.fetch_allow_hosts)
     # Where everybody is one owner, turns would keep everybody waiting.
@@ -87,6 +90,7 @@ def open_services(settings: Settings) -> Services:
         redis=connection,
         streaming=streaming,
         fanout=Fanout(streaming, jobs.keys),
+        database=database,
         jobs=jobs,
         storage=storage,
         keys=Keys(connection, settings),
@@ -95,15 +99,16 @@ def open_services(settings: Settings) -> Services:
         uploads=uploads,
         submission=Submission(settings, jobs, storage, outbound, uploads, turns, storing),
         idempotency=Idempotency(connection, settings, lambda job_id: jobs.get(job_id) is not None),
-        webhooks=Webhooks(connection, settings),
+        webhooks=Webhooks(connection, settings, database),
         votes=Votes(connection, settings),
         eraser=Eraser(storage),
         readers=Readers(),
-        readiness=Readiness(lambda: _ask(connection, storage)),
+        readiness=Readiness(lambda: _ask(connection, storage, database)),
         traffic=Traffic(jobs),
     )
 
 
-def _ask(connection: Redis, storage: Storage) -> None:
+def _ask(connection: Redis, storage: Storage, database: Database) -> None:
     connection.ping()
     storage.check()
+    database.check(fresh=True)

@@ -141,7 +141,7 @@ class Submission:
 
     def _keep(self, job_id: str, pictures: Iterable[tuple[dict[str, Any], bytes]]) -> None:
         # Should this process die before `submit`, the keeper finds the files here.
-        self.jobs.abandon_files(job_id, RESERVED_SECONDS)
+        self.jobs.reserve_files(job_id, RESERVED_SECONDS)
         try:
             for keyframe, data in pictures:
                 self.storage.put(keyframe["key"], data, keyframe["content_type"])

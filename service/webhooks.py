@@ -33,6 +33,7 @@ from standardwebhooks import Webhook
 
 from service import tracing
 from service.auth import Keys
+from service.identity import Database
 from service.jobs import Job, Jobs, State, script
 from service.outbound import Outbound, OutboundError, UrlRefused
 from service.settings import Settings
@@ -137,19 +138,20 @@ class Page:
 
 def announce(jobs: Jobs, settings: Settings, job: Job) -> str | None:
     """Hand the final event of an ended job to delivery: its id, or None when nobody wants it. May be repeated."""
-    delivery_id = Webhooks(jobs.redis, settings).announce(job)
+    delivery_id = Webhooks(jobs.redis, settings, jobs.database).announce(job)
     jobs.delivered(job.id, job.attempt)
     return delivery_id
 
 
 class Webhooks:
-    """All deliveries of one namespace. `connection` must return bytes, as RQ needs."""
+    """All deliveries of one namespace. `connection` must return bytes, as RQ needs. database: as of `Jobs`."""
 
-    def __init__(self, connection: redis.Redis, settings: Settings) -> None:
+    def __init__(self, connection: redis.Redis, settings: Settings, database: Database | None = None) -> None:
+        self._database = database
         self.redis = connection
         self.settings = settings
         self.queue = Queue(queue_name(settings), connection=connection, serializer=JSONSerializer)
-        self._script = connection.register_script(script("webhooks.lua"))
+        self._script = connection.register_script(script("database.lua", "webhooks.lua"))
         self._sweeps = Sweeps(connection, self._key("counters"))
 
     def announce(self, job: Job) -> str | None:
@@ -345,11 +347,15 @@ class Webhooks:
         self, verb: str, delivery_id: str, *arguments: str, key: str | None = None
     ) -> tuple[str, dict[bytes, bytes]]:
         """Run a verb of `webhooks.lua`: its word, and the record. key: of the record, where it is no delivery's."""
+        expected = self._database.expected() if self._database else ""
         reply: Any = self._script(
             keys=[key or self._key("delivery", delivery_id)],
-            args=[verb, self.settings.namespace, delivery_id, *arguments],
+            args=[expected, verb, self.settings.namespace, delivery_id, *arguments],
         )
         word, *fields = reply
+        if word == b"elsewhere":
+            assert self._database is not None
+            raise self._database.refused()
         return word.decode(), dict(zip(fields[::2], fields[1::2], strict=True))
 
     def _key(self, *parts: str) -> str:

@@ -15,11 +15,14 @@ from pathlib import Path
 import uvicorn
 from pydantic import SecretStr
 
-from service import logs, reference, tracing
+from service import logs, reference, restore, tracing
 from service.auth import CALLER, LOCAL, Key, Keys, OpenDoor, Scope, refuse_empty_ring, refuse_open_door
+from service.identity import Database
+from service.jobs import Jobs
 from service.redaction import redacted
 from service.server import Config, raise_file_limit
 from service.settings import Settings
+from service.storage import open_storage
 from service.webhooks import queue_name
 from worker import exits, health
 
@@ -65,6 +68,8 @@ def _run(chosen: argparse.Namespace) -> int:
             return 0 if fault is None else exits.explain(fault, exits.UNAVAILABLE)
         case "ready":
             return _ready(settings)
+        case "database":
+            return _database(settings, adopt=chosen.action == "adopt")
         case "up":
             from worker import up
 
@@ -84,6 +89,15 @@ def _parser() -> argparse.ArgumentParser:
     part = commands.add_parser("health", help="whether a process on this machine does its part: 0, or 69 and why not")
     part.add_argument("role", choices=health.ROLES)
     commands.add_parser("ready", help="whether the worker of this ENGINE_DIR has its model warm: 0, or 69 and why not")
+    database = commands.add_parser("database", help="whether Redis is the database that was there before")
+    acts = database.add_subparsers(dest="action", required=True, metavar="ACTION")
+    acts.add_parser("show", help="what Redis and storage say: 0, or 69 and how they differ")
+    acts.add_parser(
+        "adopt",
+        help="take the database that is there for the known one",
+        description="For after a restore, or where Redis' data are lost for good. Nothing is erased: files of jobs "
+        "that this database does not have stay in storage. Jobs of it whose files are gone are expired.",
+    )
     up = commands.add_parser("up", help="all of these at once, with a redis-server of their own")
     up.add_argument("--area", type=Path, default=Path("var"), help="folder for everything it keeps (default: var)")
     commands.add_parser("settings", help="every setting, its meaning and its present value")
@@ -157,6 +171,23 @@ def _keeper(settings: Settings) -> int:
     if fault is not None:
         return exits.explain(fault, exits.UNAVAILABLE)
     keeper.run(settings)
+    return 0
+
+
+def _database(settings: Settings, adopt: bool) -> int:
+    with exits.need_redis(settings) as connection:
+        fault = exits.storage_fault(settings, connection, ask=True)
+        if fault is not None:
+            return exits.explain(fault, exits.UNAVAILABLE)
+        storage = open_storage(settings, connection)
+        database = Database(connection, settings, lambda: storage)
+        if adopt:
+            print(restore.adopt(database, Jobs(connection, settings), storage))
+            return 0
+        difference, found = database.difference(), database.found()
+    if difference is not None:
+        return exits.explain(f"{difference}. `inbetween-server database adopt` takes it as it is.", exits.UNAVAILABLE)
+    print(f"database {found.id}, epoch {found.epoch}" if found else "a new database, which nothing is known of yet")
     return 0
 
 

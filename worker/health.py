@@ -16,7 +16,9 @@ from rq import Queue, Worker
 from rq.serializers import JSONSerializer
 
 from service.connections import connect
+from service.identity import Database
 from service.settings import Settings
+from service.storage import StorageError, open_storage
 from service.webhooks import queue_name
 
 ROLES = ("api", "keeper", "webhooks")
@@ -31,7 +33,7 @@ def fault(settings: Settings, role: str) -> str | None:
     try:
         with connect(settings, timeout=PATIENCE) as connection:
             return _keeper(settings, connection) if role == "keeper" else _listener(settings, connection)
-    except redis.RedisError:
+    except (redis.RedisError, StorageError):
         return None
 
 
@@ -48,7 +50,12 @@ def _api(settings: Settings) -> str | None:
 
 
 def _keeper(settings: Settings, connection: redis.Redis) -> str | None:
-    """One of the keepers, this one or another, sweeps: it holds the lock, which runs out soon after its last sweep."""
+    """One of the keepers, this one or another, sweeps: it holds the lock, which runs out soon after its last sweep.
+
+    None does while Redis is not the known database, and that is no fault of theirs.
+    """
+    if Database(connection, settings, lambda: open_storage(settings, connection)).difference() is not None:
+        return None
     return None if connection.exists(f"{settings.namespace}:keeper") else "no keeper sweeps"
 
 

@@ -21,6 +21,7 @@ from redis.exceptions import LockError
 
 from service import tracing
 from service.connections import connect
+from service.identity import Database
 from service.jobs import Jobs
 from service.outages import is_outage
 from service.reconcile import Watch, announce_due, erase_due, expire_due, reclaim_dead, requeue_lost
@@ -62,15 +63,16 @@ class Keeper:
             partial(requeue_lost, jobs, self._unlisted),
             partial(expire_due, jobs),
         )
-        self._errands = tuple(
-            _Errand(name, work, jobs.sweeps)
-            for name, work in (
-                ("events", partial(announce_due, jobs, partial(announce, jobs, jobs.settings))),
-                ("deliveries", Webhooks(jobs.redis, jobs.settings).sweep),
-                ("files", partial(erase_due, jobs, storage, Webhooks(jobs.redis, jobs.settings).forget)),
-                ("uploads", Uploads(jobs.redis, storage, jobs.settings).sweep),
-            )
-        )
+        hooks = Webhooks(jobs.redis, jobs.settings, jobs.database)
+        errands: dict[str, Callable[[], object]] = {
+            "events": partial(announce_due, jobs, partial(announce, jobs, jobs.settings)),
+            "deliveries": hooks.sweep,
+            "files": partial(erase_due, jobs, storage, hooks.forget),
+            "uploads": Uploads(jobs.redis, storage, jobs.settings).sweep,
+        }
+        if jobs.database is not None:
+            errands["epoch"] = jobs.database.beat
+        self._errands = tuple(_Errand(name, work, jobs.sweeps) for name, work in errands.items())
 
     def run(self, stop: threading.Event) -> None:
         """Sweep until `stop` is set. Sits out any outage of Redis."""
@@ -93,8 +95,11 @@ class Keeper:
     def sweep(self) -> bool:
         """Look at everything once and put right what is wrong. False when another replica holds the lock.
 
-        Raises redis' errors while it is away; whatever else a duty raises is logged, counted, and ends that duty alone.
+        Raises redis' errors while it is away, or is not the known database; whatever else a duty raises is logged,
+        counted, and ends that duty alone.
         """
+        if self._jobs.database is not None:
+            self._jobs.database.check(fresh=True)
         if not self._leads():
             return False
         for duty in self._duties:
@@ -188,5 +193,6 @@ def run(settings: Settings, stop: threading.Event | None = None) -> None:
             signal.signal(number, lambda *_, ended=stop: ended.set())
     with connect(settings, timeout=5) as connection:
         tracing.start(settings, "keeper")
-        Keeper(Jobs(connection, settings), open_storage(settings, connection)).run(stop)
+        storage = open_storage(settings, connection)
+        Keeper(Jobs(connection, settings, Database(connection, settings, lambda: storage)), storage).run(stop)
         tracing.stop()

@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import redis
@@ -21,10 +22,12 @@ from rq.job import Job as Carried
 from rq.serializers import JSONSerializer
 
 from service import connections, logs, spans, tracing
+from service.identity import Database
 from service.jobs import TASK as RUN
 from service.jobs import JobError, Jobs
-from service.outages import OutageRetry
+from service.outages import OutageRetry, is_outage
 from service.settings import Settings
+from service.storage import open_storage
 from worker import exits, lifeline
 from worker.lease import holder
 from worker.patience import persist
@@ -42,12 +45,29 @@ LONGEST_PAUSE = 2.0
 RETRIES = 900
 """With pauses of a second on average: as long as a finished result waits for Redis (`patience.REDIS_PATIENCE`)."""
 
+DATABASE_PAUSE = 1.0
+"""Seconds between two looks at a Redis that is not the known database."""
+
 FAREWELL_SECONDS = 5.0
 """How long a worker that has no more work says goodbye to a Redis that is away. RQ forgets it by itself too."""
 
 
 class Listener(Worker):  # type: ignore[misc]
-    """RQ's worker, whose farewell does not wait for an outage to end."""
+    """RQ's worker. It takes nothing from a Redis that is not the known database, and says no goodbye to one away."""
+
+    database: Database | None = None
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """Wait for the known database: RQ calls this before it takes anything."""
+        super().check_for_suspension(burst)
+        while self.database is not None and not self._stop_requested:
+            try:
+                return self.database.check(fresh=True)
+            except redis.RedisError as error:
+                if not is_outage(error):
+                    raise
+                time.sleep(DATABASE_PAUSE)
+        return None
 
     def teardown(self) -> None:
         overdue = threading.Timer(FAREWELL_SECONDS, os._exit, [0])
@@ -72,11 +92,19 @@ def main(arguments: list[str], modules: Sequence[str] = (*TASKS, *LATE)) -> int:
         queues,
         connection=connect(settings),
         serializer=JSONSerializer,
-        work_horse_killed_handler=reclaim(Jobs(connect(settings), settings)),
+        work_horse_killed_handler=reclaim(_jobs(settings)),
         job_monitoring_interval=max(1, round(settings.lease_ttl)),
     )
+    # A connection of its own: what waits on the worker's would hold up its farewell.
+    looking = connections.connect(settings)
+    worker.database = Database(looking, settings, lambda: open_storage(settings, looking))
     worker.work(logging_level="WARNING", with_scheduler="--scheduler" in arguments)
     return 0
+
+
+def _jobs(settings: Settings) -> Jobs:
+    connection = connect(settings)
+    return Jobs(connection, settings, Database(connection, settings, lambda: open_storage(settings, connection)))
 
 
 def reclaim(jobs: Jobs) -> Callable[..., None]:

@@ -27,6 +27,8 @@ ANSWERED = "inbetween.headers"
 TRACEPARENT = "inbetween.traceparent"
 """Where the request's scope has the trace that it belongs to, its own if the caller named none."""
 
+FIGURES = "/metrics"
+
 _JOB_ID = re.compile(r"job_[0-9a-z]{26}")
 
 
@@ -47,8 +49,18 @@ Base = Annotated[str, Depends(base_url)]
 
 
 def known_key(request: Request, here: Here, _: Annotated[Any, Depends(_bearer)]) -> Key:
-    """The caller's key, its request counted. Raises `Problem` 401, and 429 for one request too many."""
-    key = identify(here.keys, here.settings, request.headers.get("authorization"))
+    """The caller's key, its request counted. Raises `Problem` 401, and 429 for one request too many.
+
+    Raises `DatabaseUnknown` where what Redis has, and has not, says nothing. Figures are told all the same.
+    """
+    if request.url.path != FIGURES:
+        here.database.check()
+    try:
+        key = identify(here.keys, here.settings, request.headers.get("authorization"))
+    except Problem:
+        # It may have become another a moment ago: that a key is not in it is then no refusal.
+        here.database.check(fresh=True)
+        raise
     quota, accepted = here.limits.count(key)
     if quota is not None:
         request.scope[ANSWERED].update(quota.headers)
@@ -79,10 +91,12 @@ JobId = Annotated[str, Path(description="The job's `id`.", examples=["job_06b3k7
 def find(here: Services, key: Key, job_id: str) -> Job:
     """A job the key may know of. Raises `Problem` 404, for another owner's job too, and 410 for an expired one."""
     job = here.jobs.get(job_id) if _JOB_ID.fullmatch(job_id) else None
+    if job is None:
+        here.database.check(fresh=True)
     if job is None or (job.owner != key.owner and not key.allows(Scope.admin)):
         raise job_missing()
     if job.state is State.expired:
-        raise Problem(410, "job-expired", "The job is over, and its files were erased when its time ran out.")
+        raise Problem(410, "job-expired", "The job is over, and its files are gone.")
     return job
 
 
@@ -119,7 +133,7 @@ def job_list(here: Services, page: Page, base: str, path: str, **query: object) 
 def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
     """The error responses of a route, for its documentation. Every route may answer 500 and 503 besides."""
     by_status: dict[int, list[str]] = {}
-    for slug in (*slugs, "internal", "unavailable", "busy"):
+    for slug in (*slugs, "internal", "unavailable", "database-unknown", "busy"):
         by_status.setdefault(PROBLEMS[slug].status, []).append(slug)
     return {
         status: {

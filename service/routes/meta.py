@@ -12,6 +12,7 @@ from mpd.methods import LIMITS, METHODS, Method, Settings, denoiser_calls
 from service import engines, metrics, pages
 from service.capacity import default_method, ready
 from service.engines import Engine
+from service.identity import DatabaseUnknown
 from service.routes.dependencies import READ, Here, Metrics, Reader, problems
 from service.services import Services
 from service.storage import StorageUnavailable
@@ -88,6 +89,9 @@ async def _answers(here: Services) -> bool:
             await here.readiness.check()
     except (StorageUnavailable, TimeoutError):
         return False
+    except DatabaseUnknown:
+        # The figures say so; it is asked after storage has answered.
+        return True
     return True
 
 

@@ -18,6 +18,7 @@ from starlette.routing import Match
 
 from service import openai
 from service.errors import MEDIA_TYPE, PROBLEMS, Problem, reference
+from service.identity import DatabaseUnknown
 from service.jobs import Conflict, JobMissing
 from service.outages import takes_no_writes
 from service.routes import dependencies
@@ -112,6 +113,11 @@ def install(app: FastAPI) -> None:
     outages: tuple[type[RedisError | StorageUnavailable], ...] = (RedisDown, RedisSlow, StorageUnavailable)
     for outage in outages:
         app.add_exception_handler(outage, unavailable)
+
+    @app.exception_handler(DatabaseUnknown)
+    async def _(request: Request, error: DatabaseUnknown) -> JSONResponse:
+        log.error("unavailable", part="Redis", error=str(error))
+        return answer(request, Problem(503, "database-unknown", f"{error}.", headers={"Retry-After": RETRY_AFTER}))
 
     @app.exception_handler(ResponseError)
     async def _(request: Request, error: ResponseError) -> JSONResponse:

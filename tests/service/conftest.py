@@ -191,6 +191,7 @@ def shared_api(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture
 def api(shared_api: Api, redis_url: str) -> Api:
     """An API with the default settings and nothing in it."""
+    shared_api.services.database.adopt()  # the server of all tests was emptied for this one
     for folder in ("jobs", "uploads"):
         shared_api.storage.delete_prefix(folder)
     return shared_api

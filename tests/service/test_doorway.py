@@ -104,7 +104,7 @@ def test_storage_keys_are_made_of_ids_alone(make_api: Make, s3_settings: dict[st
                 answer = api.client.post("/inbetween", files=files, data=options, headers=headers)
                 assert answer.status_code == 202, answer.text
             sent(api, photo())
-            keys = list(api.storage.list(""))
+            keys = [key for key in api.storage.list("") if key != "databases/inbetween.json"]
             assert len(keys) == 2 * len(NASTY) + 1
             assert [key for key in keys if not KEY.fullmatch(key)] == []
 

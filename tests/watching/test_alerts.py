@@ -53,6 +53,14 @@ CASES: dict[str, tuple[Series, Series | list[Series], dict[str, str]]] = {
         everywhere(UP, "1x45"),
         {"job": "inbetween", "instance": "a"},
     ),
+    "InbetweenDatabaseUnknown": (
+        one("database_known", "1x5 0x40"),
+        [
+            one("database_known", "1x45"),
+            {'inbetween_database_known{instance="a"}': "0x45", 'inbetween_database_known{instance="b"}': "1x45"},
+        ],
+        {},
+    ),
     "InbetweenApiFailing": (
         everywhere(REQUESTS, "0+6x45", "/inbetween", "503") | everywhere(REQUESTS, "0+94x45", "/inbetween", "200"),
         everywhere(REQUESTS, "0+60x45", "/readyz", "503")
