@@ -133,7 +133,7 @@ class Site:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             for child in of.children(recursive=True):
-                if word in " ".join(child.cmdline()):
+                if word in command(child):
                     return child
             time.sleep(0.05)
         raise AssertionError(f"no {word} below {of}")
@@ -164,6 +164,14 @@ def picture(size: tuple[int, int], number: int) -> np.ndarray:
     left = width // 8 + number * width // 16
     pixels[height // 4 : height // 2, left : left + width // 4] = 255
     return pixels
+
+
+def command(process: psutil.Process) -> str:
+    """Give its command line, empty where it has ended meanwhile."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def gone(processes: list[psutil.Process]) -> bool:

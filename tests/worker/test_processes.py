@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from service.jobs import Job, NewJob, State, files_prefix, new_id
-from tests.worker.site import LARGE, Site, gone, picture
+from tests.worker.site import LARGE, Site, command, gone, picture
 
 
 def test_a_flow_job_leaves_a_whole_result(site: Site) -> None:
@@ -241,7 +241,7 @@ def test_nothing_outlives_a_killed_launcher(bare: Site, tiny: Path) -> None:
 def test_without_a_model_flow_runs_and_no_engine_is_there(bare: Site) -> None:
     launcher = bare.start("worker")
     assert bare.ended(bare.submit("flow")).state is State.succeeded
-    assert not any("worker.engine" in " ".join(child.cmdline()) for child in launcher.children(recursive=True))
+    assert not any("worker.engine" in command(child) for child in launcher.children(recursive=True))
     launcher.terminate()
     assert launcher.wait(30) == 0
 
