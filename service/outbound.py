@@ -191,29 +191,45 @@ class Outbound:
                 raise BadAnswer(status, "the host compressed its answer although asked not to")
             return Fetched(_body(response, answered, max_bytes), answered.get("content-type", ""))
 
-    def post(self, target: Target, body: bytes, headers: dict[str, str], *, timeout: float = 20.0) -> Answer:
+    def post(
+        self,
+        target: Target,
+        body: bytes,
+        headers: dict[str, str],
+        *,
+        timeout: float = 20.0,
+        connecting: Callable[[str], object] | None = None,
+    ) -> Answer:
         """POST `body` and give the answer's status and headers, whatever they are, within `timeout` seconds in all.
 
+        connecting: is told each address before it is connected to; what it raises ends the request and comes out.
         Raises one of the `OutboundError`s.
         """
-        with self._request("POST", target, headers, body, timeout) as response:
+        with self._request("POST", target, headers, body, timeout, connecting) as response:
             return Answer(response.status, _headers(response))
 
     @contextmanager
     def _request(
-        self, method: str, target: Target, headers: dict[str, str], body: bytes | None, timeout: float
+        self,
+        method: str,
+        target: Target,
+        headers: dict[str, str],
+        body: bytes | None,
+        timeout: float,
+        connecting: Callable[[str], object] | None = None,
     ) -> Iterator[httpcore.Response]:
         # Once more, since what may be visited can have changed since the URL was let in.
         self._admit(target)
         deadline = _Deadline(timeout)
         sent = [("host", target.authority), ("user-agent", "inbetween"), ("connection", "close"), *headers.items()]
+        network = _Network(target, self.trusts(target), deadline, self._resolve, self._dial, connecting)
         core_url = httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
         try:
             with (
                 httpcore.HTTPConnection(
                     core_url.origin,
                     ssl_context=self._context() if target.scheme == "https" else None,
-                    network_backend=_Network(target, self.trusts(target), deadline, self._resolve, self._dial),
+                    network_backend=network,
                 ) as connection,
                 connection.stream(method, core_url, headers=sent, content=body) as response,
             ):
@@ -262,7 +278,16 @@ class _Deadline:
 class _Network(httpcore.NetworkBackend):
     """Connects to checked addresses of one target; httpcore's own idea of hosts and time-outs is not asked."""
 
-    def __init__(self, target: Target, trusted: bool, deadline: _Deadline, resolve: Resolver, dial: Dialer) -> None:
+    def __init__(
+        self,
+        target: Target,
+        trusted: bool,
+        deadline: _Deadline,
+        resolve: Resolver,
+        dial: Dialer,
+        connecting: Callable[[str], object] | None,
+    ) -> None:
+        self._connecting = connecting
         self._target = target
         self._trusted = trusted
         self._deadline = deadline
@@ -278,9 +303,13 @@ class _Network(httpcore.NetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         failure: OSError | None = None
-        for address in self._addresses()[:MAX_ADDRESSES]:
+        addresses = self._addresses()[:MAX_ADDRESSES]
+        for number, address in enumerate(addresses):
+            if self._connecting is not None:
+                self._connecting(address)
             try:
-                seconds = min(CONNECT_SECONDS, self._deadline.left())
+                # So that the last one has its turn too, however little time there is in all.
+                seconds = min(CONNECT_SECONDS, self._deadline.left() / (len(addresses) - number))
                 return _Stream(self._dial(address, self._target.port, seconds), self._deadline)
             except OSError as error:
                 failure = error

@@ -204,6 +204,13 @@ class Settings(BaseSettings):
         2, ge=1, le=8, description="Work-horses beside each engine, so that encoding overlaps the next job's sampling."
     )
 
+    webhook_workers: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Processes that deliver webhooks, of each worker and of `inbetween-server webhooks`.",
+    )
+
     lease_ttl: float = Field(
         10.0, ge=1, le=600, description="Seconds without renewal after which a running attempt counts as dead."
     )

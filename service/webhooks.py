@@ -16,11 +16,12 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import redis
@@ -61,7 +62,9 @@ JITTER = 0.1
 """Up to this share is added to each wait, so that a receiver that was down is not hit by everything at once."""
 MAX_RETRY_AFTER = 24 * _HOUR
 TIMEOUT = 20.0
-"""Seconds a receiver has for its whole answer."""
+"""Seconds a receiver has for its whole answer, once it has answered before."""
+FIRST_TIMEOUT = 5.0
+"""Seconds for one that was never heard: most that are silent have always been."""
 TASK_TIMEOUT = 50
 """Seconds RQ lets the task live: less than the lease of a try in `webhooks.lua`."""
 FAILURE_TTL = 3600
@@ -84,6 +87,25 @@ class Outcome(StrEnum):
     failed = "failed"
     disabled = "disabled"
     superseded = "superseded"
+
+
+class _Rests(Exception):
+    """The address that a host's name leads to did not answer lately, and is left alone for so many seconds."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"for {seconds} seconds")
+        self.seconds = seconds
+
+
+class _Way:
+    """Where a try went. host: the digest of the last address connected to, empty before the first."""
+
+    def __init__(self, connecting: Callable[[str], str]) -> None:
+        self._connecting = connecting
+        self.host = ""
+
+    def take(self, address: str) -> None:
+        self.host = self._connecting(address)
 
 
 class DeliveryMissing(LookupError):
@@ -228,6 +250,8 @@ class Webhooks:
                 pipe.zrem(self.queue.failed_job_registry.key, name)
                 pipe.delete(Carried.key_for(name))
                 pipe.execute()
+        if owner := found.get(b"owner", b"").decode():
+            self._leave("", owner)
 
     def attempt(self, delivery_id: str, run: int, outbound: Outbound) -> int | None:
         """One try: post the event and write down what came of it.
@@ -237,29 +261,63 @@ class Webhooks:
         first: then nothing is posted and no try is spent.
         """
         word, found = self._call("begin", delivery_id, str(run), str(len(SCHEDULE)))
+        if word == "line":
+            # Whoever leaves the place hands it on.
+            return None
+        owner = found.get(b"owner")
+        wait = self._tried(delivery_id, run, outbound, word, found)
+        if owner is not None:
+            self._leave(delivery_id, owner.decode())
+        return wait
+
+    def _tried(
+        self, delivery_id: str, run: int, outbound: Outbound, word: str, found: dict[bytes, bytes]
+    ) -> int | None:
+        """Make the try that `begin` has answered for, and give what `attempt` gives."""
         if word == "later":
             return int(found[b"wait"])
         if word != "ok":
             self._hasten(delivery_id, "later")
             return None
         delivery = _decode(found, [])
+        timeout = TIMEOUT if found[b"heard"] == b"1" else FIRST_TIMEOUT
+        way = _Way(partial(self._connecting, delivery))
         at, started = time.time(), time.monotonic()
         about: dict[str, str | int] = {"delivery": delivery_id, "job": delivery.job, "attempt": delivery.attempt}
         with tracing.span("webhook.deliver", about | {"event": delivery.event}, delivery.traceparent, kind="client"):
             # A receiver that traces goes on from this try.
             sent = replace(delivery, traceparent=tracing.current() or delivery.traceparent)
-            status, error, asked = self._post(sent, outbound)
+            try:
+                status, error, asked = self._post(sent, outbound, timeout, way)
+            except _Rests as rests:
+                log.info("webhook", **about, result="later", wait=rests.seconds)
+                return rests.seconds
             tracing.note(status=status or 0, error=error or "")
         result, wait = judge(status, delivery.spent, asked)
         entry = {"at": at, "status": status, "ms": round(1000 * (time.monotonic() - started)), "error": error}
         trace = tracing.trace_id(delivery.traceparent)
         log.info("webhook", **about, trace=trace, result=result, wait=wait, **entry)
         answered = "no" if status is None else "yes"
-        word, _ = self._call("settle", delivery_id, str(run), result, str(wait), json.dumps(entry), answered)
+        word, _ = self._call("settle", delivery_id, str(run), result, str(wait), json.dumps(entry), answered, way.host)
         if word == "ok" and result == "retried":
             return wait
         self._hasten(delivery_id, "later")
         return None
+
+    def _connecting(self, delivery: Delivery, address: str) -> str:
+        """Give the digest of the address to be connected to. Raises `_Rests` where it was silent lately."""
+        assert delivery.target is not None
+        host = _digest(delivery.owner, f"{address}:{delivery.target.port}")
+        word, found = self._call("connect", delivery.id, str(delivery.run), host)
+        if word == "later":
+            raise _Rests(int(found[b"wait"]))
+        return host
+
+    def _leave(self, delivery_id: str, owner: str) -> None:
+        """Give the place of a try back, and give RQ the owner's next ones."""
+        _, found = self._call("leave", delivery_id, owner)
+        for name, run in json.loads(found.get(b"next", b"[]")):
+            self._carry(name, int(run))
 
     def _hasten(self, delivery_id: str, which: str) -> None:
         """Have the job's `earlier` or `later` events tried now, those that wait for a time to come."""
@@ -269,14 +327,17 @@ class Webhooks:
             if word == "ok":
                 self._enqueue(other, int(record[b"run"]))
 
-    def _post(self, delivery: Delivery, outbound: Outbound) -> tuple[int | None, str | None, float]:
+    def _post(
+        self, delivery: Delivery, outbound: Outbound, timeout: float, way: _Way
+    ) -> tuple[int | None, str | None, float]:
         """The answer's status, or what kept it from coming, and the seconds the receiver asks us to wait."""
         secrets = Keys(self.redis, self.settings).webhook_secrets(delivery.owner)
         headers = signed_headers(delivery, secrets, datetime.now(UTC))
         try:
             if delivery.target is None:
                 raise UrlRefused("the URL cannot be read")
-            answer = outbound.post(delivery.target, delivery.payload.encode(), headers, timeout=TIMEOUT)
+            body = delivery.payload.encode()
+            answer = outbound.post(delivery.target, body, headers, timeout=timeout, connecting=way.take)
         except OutboundError as problem:
             return None, problem.kind, 0
         return answer.status, None, retry_after(answer.headers.get("retry-after", ""))
@@ -320,6 +381,16 @@ class Webhooks:
         return {member.decode() for member in members}
 
     def _enqueue(self, delivery_id: str, run: int, front: bool = False) -> None:
+        """Have RQ carry the run, as soon as its owner has a place for it."""
+        try:
+            word, _ = self._call("offer", delivery_id)
+        except redis.RedisError as error:
+            log.warning("enqueue failed, left to the keeper", delivery=delivery_id, error=str(error))
+            return
+        if word == "ok":
+            self._carry(delivery_id, run, front)
+
+    def _carry(self, delivery_id: str, run: int, front: bool = False) -> None:
         try:
             self.queue.enqueue_call(
                 TASK,

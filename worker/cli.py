@@ -23,7 +23,6 @@ from service.redaction import redacted
 from service.server import Config, raise_file_limit
 from service.settings import Settings
 from service.storage import open_storage
-from service.webhooks import queue_name
 from worker import exits, health
 
 SWITCH_SECONDS = 0.0005
@@ -60,9 +59,9 @@ def _run(chosen: argparse.Namespace) -> int:
         case "keeper":
             return _keeper(settings)
         case "webhooks":
-            from worker import listener
+            from worker import webhook_workers
 
-            return listener.main(["--scheduler", queue_name(settings)], listener.DELIVERIES)
+            return webhook_workers.run(settings)
         case "health":
             fault = health.fault(settings, chosen.role)
             return 0 if fault is None else exits.explain(fault, exits.UNAVAILABLE)

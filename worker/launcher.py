@@ -1,7 +1,7 @@
 """Runs an engine and the RQ workers beside it, and nothing else: starts, watches, restarts and drains them.
 
 Workers of the gpu lane run only while the engine is ready. Without MODEL there is no engine, and all workers serve the
-cpu lane (`flow`). One more worker delivers webhooks, so that a slow receiver never holds up a job. Everything under the
+cpu lane (`flow`). Some more deliver webhooks, so that a slow receiver never holds up a job. Everything under the
 launcher dies with it, however it ends. Single-threaded: it never waits for a child.
 """
 
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import redis
@@ -22,8 +23,7 @@ from mpd import hub
 from service import engines
 from service.engines import EngineState
 from service.settings import Settings
-from service.webhooks import queue_name
-from worker import exits, lifeline, protocol, scratch
+from worker import exits, lifeline, protocol, scratch, webhook_workers
 from worker.engine import ENGINE_ID
 from worker.lease import DRAIN_FD, UNWIND_SECONDS
 from worker.supervise import Child, Wakeups
@@ -81,7 +81,7 @@ class Launcher:
         lane = "gpu" if settings.model else "cpu"
         self._engine = Child("engine", self._spawn_engine) if settings.model else None
         self._laned = [self._worker(f"{lane}-{n + 1}", lane) for n in range(settings.workers_per_engine)]
-        self._others = [self._worker("webhooks", None)]
+        self._others = webhook_workers.children(settings, self._spawn)
         if self._engine is not None:
             self._others.append(self._worker("cpu-1", "cpu"))
 
@@ -195,11 +195,13 @@ class Launcher:
     def _workers(self) -> list[Child]:
         return self._laned + self._others
 
-    def _worker(self, name: str, lane: str | None) -> Child:
-        queues = self._settings.queues[lane] if lane is not None else ("--scheduler", queue_name(self._settings))
-        command = [sys.executable, "-m", "worker.listener", *queues]
+    def _worker(self, name: str, lane: str) -> Child:
+        command = [sys.executable, "-m", "worker.listener", *self._settings.queues[lane]]
+        return Child(name, partial(self._spawn, command))
+
+    def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
         environment = {**self._environment, "TMPDIR": str(self._scratch)}
-        return Child(name, lambda: lifeline.spawn(command, environment=environment, pass_fds=[self._drain]))
+        return lifeline.spawn(command, environment=environment, pass_fds=[self._drain])
 
     def _spawn_engine(self) -> subprocess.Popen[bytes]:
         return lifeline.spawn(self._command, environment=self._environment)

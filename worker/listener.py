@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import redis
 import structlog
@@ -77,14 +77,14 @@ class Listener(Worker):  # type: ignore[misc]
         overdue.cancel()
 
 
-def main(arguments: list[str], modules: Sequence[str] = (*TASKS, *LATE)) -> int:
-    """Work until SIGTERM; a job at hand is finished first. modules: imported before the first job."""
+def main(arguments: list[str]) -> int:
+    """Work until SIGTERM; a job at hand is finished first. With `--scheduler`, its queue is that of webhooks."""
     settings = exits.settings()
     logs.configure(settings)
     tracing.load(settings)
     lifeline.bind_forks()
     queues = [argument for argument in arguments if argument != "--scheduler"]
-    for module in modules:
+    for module in DELIVERIES if "--scheduler" in arguments else (*TASKS, *LATE):
         importlib.import_module(module)
     exits.need_redis(settings).close()
     # RQ sets the time-out that its blocking reads need, on a connection that has not been used yet.

@@ -304,6 +304,158 @@ class TestTrying:
         assert counters['webhook_deliveries_total{result="delivered"}'] == 1
 
 
+class TestTurns:
+    """Each owner has two places; what else it has due waits in a line of its own."""
+
+    def events(self, jobs: Jobs, settings: Settings, receiver: Any, owner: str, count: int) -> list[str]:
+        found = [announce(jobs, settings, ended(jobs, receiver, owner=owner)) for _ in range(count)]
+        return [one for one in found if one is not None]
+
+    def test_rq_has_two_of_each_owner_in_turns(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        many = self.events(jobs, settings, receiver, "ann", 5)
+        one = self.events(jobs, settings, receiver, "bob", 1)
+        assert queued(hooks) == [f"{name}-1" for name in (*many[:2], *one)]
+
+    def test_a_place_that_is_given_back_goes_to_who_waited_longest(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        many = self.events(jobs, settings, receiver, "ann", 5)
+        for done in range(5):
+            assert queued(hooks) == [f"{name}-1" for name in many[done : done + 2]]
+            hooks.queue.remove(f"{many[done]}-1")
+            assert hooks.attempt(many[done], 1, outbound) is None
+        assert [request.headers["webhook-id"] for request in receiver.received] == many
+        assert not [*hooks.redis.scan_iter("hooks:webhook-line:*"), *hooks.redis.scan_iter("hooks:webhook-at-work:*")]
+
+    @pytest.mark.parametrize("ending", ["settled", "put off", "over"])
+    def test_however_a_try_ends_its_place_is_given_back(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any, ending: str
+    ) -> None:
+        first, second, third = self.events(jobs, settings, receiver, "ann", 3)
+        if ending == "settled":
+            receiver.answers = [(500, {}, b"")]
+            assert hooks.attempt(first, 1, outbound) is not None
+        elif ending == "put off":
+            hooks.redis.set(f"hooks:webhook-resting:{_host(hooks, first)}", 1, ex=30)
+            assert hooks.attempt(first, 1, outbound) == 30
+        else:
+            hooks.redis.hset(f"hooks:delivery:{first}", "state", "disabled")
+            assert hooks.attempt(first, 1, outbound) is None
+        assert queued(hooks) == [f"{name}-1" for name in (first, second, third)]
+
+    def test_an_old_run_leaves_the_place_to_the_live_one(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        many = self.events(jobs, settings, receiver, "ann", 3)
+        assert hooks.attempt(many[0], 7, outbound) is None
+        assert queued(hooks) == [f"{name}-1" for name in many[:2]]
+
+    def test_a_try_that_rq_brings_by_itself_waits_in_line_too(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        """As one that RQ's scheduler had, when two others are at work."""
+        _, second, third = self.events(jobs, settings, receiver, "ann", 3)
+        assert hooks.attempt(third, 1, outbound) is None
+        assert (receiver.received, got(hooks, third).spent) == ([], 0)
+        hooks.attempt(second, 1, outbound)
+        assert queued(hooks)[-1] == f"{third}-1"
+        hooks.attempt(third, 1, outbound)
+        assert got(hooks, third).state is Outcome.delivered
+
+    def test_a_process_that_dies_keeps_its_place_for_a_lease(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        many = self.events(jobs, settings, receiver, "ann", 3)
+        hooks.queue.empty()
+        assert hooks.sweep() == 0
+        hooks.redis.zadd("hooks:webhook-at-work:ann", dict.fromkeys(many[:2], 1))  # as a minute later
+        hooks.redis.zadd("hooks:deliveries-due", dict.fromkeys(many, 1))
+        hooks.sweep()
+        assert len(queued(hooks)) == 2
+        for _ in range(3):
+            name, _, run = queued(hooks)[0].rpartition("-")
+            hooks.queue.remove(f"{name}-{run}")
+            hooks.attempt(name, int(run), outbound)
+        assert sorted(request.headers["webhook-id"] for request in receiver.received) == sorted(many)
+
+    def test_a_deleted_job_gives_its_place_back(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        first, second, third = self.events(jobs, settings, receiver, "ann", 3)
+        hooks.forget(got(hooks, first).job)
+        assert queued(hooks) == [f"{second}-1", f"{third}-1"]
+
+
+def _host(hooks: Webhooks, delivery_id: str) -> str:
+    found = hooks.redis.hget(f"hooks:delivery:{delivery_id}", "host")
+    assert isinstance(found, bytes)
+    return found.decode()
+
+
+class TestReceivers:
+    """Who has answered has more time; who was silent is known by the address that was connected to."""
+
+    names = ("a.example", "b.example", "A.example.")
+
+    def hook(self, jobs: Jobs, settings: Settings, receiver: Any, name: str) -> str:
+        hook = {"url": f"http://{name}:{receiver.server_port}/hook", "events": EVENTS}
+        delivery_id = announce(jobs, settings, ended(jobs, receiver, webhook=hook))
+        assert delivery_id is not None
+        return delivery_id
+
+    def test_a_silent_address_rests_under_every_name_that_leads_to_it(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        dialled: list[str] = []
+
+        def dial(address: str, port: int, seconds: float) -> Any:
+            dialled.append(address)
+            raise ConnectionRefusedError
+
+        silent = Outbound(self.names, resolve=lambda host, port: ["127.0.0.1"], dial=dial)
+        first, *others = (self.hook(jobs, settings, receiver, name) for name in self.names)
+        hooks.attempt(first, 1, silent)
+        for other in others:
+            wait = hooks.attempt(other, 1, silent)
+            assert wait is not None
+            assert 25 <= wait <= 30
+            assert (got(hooks, other).spent, got(hooks, other).tries) == (0, 0)
+        assert dialled == ["127.0.0.1"]
+        hooks.redrive(first)
+        hooks.attempt(first, 2, silent)
+        assert len(dialled) == 2, "a redrive wakes the address too"
+
+    def test_another_owner_and_another_port_do_not_wait(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        way = Outbound(self.names, resolve=lambda host, port: ["127.0.0.1"])
+        refusing = Outbound(self.names, resolve=lambda host, port: ["127.0.0.1"], dial=_refuse)
+        hooks.attempt(self.hook(jobs, settings, receiver, self.names[0]), 1, refusing)
+        hook = {"url": f"http://{self.names[0]}:{receiver.server_port}/", "events": EVENTS}
+        theirs = announce(jobs, settings, ended(jobs, receiver, webhook=hook, owner="bob"))
+        assert theirs is not None
+        assert hooks.attempt(theirs, 1, way) is None
+        assert got(hooks, theirs).state is Outcome.delivered
+
+    def test_one_that_was_never_heard_has_less_time(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        given: list[float] = []
+
+        class Timed(Outbound):
+            def post(self, target: Target, body: bytes, headers: dict[str, str], **more: Any) -> Any:
+                given.append(more["timeout"])
+                return outbound.post(target, body, headers, **more)
+
+        receiver.answers = [(500, {}, b""), (200, {}, b"")]
+        delivery_id = announced(jobs, settings, receiver)
+        for _ in range(2):
+            hooks.attempt(delivery_id, 1, Timed())
+        assert given == [webhooks.FIRST_TIMEOUT, webhooks.TIMEOUT]
+
+
 class TestSilence:
     """A host that does not answer costs every try its whole time-out."""
 
@@ -428,9 +580,9 @@ class TestRedrive:
         delivery_id = announced(jobs, settings, receiver)
 
         class Meanwhile(Outbound):
-            def post(self, target: Target, body: bytes, headers: dict[str, str], *, timeout: float = 20.0) -> Any:
+            def post(self, target: Target, body: bytes, headers: dict[str, str], **more: Any) -> Any:
                 hooks.redrive(delivery_id)
-                return outbound.post(target, body, headers, timeout=timeout)
+                return outbound.post(target, body, headers, **more)
 
         receiver.answers = [(500, {}, b"")]
         assert hooks.attempt(delivery_id, 1, Meanwhile()) is None
@@ -499,9 +651,9 @@ class TestOrder:
         waits: list[int | None] = []
 
         class Meanwhile(Outbound):
-            def post(self, target: Target, body: bytes, headers: dict[str, str], *, timeout: float = 20.0) -> Any:
+            def post(self, target: Target, body: bytes, headers: dict[str, str], **more: Any) -> Any:
                 waits.append(hooks.attempt(second, 1, outbound))
-                return outbound.post(target, body, headers, timeout=timeout)
+                return outbound.post(target, body, headers, **more)
 
         hooks.attempt(first, 2, Meanwhile())
         assert waits[0] is not None

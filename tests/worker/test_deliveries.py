@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import redis
 from rq.registry import FailedJobRegistry, ScheduledJobRegistry
@@ -59,10 +61,10 @@ def worker(settings: Settings, folder: Path, *options: str) -> Iterator[subproce
             process.wait(30)
 
 
-def succeeded(connection: redis.Redis, settings: Settings, url: str) -> Job:
+def succeeded(connection: redis.Redis, settings: Settings, url: str, owner: str = "ann") -> Job:
     jobs = Jobs(connection, settings)
     webhook = {"url": url, "events": ["inbetween.succeeded"]}
-    job = jobs.submit(NewJob("ann", {"reference": "é"}, [], "cpu", 3600, webhook=webhook))
+    job = jobs.submit(NewJob(owner, {"reference": "é"}, [], "cpu", 3600, webhook=webhook))
     jobs.start(job.id, job.attempt, "horse")
     job = jobs.succeed(job.id, job.attempt, {})
     assert announce(jobs, settings, job)
@@ -143,3 +145,31 @@ def test_a_delivery_that_is_gone_ends_quietly(
         assert process.wait(60) == 0
     assert FailedJobRegistry(queue=hooks.queue).count == 0
     assert receiver.received == []
+
+
+def test_the_silent_receivers_of_one_owner_hold_up_nobody_else(
+    connection: redis.Redis, settings: Settings, hooks: Webhooks, receiver: Any, tmp_path: Path
+) -> None:
+    """Three processes, as `inbetween-server webhooks` runs them; SIGTERM ends them all, a try that is made first."""
+    with ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(8)]
+        ports = [server.getsockname()[1] for server in silent]
+        for port in ports:
+            succeeded(connection, settings, f"http://127.0.0.1:{port}/")
+        succeeded(connection, settings, f"{receiver.url}/hook", owner="bob")
+        environment = os.environ | {
+            "REDIS_URL": settings.redis_url,
+            "NAMESPACE": settings.namespace,
+            "FETCH_ALLOW_HOSTS": "127.0.0.1",
+            "WEBHOOK_WORKERS": "3",
+            "STORAGE_URL": str(tmp_path / "storage"),
+        }
+        process = psutil.Popen([sys.executable, "-m", "worker.cli", "webhooks"], env=environment)
+        stack.callback(lambda: process.is_running() and process.kill())
+        assert receiver.wait_for(1)
+        theirs = hooks.deliveries("ann", 10).deliveries
+        assert sum(delivery.tries for delivery in theirs) < len(ports), "it did not wait for all of them"
+        below = process.children(recursive=True)
+        process.terminate()
+        assert process.wait(60) == 0
+        assert not psutil.wait_procs(below, timeout=10)[1]
