@@ -154,6 +154,14 @@ PROBLEMS: dict[str, Kind] = {
         "Ask for fewer steps, frames, pixels or seeds; `POST /inbetween/estimate` says what a request would take.",
         "options",
     ),
+    "too-many-uploads": Kind(
+        429,
+        "Too many uploads are waiting to be used",
+        "The key's owner has as many uploads that no job has used, `unused` of `bytes` bytes, as it may: `limit` and "
+        "`limit_bytes`.",
+        "Use them in a request, or wait: the first of them goes in `Retry-After` seconds.",
+        "Authorization",
+    ),
     "too-many-streams": Kind(
         429,
         "Too many event streams are open",

@@ -220,6 +220,9 @@ function on_job.submit()
     ARGV[4], unpack(ARGV, 8))
   load()
   allowance.promise(key, job, 1)
+  for _, upload in ipairs(cjson.decode(job.uploads or '[]')) do
+    redis.call('HDEL', key('unused-uploads', job.owner), upload)
+  end
   redis.call('ZADD', key('owned', 'all', job.owner), 0, id)
   redis.call('ZREM', key('erasures'), id)
   redis.call('ZREM', key('reserved'), id)

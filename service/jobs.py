@@ -27,7 +27,7 @@ from rq.serializers import JSONSerializer
 from service import measures
 from service.errors import Problem
 from service.identity import Database
-from service.outages import takes_no_writes
+from service.outages import is_outage
 from service.records import (
     LANES,
     PRIORITIES,
@@ -276,7 +276,7 @@ class Jobs:
         """Have the files stay that were reserved, and give their ids: a job may have come of them that is not known."""
         ids: Any = self.redis.zrange(self.keys.reserved, 0, -1)
         if ids:
-            with self.redis.pipeline() as pipe:
+            with self.redis.pipeline(transaction=False) as pipe:
                 pipe.zrem(self.keys.erasures, *ids)
                 pipe.zrem(self.keys.reserved, *ids)
                 pipe.execute()
@@ -367,7 +367,8 @@ class Jobs:
     def delivered(self, job_id: str, attempt: int) -> None:
         """The final event of this attempt has been handed to webhook delivery, or is not wanted."""
         name = ticket(job_id, attempt)
-        with self.redis.pipeline() as pipe:
+        # In no transaction, which a full Redis takes for something that needs room.
+        with self.redis.pipeline(transaction=False) as pipe:
             pipe.zrem(self.keys.undelivered, name)
             pipe.delete(self.keys.ended(name))
             pipe.execute()
@@ -454,8 +455,8 @@ class Jobs:
             reply = self._run(verb, keys, [expected, verb, self.settings.namespace, job_id, *arguments])
         except redis.ResponseError as error:
             # From inside a script Redis 6 tells it in words alone. Whoever sits out an outage sits this out too.
-            if takes_no_writes(error):
-                raise redis.ConnectionError(f"Redis takes no writes: {error}") from error
+            if is_outage(error):
+                raise redis.ConnectionError(f"Redis does not do it: {error}") from error
             raise
         match reply:
             case [b"ok", before, *fields]:

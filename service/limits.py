@@ -14,14 +14,17 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from limits import RateLimitItemPerMinute
 from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from redis import Redis
+from redis.exceptions import RedisError
 
 from service.auth import Key
 from service.errors import Problem
 from service.jobs import Allowance, Refused
+from service.outages import takes_no_writes
 from service.settings import Settings
 
 RATE = 600
@@ -38,6 +41,9 @@ QUEUE_SECONDS = 30
 
 LONGEST = 600
 """However long the queue needs: an estimate may be wrong by then."""
+
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class Limits:
 
     def __init__(self, connection: Redis, settings: Settings) -> None:
         self._settings = settings
+        self._full = False
         keys = settings.auth == "keys"
         self._rate = (RATE if keys else 0) if settings.rate_limit is None else settings.rate_limit
         self._jobs = (ACTIVE_JOBS if keys else 0) if settings.max_active_jobs is None else settings.max_active_jobs
@@ -71,12 +78,24 @@ class Limits:
         self._windows = SlidingWindowCounterRateLimiter(storage)
 
     def count(self, key: Key) -> tuple[Quota | None, bool]:
-        """Count a request. Where the key stands after it, None when it has no limit; and whether it may go on."""
+        """Count a request. Where the key stands after it, None when it has no limit; and whether it may go on.
+
+        A Redis that is full counts nothing, and lets what reads and what makes room go on uncounted.
+        """
         most = self._rate if key.rate is None else key.rate
         if most == 0:
             return None, True
         item = RateLimitItemPerMinute(most)
-        accepted = self._windows.hit(item, key.id)
+        try:
+            accepted = self._windows.hit(item, key.id)
+        except RedisError as error:
+            if not takes_no_writes(error):
+                raise
+            if not self._full:
+                log.warning("requests not counted while Redis takes no writes", error=str(error))
+            self._full = True
+            return None, True
+        self._full = False
         window = self._windows.get_window_stats(item, key.id)
         seconds = max(1, math.ceil(window.reset_time - time.time()))
         return Quota(most, window.remaining if accepted else 0, seconds), accepted

@@ -18,6 +18,8 @@ _NO_WRITES = re.compile(
     r"\b(OOM|MISCONF|READONLY|NOREPLICAS|MASTERDOWN|UNBLOCKED)\b|maxmemory|read only replica|MASTER is down"
 )
 
+_BUSY = re.compile(r"\bBUSY\b")
+
 T = TypeVar("T")
 
 
@@ -27,8 +29,14 @@ def takes_no_writes(error: BaseException) -> bool:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether it is Redis that is away or takes no writes; any other error is a fault of what was asked."""
-    return isinstance(error, redis.ConnectionError | redis.TimeoutError) or takes_no_writes(error)
+    """Whether it is Redis that is away, takes no writes, or is busy; any other error is a fault of what was asked."""
+    away = isinstance(error, redis.ConnectionError | redis.TimeoutError)
+    return away or takes_no_writes(error) or is_busy(error)
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether Redis answers nothing because a script runs for too long, anybody's who uses the same server."""
+    return isinstance(error, redis.ResponseError) and _BUSY.search(str(error)) is not None
 
 
 class OutageRetry(Retry):

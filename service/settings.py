@@ -172,6 +172,15 @@ class Settings(BaseSettings):
         description="Seconds of GPU that the jobs of one owner may take in a day (UTC), those under way with their "
         "estimates; 0 is any number.",
     )
+    max_uploads: int = Field(
+        100,
+        ge=0,
+        description="Uploads that one owner may have unused by any job; 0 is any number. They are kept for twice "
+        "SIGNED_URL_TTL.",
+    )
+    max_uploads_bytes: int = Field(
+        1_000_000_000, ge=0, description="Bytes of such uploads together, as they were announced; 0 is any number."
+    )
     max_queue: int = Field(
         10_000,
         ge=0,

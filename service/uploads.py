@@ -10,7 +10,7 @@ import json
 import secrets
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from service.errors import Problem
 from service.records import Keys
@@ -36,17 +36,25 @@ class Upload:
 
 
 class Uploads:
-    """Records `{namespace}:upload:{id}`, files under `uploads/{id}`, and a set of ids by the end of their time."""
+    """Records `{namespace}:upload:{id}`, files under `uploads/{id}`, and a set of ids by the end of their time.
+
+    Those that no job has used yet stand in a hash of their owner's, with their size and the end of their file: the
+    submission of a job takes what it uses out of it (`jobs.lua`).
+    """
 
     def __init__(self, redis: Redis, storage: Storage, settings: Settings) -> None:
         self._redis = redis
         self._storage = storage
         self._settings = settings
         self._due = f"{settings.namespace}:uploads"
+        self._grant = redis.register_script(_GRANT)
         self._sweeps = Sweeps(redis, Keys(settings.namespace).counters)
 
     def grant(self, owner: str, content_type: str, size: int) -> Upload:
-        """A link for one file. Raises `Problem` 413 for one larger than a keyframe may be."""
+        """A link for one file.
+
+        Raises `Problem`: 413 for one larger than a keyframe may be, 429 for more than an owner may have unused.
+        """
         most = self._settings.max_image_bytes
         if size > most:
             detail = f"A keyframe of {size} bytes is larger than {most}."
@@ -56,10 +64,13 @@ class Uploads:
         url = self._storage.sign_put(upload_key(upload_id), size=size, content_type=content_type, expires=ttl)
         record = json.dumps({"owner": owner, "content_type": content_type, "size": size})
         expires_at = time.time() + ttl
-        with self._redis.pipeline() as pipe:
-            pipe.set(self._record(upload_id), record, ex=ttl)
-            pipe.zadd(self._due, {upload_id: expires_at})
-            pipe.execute()
+        limits = self._settings.max_uploads, self._settings.max_uploads_bytes
+        refused: Any = self._grant(
+            keys=[self._record(upload_id), self._due, f"{self._settings.namespace}:unused-uploads:{owner}"],
+            args=[upload_id, record, str(ttl), str(expires_at), str(size), *map(str, limits)],
+        )
+        if refused is not None:
+            raise self._too_many(*(int(figure) for figure in refused))
         return Upload(upload_id, url, content_type, size, expires_at)
 
     def read(self, owner: str, reference: str, field: str) -> bytes:
@@ -93,6 +104,15 @@ class Uploads:
     def _record(self, upload_id: str) -> str:
         return f"{self._settings.namespace}:upload:{upload_id}"
 
+    def _too_many(self, unused: int, size: int, seconds: int) -> Problem:
+        most, most_bytes = self._settings.max_uploads, self._settings.max_uploads_bytes
+        detail = f"{unused} uploads of {size} bytes wait to be used; {most} of {most_bytes} bytes may."
+        remedy = f"Use them in a request, or wait {seconds} seconds for the first of them to go."
+        headers = {"Retry-After": str(seconds)}
+        problem = Problem(429, "too-many-uploads", detail, remedy=remedy, headers=headers)
+        problem.extra |= {"unused": unused, "bytes": size, "limit": most, "limit_bytes": most_bytes}
+        return problem
+
     def _missing(self, detail: str, field: str) -> Problem:
         return Problem(422, "upload-not-found", detail, field=field, remedy="Ask POST /uploads for a link, PUT there.")
 
@@ -100,3 +120,32 @@ class Uploads:
 def upload_key(upload_id: str) -> str:
     """Name the place of an upload's file in storage."""
     return f"uploads/{upload_id}"
+
+
+_GRANT = """
+-- KEYS: the upload's record, the set of all by the end of their link, the owner's unused ones.
+-- ARGV: its id, the record, seconds its link is valid, when that ends, its size, how many may be unused and how many
+-- bytes (0: any).
+-- Answers nothing, or how many and how many bytes there are, and seconds until the first of them has gone.
+local now, ttl = tonumber(redis.call('TIME')[1]), tonumber(ARGV[3])
+local unused, bytes, first = 0, 0, nil
+local held = redis.call('HGETALL', KEYS[3])
+for i = 1, #held, 2 do
+  local size, gone = string.match(held[i + 1], '^(%d+) (%d+)$')
+  if tonumber(gone) <= now then
+    redis.call('HDEL', KEYS[3], held[i])
+  else
+    unused, bytes = unused + 1, bytes + tonumber(size)
+    first = math.min(first or tonumber(gone), tonumber(gone))
+  end
+end
+local most, most_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
+if (most > 0 and unused >= most) or (most_bytes > 0 and bytes + tonumber(ARGV[5]) > most_bytes) then
+  return {unused, string.format('%d', bytes), math.max(1, (first or now) - now)}
+end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ttl)
+redis.call('ZADD', KEYS[2], ARGV[4], ARGV[1])
+redis.call('HSET', KEYS[3], ARGV[1], string.format('%s %d', ARGV[5], now + 2 * ttl))
+redis.call('EXPIRE', KEYS[3], 2 * ttl)
+return nil
+"""

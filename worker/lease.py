@@ -21,6 +21,7 @@ import redis
 import structlog
 
 from service.jobs import JobError, Jobs, State, Verdict, ticket
+from service.outages import is_outage
 
 DRAIN_FD = "INBETWEEN_DRAIN_FD"
 """Environment variable: file descriptor that reads end-of-file when running jobs must be given back."""
@@ -159,7 +160,11 @@ class Lease:
                     self._over.wait(min(LISTEN_SECONDS, max(0.01, due - time.monotonic())))
                 elif message["data"] == name:
                     due = 0.0
-            except (redis.ConnectionError, redis.TimeoutError) as error:
+            except redis.RedisError as error:
+                if not is_outage(error):
+                    raise
+                # A Redis that was busy may have refused it.
+                subscribed = False
                 if not outage:
                     log.warning("lease not renewed, trying on", job=self._id, error=str(error))
                 outage = True

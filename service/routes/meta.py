@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import anyio
+import structlog
 from anyio import to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
+from redis.exceptions import RedisError
 
 from mpd.formats import OUTPUT_FORMATS
 from mpd.methods import LIMITS, METHODS, Method, Settings, denoiser_calls
@@ -13,6 +15,7 @@ from service import engines, metrics, pages
 from service.capacity import default_method, ready
 from service.engines import Engine
 from service.identity import DatabaseUnknown
+from service.outages import takes_no_writes
 from service.routes.dependencies import READ, Here, Metrics, Reader, problems
 from service.services import Services
 from service.storage import StorageUnavailable
@@ -21,6 +24,7 @@ from service.views import DefaultsView, EngineView, HealthView, LimitView, Metho
 STORAGE_PATIENCE = 3.0
 """Seconds that a storage has to answer before it counts as away."""
 
+log = structlog.get_logger(__name__)
 router = APIRouter(tags=["service"])
 
 
@@ -96,7 +100,13 @@ async def _answers(here: Services) -> bool:
 
 
 def _figures(here: Services, storage_up: bool) -> bytes:
-    here.traffic.flush()
+    try:
+        here.traffic.flush()
+    except RedisError as error:
+        if not takes_no_writes(error):
+            raise
+        # What is counted is kept for when Redis has room again; what can be read is told.
+        log.info("requests not counted", error=str(error))
     return metrics.render(here.jobs, here.webhooks, storage_up)
 
 

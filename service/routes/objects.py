@@ -28,13 +28,21 @@ LINK = ("link-invalid", "link-expired", "not-found")
     operation_id="createUpload",
     status_code=201,
     summary="A place to send an image to, ahead of the request",
-    responses=problems(*READ, "invalid-request", "malformed-body", "image-too-large", "body-too-large", "too-slow"),
+    responses=problems(
+        *READ,
+        "invalid-request",
+        "malformed-body",
+        "image-too-large",
+        "body-too-large",
+        "too-many-uploads",
+        "too-slow",
+    ),
 )
 def create_upload(here: Here, base: Base, key: Submitter, asked: UploadRequest) -> UploadView:
     """PUT the file to `url` with `headers`, then send `image` in place of the image.
 
     The link takes exactly the announced number of bytes. An upload may be used by any number of requests until it
-    expires.
+    expires, or until a job that was made of it is deleted.
     """
     upload = here.uploads.grant(key.owner, asked.content_type, asked.size)
     return UploadView(

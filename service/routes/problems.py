@@ -20,7 +20,7 @@ from service import openai
 from service.errors import MEDIA_TYPE, PROBLEMS, Problem, reference
 from service.identity import DatabaseUnknown
 from service.jobs import Conflict, JobMissing
-from service.outages import takes_no_writes
+from service.outages import is_outage
 from service.routes import dependencies
 from service.storage import StorageFull, StorageUnavailable
 from service.validation import from_pydantic
@@ -121,7 +121,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ResponseError)
     async def _(request: Request, error: ResponseError) -> JSONResponse:
-        if not takes_no_writes(error):
+        if not is_outage(error):
             raise error
         return await unavailable(request, error)
 

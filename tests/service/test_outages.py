@@ -77,6 +77,52 @@ def test_who_waits_for_work_waits_on_when_the_primary_is_demoted(
     assert popped.result() == (b"line", b"first")
 
 
+HOG = "local t = redis.call('TIME')[1]; while true do t = t + 1 end"
+
+
+def test_a_server_that_is_busy_with_somebodys_script_is_waited_for(
+    admin: redis.Redis, aside: Callable[..., Future[Any]], redis_process: RedisProcess
+) -> None:
+    admin.config_set("lua-time-limit", 1)
+    told: list[int] = []
+
+    class Told(AbstractBackoff):
+        """redis-py copies it for each connection."""
+
+        def compute(self, failures: int) -> float:
+            told.append(failures)
+            return 0.01
+
+    settings = Settings(_env_file=None, redis_url=redis_process.url)
+    with (
+        redis.Redis.from_url(redis_process.url) as hog,
+        connect(settings, retry=OutageRetry(Told(), 10_000)) as patient,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        running = thread.submit(hog.eval, HOG, 0)
+        found: list[redis.ResponseError] = []
+
+        def busy() -> bool:
+            try:
+                admin.ping()
+            except redis.ResponseError as error:
+                found.append(error)
+            return bool(found)
+
+        until("it is busy", busy)
+        assert is_outage(found[0])
+        written = aside(patient.set, "greeting", "hello")
+        until("it was told so", lambda: len(told) > 1)
+        admin.script_kill()
+        assert written.result() is True
+        assert running.exception() is not None
+
+
+@pytest.mark.parametrize("text", ["BUSYKEY Target key name already exists.", "BUSYGROUP Consumer Group name exists"])
+def test_what_only_sounds_busy_is_no_outage(text: str) -> None:
+    assert not is_outage(redis.ResponseError(text))
+
+
 @pytest.mark.parametrize("transaction", [True, False])
 def test_a_server_that_came_up_meanwhile_gets_the_scripts_again(
     patient: redis.Redis, admin: redis.Redis, aside: Callable[..., Future[Any]], transaction: bool

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from service.errors import Problem
-from service.jobs import Jobs
+from service.jobs import Jobs, NewJob
 from service.settings import Settings
 from service.storage import Storage, open_storage
 from service.uploads import Uploads
@@ -71,3 +71,35 @@ def test_the_keeper_erases_uploads_whose_time_is_over(
     assert list(storage.list("uploads")) == [f"uploads/{new}"]
     assert connection.zrange("inbetween:uploads", 0, -1) == [new.encode()]
     keeper.close()
+
+
+@pytest.mark.parametrize("limit", [{"max_uploads": 3}, {"max_uploads_bytes": 9}], ids=["count", "bytes"])
+def test_an_owner_may_have_so_much_that_no_job_has_used(
+    settings: Settings, connection: redis.Redis, storage: Storage, limit: dict[str, int]
+) -> None:
+    values = {"max_uploads": 0, "max_uploads_bytes": 0} | limit
+    uploads = Uploads(connection, storage, settings.model_copy(update=values))
+    names = [uploads.grant("ann", "image/png", 3).id for _ in range(3)]
+    with pytest.raises(Problem) as refused:
+        uploads.grant("ann", "image/png", 3)
+    told = refused.value
+    assert (told.status, told.slug) == (429, "too-many-uploads")
+    assert (told.extra["unused"], told.extra["bytes"]) == (3, 9)
+    assert 110 <= int(told.headers["Retry-After"]) <= 120, "when the first of them goes"
+    assert len(uploads.grant("bob", "image/png", 3).id) == 32
+    # A job takes what it uses out of the count; so does the end of its time.
+    Jobs(connection, settings).submit(NewJob("ann", {}, [], "cpu", result_ttl=600, uploads=names[:1]))
+    uploads.grant("ann", "image/png", 3)
+    with pytest.raises(Problem):
+        uploads.grant("ann", "image/png", 3)
+    connection.hset("inbetween:unused-uploads:ann", names[1], "3 1")
+    uploads.grant("ann", "image/png", 3)
+    with pytest.raises(Problem):
+        uploads.grant("ann", "image/png", 3)
+    assert len(connection.zrange("inbetween:uploads", 0, -1)) == 6, "a refused one leaves nothing"
+
+
+def test_any_number_is_any_number(settings: Settings, connection: redis.Redis, storage: Storage) -> None:
+    values = {"max_uploads": 0, "max_uploads_bytes": 0}
+    uploads = Uploads(connection, storage, settings.model_copy(update=values))
+    assert len({uploads.grant("ann", "image/png", 3).id for _ in range(150)}) == 150
