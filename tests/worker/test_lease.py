@@ -6,14 +6,17 @@ import os
 import select
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
+import structlog
 
 from service.jobs import Job, Jobs, NewJob, State, Verdict
 from service.settings import Settings
+from tests.conftest import RedisProcess
 from worker.lease import DRAIN_FD, Interrupted, Lease, Reason
 
 SOON = 20.0
@@ -169,3 +172,43 @@ with lease.Lease(jobs, {job.id!r}, {job.attempt}):
     ended = jobs.get(job.id)
     assert ended is not None
     assert ended.state is State.canceled
+
+
+def test_it_outlives_a_redis_that_is_busy_with_somebodys_script(redis_process: RedisProcess) -> None:
+    """It goes on renewing, and hears of a cancellation without waiting for its next renewal."""
+    with (
+        redis.Redis.from_url(redis_process.url) as connection,
+        redis.Redis.from_url(redis_process.url) as hog,
+        structlog.testing.capture_logs() as lines,
+    ):
+        connection.config_set("lua-time-limit", 1)
+        jobs = Jobs(connection, Settings(_env_file=None, lease_ttl=1.0))
+        submitted = jobs.submit(NewJob("local", {}, [], "cpu", result_ttl=600))
+        job = jobs.start(submitted.id, submitted.attempt, "this-1")
+        with Lease(jobs, job.id, job.attempt) as lease:
+            script = threading.Thread(target=run_until_killed, args=(hog,))
+            script.start()
+            wait_until(lambda: any("BUSY" in line.get("error", "") for line in lines))
+            connection.script_kill()
+            script.join(SOON)
+            lease.check()
+            before = score(jobs, job)
+            wait_until(lambda: score(jobs, job) != before)
+            wait_until(lambda: connection.pubsub_numsub(jobs.keys.cancel)[0][1] == 1)
+            jobs.cancel(job.id)
+            assert reason_of(lease) is Reason.cancel
+
+
+HOG = "local t = redis.call('TIME')[1]; while true do t = t + 1 end"
+
+
+def run_until_killed(connection: redis.Redis) -> None:
+    with pytest.raises(redis.ResponseError):
+        connection.eval(HOG, 0)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SOON
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
