@@ -185,9 +185,10 @@ def test_it_outlives_a_redis_that_is_busy_with_somebodys_script(redis_process: R
         jobs = Jobs(connection, Settings(_env_file=None, lease_ttl=1.0))
         submitted = jobs.submit(NewJob("local", {}, [], "cpu", result_ttl=600))
         job = jobs.start(submitted.id, submitted.attempt, "this-1")
+        script = threading.Thread(target=run_until_killed, args=(hog,))
+        script.start()
+        wait_until(lambda: is_busy(connection))
         with Lease(jobs, job.id, job.attempt) as lease:
-            script = threading.Thread(target=run_until_killed, args=(hog,))
-            script.start()
             wait_until(lambda: any("BUSY" in line.get("error", "") for line in lines))
             connection.script_kill()
             script.join(SOON)
@@ -200,6 +201,14 @@ def test_it_outlives_a_redis_that_is_busy_with_somebodys_script(redis_process: R
 
 
 HOG = "local t = redis.call('TIME')[1]; while true do t = t + 1 end"
+
+
+def is_busy(connection: redis.Redis) -> bool:
+    try:
+        connection.ping()
+    except redis.ResponseError as error:
+        return "BUSY" in str(error)
+    return False
 
 
 def run_until_killed(connection: redis.Redis) -> None:
