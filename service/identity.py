@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 import structlog
 
-from service.storage import ObjectMissing, Storage, StorageError
+from service.storage import ObjectMissing, Storage, StorageError, open_storage
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -34,6 +34,9 @@ FRESH_SECONDS = 1.0
 
 STORAGE_SECONDS = 5.0
 """Between two looks at what storage remembers, while the database is not the known one."""
+
+STORAGE_PATIENCE = 3.0
+"""How long storage may be silent where it is asked for this alone."""
 
 BEAT_SECONDS = 60.0
 """From one epoch to the next."""
@@ -74,7 +77,7 @@ class Database:
         self._lock = threading.Lock()
         self._known: Identity | None = None
         self._fault: DatabaseUnknown | None = None
-        self._unanswered = False
+        self._unanswered = self._silent = False
         self._looked = self._asked = -STORAGE_SECONDS
 
     def check(self, fresh: bool = False) -> None:
@@ -179,9 +182,11 @@ class Database:
                 self._known = self._made(0)
                 return None
         except StorageError as error:
-            self._unanswered = True
+            silent, self._unanswered = self._silent, True
+            self._silent = True
             if self._known is None and self._fault is None:
-                log.warning("which database this is cannot be compared", error=str(error))
+                if not silent:
+                    log.warning("which database this is cannot be compared", error=str(error))
                 return None
             return self._fault or DatabaseUnknown(f"whether this is the known database cannot be told: {error}")
         difference = _difference(found, remembered)
@@ -205,6 +210,13 @@ class Database:
         elif fault is None and self._fault is not None:
             log.info("the known database is back")
         self._fault = fault
+
+
+def open_database(connection: redis.Redis, settings: Settings) -> Database:
+    """The database as a process knows it that opens no storage for this alone: it is asked when needed, and briefly."""
+    return Database(
+        connection, settings, lambda: open_storage(settings, connection, timeout=STORAGE_PATIENCE, attempts=1)
+    )
 
 
 def _same(found: Identity, known: Identity) -> bool:

@@ -85,6 +85,9 @@ TASK = "worker.tasks.run"
 FAILURE_TTL = 3600
 """Seconds RQ keeps its own note of a task that raised, or of a ticket that was replaced."""
 
+EVENTS_LINGER = 300
+"""Seconds that a reader of a job's stream has to see how it ended, as in `jobs.lua`."""
+
 REPLICA_SECONDS = 2.0
 """Longest wait for the replicas that must have a transition."""
 
@@ -263,6 +266,10 @@ class Jobs:
         Unless it is submitted before that.
         """
         self.redis.zadd(self.keys.erasures, {job_id: self.now() + after})
+
+    def stopped_for_good(self, job_id: str) -> None:
+        """Let the mark of a deleted job go in a few minutes: the worker that was at it has ended."""
+        self.redis.expire(self.keys.events(job_id), EVENTS_LINGER)
 
     def reserve_files(self, job_id: str, seconds: float) -> None:
         """As `abandon_files` for an id whose job is about to be submitted, should that never come."""

@@ -6,10 +6,9 @@ from rq import Retry
 
 from service import tracing
 from service.connections import connect
-from service.identity import Database
+from service.identity import open_database
 from service.outbound import Outbound
 from service.settings import Settings
-from service.storage import open_storage
 from service.webhooks import Webhooks
 
 NO_LIMIT = 1_000_000
@@ -23,7 +22,7 @@ def deliver(delivery_id: str, run: int) -> Retry | None:
     try:
         with connect(settings) as connection:
             outbound = Outbound(settings.fetch_allow_hosts)
-            database = Database(connection, settings, lambda: open_storage(settings, connection))
+            database = open_database(connection, settings)
             wait = Webhooks(connection, settings, database).attempt(delivery_id, run, outbound)
     finally:
         # A work-horse ends by os._exit, which runs no farewells.

@@ -16,9 +16,9 @@ from rq import Queue, Worker
 from rq.serializers import JSONSerializer
 
 from service.connections import connect
-from service.identity import Database
+from service.identity import open_database
 from service.settings import Settings
-from service.storage import StorageError, open_storage
+from service.storage import StorageError
 from service.webhooks import queue_name
 
 ROLES = ("api", "keeper", "webhooks")
@@ -54,7 +54,7 @@ def _keeper(settings: Settings, connection: redis.Redis) -> str | None:
 
     None does while Redis is not the known database, and that is no fault of theirs.
     """
-    if Database(connection, settings, lambda: open_storage(settings, connection)).difference() is not None:
+    if open_database(connection, settings).difference() is not None:
         return None
     return None if connection.exists(f"{settings.namespace}:keeper") else "no keeper sweeps"
 

@@ -129,6 +129,7 @@ class Lease:
             log.warning("the job has no record and nothing says that it was deleted: its files stay", job=self._id)
         elif job is None or job.state is State.expired:
             self._jobs.abandon_files(self._id, self._jobs.settings.lease_ttl)
+            self._jobs.stopped_for_good(self._id)
 
     def _end_process(self) -> None:
         if self._over.is_set() or self._reason is None:

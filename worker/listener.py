@@ -22,12 +22,11 @@ from rq.job import Job as Carried
 from rq.serializers import JSONSerializer
 
 from service import connections, logs, spans, tracing
-from service.identity import Database
+from service.identity import Database, open_database
 from service.jobs import TASK as RUN
 from service.jobs import JobError, Jobs
 from service.outages import OutageRetry, is_outage
 from service.settings import Settings
-from service.storage import open_storage
 from worker import exits, lifeline
 from worker.lease import holder
 from worker.patience import persist
@@ -97,14 +96,14 @@ def main(arguments: list[str]) -> int:
     )
     # A connection of its own: what waits on the worker's would hold up its farewell.
     looking = connections.connect(settings)
-    worker.database = Database(looking, settings, lambda: open_storage(settings, looking))
+    worker.database = open_database(looking, settings)
     worker.work(logging_level="WARNING", with_scheduler="--scheduler" in arguments)
     return 0
 
 
 def _jobs(settings: Settings) -> Jobs:
     connection = connect(settings)
-    return Jobs(connection, settings, Database(connection, settings, lambda: open_storage(settings, connection)))
+    return Jobs(connection, settings, open_database(connection, settings))
 
 
 def reclaim(jobs: Jobs) -> Callable[..., None]:

@@ -29,7 +29,7 @@ from service import capacity, logs, spans, tracing
 from service.again import request_of
 from service.connections import connect
 from service.errors import Problem
-from service.identity import Database
+from service.identity import open_database
 from service.jobs import Job, JobError, Jobs
 from service.schema import settings_of
 from service.settings import Settings
@@ -68,7 +68,7 @@ def run(job_id: str, attempt: int) -> None:
 def _run(settings: Settings, job_id: str, attempt: int) -> None:
     structlog.contextvars.bind_contextvars(job=job_id, attempt=attempt)
     connection = connect(settings)
-    jobs = Jobs(connection, settings, Database(connection, settings, lambda: open_storage(settings, connection)))
+    jobs = Jobs(connection, settings, open_database(connection, settings))
     try:
         job = persist(jobs.start, job_id, attempt, holder(os.getpid()))
     except JobError as refusal:

@@ -104,6 +104,7 @@ def test_of_a_running_job_nothing_comes_back_from_the_worker_that_was_at_it(api:
     ):
         with pytest.raises(JobError):
             verb()
+    assert api.services.redis.ttl(api.jobs.keys.events(job_id)) > 80_000
     swept(api)
     # It had been stopped for longer than anybody waits, and its last files come only now.
     api.storage.put(f"jobs/{job_id}/1/take-1.mp4", b"late", "video/mp4")
@@ -112,7 +113,9 @@ def test_of_a_running_job_nothing_comes_back_from_the_worker_that_was_at_it(api:
     assert list(api.storage.list("jobs/")) == []
     left = naming(api, job_id)
     assert left == {api.jobs.keys.events(job_id), f"rq:job:{job.ticket}"}, "a mark, and what RQ's work-horse holds"
-    assert all(0 < api.services.redis.ttl(key) <= 86_400 for key in left)
+    ttl = {key: api.services.redis.ttl(key) for key in left}
+    assert 0 < ttl[api.jobs.keys.events(job_id)] <= 300, "shorter once the worker has ended"
+    assert 0 < ttl[f"rq:job:{job.ticket}"] <= 3600
     assert naming(api, REFERENCE, HOOK) == set()
 
 

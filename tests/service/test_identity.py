@@ -401,6 +401,10 @@ def test_figures_are_told_of_a_database_that_is_not_the_known_one(api: Api, monk
     assert "\ninbetween_database_known 1.0\n" in api.client.get("/metrics").text
     api.services.redis.hset(KEY, "id", "cd" * 16)
     assert "\ninbetween_database_known 0.0\n" in api.client.get("/metrics").text
+    # Nothing else is told of it, though none of this misses anything.
+    problem(api.client.get("/inbetween"), 503, "database-unknown")
+    asked = {"content_type": "image/png", "size": 1}
+    problem(api.client.post("/uploads", json=asked), 503, "database-unknown")
 
 
 def test_a_job_accepted_after_the_backup_keeps_its_files(place: Place, served: Jobs) -> None:
