@@ -27,7 +27,7 @@ from rq.serializers import JSONSerializer
 from service import measures
 from service.errors import Problem
 from service.identity import Database
-from service.outages import is_outage
+from service.outages import is_busy, is_outage
 from service.records import (
     LANES,
     PRIORITIES,
@@ -463,7 +463,8 @@ class Jobs:
         except redis.ResponseError as error:
             # From inside a script Redis 6 tells it in words alone. Whoever sits out an outage sits this out too.
             if is_outage(error):
-                raise redis.ConnectionError(f"Redis does not do it: {error}") from error
+                reason = "is busy" if is_busy(error) else "takes no writes"
+                raise redis.ConnectionError(f"Redis {reason}: {error}") from error
             raise
         match reply:
             case [b"ok", before, *fields]:
