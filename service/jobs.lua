@@ -301,6 +301,7 @@ local function keep_untold()
   local untold = redis.call('ZSCORE', key('undelivered'), ticket())
   if untold then
     redis.call('HSET', key('ended', ticket()), unpack(redis.call('HGETALL', record)))
+    redis.call('EXPIRE', key('ended', ticket()), TOMBSTONE_TTL) -- should nobody ever come to tell it
   end
   return untold, ticket()
 end

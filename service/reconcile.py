@@ -151,9 +151,13 @@ def announce_due(jobs: Jobs, announce: Callable[[Job], object], limit: int = 500
     names: Any = jobs.redis.zrange(jobs.keys.undelivered, 0, limit - 1)
 
     def hand_over(name: bytes) -> None:
-        job = jobs.ended(*split_ticket(name.decode()))
+        job_id, attempt = split_ticket(name.decode())
+        job = jobs.ended(job_id, attempt)
         if job is not None:
             announce(job)
+        else:
+            # There is nothing left that could be told of it.
+            jobs.delivered(job_id, attempt)
 
     return jobs.sweeps.each("announce", names, hand_over, jobs.sweeps.postpone_in(jobs.keys.undelivered))
 

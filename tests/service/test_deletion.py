@@ -285,3 +285,12 @@ def test_the_failure_of_a_job_that_is_set_going_again_at_once_is_told(api: Api) 
     announce_due(api.jobs, tell)
     assert len(told) == 2
     assert api.services.redis.keys("*:ended:*") == []
+
+
+def test_an_end_that_nothing_is_left_of_is_not_looked_for_for_ever(api: Api) -> None:
+    job_id = asked(api)
+    api.services.redis.zadd(api.jobs.keys.undelivered, {f"{job_id}-7": 0, "job_gone-1": 0})
+    told: list[Job] = []
+    announce_due(api.jobs, told.append)
+    assert told == []
+    assert api.services.redis.zcard(api.jobs.keys.undelivered) == 0
