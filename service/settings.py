@@ -99,6 +99,11 @@ class Settings(BaseSettings):
     storage_public_endpoint: str | None = Field(
         None, description="S3 endpoint as callers reach it, for signed URLs; default is STORAGE_ENDPOINT."
     )
+    storage_addressing: Literal["auto", "path", "virtual"] = Field(
+        "auto",
+        description="Where requests name the bucket: `path` behind the endpoint, `virtual` in front of its host name, "
+        "as Alibaba's and others want it; `auto` is `virtual` at Amazon and `path` elsewhere.",
+    )
     storage_region: str = Field("us-east-1", description="S3 region.")
     storage_access_key: SecretStr | None = Field(
         None, description="S3 access key; default is boto3's own chain (environment, instance role)."

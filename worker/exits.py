@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from service.connections import CannotConnect, connect, shown
 from service.redaction import redacted
 from service.settings import SecretFileError, Settings
-from service.storage import StorageUnavailable, open_storage
+from service.storage import StorageUnavailable, open_storage, prove
 
 UNAVAILABLE = 69
 """Something we need does not answer."""
@@ -64,12 +64,13 @@ def cannot_listen(settings: Settings) -> str | None:
 def storage_fault(settings: Settings, connection: redis.Redis, *, ask: bool) -> str | None:
     """What is wrong with the storage, in one line; None when it can be used.
 
-    ask: also whether it answers and can be written, and not only whether its settings name one.
+    ask: also whether it answers, and a file can be written and erased, and not only whether its settings name one.
     """
     try:
         storage = open_storage(settings, connection)
         if ask:
             storage.check()
+            prove(storage)
     except StorageUnavailable as error:
         text = str(error)
         return text if text.startswith("STORAGE_") else f"STORAGE_URL: {text}"

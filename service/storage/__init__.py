@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from service.storage.interface import (
     LinkExpired,
     LinkInvalid,
+    ObjectDamaged,
     ObjectMissing,
     Stat,
     Storage,
@@ -18,6 +19,7 @@ from service.storage.interface import (
 )
 from service.storage.links import Grant, signing_key
 from service.storage.local import LocalStorage
+from service.storage.proof import prove
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -29,6 +31,7 @@ __all__ = [
     "LinkExpired",
     "LinkInvalid",
     "LocalStorage",
+    "ObjectDamaged",
     "ObjectMissing",
     "Stat",
     "Storage",
@@ -37,6 +40,7 @@ __all__ = [
     "StorageUnavailable",
     "disposition",
     "open_storage",
+    "prove",
 ]
 
 

@@ -6,7 +6,8 @@ Knows nothing of jobs, HTTP or where the bytes lie.
     StorageError
     ├── ObjectMissing        nothing is stored under that key
     ├── StorageUnavailable   the home does not answer or refuses us; trying again later may help
-    │   └── StorageFull      there is no room left; somebody must make some
+    │   ├── StorageFull      there is no room left; somebody must make some
+    │   └── ObjectDamaged    what lies under that key is not what was put there
     └── LinkInvalid          a signed link of the local home that was never issued, or not for this use
         └── LinkExpired      one that was, and is over
 """
@@ -40,11 +41,22 @@ class ObjectMissing(StorageError):
 
 
 class StorageUnavailable(StorageError):
-    """Storage does not answer, or refuses us."""
+    """Storage does not answer, or refuses us, or what it gives is not what it was given.
+
+    code: the server's own word for it, where it has one.
+    """
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class StorageFull(StorageUnavailable):
     """There is no room left."""
+
+
+class ObjectDamaged(StorageUnavailable):
+    """What lies under this key is not what was put there, or it has gone: the storage's fault, whoever asks."""
 
 
 class LinkInvalid(StorageError):

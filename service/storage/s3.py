@@ -8,18 +8,20 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.parsers import ResponseParserError
 
+from service.storage.answers import NoStorage, PastTheEnd, believe, refused
+from service.storage.erasing import BatchEraser
 from service.storage.interface import (
     CHUNK,
-    ObjectMissing,
     Stat,
-    StorageError,
     StorageUnavailable,
     check_content_type,
     check_key,
@@ -41,7 +43,8 @@ class S3Storage:
     """The S3 home: objects of `bucket` below the folder `prefix`.
 
     endpoint: None is Amazon's. public_endpoint: as callers reach it, in signed links alone; default `endpoint`.
-    credentials: access and secret key; None leaves them to boto3's own chain.
+    credentials: access and secret key; None leaves them to boto3's own chain. virtual_host: the bucket goes into the
+    endpoint's name instead of its path; None does so at Amazon's alone.
     timeout: seconds without a byte after which the endpoint is silent. attempts: how often each call is tried.
     """
 
@@ -54,6 +57,7 @@ class S3Storage:
         public_endpoint: str | None = None,
         region: str = "us-east-1",
         credentials: tuple[str, str] | None = None,
+        virtual_host: bool | None = None,
         timeout: float = 20.0,
         attempts: int = 3,
     ) -> None:
@@ -62,9 +66,15 @@ class S3Storage:
         self._endpoint = endpoint
         access, secret = credentials or (None, None)
         session = boto3.Session(access, secret, region_name=region)
-        self._client = _client(session, endpoint, timeout, attempts=attempts)
-        self._probe = _client(session, endpoint, min(timeout, 3.0), attempts=1)
-        self._signer = _client(session, public_endpoint, timeout, attempts=1) if public_endpoint else self._client
+        # Endpoints other than Amazon's are mostly hosts or addresses of their own, without a name per bucket.
+        style: Literal["virtual", "path"] = (
+            "virtual" if virtual_host or (virtual_host is None and not endpoint) else "path"
+        )
+        connect = partial(_client, session, style=style)
+        self._client = connect(endpoint, timeout, attempts)
+        self._probe = connect(endpoint, min(timeout, 3.0), 1)
+        self._signer = connect(public_endpoint, timeout, 1) if public_endpoint else self._client
+        self._eraser = BatchEraser(bucket, self._where, self._client, partial(connect, endpoint, timeout, attempts))
 
     @classmethod
     def from_settings(cls, settings: Settings, *, timeout: float = 20.0, attempts: int = 3) -> S3Storage:
@@ -83,6 +93,7 @@ class S3Storage:
                 public_endpoint=settings.storage_public_endpoint,
                 region=settings.storage_region,
                 credentials=(access.get_secret_value(), secret.get_secret_value()) if access and secret else None,
+                virtual_host={"auto": None, "path": False, "virtual": True}[settings.storage_addressing],
                 timeout=timeout,
                 attempts=attempts,
             )
@@ -104,11 +115,14 @@ class S3Storage:
 
     def stat(self, key: str) -> Stat:
         try:
-            with self._errors(key):
+            with self._errors():
                 found = self._client.head_object(Bucket=self.bucket, Key=self._name(key))
-        except ObjectMissing:
-            # A HEAD's 404 has no body, so it may be the bucket that is missing.
-            self.check()
+        except StorageUnavailable as error:
+            if not isinstance(error.__cause__, ClientError):
+                raise
+            # A HEAD's refusal has no body, and a 404 may be of anything: the refusal of a GET says what it is about.
+            with contextlib.suppress(PastTheEnd), self._errors(key):
+                self._client.get_object(Bucket=self.bucket, Key=self._name(key), Range="bytes=0-0")["Body"].close()
             raise
         return Stat(
             found["ContentLength"],
@@ -127,10 +141,14 @@ class S3Storage:
             part["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
         try:
             with self._errors(key):
-                body = self._client.get_object(Bucket=self.bucket, Key=self._name(key), **part)["Body"]
-        except _PastTheEnd:
+                found = self._client.get_object(Bucket=self.bucket, Key=self._name(key), **part)
+        except PastTheEnd:
             return iter(())
-        return self._pieces(key, body)
+        whole = found["ResponseMetadata"]["HTTPStatusCode"] == 200
+        if part and not whole and not found.get("ContentRange", "").startswith(f"bytes {start}-"):
+            raise StorageUnavailable(f"{self._where}: another range of {key} came than the one asked for")
+        pieces = self._pieces(key, found["Body"])
+        return _cut(pieces, start, end) if part and whole else pieces
 
     def list(self, prefix: str) -> Iterator[str]:
         folder = folder_of(prefix)
@@ -144,13 +162,15 @@ class S3Storage:
         folder = folder_of(prefix)
         if not folder:
             raise ValueError("delete_prefix needs a folder")
+        failure: StorageUnavailable | None = None
         for names in self._pages(folder):
-            with self._errors():
-                answer = self._client.delete_objects(
-                    Bucket=self.bucket, Delete={"Objects": [{"Key": name} for name in names], "Quiet": True}
-                )
-            for failed in answer.get("Errors", ()):
-                raise StorageUnavailable(f"{self._where}: {failed.get('Key')} was not deleted: {failed.get('Code')}")
+            try:
+                with self._errors():
+                    self._eraser.erase(names)
+            except StorageUnavailable as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def sign_get(self, key: str, *, expires: int, filename: str | None = None, content_type: str | None = None) -> str:
         parameters: dict[str, Any] = {"Bucket": self.bucket, "Key": self._name(key)}
@@ -166,13 +186,22 @@ class S3Storage:
         return self._sign("put_object", parameters, expires)
 
     def check(self) -> None:
+        # A HEAD's answer has no body: a listing says what is wrong, and shows that it is a bucket that answers. It
+        # alone would not do: for it boto3 finds out the right region by itself, and links are signed for the wrong one.
+        refusal: StorageUnavailable | None = None
         try:
-            with self._errors(""):
+            with self._errors():
                 self._probe.head_bucket(Bucket=self.bucket)
-        except ObjectMissing:
-            raise StorageUnavailable(
-                f"{self._where} does not exist: create the bucket, or correct STORAGE_URL"
-            ) from None
+        except StorageUnavailable as error:
+            if not isinstance(error.__cause__, ClientError):
+                raise
+            refusal = error
+        with self._errors():
+            self._probe.list_objects_v2(Bucket=self.bucket, Prefix=self._prefix, MaxKeys=1)
+        if refusal is not None and refusal.code == "400":
+            raise StorageUnavailable(f"{self._where} does not understand all requests: is STORAGE_REGION right?", "400")
+        if refusal is not None:
+            raise refusal
 
     @property
     def _where(self) -> str:
@@ -192,7 +221,10 @@ class S3Storage:
             for page in paginator.paginate(
                 Bucket=self.bucket, Prefix=self._prefix + folder, PaginationConfig={"PageSize": _BATCH}
             ):
-                if names := tuple(entry["Key"] for entry in page.get("Contents", ())):
+                names = tuple(entry["Key"] for entry in page.get("Contents", ()))
+                if not all(name.startswith(self._prefix + folder) for name in names):
+                    raise StorageUnavailable(f"{self._where} lists other objects than those below {folder or '/'}")
+                if names:
                     yield names
 
     def _pieces(self, key: str, body: Any) -> Iterator[bytes]:
@@ -201,47 +233,45 @@ class S3Storage:
 
     @contextlib.contextmanager
     def _errors(self, key: str | None = None) -> Iterator[None]:
-        """boto3's errors as ours; a 404 is a missing object when `key` is given."""
+        """boto3's errors as ours; `key` is of the one object that was asked for."""
         try:
             yield
         except ClientError as error:
-            raise self._refused(error, key) from error
+            raise refused(error, self._where, key) from error
         except (NoCredentialsError, PartialCredentialsError) as error:
             raise StorageUnavailable(
                 f"{self._where}: no credentials; set STORAGE_ACCESS_KEY and STORAGE_SECRET_KEY"
             ) from error
-        except BotoCoreError as error:
-            raise StorageUnavailable(f"{self._where} does not answer: {' '.join(str(error).split())}") from error
-
-    def _refused(self, error: ClientError, key: str | None) -> StorageError:
-        fault = error.response.get("Error", {})
-        code, message = fault.get("Code", ""), " ".join(fault.get("Message", "").split())
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if code == "InvalidRange":
-            return _PastTheEnd(message)
-        if status == 404 and code != "NoSuchBucket" and key is not None:
-            return ObjectMissing(key)
-        if status in (401, 403):
-            return StorageUnavailable(f"{self._where} refuses these credentials: {code}")
-        if code == "400":  # a HEAD's answer has no body, and so no code of its own
-            return StorageUnavailable(f"{self._where} does not understand these requests: is STORAGE_REGION right?")
-        if code == "NoSuchBucket" or status >= 500 or status == 429:
-            return StorageUnavailable(f"{self._where}: {code} {message}")
-        return StorageError(f"{self._where}: {code} {message}")
+        except (BotoCoreError, ResponseParserError) as error:
+            how = (
+                "does not answer as storage does"
+                if isinstance(error, NoStorage | ResponseParserError)
+                else "does not answer"
+            )
+            raise StorageUnavailable(f"{self._where} {how}: {' '.join(str(error).split())}") from error
 
 
-class _PastTheEnd(StorageError):
-    """The range begins at or past the object's end."""
+def _cut(pieces: Iterator[bytes], start: int, end: int | None) -> Iterator[bytes]:
+    """The bytes `start` up to `end` of pieces that begin at byte 0, as of a server that takes no ranges."""
+    with contextlib.closing(pieces):  # type: ignore[type-var]
+        at = 0
+        for piece in pieces:
+            if part := piece[max(0, start - at) : None if end is None else max(0, end - at)]:
+                yield part
+            at += len(piece)
+            if end is not None and at >= end:
+                return
 
 
-def _client(session: boto3.Session, endpoint: str | None, timeout: float, *, attempts: int) -> S3Client:
-    return session.client(
+def _client(
+    session: boto3.Session, endpoint: str | None, timeout: float, attempts: int, style: Literal["virtual", "path"]
+) -> S3Client:
+    client = session.client(
         "s3",
         endpoint_url=endpoint,
         config=Config(
             signature_version="s3v4",
-            # Endpoints other than Amazon's are hosts or addresses of their own, without a name per bucket.
-            s3={"addressing_style": "path" if endpoint else "virtual"},
+            s3={"addressing_style": style},
             connect_timeout=min(timeout, 5.0),
             read_timeout=timeout,
             retries={"mode": "standard", "total_max_attempts": attempts},
@@ -251,3 +281,5 @@ def _client(session: boto3.Session, endpoint: str | None, timeout: float, *, att
             response_checksum_validation="when_required",
         ),
     )
+    client.meta.events.register("before-parse.s3", believe)
+    return client
