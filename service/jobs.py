@@ -202,6 +202,14 @@ class Jobs:
         queued = [job.queued_at for job in self.get_many(heads) if job.state is State.queued and job.queued_at]
         return max(0.0, self.now() - min(queued)) if queued else 0.0
 
+    def oldest_due_erasure(self) -> float:
+        """Seconds that the files have been due to go which have been so the longest; 0.0 when none are."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for key in (self.keys.unerased, self.keys.erasures):
+                pipe.zrange(key, 0, 0, withscores=True)
+            since = [score for found in pipe.execute() for _, score in found]
+        return max(0.0, self.now() - min(since)) if since else 0.0
+
     def losses(self, tickets: Iterable[str]) -> tuple[int, ...]:
         """How often each job was requeued since it was last started."""
         with self.redis.pipeline(transaction=False) as pipe:

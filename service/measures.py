@@ -132,6 +132,11 @@ _ALL = (
         "1 when Redis is the database that was there before, 0 when it came up empty, older or as another.",
     ),
     Measure("storage_up", "gauge", "1 when storage answered and could be written, else 0."),
+    Measure(
+        "erasures_oldest_due_seconds",
+        "gauge",
+        "How long the files that are due to be erased have been so at most; 0 when none are.",
+    ),
     Measure("webhooks_pending", "gauge", "Events that have not reached their receiver yet, and are still tried."),
     Measure(
         "webhooks_oldest_due_seconds",

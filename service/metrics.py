@@ -71,6 +71,7 @@ def _gauges(jobs: Jobs, webhooks: Webhooks) -> dict[str, _Series]:
         "keepers": {(): keepers},
         "database_known": {(): float(jobs.database is None or jobs.database.known)},
         "workers": {(state,): sum(engine.worker_state is state for engine in live) for state in WorkerState},
+        "erasures_oldest_due_seconds": {(): jobs.oldest_due_erasure()},
         "webhooks_pending": {(): pending + int(jobs.redis.zcard(jobs.keys.undelivered))},
         "webhooks_oldest_due_seconds": {(): oldest_due},
         "gpu_memory_used_bytes": {(one.id,): one.gpu_memory_used for one in live if one.gpu_memory_used is not None},

@@ -15,7 +15,7 @@ import structlog
 
 from service import spans
 from service.jobs import LANES, PRIORITIES, Job, JobError, Jobs, files_prefix, split_ticket
-from service.storage import Storage
+from service.storage import Storage, StorageError
 
 log = structlog.get_logger(__name__)
 
@@ -169,20 +169,35 @@ def erase_due(
 
     forget: called with each id that has no record, for what else there may be of a job that was deleted.
     """
-    due = jobs.redis.zrangebyscore(jobs.keys.erasures, "-inf", jobs.now(), start=0, num=limit, withscores=True)
+    redis, keys = jobs.redis, jobs.keys
+    # An older keeper, or a delete that went well, leaves here what is not due any more.
+    redis.eval(_FORGET_ABSENT, 2, keys.unerased, keys.erasures)
+    due = redis.zrangebyscore(keys.erasures, "-inf", jobs.now(), start=0, num=limit, withscores=True)
     scores = dict(cast("list[tuple[bytes, float]]", due))
 
     def erase(name: bytes) -> None:
         if jobs.database is not None:
             jobs.database.check(fresh=True)
-        storage.delete_prefix(files_prefix(name.decode()))
-        if not jobs.redis.exists(jobs.keys.job(name.decode())):
+        try:
+            storage.delete_prefix(files_prefix(name.decode()))
+        except StorageError as error:
+            if redis.zadd(keys.unerased, {name: scores[name]}, nx=True):
+                log.warning("files not erased", job=name.decode(), error=str(error))
+            raise
+        if not redis.exists(keys.job(name.decode())):
             forget(name.decode())
         # Written down once more meanwhile, it is erased once more: files may have come after ours were listed.
-        jobs.redis.eval(_REMOVE_IF_SAME, 2, jobs.keys.erasures, jobs.keys.reserved, name, repr(scores[name]))
+        redis.eval(_REMOVE_IF_SAME, 2, keys.erasures, keys.reserved, name, repr(scores[name]))
+        redis.zrem(keys.unerased, name)
 
-    return jobs.sweeps.each("erase", scores, erase, jobs.sweeps.postpone_in(jobs.keys.erasures))
+    return jobs.sweeps.each("erase", scores, erase, jobs.sweeps.postpone_in(keys.erasures))
 
+
+_FORGET_ABSENT = """
+for _, name in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  if not redis.call('ZSCORE', KEYS[2], name) then redis.call('ZREM', KEYS[1], name) end
+end
+"""
 
 _REMOVE_IF_SAME = """
 local score = redis.call('ZSCORE', KEYS[1], ARGV[1])

@@ -329,6 +329,11 @@ class Keys:
         return self._key("reserved")
 
     @property
+    def unerased(self) -> str:
+        """ZSET of ids, those of `erasures` whose files would not go, by when they were first due."""
+        return self._key("unerased")
+
+    @property
     def dead(self) -> str:
         """ZSET of quarantined ids, all with score 0."""
         return self._key("dead")

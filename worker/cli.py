@@ -9,14 +9,17 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
 import uvicorn
 from pydantic import SecretStr
 
 from service import logs, reference, restore, tracing
 from service.auth import CALLER, LOCAL, Key, Keys, OpenDoor, Scope, refuse_empty_ring, refuse_open_door
+from service.connections import connect
 from service.identity import Database
 from service.jobs import Jobs
 from service.redaction import redacted
@@ -24,6 +27,8 @@ from service.server import Config, raise_file_limit
 from service.settings import Settings
 from service.storage import open_storage
 from worker import exits, health
+
+log = structlog.get_logger(__name__)
 
 SWITCH_SECONDS = 0.0005
 """A thread at work keeps the API's event loop waiting for no longer. Python's own 5 ms are as long as an answer."""
@@ -149,6 +154,7 @@ def _api(settings: Settings) -> int:
     taken = exits.cannot_listen(settings)
     if taken is not None:
         return exits.explain(taken, exits.CANNOT_LISTEN)
+    threading.Thread(target=_prove, args=(settings,), daemon=True).start()
     raise_file_limit()
     sys.setswitchinterval(SWITCH_SECONDS)
     # By name: the worker package never imports the application.
@@ -160,6 +166,14 @@ def _api(settings: Settings) -> int:
     server = uvicorn.Server(config)
     server.run()
     return 0 if server.started else exits.UNAVAILABLE
+
+
+def _prove(settings: Settings) -> None:
+    """Say in the log when files cannot be kept, or not be erased. The API starts all the same: it outlives outages."""
+    with connect(settings) as connection:
+        fault = exits.storage_fault(settings, connection, ask=True)
+    if fault is not None:
+        log.error("the storage does not keep files as it should", error=fault)
 
 
 def _keeper(settings: Settings) -> int:

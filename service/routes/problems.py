@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,9 @@ _OF_STATUS = {
     413: "body-too-large",
     415: "unsupported-media-type",
 }
+
+_CODE = re.compile(r"[A-Za-z0-9.]{1,64}")
+"""An S3 server's own word for what is wrong."""
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["service"])
@@ -108,6 +112,10 @@ def install(app: FastAPI) -> None:
         detail = f"The {part} does not answer." if part == "storage" else f"{part} does not answer."
         if isinstance(error, StorageFull):
             detail = "The storage is full."
+        code = getattr(error, "code", "")
+        if request.url.path == "/readyz" and _CODE.fullmatch(code):
+            # What the operator must know, and no caller: neither the server's words nor where it is.
+            detail = f"{detail.removesuffix('.')}: {code}."
         return answer(request, Problem(503, "unavailable", detail, headers={"Retry-After": RETRY_AFTER}))
 
     outages: tuple[type[RedisError | StorageUnavailable], ...] = (RedisDown, RedisSlow, StorageUnavailable)

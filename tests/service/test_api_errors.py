@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from starlette.requests import Request
+from structlog.testing import capture_logs
 
 from service import erasure, errors, services
 from service.errors import PROBLEMS, reference
@@ -19,6 +20,7 @@ from service.jobs import NewJob
 from service.reconcile import erase_due
 from service.storage import StorageFull, StorageUnavailable
 from tests.conftest import RedisProcess
+from tests.odd_s3 import refusal, serving
 from tests.service.conftest import Api, Make, photo, problem
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +101,26 @@ def test_storage_away(make_api: Make, tmp_path: Path) -> None:
         assert str(tmp_path) not in answer.text
     assert api.client.get("/livez").status_code == 200
     assert api.client.get("/inbetween").json()["jobs"] == [], "nothing was submitted"
+
+
+def test_what_an_s3_server_says_is_for_the_operator(make_api: Make) -> None:
+    """Its words are in the log, its code at /readyz, and neither in a caller's answer."""
+    with serving() as server:
+        api = make_api(**server.settings)
+        server.odd = lambda method, key, headers: refusal(400, "ExpiredToken", "Of arn:inner expired")
+        with capture_logs() as logged:
+            ready, answer = api.client.get("/readyz"), api.post({"method": "flow"})
+        assert problem(ready, 503, "unavailable")["detail"] == "The storage does not answer: ExpiredToken."
+        assert problem(answer, 503, "unavailable")["detail"] == "The storage does not answer."
+        for told in (ready.text, answer.text):
+            assert "arn:inner" not in told
+            assert "bucket" not in told
+            assert server.endpoint not in told
+        errors = [entry["error"] for entry in logged if entry["event"] == "unavailable"]
+        assert len(errors) == 2
+        assert all("ExpiredToken Of arn:inner expired" in error for error in errors)
+        server.odd = lambda method, key, headers: refusal(507, "XMinioStorageFull") if method == "PUT" else None
+        assert problem(api.post({"method": "flow"}), 503, "unavailable")["detail"] == "The storage is full."
 
 
 def test_a_storage_that_hangs_keeps_nobody_waiting(make_api: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 import redis
+from structlog.testing import capture_logs
 
-from service.jobs import Job, Jobs, NewJob, State
+from service.jobs import Job, Jobs, NewJob, State, files_prefix
 from service.reconcile import Watch, announce_due, erase_due, expire_due, reclaim_dead, requeue_lost, unlisted
 from service.settings import Settings
-from service.storage import Storage
+from service.storage import Storage, StorageUnavailable
 
 
 class Clock:
@@ -221,6 +223,38 @@ def test_what_is_due_again_while_it_is_erased_is_erased_again(jobs: Jobs) -> Non
 
     assert erase_due(jobs, cast(Storage, Slow())) == 1
     assert jobs.redis.zscore(jobs.keys.erasures, "job_a") == pytest.approx(due_later)
+
+
+def test_what_will_not_go_keeps_nothing_else_and_is_seen_to_be_overdue(jobs: Jobs) -> None:
+    jobs.redis.zadd(jobs.keys.erasures, {"stuck": jobs.now() - 100, "other": jobs.now() - 50})
+
+    class Held:
+        erased: ClassVar[list[str]] = []
+        stuck = True
+
+        def delete_prefix(self, prefix: str) -> None:
+            if self.stuck and prefix == files_prefix("stuck"):
+                raise StorageUnavailable("held", "ObjectLocked")
+            self.erased.append(prefix)
+
+    held = Held()
+    for said in ([("stuck", "held")], []):
+        with capture_logs() as logged, contextlib.suppress(StorageUnavailable):
+            erase_due(jobs, cast(Storage, held))
+        jobs.redis.zadd(jobs.keys.erasures, {"stuck": jobs.now()}, xx=True)  # as a minute later
+        assert [(entry["job"], entry["error"]) for entry in logged if entry["event"] == "files not erased"] == said
+    assert held.erased == [files_prefix("other")]
+    assert 100 <= jobs.oldest_due_erasure() < 130
+    held.stuck = False
+    assert erase_due(jobs, cast(Storage, held)) == 1
+    assert jobs.oldest_due_erasure() == 0
+
+
+def test_what_another_keeper_has_erased_is_not_overdue(jobs: Jobs) -> None:
+    jobs.redis.zadd(jobs.keys.unerased, {"gone": jobs.now() - 100})
+    assert jobs.oldest_due_erasure() >= 100
+    assert erase_due(jobs, cast(Storage, None)) == 0
+    assert jobs.oldest_due_erasure() == 0
 
 
 def test_final_events_are_announced_until_delivered(jobs: Jobs) -> None:

@@ -73,6 +73,11 @@ CASES: dict[str, tuple[Series, Series | list[Series], dict[str, str]]] = {
         {'inbetween_storage_up{instance="a"}': "0x45", 'inbetween_storage_up{instance="b"}': "1x45"},
         {},
     ),
+    "InbetweenFilesNotErased": (
+        one("erasures_oldest_due_seconds", "0+60x45"),
+        one("erasures_oldest_due_seconds", "890x45"),
+        {},
+    ),
     "InbetweenKeeperGone": (one("keepers", "1x5 0x40"), one("keepers", "1x45"), {}),
     "InbetweenSweepFaults": (
         everywhere('inbetween_sweep_faults_total{sweep="%s",instance="%s"}', "0x20 3x25", "announce"),
