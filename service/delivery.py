@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from service.errors import Problem
-from service.storage import Storage, disposition
+from service.storage import ObjectDamaged, Storage, disposition
 
 _RANGE = re.compile(r"bytes\s*=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", re.IGNORECASE)
 
@@ -28,13 +28,17 @@ def deliver(
     *,
     content_type: str | None = None,
     filename: str | None = None,
+    size: int | None = None,
 ) -> Response:
     """Answer a GET or HEAD with the object. `headers` are the request's, their names in lower case.
 
-    Raises `ObjectMissing`, and `Problem` 416 for a range outside the file. Several ranges at once are answered with
-    the whole file, as RFC 9110 allows.
+    size: in bytes, where it is known. Raises `ObjectMissing`, `ObjectDamaged` for an object of another size, and
+    `Problem` 416 for a range outside the file. Several ranges at once are answered with the whole file, as RFC 9110
+    allows.
     """
     stat = storage.stat(key)
+    if size not in (None, stat.size):
+        raise ObjectDamaged(f"{key} has {stat.size} bytes, and was stored with {size}")
     etag = f'"{stat.etag}"'
     answer = {
         "Accept-Ranges": "bytes",

@@ -374,6 +374,13 @@ PROBLEMS: dict[str, Kind] = {
         "The video was made, and the storage is full. Nothing of it is kept.",
         "Post the request again once the operator has made room, or erase results that are no longer needed.",
     ),
+    "keyframe-lost": Kind(
+        500,
+        "The storage lost a keyframe",
+        "What the storage gives in place of a keyframe is not the file that was accepted, whose SHA-256 is known, or "
+        "it gives nothing. No video was made of it.",
+        "Post the request again with the image itself. The operator can put the file back and set the job going again.",
+    ),
     "quarantined": Kind(
         500,
         "The job ended its worker too often",

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from mpd.methods import METHODS, SettingsError
-from service import again, capacity, engines, estimate, intake, limits, tracing
+from service import accepted, again, capacity, engines, estimate, intake, limits, tracing
 from service.body import Picture, Wanted
 from service.engines import Engine
 from service.errors import Problem
@@ -22,7 +22,7 @@ from service.idempotency import in_flight
 from service.jobs import Allowance, Job, Jobs, Lane, NewJob, Refused, files_prefix
 from service.outbound import HostRefused, Outbound, OutboundError, TooLarge, UrlRefused
 from service.settings import Settings
-from service.storage import ObjectMissing, Storage
+from service.storage import ObjectDamaged, Storage
 from service.target import Target
 from service.turns import ThreadTurns
 from service.uploads import PREFIX, Uploads
@@ -204,9 +204,14 @@ class Submission:
         if found is None or job is None or job.owner != owner or found[1] >= len(job.keyframes):
             raise Problem(422, "keyframe-not-found", f"There is no {reference[:80]}.", field=field)
         try:
-            return self.storage.get(job.keyframes[found[1]]["key"])
-        except ObjectMissing:
-            raise Problem(422, "keyframe-not-found", "The job's files were erased.", field=field) from None
+            return accepted.read(self.storage, job.keyframes[found[1]])
+        except ObjectDamaged as damage:
+            kept = self.jobs.get(found[0])
+            if kept is None or not kept.keyframes:
+                raise Problem(422, "keyframe-not-found", "The job's files were erased.", field=field) from None
+            log.error("a keyframe is not what was accepted", job=found[0], error=str(damage))
+            detail = f"The storage does not have {reference} as it was accepted."
+            raise Problem(500, "keyframe-lost", detail, field=field) from None
 
     def _fetched(self, target: Target, field: str, deadline: float) -> bytes:
         most = self.settings.max_image_bytes

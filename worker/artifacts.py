@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import structlog
+
 from mpd import stills, video
 from mpd.clip import Clip
 from mpd.formats import FORMATS
@@ -28,6 +30,8 @@ from worker.threads import ThreadGroup
 MANIFEST = "manifest.json"
 POSTER = "poster.jpg"
 CONTACT_SHEET = "contact-sheet.jpg"
+log = structlog.get_logger("task")
+
 _THREADS = 8
 """That make pictures and store files: storage over a network takes many at once."""
 
@@ -155,11 +159,17 @@ def committed(storage: Storage, job_id: str, before: int) -> dict[str, Any] | No
     for attempt in range(before - 1, 0, -1):
         prefix = attempt_prefix(job_id, attempt)
         try:
-            manifest: dict[str, Any] = json.loads(storage.get(prefix + MANIFEST))
-            whole = all(
-                storage.stat(prefix + file["name"]).size == file["size"]
-                for file in manifest["files"] + manifest["stills"]
-            )
+            stored = storage.get(prefix + MANIFEST)
+        except ObjectMissing:
+            continue
+        try:
+            manifest: dict[str, Any] = json.loads(stored)
+            files = [*manifest["files"], *manifest["stills"]]
+        except (ValueError, KeyError, TypeError):
+            log.warning("an earlier attempt's manifest is damaged, making its video again", earlier=attempt)
+            continue
+        try:
+            whole = all(storage.stat(prefix + file["name"]).size == file["size"] for file in files)
         except ObjectMissing:
             continue
         if whole:

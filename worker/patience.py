@@ -12,12 +12,14 @@ import structlog
 import tenacity
 
 from service.outages import is_outage
-from service.storage import StorageFull, StorageUnavailable
+from service.storage import ObjectDamaged, StorageFull, StorageUnavailable
 
 STORAGE_PATIENCE = 900.0
 """Seconds an attempt waits for storage before it is given back."""
 FULL_PATIENCE = 30.0
 """Seconds an attempt waits for room in a storage that is full: for the keeper, which may be erasing just then."""
+DAMAGE_PATIENCE = 30.0
+"""Seconds an attempt waits for a file that storage gives otherwise than it was stored, or not at all: it may lag."""
 LONGEST_PAUSE = 10.0
 REDIS_PATIENCE = 900.0
 """Seconds a finished result waits for Redis to come back."""
@@ -29,7 +31,8 @@ T = TypeVar("T")
 def patiently(wait: Callable[[float], None], verb: Callable[..., T], *arguments: object) -> T:
     """Call a verb until storage has answered it, or for `STORAGE_PATIENCE`; then raises `StorageUnavailable`.
 
-    A storage that is full is waited for no longer than `FULL_PATIENCE`; then raises `StorageFull`.
+    A storage that is full is waited for no longer than `FULL_PATIENCE`, and one that gives another file no longer than
+    `DAMAGE_PATIENCE`; then raises `StorageFull` and `ObjectDamaged`.
     wait: sleeps so many seconds; what it raises, such as a lease's `Interrupted`, ends the wait and passes through.
     """
     retry = tenacity.Retrying(
@@ -55,10 +58,15 @@ def persist(verb: Callable[..., T], *arguments: object) -> T:
 
 
 def _over(state: tenacity.RetryCallState) -> bool:
-    full = state.outcome is not None and isinstance(state.outcome.exception(), StorageFull)
-    return (state.seconds_since_start or 0) >= (FULL_PATIENCE if full else STORAGE_PATIENCE)
+    error = state.outcome.exception() if state.outcome is not None else None
+    patience = STORAGE_PATIENCE
+    if isinstance(error, StorageFull):
+        patience = FULL_PATIENCE
+    elif isinstance(error, ObjectDamaged):
+        patience = DAMAGE_PATIENCE
+    return (state.seconds_since_start or 0) >= patience
 
 
 def _tell_once(state: tenacity.RetryCallState) -> None:
     if state.attempt_number == 1 and state.outcome is not None:
-        log.warning("storage does not answer, trying on", error=str(state.outcome.exception()))
+        log.warning("storage does not answer as it should, trying on", error=str(state.outcome.exception()))

@@ -25,7 +25,7 @@ from mpd.formats import any_alpha, sample_bits
 from mpd.methods import FLOW_FRAMES, FLOW_SIZE_MULTIPLE, METHODS, SettingsError, segment_frames
 from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Take
-from service import capacity, logs, spans, tracing
+from service import accepted, capacity, logs, spans, tracing
 from service.again import request_of
 from service.connections import connect
 from service.errors import Problem
@@ -33,7 +33,7 @@ from service.identity import open_database
 from service.jobs import Job, JobError, Jobs
 from service.schema import settings_of
 from service.settings import Settings
-from service.storage import Storage, StorageFull, StorageUnavailable, open_storage
+from service.storage import ObjectDamaged, Storage, StorageFull, StorageUnavailable, open_storage
 from service.validation import from_settings
 from worker import artifacts, lifeline, previews, protocol, sampling
 from worker.lease import Interrupted, Lease, Reason, holder
@@ -46,6 +46,8 @@ _FETCHES = 4
 """Keyframes that are fetched and decoded at once: a large one is 160 MB while it is decoded."""
 
 NO_ROOM = "The storage had no room for the result."
+
+KEYFRAME_LOST = "The storage does not have a keyframe of this job as it was accepted."
 
 log = structlog.get_logger("task")
 
@@ -100,6 +102,9 @@ def settle(job: Job, jobs: Jobs, lease: Lease) -> None:
         # Given back, it would make the same files again only to find no room for them again.
         log.error("no room for the result", error=str(full))
         persist(jobs.fail, job.id, job.attempt, Problem(507, "storage-full", NO_ROOM).to_dict(), False)
+    except ObjectDamaged as damage:
+        log.error("a keyframe is not what was accepted", error=str(damage))
+        persist(jobs.fail, job.id, job.attempt, Problem(500, "keyframe-lost", KEYFRAME_LOST).to_dict(), False)
     except (sampling.EngineAway, StorageUnavailable) as outage:
         log.warning("given back", reason=f"{type(outage).__name__}: {outage}")
         persist(jobs.release, job.id, job.attempt)
@@ -161,16 +166,17 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
 
 
 def _keyframes(job: Job, storage: Storage, lease: Lease) -> list[Image.Image]:
-    def fetched(index: int, key: str) -> Image.Image:
+    def fetched(index: int, keyframe: dict[str, Any]) -> Image.Image:
+        data = patiently(group.wait, accepted.read, storage, keyframe)
         try:
-            return keyframes.load(patiently(group.wait, storage.get, key))
+            return keyframes.load(data)
         except keyframes.KeyframeError as error:
             field = f"keyframes[{index}]"
             raise Problem(422, "invalid-image", error.problem, field=field, remedy=error.remedy) from error
 
     with ThreadGroup[Image.Image](_FETCHES, lease.check, lease.wait) as group:
         for index, one in enumerate(job.keyframes):
-            group.submit(fetched, index, one["key"])
+            group.submit(fetched, index, one)
         return group.results()
 
 

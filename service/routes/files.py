@@ -142,7 +142,7 @@ def get_keyframe(
         remedy = f"Ask for 0 to {len(job.keyframes) - 1}."
         raise Problem(404, "file-not-found", detail, field="n", remedy=remedy)
     keyframe = job.keyframes[n]
-    return _hand_over(request, here, base, keyframe["key"], keyframe["content_type"], None)
+    return _hand_over(request, here, base, keyframe["key"], keyframe["content_type"], None, keyframe["size"])
 
 
 def result_of(job: Job) -> dict[str, Any]:
@@ -162,16 +162,23 @@ def answer(
 ) -> Response:
     """A file of the result, which is known to be among its files: a link to it, or the file itself."""
     filename = f"{job.id}-{name.replace('/', '-')}" if download else None
-    return _hand_over(request, here, base, file_key(job, name), content_type, filename)
+    size = next((file["size"] for file in result_of(job)["files"] if file["name"] == name), None)
+    return _hand_over(request, here, base, file_key(job, name), content_type, filename, size)
 
 
 def _hand_over(
-    request: Request, here: Services, base: str, key: str, content_type: str, filename: str | None
+    request: Request, here: Services, base: str, key: str, content_type: str, filename: str | None, size: int | None
 ) -> Response:
     if request.method == "HEAD" or here.settings.storage_proxy:
         try:
             return deliver(
-                here.storage, key, request.method, request.headers, content_type=content_type, filename=filename
+                here.storage,
+                key,
+                request.method,
+                request.headers,
+                content_type=content_type,
+                filename=filename,
+                size=size,
             )
         except ObjectMissing:
             raise Problem(404, "file-not-found", "The file is not in storage any more.") from None

@@ -50,6 +50,7 @@ SUBMIT = (
     "upload-not-found",
     "keyframe-not-found",
     "keyframe-mismatch",
+    "keyframe-lost",
     "method-unavailable",
     "beyond-capacity",
     "too-many-jobs",

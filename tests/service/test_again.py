@@ -112,6 +112,19 @@ def test_a_keyframe_of_an_earlier_job(api: Api) -> None:
     problem(post(api, reference(made["id"]), reference(made["id"])), 422, "keyframe-not-found")
 
 
+@pytest.mark.parametrize("bad", [photo(colour="lime"), photo()[:60], None])
+def test_a_keyframe_that_storage_lost_is_not_the_callers_fault(api: Api, bad: bytes | None) -> None:
+    made = api.submit({"method": "flow"})
+    job = api.jobs.get(made["id"])
+    assert job is not None
+    api.storage.delete(job.keyframes[0]["key"])
+    if bad is not None:
+        api.storage.put(job.keyframes[0]["key"], bad, "image/png")
+    answer = post(api, reference(made["id"]), reference(made["id"], 1))
+    assert problem(answer, 500, "keyframe-lost")["field"] == "keyframes[0].image"
+    assert job.keyframes[0]["key"] not in answer.text
+
+
 def test_nobody_has_anothers_keyframes(make_api: Make) -> None:
     api = make_api(auth="keys")
     for owner in ("ann", "bob"):

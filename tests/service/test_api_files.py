@@ -104,6 +104,18 @@ def test_links_in_the_view_lead_through_the_api_where_it_is_a_proxy(make_api: Ma
         assert len(api.client.get(file["url"]).content) == file["size"]
 
 
+def test_a_file_of_another_size_is_not_handed_over(make_api: Make) -> None:
+    """As of a page that answers in the storage's place: it is no video, and that is the storage's fault."""
+    api = make_api(storage_proxy=True)
+    job_id = finished(api)
+    job = api.jobs.get(job_id)
+    assert job is not None
+    api.storage.put(f"jobs/{job_id}/{job.attempt}/take-1.mp4", b"<html>Log in first</html>", "text/html")
+    api.storage.put(job.keyframes[0]["key"], b"<html>Log in first</html>", "text/html")
+    for path in ("video", "keyframes/0"):
+        problem(api.client.get(f"/inbetween/{job_id}/{path}"), 503, "unavailable")
+
+
 def test_what_a_job_does_not_have(api: Api) -> None:
     job_id = finished(api)
     for path in (
@@ -176,6 +188,7 @@ def test_who_leaves_in_the_middle_leaves_no_connection_to_the_storage(
     job = api.start(api.submit({"method": "flow"})["id"])
     result = api.store(job)
     api.storage.put(f"jobs/{job.id}/{job.attempt}/take-1.mp4", bytes(20_000_000), "video/mp4")
+    result["files"][0]["size"] = 20_000_000
     api.jobs.succeed(job.id, job.attempt, result)
     port = httpx.URL(s3_settings["storage_endpoint"]).port
 

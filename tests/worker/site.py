@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -77,7 +78,8 @@ class Site:
             image.save(buffer, "PNG")
             key = f"{files_prefix(job_id)}keyframes/{number}"
             self.storage.put(key, buffer.getvalue(), "image/png")
-            keyframes.append({"key": key, "content_type": "image/png", "sha256": "0" * 64, "size": buffer.tell()})
+            digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+            keyframes.append({"key": key, "content_type": "image/png", "sha256": digest, "size": buffer.tell()})
         wanted = {"method": method, "formats": ["mp4"], "frames": 8, **options}
         lane = "gpu" if METHODS[method].needs_model else "cpu"
         return self.jobs.submit(NewJob("local", wanted, keyframes, lane, result_ttl=600, id=job_id))

@@ -14,7 +14,7 @@ import pytest
 from mpd.clip import Clip
 from service.storage import LocalStorage, StorageUnavailable
 from worker import patience
-from worker.artifacts import _THREADS, Artifacts, attempt_prefix, committed
+from worker.artifacts import _THREADS, MANIFEST, Artifacts, attempt_prefix, committed
 
 JOB = "job_0"
 
@@ -85,6 +85,12 @@ def test_the_next_attempt_finds_a_whole_result_and_no_other(storage: Recording, 
     assert committed(storage, JOB, 2) == result
     storage.delete("jobs/job_0/1/take-2.mp4")
     assert committed(storage, JOB, 2) is None
+
+
+@pytest.mark.parametrize("damaged", [b"<html>Log in first</html>", b"{}", b"[]", b'{"files": [], "sti'])
+def test_a_manifest_that_is_none_is_no_result(storage: Recording, damaged: bytes) -> None:
+    storage.put(f"{attempt_prefix('job', 1)}{MANIFEST}", damaged, "application/json")
+    assert committed(storage, "job", 2) is None
 
 
 def test_an_outage_of_storage_is_sat_out(storage: Recording, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ The model is the tiny random one; what the pictures look like is no matter here.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import signal
@@ -100,7 +101,8 @@ def test_a_keyframe_that_is_no_image_fails_at_once(site: Site) -> None:
     job_id = new_id()
     key = f"{files_prefix(job_id)}keyframes/0"
     site.storage.put(key, b"not an image", "image/png")
-    keyframe = {"key": key, "content_type": "image/png", "sha256": "0" * 64, "size": 12}
+    digest = hashlib.sha256(b"not an image").hexdigest()
+    keyframe = {"key": key, "content_type": "image/png", "sha256": digest, "size": 12}
     new = NewJob("local", {"method": "flow", "formats": ["mp4"]}, [keyframe], "cpu", result_ttl=600, id=job_id)
     job = site.ended(site.jobs.submit(new))
     assert (job.state, job.attempt) == (State.failed, 1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def submit(jobs: Jobs, storage: Away) -> Job:
         Image.new("RGB", (48, 32), colour).save(buffer, "PNG")
         key = f"{files_prefix(job_id)}keyframes/{number}"
         storage.put(key, buffer.getvalue(), "image/png")
-        keyframes.append({"key": key, "content_type": "image/png", "sha256": "0" * 64, "size": buffer.tell()})
+        digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+        keyframes.append({"key": key, "content_type": "image/png", "sha256": digest, "size": buffer.tell()})
     options = {"method": "flow", "formats": ["mp4"], "frames": 3}
     return jobs.submit(NewJob("local", options, keyframes, "cpu", result_ttl=600, id=job_id))
 
@@ -173,12 +175,65 @@ def test_a_keyframe_that_cannot_be_had_ends_the_fetching_of_all(
 ) -> None:
     monkeypatch.setattr(tasks, "_FETCHES", 1)
     job = submit(jobs, storage)
-    storage.put(job.keyframes[0]["key"], b"GIF89a", "image/png")
+    storage.delete(job.keyframes[0]["key"])
+    monkeypatch.setattr(patience, "DAMAGE_PATIENCE", 0)
     storage.calls = 0
     after = attempt(jobs, job)
     assert after.error is not None
-    assert (after.state, after.error["field"]) == (State.failed, "keyframes[0]")
+    assert (after.state, after.error["type"]) == (State.failed, "/problems/keyframe-lost")
     assert storage.calls == 1
+
+
+def another(data: bytes) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (48, 32), "lime").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes | None]] = {
+    "another": another,
+    "torn": lambda data: data[:60],
+    "page": lambda data: b"<html>Log in first</html>",
+    "gone": lambda data: None,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("lasting", [True, False])
+def test_no_video_is_made_of_another_keyframe_than_the_accepted_one(
+    jobs: Jobs, storage: Away, monkeypatch: pytest.MonkeyPatch, damage: str, lasting: bool
+) -> None:
+    """It is the storage's fault, which it may mend; set going again, the job then succeeds."""
+    job = submit(jobs, storage)
+    key = job.keyframes[1]["key"]
+    good = storage.get(key)
+    storage.delete(key)
+    if (bad := DAMAGE[damage](good)) is not None:
+        storage.put(key, bad, "image/png")
+
+    def mend() -> None:
+        storage.put(key, good, "image/png")
+
+    if lasting:
+        monkeypatch.setattr(patience, "DAMAGE_PATIENCE", 0.2)
+        after = attempt(jobs, job)
+        assert (after.state, after.attempt, after.deaths, after.quarantined) == (State.failed, 1, 0, False)
+        assert after.error is not None
+        assert (after.error["status"], after.error["type"]) == (500, "/problems/keyframe-lost")
+        assert "field" not in after.error, "no fault of the request"
+        assert key not in str(after.error)
+        mend()
+        assert attempt(jobs, jobs.redrive(job.id)).state is State.succeeded
+        return
+    sleep = Lease.wait
+
+    def wait(lease: Lease, seconds: float) -> None:
+        mend()
+        sleep(lease, 0)
+
+    monkeypatch.setattr(Lease, "wait", wait)
+    after = attempt(jobs, job)
+    assert (after.state, after.attempt) == (State.succeeded, 1)
 
 
 def test_a_home_that_cannot_be_opened_is_an_outage_too(

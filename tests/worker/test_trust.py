@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import io
 import os
 import stat
@@ -112,7 +113,8 @@ def submit(jobs: Jobs, settings: Settings) -> str:
     buffer = io.BytesIO()
     Image.new("RGB", (48, 32), "navy").save(buffer, "PNG")
     open_storage(settings, jobs.redis).put(key, buffer.getvalue(), "image/png")
-    keyframe = {"key": key, "content_type": "image/png", "sha256": "0" * 64, "size": buffer.tell()}
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+    keyframe = {"key": key, "content_type": "image/png", "sha256": digest, "size": buffer.tell()}
     options = {"method": "flow", "formats": ["png"], "frames": 2}
     new = NewJob("local", options, [keyframe, keyframe], "cpu", result_ttl=600, id=job_id, priority="high")
     return jobs.submit(new).id
