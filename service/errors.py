@@ -345,7 +345,8 @@ PROBLEMS: dict[str, Kind] = {
     "unavailable": Kind(
         503,
         "A part of the service does not answer",
-        "Redis or the storage cannot be reached. Nothing was lost; jobs already accepted go on afterwards.",
+        "Redis or the storage cannot be reached, or the server's machine has run out of something. Nothing was lost; "
+        "jobs already accepted go on afterwards.",
         "Repeat the request after `Retry-After` seconds, with the same `Idempotency-Key`.",
     ),
     "database-unknown": Kind(
@@ -380,6 +381,12 @@ PROBLEMS: dict[str, Kind] = {
         "What the storage gives in place of a keyframe is not the file that was accepted, whose SHA-256 is known, or "
         "it gives nothing. No video was made of it.",
         "Post the request again with the image itself. The operator can put the file back and set the job going again.",
+    ),
+    "machines-exhausted": Kind(
+        500,
+        "No machine had enough for the job",
+        "Every machine that ran the job ran out of memory, of room on its disk or the like, and was well without it.",
+        "Ask for a smaller or shorter video, for fewer seeds or formats, or have the operator add larger machines.",
     ),
     "quarantined": Kind(
         500,

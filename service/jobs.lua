@@ -31,7 +31,7 @@ local job = {}
 local function load()
   local names = {'state', 'attempt', 'deaths', 'errors', 'owner', 'lane', 'priority', 'queued_at', 'expires_at',
     'result_ttl', 'worker', 'webhook', 'cancel_requested', 'preview', 'gpu_estimate', 'gpu_used', 'method', 'size',
-    'started_at', 'claim', 'uploads'}
+    'started_at', 'claim', 'uploads', 'faults'}
   local values = redis.call('HMGET', record, unpack(names))
   for i, name in ipairs(names) do
     job[name] = values[i] or nil
@@ -313,7 +313,7 @@ function on_job.redrive()
   local untold, failed = keep_untold()
   set('deaths', '0')
   set('errors', '0')
-  unset('quarantined', 'error', 'cancel_requested')
+  unset('quarantined', 'error', 'cancel_requested', 'faults')
   allowance.promise(key, job, 1)
   to_queue(false)
   if untold then
@@ -329,7 +329,7 @@ local function bury()
   leave()
   enter('expired')
   unset('options', 'keyframes', 'webhook', 'progress', 'result', 'error', 'quarantined', 'traceparent', 'worker', 'claim',
-    'uploads')
+    'uploads', 'faults')
   -- A hash that once held a long value stays in the form for long ones, which takes several times the memory.
   local short = redis.call('HGETALL', record)
   redis.call('DEL', record)
@@ -453,6 +453,35 @@ function on_attempt.release()
   else
     to_queue(true)
     count('releases_total')
+  end
+  return answer('running')
+end
+
+-- Arguments: the worker, the number that ends the job, whether it counts, whether another worker is left, the problem.
+function on_attempt.ran_out()
+  if job.state == 'failed' then
+    return answer('failed')
+  end
+  if job.state ~= 'running' then
+    return conflict()
+  end
+  count('machine_faults_total')
+  local workers, times = 0, 0
+  if ARGV[7] ~= '' then
+    local faults = job.faults and cjson.decode(job.faults) or {}
+    faults[ARGV[5]] = (faults[ARGV[5]] or 0) + 1
+    for _, number in pairs(faults) do
+      workers, times = workers + 1, times + number
+    end
+    set('faults', cjson.encode(faults))
+  end
+  local most = tonumber(ARGV[6])
+  if job.cancel_requested then
+    finish('canceled')
+  elseif workers >= most or (ARGV[8] == '' and times >= most) then
+    finish('failed', ARGV[9])
+  else
+    to_queue(true)
   end
   return answer('running')
 end

@@ -345,6 +345,20 @@ class Jobs:
         """Give the job back: queued again with the next attempt, in front, at no cost to its budgets."""
         return self._enqueued(self._do("release", job_id, str(attempt)), front=True)
 
+    def ran_out(self, job_id: str, attempt: int, worker: str, why: str, counts: bool, left: bool) -> Job:
+        """The worker's machine failed while it ran the job: queued again with the next attempt, in front, at no cost to
+        its other budgets.
+
+        counts: the machine was well afterwards, so the job may need more than it has. Then `max_deaths` workers end the
+        job as failed, or as many times once no other worker is `left` to try it; a machine that is not well ends none.
+        worker: its launcher. why: in words without a path; the caller may read them.
+        """
+        most = self.settings.max_deaths
+        detail = f"Machines ran out of what this job needs as often as it may happen. The last one's fault was: {why}."
+        problem = json.dumps(Problem(500, "machines-exhausted", detail).to_dict())
+        arguments = worker, str(most), "1" if counts else "", "1" if left else "", problem
+        return self._enqueued(self._do("ran_out", job_id, str(attempt), *arguments), front=True)
+
     def stopped(self, job_id: str, attempt: int) -> Job:
         """running → canceled, once a cancel was requested."""
         return self._do("stopped", job_id, str(attempt))

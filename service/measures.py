@@ -82,6 +82,7 @@ _ALL = (
     Measure("gpu_seconds_total", "counter", "Seconds of sampling on engines, of jobs which made a video."),
     Measure("retries_total", "counter", "Jobs queued again after an application error."),
     Measure("releases_total", "counter", "Jobs given back by a worker that shut down, or that waited in vain."),
+    Measure("machine_faults_total", "counter", "Jobs given back because the worker's machine failed or ran out."),
     Measure("redrives_total", "counter", "Failed jobs set going again by an operator."),
     Measure("quarantines_total", "counter", "Jobs set aside because their workers kept dying."),
     Measure(
@@ -125,6 +126,7 @@ _ALL = (
         "Engines by state: `idle` and `busy` ones are ready, `failed` ones ended and are started again.",
         {"state": tuple(WorkerState)},
     ),
+    Measure("workers_unwell", "gauge", "Workers that take no jobs, because their machine is not well."),
     Measure("keepers", "gauge", "1 while a keeper is at work, else 0."),
     Measure(
         "database_known",

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service import engines
+from service import engines, unwell
 from service.engines import WorkerState
 from service.jobs import Jobs
 from service.measures import MEASURES, PREFIX, Measure, bounds
@@ -70,6 +70,7 @@ def _gauges(jobs: Jobs, webhooks: Webhooks) -> dict[str, _Series]:
         "dead_letters": {(): dead},
         "keepers": {(): keepers},
         "database_known": {(): float(jobs.database is None or jobs.database.known)},
+        "workers_unwell": {(): unwell.count(jobs.redis, jobs.settings.namespace)},
         "workers": {(state,): sum(engine.worker_state is state for engine in live) for state in WorkerState},
         "erasures_oldest_due_seconds": {(): jobs.oldest_due_erasure()},
         "webhooks_pending": {(): pending + int(jobs.redis.zcard(jobs.keys.undelivered))},

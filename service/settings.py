@@ -228,7 +228,13 @@ class Settings(BaseSettings):
     lease_ttl: float = Field(
         10.0, ge=1, le=600, description="Seconds without renewal after which a running attempt counts as dead."
     )
-    max_deaths: int = Field(3, ge=1, le=20, description="Infrastructure deaths after which a job is quarantined.")
+    max_deaths: int = Field(
+        3,
+        ge=1,
+        le=20,
+        description="Infrastructure deaths after which a job is quarantined; as many workers whose machines ran out "
+        "under it, and were well without it, fail it.",
+    )
     max_errors: int = Field(2, ge=1, le=20, description="Application errors after which a job fails.")
     drain_grace: float = Field(
         60.0, ge=0, le=86400, description="Seconds a worker may take to finish its job after SIGTERM."

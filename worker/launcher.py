@@ -1,8 +1,9 @@
 """Runs an engine and the RQ workers beside it, and nothing else: starts, watches, restarts and drains them.
 
 Workers of the gpu lane run only while the engine is ready. Without MODEL there is no engine, and all workers serve the
-cpu lane (`flow`). Some more deliver webhooks, so that a slow receiver never holds up a job. Everything under the
-launcher dies with it, however it ends. Single-threaded: it never waits for a child.
+cpu lane (`flow`). Some more deliver webhooks, so that a slow receiver never holds up a job. While the machine is not
+well, no worker takes jobs. Everything under the launcher dies with it, however it ends. Single-threaded: it never waits
+for a child.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ import redis
 import structlog
 
 from mpd import hub
-from service import engines
+from service import engines, machine
 from service.engines import EngineState
 from service.settings import Settings
 from worker import exits, lifeline, protocol, scratch, webhook_workers
 from worker.engine import ENGINE_ID
+from worker.fitness import LAUNCHER_FD, Fitness
 from worker.lease import DRAIN_FD, UNWIND_SECONDS
 from worker.supervise import Child, Wakeups
 
@@ -66,10 +68,13 @@ class Launcher:
         self._redis = connection
         self._wakeups = Wakeups()
         self._drain, self._drain_end = os.pipe()
+        name = f"{socket.gethostname()}-{os.getpid()}"
+        self._fitness = Fitness(settings, connection, name, partial(machine.trouble, scratch))
         self._environment = {
             "ENGINE_DIR": str(folder),
-            ENGINE_ID: f"{socket.gethostname()}-{os.getpid()}",
+            ENGINE_ID: name,
             DRAIN_FD: str(self._drain),
+            LAUNCHER_FD: str(self._fitness.pipe.writable),
         }
         self._scratch = scratch
         self._probe = protocol.Probe(protocol.socket_path(folder))
@@ -81,9 +86,8 @@ class Launcher:
         lane = "gpu" if settings.model else "cpu"
         self._engine = Child("engine", self._spawn_engine) if settings.model else None
         self._laned = [self._worker(f"{lane}-{n + 1}", lane) for n in range(settings.workers_per_engine)]
-        self._others = webhook_workers.children(settings, self._spawn)
-        if self._engine is not None:
-            self._others.append(self._worker("cpu-1", "cpu"))
+        self._webhooks = webhook_workers.children(settings, self._spawn)
+        self._others = [self._worker("cpu-1", "cpu")] if self._engine is not None else []
 
     def run(self) -> int:
         while True:
@@ -92,7 +96,7 @@ class Launcher:
             if self._release_at is not None and self._wound_up(now):
                 return self._exit_code
             hurried = self._release_at is not None or (self._engine is not None and not self._ready)
-            for _ in self._wakeups.wait(HURRIED_LOOK_SECONDS if hurried else LOOK_SECONDS):
+            for _ in self._wakeups.wait(HURRIED_LOOK_SECONDS if hurried else LOOK_SECONDS, self._fitness.pipe.readable):
                 self._begin_stop(time.monotonic())
 
     def _look(self, now: float) -> None:
@@ -103,10 +107,16 @@ class Launcher:
             self._look_at_engine(self._engine, now)
         children = [*self._workers, *([self._engine] if self._engine is not None else [])]
         lifeline.reap_strangers([child.pid for child in children if child.pid is not None])
+        well = self._fitness.well(now)
         if self._release_at is not None:
             return
         wanted = self._others + (self._laned if self._ready or self._engine is None else [])
-        for child in wanted:
+        if not well:
+            # Deliveries go on: they need next to nothing, and nobody else may be there for them.
+            for child in self._others + self._laned:
+                child.stop()
+            wanted = []
+        for child in self._webhooks + wanted:
             child.start(now)
 
     def _look_at_engine(self, engine: Child, now: float) -> None:
@@ -193,7 +203,7 @@ class Launcher:
 
     @property
     def _workers(self) -> list[Child]:
-        return self._laned + self._others
+        return self._laned + self._others + self._webhooks
 
     def _worker(self, name: str, lane: str) -> Child:
         command = [sys.executable, "-m", "worker.listener", *self._settings.queues[lane]]
@@ -201,7 +211,7 @@ class Launcher:
 
     def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
         environment = {**self._environment, "TMPDIR": str(self._scratch)}
-        return lifeline.spawn(command, environment=environment, pass_fds=[self._drain])
+        return lifeline.spawn(command, environment=environment, pass_fds=[self._drain, self._fitness.pipe.writable])
 
     def _spawn_engine(self) -> subprocess.Popen[bytes]:
         return lifeline.spawn(self._command, environment=self._environment)

@@ -10,14 +10,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import redis
 import structlog
 from redis.backoff import ExponentialWithJitterBackoff
-from rq import Worker
+from rq import Queue, Worker
 from rq.job import Job as Carried
 from rq.serializers import JSONSerializer
 
@@ -28,6 +30,7 @@ from service.jobs import JobError, Jobs
 from service.outages import OutageRetry, is_outage
 from service.settings import Settings
 from worker import exits, lifeline
+from worker.fitness import LISTENER_FD, Pipe, listener_name, report
 from worker.lease import holder
 from worker.patience import persist
 
@@ -52,9 +55,17 @@ FAREWELL_SECONDS = 5.0
 
 
 class Listener(Worker):  # type: ignore[misc]
-    """RQ's worker. It takes nothing from a Redis that is not the known database, and says no goodbye to one away."""
+    """RQ's worker. It takes nothing from a Redis that is not the known database, and says no goodbye to one away.
+
+    A job that the machine failed is its last.
+    """
 
     database: Database | None = None
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._faults = Pipe()
+        os.environ[LISTENER_FD] = str(self._faults.writable)
 
     def check_for_suspension(self, burst: bool) -> None:
         """Wait for the known database: RQ calls this before it takes anything."""
@@ -67,6 +78,19 @@ class Listener(Worker):  # type: ignore[misc]
                     raise
                 time.sleep(DATABASE_PAUSE)
         return None
+
+    def fork_work_horse(self, job: Carried, queue: Queue) -> None:
+        try:
+            super().fork_work_horse(job, queue)
+        except OSError as error:
+            # The keeper finds the job, which nobody has touched, in no list.
+            report(os.strerror(error.errno or 0))
+            raise
+
+    def execute_job(self, job: Carried, queue: Queue) -> None:
+        super().execute_job(job, queue)
+        if self._faults.taken():
+            self._stop_requested = True
 
     def teardown(self) -> None:
         overdue = threading.Timer(FAREWELL_SECONDS, os._exit, [0])
@@ -82,6 +106,8 @@ def main(arguments: list[str]) -> int:
     logs.configure(settings)
     tracing.load(settings)
     lifeline.bind_forks()
+    # Else Python takes another folder, such as /tmp, when this one is full, and nobody hears of it.
+    tempfile.tempdir = os.environ.get("TMPDIR")
     queues = [argument for argument in arguments if argument != "--scheduler"]
     for module in DELIVERIES if "--scheduler" in arguments else (*TASKS, *LATE):
         importlib.import_module(module)
@@ -89,6 +115,7 @@ def main(arguments: list[str]) -> int:
     # RQ sets the time-out that its blocking reads need, on a connection that has not been used yet.
     worker = Listener(
         queues,
+        name=listener_name(),
         connection=connect(settings),
         serializer=JSONSerializer,
         work_horse_killed_handler=reclaim(_jobs(settings)),

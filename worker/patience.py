@@ -11,6 +11,7 @@ from typing import TypeVar
 import structlog
 import tenacity
 
+from service import machine
 from service.outages import is_outage
 from service.storage import ObjectDamaged, StorageFull, StorageUnavailable
 
@@ -36,7 +37,7 @@ def patiently(wait: Callable[[float], None], verb: Callable[..., T], *arguments:
     wait: sleeps so many seconds; what it raises, such as a lease's `Interrupted`, ends the wait and passes through.
     """
     retry = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(StorageUnavailable),
+        retry=tenacity.retry_if_exception(_may_pass),
         wait=tenacity.wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE),
         stop=_over,
         sleep=wait,
@@ -55,6 +56,11 @@ def persist(verb: Callable[..., T], *arguments: object) -> T:
         reraise=True,
     )
     return retry(verb, *arguments)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether storage may answer the next time. That this process has no descriptor or memory left is not its fault."""
+    return isinstance(error, StorageUnavailable) and machine.fault(error) is None
 
 
 def _over(state: tenacity.RetryCallState) -> bool:

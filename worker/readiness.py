@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from multiprocessing.connection import Client
 
+from service import machine
 from service.settings import Settings
 from worker import protocol
 
@@ -16,10 +17,12 @@ ANSWER_SECONDS = 5.0
 
 
 def fault(settings: Settings, patience: float = ANSWER_SECONDS) -> str | None:
-    """Why the engine is not ready, in one line; None when its model is loaded and warm, or when there is no MODEL.
+    """Why no job can be taken, in one line; None when the machine is well and the model warm, where there is a MODEL.
 
     patience: seconds.
     """
+    if (trouble := machine.trouble()) is not None:
+        return f"the machine is not well: {trouble}"
     if not settings.model:
         return None
     if settings.engine_dir is None:

@@ -5,6 +5,7 @@ Knows nothing of what the process does, nor when it should run: that is decided 
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -12,6 +13,8 @@ import subprocess
 from collections.abc import Callable
 
 import structlog
+
+from service import machine
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
@@ -50,7 +53,14 @@ class Child:
         """Start it unless it runs or its pause is not over. Returns whether it was started."""
         if self.running or now < self._not_before:
             return False
-        self._process = self._spawn()
+        try:
+            self._process = self._spawn()
+        except OSError as error:
+            # No memory, process or descriptor left: the machine's fault, which may pass.
+            if error.errno != errno.EAGAIN and machine.fault(error) is None:
+                raise
+            log.error("cannot be started", process=self.name, error=str(error), again_in=self._pause(now))
+            return False
         self._began = now
         self._asked_to_stop = False
         return True
@@ -77,11 +87,17 @@ class Child:
             self._failures = 0
             self._not_before = 0.0
             return code
-        self._failures = 1 if now - self._began >= STEADY_SECONDS else self._failures + 1
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self._failures - 1))
-        self._not_before = now + pause
-        log.warning("ended", process=self.name, code=code, again_in=pause)
+        if now - self._began >= STEADY_SECONDS:
+            self._failures = 0
+        log.warning("ended", process=self.name, code=code, again_in=self._pause(now))
         return code
+
+    def _pause(self, now: float) -> float:
+        """Seconds until the next start after one more failure."""
+        self._failures += 1
+        pause: float = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self._failures - 1))
+        self._not_before = now + pause
+        return pause
 
 
 class Wakeups:
@@ -96,8 +112,11 @@ class Wakeups:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
 
-    def wait(self, seconds: float) -> list[int]:
-        """Sleep until a signal comes or the time is over; the signals that asked us to end."""
-        if not select.select([self._read], [], [], seconds)[0]:
+    def wait(self, seconds: float, *others: int) -> list[int]:
+        """Sleep until a signal comes or the time is over; the signals that asked us to end.
+
+        others: file descriptors that wake too, once they are readable.
+        """
+        if self._read not in select.select([self._read, *others], [], [], seconds)[0]:
             return []
         return [number for number in os.read(self._read, 512) if number != signal.SIGCHLD]

@@ -10,11 +10,11 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from PIL import Image
@@ -25,7 +25,7 @@ from mpd.formats import any_alpha, sample_bits
 from mpd.methods import FLOW_FRAMES, FLOW_SIZE_MULTIPLE, METHODS, SettingsError, segment_frames
 from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Take
-from service import accepted, capacity, logs, spans, tracing
+from service import accepted, capacity, logs, machine, spans, tracing
 from service.again import request_of
 from service.connections import connect
 from service.errors import Problem
@@ -35,7 +35,7 @@ from service.schema import settings_of
 from service.settings import Settings
 from service.storage import ObjectDamaged, Storage, StorageFull, StorageUnavailable, open_storage
 from service.validation import from_settings
-from worker import artifacts, lifeline, previews, protocol, sampling
+from worker import artifacts, fitness, lifeline, previews, protocol, sampling
 from worker.lease import Interrupted, Lease, Reason, holder
 from worker.patience import patiently, persist
 from worker.reporter import Reporter
@@ -50,6 +50,8 @@ NO_ROOM = "The storage had no room for the result."
 KEYFRAME_LOST = "The storage does not have a keyframe of this job as it was accepted."
 
 log = structlog.get_logger("task")
+
+T = TypeVar("T")
 
 
 def run(job_id: str, attempt: int) -> None:
@@ -88,10 +90,13 @@ def _run(settings: Settings, job_id: str, attempt: int) -> None:
 def settle(job: Job, jobs: Jobs, lease: Lease) -> None:
     """Make the job's result and commit it, or write down how it ended instead."""
     try:
-        result = make(job, jobs, lease)
+        result = _on_a_machine(make, job, jobs, lease)
     except Interrupted as stop:
         log.info("stopped", reason=stop.reason)
         persist(lease.settle, stop.reason)
+    except machine.RanOut as fault:
+        log.exception("the machine failed")
+        _give_back(job, jobs, str(fault))
     except Problem as problem:
         log.info("refused", problem=problem.slug, field=problem.field, detail=problem.detail)
         persist(jobs.fail, job.id, job.attempt, problem.to_dict(), False)
@@ -110,11 +115,32 @@ def settle(job: Job, jobs: Jobs, lease: Lease) -> None:
         persist(jobs.release, job.id, job.attempt)
     except Exception as error:
         log.exception("failed")
-        failure = Problem(500, "generation-failed", f"{type(error).__name__}: {error}")
+        # What it says may be of this machine, such as a path: that is for the log.
+        failure = Problem(500, "generation-failed", f"{type(error).__name__} in the worker.")
         persist(jobs.fail, job.id, job.attempt, failure.to_dict(), True)
     else:
         with tracing.span("job.commit"):
             persist(jobs.succeed, job.id, job.attempt, result)
+
+
+def _on_a_machine(work: Callable[..., T], *arguments: object) -> T:
+    """What `work` gives. Raises `machine.RanOut` for all that is the machine's fault, whatever it was taken for."""
+    try:
+        return work(*arguments)
+    except Interrupted:
+        raise
+    except Exception as error:
+        if (why := machine.fault(error)) is not None:
+            raise machine.RanOut(why) from error
+        raise
+
+
+def _give_back(job: Job, jobs: Jobs, why: str) -> None:
+    """What the attempt took is free again: is the machine well now, then it may have been the job that wanted more."""
+    fitness.report(why)
+    counts = machine.trouble() is None
+    left = bool(persist(fitness.others, jobs, job) - job.faults.keys())
+    persist(jobs.ran_out, job.id, job.attempt, fitness.worker_name(), why, counts, left)
 
 
 def make(job: Job, jobs: Jobs, lease: Lease) -> dict[str, Any]:

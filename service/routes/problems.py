@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
-from service import openai
+from service import machine, openai
 from service.errors import MEDIA_TYPE, PROBLEMS, Problem, reference
 from service.identity import DatabaseUnknown
 from service.jobs import Conflict, JobMissing
@@ -132,6 +132,17 @@ def install(app: FastAPI) -> None:
         if not is_outage(error):
             raise error
         return await unavailable(request, error)
+
+    async def of_the_machine(request: Request, error: Exception) -> JSONResponse:
+        why = machine.fault(error)
+        if why is None:
+            raise error
+        log.error("the machine failed", error=f"{type(error).__name__}: {error}")
+        detail = f"The server's machine has run out of something, or fails: {why}."
+        return answer(request, Problem(503, "unavailable", detail, headers={"Retry-After": RETRY_AFTER}))
+
+    for fault in (OSError, MemoryError):
+        app.add_exception_handler(fault, of_the_machine)
 
     @app.exception_handler(ClientDisconnect)
     async def _(request: Request, _error: ClientDisconnect) -> JSONResponse:

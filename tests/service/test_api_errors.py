@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import shutil
 import socket
 import threading
@@ -90,6 +91,20 @@ def test_redis_away(make_api: Make, redis_process: RedisProcess) -> None:
     assert api.client.get("/livez").json() == {"status": "alive"}
     redis_process.start()
     assert api.client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space", "/private/tmp/part"), MemoryError()])
+def test_a_fault_of_the_apis_own_machine(make_api: Make, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    api = make_api()
+
+    def failing(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(api.storage, "put", failing)
+    answer = api.post({"method": "flow"})
+    assert problem(answer, 503, "unavailable")["detail"].startswith("The server's machine")
+    assert answer.headers["retry-after"]
+    assert "/private" not in answer.text
 
 
 def test_storage_away(make_api: Make, tmp_path: Path) -> None:

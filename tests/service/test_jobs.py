@@ -262,6 +262,38 @@ def test_release_spends_no_budget(jobs: Jobs) -> None:
         jobs.start(job.id, attempt + 1, "horse")
 
 
+def ran_out(jobs: Jobs, job: Job, worker: str, counts: bool = True, left: bool = False) -> Job:
+    after = jobs.ran_out(job.id, job.attempt, worker, "No space left on device", counts, left)
+    return jobs.start(job.id, after.attempt, "horse") if after.state is State.queued else after
+
+
+def test_one_worker_whose_machine_is_not_well_ends_no_job(jobs: Jobs) -> None:
+    job = running(jobs)
+    for _ in range(9):
+        job = ran_out(jobs, job, "a", counts=False)
+    assert (job.state, job.attempt, job.deaths, job.errors, job.faults) == (State.running, 10, 0, 0, {})
+    for _ in range(9):
+        job = ran_out(jobs, job, "a", left=True)
+    assert (job.state, job.faults) == (State.running, {"a": 9}), "another worker may have more"
+    assert jobs.counters()["machine_faults_total"] == 18
+
+
+@pytest.mark.parametrize(
+    ("workers", "left"), [(["a", "b", "c"], True), (["a", "a", "a"], False), (["a", "b", "a"], False)]
+)
+def test_a_job_that_is_too_much_for_every_machine_ends(jobs: Jobs, workers: list[str], left: bool) -> None:
+    job = running(jobs)
+    for worker in workers:
+        assert job.state is State.running
+        job = ran_out(jobs, job, worker, left=left)
+    assert (job.state, job.quarantined, job.deaths, job.errors) == (State.failed, False, 0, 0)
+    assert job.error is not None
+    assert (job.error["type"], job.error["status"]) == ("/problems/machines-exhausted", 500)
+    assert "No space left on device" in job.error["detail"]
+    again = jobs.redrive(job.id)
+    assert (again.state, again.faults) == (State.queued, {})
+
+
 def test_the_third_death_quarantines_and_redrive_starts_afresh(jobs: Jobs) -> None:
     job = running(jobs)
     for attempt in (1, 2):
@@ -332,6 +364,7 @@ def test_a_commit_wins_over_a_cancel_not_yet_heard(jobs: Jobs) -> None:
     [
         lambda jobs, job: jobs.release(job.id, 1),
         lambda jobs, job: jobs.died(job.id, 1, "lease"),
+        lambda jobs, job: jobs.ran_out(job.id, 1, "a", "why", counts=True, left=False),
         lambda jobs, job: jobs.fail(job.id, 1, PROBLEM, retry=True),
     ],
 )

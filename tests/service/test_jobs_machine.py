@@ -231,6 +231,10 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
         def release(self, job_id: str, back: int) -> None:
             self.call(job_id, lambda: self.jobs.release(job_id, self.at(job_id, back)))
 
+        @rule(job_id=ids, back=attempts, worker=st.sampled_from(["a", "b"]), counts=st.booleans(), left=st.booleans())
+        def ran_out(self, job_id: str, back: int, worker: str, counts: bool, left: bool) -> None:
+            self.call(job_id, lambda: self.jobs.ran_out(job_id, self.at(job_id, back), worker, "why", counts, left))
+
         @rule(job_id=ids, back=attempts)
         def die(self, job_id: str, back: int) -> None:
             self.call(job_id, lambda: self.jobs.died(job_id, self.at(job_id, back), "lease"))

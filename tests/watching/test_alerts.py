@@ -96,6 +96,7 @@ CASES: dict[str, tuple[Series, Series | list[Series], dict[str, str]]] = {
         everywhere(WORKERS, "0x45", "failed") | everywhere(WORKERS, "3x45", "starting"),
         {"state": "failed"},
     ),
+    "InbetweenMachineUnwell": (one("workers_unwell", "0x5 1x40"), one("workers_unwell", "0x29 1x16"), {}),
     "InbetweenGpuIdle": (
         everywhere(DEPTH, "1x45", "default") | everywhere(WORKERS, "1x45", "idle"),
         everywhere(DEPTH, "0x45", "default") | everywhere(WORKERS, "1x45", "idle"),

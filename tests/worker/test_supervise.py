@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 
@@ -33,6 +34,23 @@ def pause_after_end(child: Child, now: float) -> float:
     assert child.start(now)
     end(child, now)
     return child._not_before - now
+
+
+def test_a_machine_without_room_for_a_process_is_no_reason_to_fall() -> None:
+    spawned: list[float] = []
+    errors = [OSError(errno.EAGAIN, "x"), OSError(errno.ENOMEM, "x"), FileNotFoundError(errno.ENOENT, "x")]
+
+    def spawn() -> subprocess.Popen[bytes]:
+        spawned.append(1)
+        raise errors[len(spawned) - 1]
+
+    one = Child("child", spawn)
+    assert not one.start(0.0)
+    assert not one.start(FIRST_PAUSE - 0.1), "after a pause"
+    assert not one.start(FIRST_PAUSE)
+    assert len(spawned) == 2
+    with pytest.raises(FileNotFoundError):
+        one.start(FIRST_PAUSE + 2 * FIRST_PAUSE)
 
 
 def test_a_child_that_fails_is_started_again_after_growing_pauses() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import signal
@@ -12,11 +13,15 @@ from typing import Any
 import pytest
 import redis
 from PIL import Image
+from structlog.testing import capture_logs
 
+from mpd.keyframes import KeyframeError
+from service import machine
 from service.jobs import Job, Jobs, NewJob, State, files_prefix, new_id
 from service.settings import Settings
 from service.storage import LocalStorage, StorageFull, StorageUnavailable
-from worker import lifeline, patience, tasks
+from worker import artifacts, fitness, lifeline, patience, tasks
+from worker.fitness import LAUNCHER_FD, Pipe
 from worker.lease import Lease
 
 SECRET = b"k" * 32
@@ -182,6 +187,84 @@ def test_a_keyframe_that_cannot_be_had_ends_the_fetching_of_all(
     assert after.error is not None
     assert (after.state, after.error["type"]) == (State.failed, "/problems/keyframe-lost")
     assert storage.calls == 1
+
+
+FAULTS: dict[str, Callable[[], Exception]] = {
+    "disk": lambda: OSError(errno.ENOSPC, "No space left on device", "/private/tmp/take-1.mp4"),
+    "descriptors": lambda: OSError(errno.EMFILE, "Too many open files", "/private/tmp"),
+    "read-only": lambda: OSError(errno.EROFS, "Read-only file system", "/private/tmp"),
+    "memory": MemoryError,
+    "threads": lambda: RuntimeError("can't start new thread"),
+}
+
+
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
+    """Where this work-horse says that the machine failed."""
+    pipe = Pipe()
+    monkeypatch.setenv(LAUNCHER_FD, str(pipe.writable))
+    yield pipe
+    pipe.close()
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize("place", ["fetching", "encoding"])
+def test_a_fault_of_the_machine_costs_the_job_nothing(
+    jobs: Jobs, storage: Away, pipe: Pipe, monkeypatch: pytest.MonkeyPatch, kind: str, place: str
+) -> None:
+    def failing(*_: object, **__: object) -> Any:
+        raise FAULTS[kind]()
+
+    def misread(*_: object) -> Any:
+        try:
+            failing()
+        except Exception as error:
+            raise KeyframeError("The file is damaged.", "Send another.") from error
+
+    if place == "fetching":
+        monkeypatch.setattr(tasks.keyframes, "load", misread)
+    else:
+        monkeypatch.setattr(artifacts.video, "encode", failing)
+    job = submit(jobs, storage)
+    monkeypatch.setattr(machine, "trouble", lambda: "no room")
+    for number in range(1, 6):
+        with capture_logs() as logged:
+            job = attempt(jobs, job)
+        assert (job.state, job.attempt, job.deaths, job.errors) == (State.queued, number + 1, 0, 0)
+        assert [entry["event"] for entry in logged if entry["log_level"] == "error"] == ["the machine failed"]
+        assert len(pipe.taken()) == 1
+    # The machine is well: then it is the job that wants more, and nobody else is there to try it.
+    monkeypatch.setattr(machine, "trouble", lambda: None)
+    for _ in range(3):
+        assert job.state is State.queued
+        job = attempt(jobs, job)
+    assert (job.state, job.faults) == (State.failed, {fitness.worker_name(): 3})
+    assert job.error is not None
+    assert job.error["type"] == "/problems/machines-exhausted"
+    assert "/private" not in str(job.error)
+
+
+def test_no_path_of_the_machine_is_told_to_a_caller(jobs: Jobs, storage: Away, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object, **__: object) -> Any:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/private/tmp/take-1.mp4")
+
+    monkeypatch.setattr(artifacts.video, "encode", failing)
+    job = attempt(jobs, attempt(jobs, submit(jobs, storage)))
+    assert (job.state, job.errors) == (State.failed, 2)
+    assert job.error is not None
+    assert (job.error["type"], job.error["detail"]) == (
+        "/problems/generation-failed",
+        "FileNotFoundError in the worker.",
+    )
+
+
+def test_storage_is_not_waited_for_by_a_process_without_descriptors(jobs: Jobs, storage: Away, pipe: Pipe) -> None:
+    job = submit(jobs, storage)
+    storage.error = StorageUnavailable("does not answer")
+    storage.error.__cause__ = OSError(errno.EMFILE, "Too many open files")
+    storage.calls, storage.outages = 0, 1_000_000
+    assert attempt(jobs, job).state is State.queued
+    assert pipe.taken() == ["Too many open files"]
 
 
 def another(data: bytes) -> bytes:

@@ -1,0 +1,42 @@
+"""Workers that take no jobs because their machine is not well: said by their launchers, and gone when no longer said.
+
+For people and alerts. Who takes a job is decided by who listens to its queue, never from here.
+"""
+
+from __future__ import annotations
+
+import redis
+
+from service.settings import Settings
+
+SECONDS = 20
+"""For how long a launcher's word counts; it repeats it well before."""
+
+
+def publish(connection: redis.Redis, settings: Settings, worker: str) -> None:
+    """Say that this worker takes no jobs for now."""
+    now = _now(connection)
+    with connection.pipeline() as pipe:
+        pipe.zadd(_key(settings.namespace), {worker: now})
+        pipe.zremrangebyscore(_key(settings.namespace), "-inf", now - SECONDS)
+        pipe.execute()
+
+
+def withdraw(connection: redis.Redis, settings: Settings, worker: str) -> None:
+    """It takes jobs again, or has ended."""
+    connection.zrem(_key(settings.namespace), worker)
+
+
+def count(connection: redis.Redis, namespace: str) -> int:
+    """How many workers have said so lately."""
+    return int(connection.zcount(_key(namespace), _now(connection) - SECONDS, "+inf"))
+
+
+def _key(namespace: str) -> str:
+    return f"{namespace}:unwell"
+
+
+def _now(connection: redis.Redis) -> float:
+    """Redis' clock: those of the machines may differ."""
+    seconds, micros = connection.time()
+    return float(seconds) + float(micros) / 1e6
