@@ -26,7 +26,7 @@ from service.jobs import Jobs
 from service.outages import is_outage
 from service.reconcile import Watch, announce_due, erase_due, expire_due, reclaim_dead, requeue_lost
 from service.settings import Settings
-from service.storage import Storage, StorageError, open_storage
+from service.storage import LocalStorage, Storage, StorageError, open_storage
 from service.sweeps import Sweeps
 from service.uploads import Uploads
 from service.webhooks import Webhooks, announce
@@ -72,6 +72,8 @@ class Keeper:
         }
         if jobs.database is not None:
             errands["epoch"] = jobs.database.beat
+        if isinstance(storage, LocalStorage):
+            errands["leavings"] = storage.tidy
         self._errands = tuple(_Errand(name, work, jobs.sweeps) for name, work in errands.items())
 
     def run(self, stop: threading.Event) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import stat
@@ -57,6 +58,9 @@ _BY_ENDING = {
 _STALE = 86400.0
 """Seconds after which a leaving in `tmp/` can belong to no living writer."""
 
+_GRAVE = "erased-"
+"""Begins the names in `tmp/` of folders that are being removed."""
+
 
 class LocalStorage:
     """The local home. `secret` is called when the first link is signed or checked; `clock` gives epoch seconds."""
@@ -69,7 +73,7 @@ class LocalStorage:
         with self._errors():
             for each in (self._objects, self._types, self._tmp):
                 each.mkdir(parents=True, exist_ok=True)
-            self._sweep()
+        self.tidy()
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[IO[bytes]]:
@@ -129,15 +133,18 @@ class LocalStorage:
         folder = folder_of(prefix)
         if not folder:
             raise ValueError("delete_prefix needs a folder")
+        # By the folder's name, so that whoever erases it next finds what a killed eraser left of it.
+        grave = f"{_GRAVE}{hashlib.sha256(folder.encode()).hexdigest()[:32]}-"
         for tree in (self._objects, self._types):
             path = tree / folder
-            doomed = self._tmp / uuid.uuid4().hex
             # Renamed away first: the folder vanishes as one, however long its removal takes.
             with self._errors(), contextlib.suppress(FileNotFoundError):
                 if path.is_dir():
-                    path.rename(doomed)
-                    shutil.rmtree(doomed)
+                    path.rename(self._tmp / f"{grave}{uuid.uuid4().hex}")
             self._prune(path.parent, tree)
+        with self._errors():
+            for left in self._tmp.glob(f"{grave}*"):
+                _remove(left)
 
     def sign_get(self, key: str, *, expires: int, filename: str | None = None, content_type: str | None = None) -> str:
         if filename is not None:
@@ -164,6 +171,14 @@ class LocalStorage:
                 if not each.is_dir():
                     raise StorageUnavailable(f"storage folder {self.folder} has gone")
         self._write(b"").unlink()
+
+    def tidy(self) -> None:
+        """Remove what processes that were killed left in `tmp/` a day ago or earlier."""
+        with self._errors():
+            for path in self._tmp.iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - path.stat().st_mtime > _STALE:
+                        _remove(path)
 
     @cached_property
     def _secret(self) -> bytes:
@@ -228,13 +243,6 @@ class LocalStorage:
                 folder.rmdir()
                 folder = folder.parent
 
-    def _sweep(self) -> None:
-        """Remove what killed writers left in `tmp/`."""
-        for path in self._tmp.iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > _STALE:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-
     @contextlib.contextmanager
     def _errors(self, key: str | None = None) -> Iterator[None]:
         """The operating system's errors as ours; a path that is not there is a missing object when `key` is given."""
@@ -264,6 +272,13 @@ def _walk(folder: Path, prefix: str) -> Iterator[str]:
             yield from _walk(folder / name, prefix + name)
         else:
             yield prefix + name
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, whoever else is at it."""
+    while path.exists():
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _sync(file: BinaryIO) -> None:

@@ -131,6 +131,55 @@ def test_a_killed_writer_leaves_nothing_visible(storage: LocalStorage) -> None:
     assert files(storage) == ["objects/key", "tmp/fresh", "types/key"]
 
 
+ERASER = """
+import os, shutil, signal, sys
+from pathlib import Path
+from service.storage import LocalStorage
+rmtree, calls = shutil.rmtree, []
+def die(path):
+    if sys.argv[2] == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    next(Path(path).rglob("film*")).unlink()
+    os.kill(os.getpid(), signal.SIGKILL)
+shutil.rmtree = die
+LocalStorage(Path(sys.argv[1]), lambda: bytes(32)).delete_prefix("jobs/1")
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "amid"])
+def test_what_a_killed_eraser_began_is_finished_by_the_next(storage: LocalStorage, when: str) -> None:
+    for key in ("jobs/1/film", "jobs/1/film.mp4", "jobs/10/film", "jobs/2/film"):
+        storage.put(key, b"film", "text/plain")
+    killed = subprocess.run([sys.executable, "-c", ERASER, str(storage.folder), when])
+    assert killed.returncode == -signal.SIGKILL
+    assert list(storage.list("jobs/1")) == []
+    assert [name for name in files(storage) if name.startswith("tmp/")], "nobody sees them, and they are there"
+    storage.delete_prefix("jobs/2")
+    assert [name for name in files(storage) if name.startswith("tmp/")], "another's erasure is not this one's"
+    storage.delete_prefix("jobs/1")
+    assert files(storage) == ["objects/jobs/10/film", "types/jobs/10/film"]
+    assert list((storage.folder / "tmp").iterdir()) == []
+
+
+def test_several_erasers_of_one_folder_all_succeed(storage: LocalStorage) -> None:
+    for number in range(200):
+        storage.put(f"jobs/1/{number}/film.mp4", b"film", "video/mp4")
+    failures: list[BaseException] = []
+
+    def erase() -> None:
+        try:
+            storage.delete_prefix("jobs/1")
+        except BaseException as error:  # noqa: BLE001 - told to the test's own thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=erase) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (failures, files(storage)) == ([], [])
+
+
 def test_empty_folders_go(storage: LocalStorage) -> None:
     storage.put("a/b/c", b"", "text/plain")
     storage.put("a/d/e", b"", "text/plain")

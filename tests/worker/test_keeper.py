@@ -160,6 +160,15 @@ def test_an_expired_result_is_erased(move_in: Callable[[], House]) -> None:
     assert house.jobs.redis.zcard(house.jobs.keys.erasures) == 0
 
 
+def test_what_killed_writers_left_in_a_local_storage_goes(move_in: Callable[[], House]) -> None:
+    house = move_in()
+    for name in ("old", "fresh"):
+        (house.storage.folder / "tmp" / name).write_bytes(b"half a film")
+    os.utime(house.storage.folder / "tmp" / "old", (0, 0))
+    house.sweep(INTERVAL)
+    assert [path.name for path in (house.storage.folder / "tmp").iterdir()] == ["fresh"]
+
+
 def test_what_a_deleted_job_still_wrote_is_erased_when_it_cannot_write_any_more(move_in: Callable[[], House]) -> None:
     house = move_in()
     job = running(house.jobs)
