@@ -86,7 +86,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(module.router)
     problems.install(app)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
-    app.add_middleware(BodyCap, settings=settings)
+    app.add_middleware(BodyCap, settings=settings, largest=services.bodies.ledger.largest)
     app.add_middleware(FairShare, apart=jobs.WITH_TURNS)
     if settings.auth == "off":
         app.add_middleware(OwnMachine, settings=settings)

@@ -6,18 +6,25 @@ in the form, or a reference (URL, data URI, `upload:ID`, `job:ID/0`) still to be
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import re
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from anyio import to_thread
 from pydantic import ValidationError
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from mpd.methods import LIMITS, Settings, SettingsError, segment_frames
+from service.data_uris import is_data_uri
 from service.errors import Problem
+from service.intake import check_size
+from service.quoted import Quoted, cut
+from service.room import Hold
 from service.schema import InbetweenRequest, Keyframe, MethodName, Options
 from service.settings import Settings as ServiceSettings
 from service.validation import Fault, from_pydantic, from_settings, refused
@@ -27,22 +34,33 @@ _MOST_KEYFRAMES = int(LIMITS["keyframes"].high)
 _DATA_URI_HEAD = 1024
 """Bytes of a data URI that are not the image."""
 _LONGEST_OPTIONS = 1 << 20
+_LONG_TEXT = 65_536
+_BOUNDARY = re.compile(r'[^"\\\r\n]{1,70}')
 _MOST_VALUES = 5_000
 """In the JSON of one request; the largest that can be right has some two hundred."""
 _ANY_LENGTH = 2
 """Stands in for a model's own number of frames where only the number of segments is asked."""
 
 
+Source = bytes | str | Quoted
+
+
 @dataclass(frozen=True)
 class Picture:
     """One keyframe as it came: its bytes, or a reference to them.
 
-    field: its name in the request. sha256: what the file's has to be, if the request says.
+    source: its bytes, or text, which if long stays where it is in the body. field: its name in the request. sha256:
+    what the file's has to be, if the request says.
     """
 
-    source: bytes | str
+    source: Source
     field: str
     sha256: str | None = None
+
+    @property
+    def enclosed(self) -> bool:
+        """Whether the image itself came with the request."""
+        return isinstance(self.source, bytes) or is_data_uri(self.source)
 
 
 @dataclass(frozen=True)
@@ -64,14 +82,38 @@ class Wanted:
         return _wanted(self.pictures, self.positions, self.options.model_copy(update={"method": name}))
 
 
-async def read(request: Request, service: ServiceSettings) -> Wanted:
-    """Raises `Problem`: 400 for a broken body, 413 for a text field larger than any image may be, 415 for another
-    content type, 422 naming every field at fault.
+async def read(request: Request, service: ServiceSettings, hold: Hold) -> Wanted:
+    """hold: grows with a body whose length was not announced.
+
+    Raises `Problem`: 400 for a broken body, 413 for a text field larger than any image may be, 415 for another content
+    type, 422 naming every field at fault.
     """
     if is_json(request):
-        body = await request.body()
-        return await to_thread.run_sync(_from_json, body)
-    return await _from_form(request, service)
+        return await to_thread.run_sync(_from_json, await whole(request, hold))
+    return await _from_form(request, service, hold)
+
+
+def announced(request: Request) -> int:
+    """Bytes of the body, as far as its headers say."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else 0
+
+
+async def whole(request: Request, hold: Hold) -> bytearray:
+    """All of the body, once."""
+    body = bytearray()
+    async for piece in pieces(request, hold):
+        body += piece
+    return body
+
+
+async def pieces(request: Request, hold: Hold) -> AsyncGenerator[bytes, None]:
+    """The body as it comes, held."""
+    seen = 0
+    async for piece in request.stream():
+        seen += len(piece)
+        hold.reach(seen)
+        yield piece
 
 
 def is_json(request: Request) -> bool:
@@ -84,46 +126,87 @@ def is_json(request: Request) -> bool:
     raise Problem(415, "unsupported-media-type", detail, remedy=remedy)
 
 
+class _FormParser(MultiPartParser):
+    """Files stay in memory, where they have room: the disk of this machine may be full, or slow.
+
+    A long text is plain ASCII, or it would be held in Python's widest form. All of a form is UTF-8, whatever its
+    Content-Type says: RFC 7578 knows no `charset` there.
+    """
+
+    spool_max_size = sys.maxsize
+
+    def on_part_end(self) -> None:
+        part = self._current_part
+        if part.file is None and len(part.data) > _LONG_TEXT and not part.data.isascii():
+            raise MultiPartException(f"A text field of more than {_LONG_TEXT} bytes has other characters than ASCII.")
+        super().on_part_end()
+
+
 @asynccontextmanager
-async def open_form(request: Request, service: ServiceSettings) -> AsyncIterator[FormData]:
+async def open_form(request: Request, service: ServiceSettings, hold: Hold) -> AsyncIterator[FormData]:
     """The form's fields; its files last as long as the block. Raises `Problem` 400, and 413 for a long text."""
     longest = 4 * -(-service.max_image_bytes // 3) + _DATA_URI_HEAD
     # One more of each than any request needs, so that one too many is refused by name.
     files = _MOST_KEYFRAMES + len(_FORM_FIELDS)
-    limits = {"max_files": files, "max_fields": 2 * files, "max_part_size": longest}
+    headers = Headers({"content-type": f'multipart/form-data; boundary="{_boundary(request)}"'})
+    parser = _FormParser(headers, pieces(request, hold), max_files=files, max_fields=2 * files, max_part_size=longest)
     try:
-        async with request.form(**limits) as form:
-            yield form
-    except HTTPException as error:
-        if str(error.detail).startswith("Part exceeded"):
+        form = await parser.parse()
+    except MultiPartException as error:
+        if error.message.startswith("Part exceeded"):
             detail = f"A text field of the form has more than {longest} bytes."
             raise Problem(413, "body-too-large", detail, remedy="Send the image as a file.", limit=longest) from None
-        remedy = f"Send at most {_MOST_KEYFRAMES} keyframes, in a form as an HTTP client builds it."
-        raise Problem(400, "malformed-body", f"The form cannot be read: {error.detail}", remedy=remedy) from None
-
-
-def _from_json(body: bytes) -> Wanted:
-    refuse_many_values(body, "body")
+        raise _malformed(error.message) from None
     try:
-        asked = InbetweenRequest.model_validate_json(body)
+        yield form
+    finally:
+        await form.close()
+
+
+def _boundary(request: Request) -> str:
+    boundary = parse_options_header(request.headers["content-type"])[1].get(b"boundary", b"").decode("latin-1")
+    if not _BOUNDARY.fullmatch(boundary):
+        raise _malformed("The Content-Type has no boundary of at most 70 characters.")
+    return boundary
+
+
+def _malformed(reason: str) -> Problem:
+    remedy = f"Send at most {_MOST_KEYFRAMES} keyframes, in a form as an HTTP client builds it."
+    return Problem(400, "malformed-body", f"The form cannot be read: {reason}", remedy=remedy)
+
+
+async def file_bytes(part: UploadFile, service: ServiceSettings, field: str) -> bytes:
+    """What a file of a form has, which it has not any more. Raises `Problem` 413 for more than an image may have."""
+    check_size(part.size or 0, service, field)
+    data = await part.read()
+    # Or there would be two of each until the last one is read.
+    await part.close()
+    return data
+
+
+def _from_json(body: bytearray) -> Wanted:
+    text, long = cut(body)
+    refuse_many_values(text, "body")
+    try:
+        asked = InbetweenRequest.model_validate_json(text)
     except ValidationError as error:
         raise _invalid(error, InbetweenRequest) from None
     if asked.keyframes is not None:
         pictures = [
-            Picture(keyframe.image, f"keyframes[{i}].image", keyframe.sha256)
+            Picture(long.get(keyframe.image, keyframe.image), f"keyframes[{i}].image", keyframe.sha256)
             for i, keyframe in enumerate(asked.keyframes)
         ]
         _refuse_two_forms(asked.start or asked.end)
         return _wanted(pictures, _positions(asked.keyframes), asked.options)
-    ends = [Picture(image, name) for name, image in (("start", asked.start), ("end", asked.end)) if image is not None]
-    return _wanted(ends, None, asked.options)
+    ends = [(image, name) for name, image in (("start", asked.start), ("end", asked.end)) if image is not None]
+    return _wanted([Picture(long.get(image, image), name) for image, name in ends], None, asked.options)
 
 
-async def _from_form(request: Request, service: ServiceSettings) -> Wanted:
-    async with open_form(request, service) as form:
+async def _from_form(request: Request, service: ServiceSettings, hold: Hold) -> Wanted:
+    async with open_form(request, service, hold) as form:
         _refuse_unknown(form)
         options = await to_thread.run_sync(_options, form.getlist("options"))
-        named = {name: await _pictures(form, name) for name in ("start", "end", "keyframes")}
+        named = {name: await _pictures(form, name, service) for name in ("start", "end", "keyframes")}
         positions = _at(form.getlist("at"), len(named["keyframes"]))
     for name in ("start", "end"):
         if len(named[name]) > 1:
@@ -134,12 +217,12 @@ async def _from_form(request: Request, service: ServiceSettings) -> Wanted:
     return _wanted(named["start"] + named["end"], None, options)
 
 
-async def _pictures(form: FormData, name: str) -> list[Picture]:
+async def _pictures(form: FormData, name: str, service: ServiceSettings) -> list[Picture]:
     parts = form.getlist(name)
     fields = [f"{name}[{i}]" for i in range(len(parts))] if name == "keyframes" else [name] * len(parts)
     found = []
     for field, part in zip(fields, parts, strict=True):
-        source = await part.read() if isinstance(part, UploadFile) else part
+        source = await file_bytes(part, service, field) if isinstance(part, UploadFile) else part
         if not source:
             raise refused([Fault(field, "This field is empty.", "Send the image as a file, or a URL as text.")])
         found.append(Picture(source, field))
@@ -179,7 +262,7 @@ def _options(parts: Sequence[UploadFile | str]) -> Options:
         raise _invalid(error, Options, "options") from None
 
 
-def refuse_many_values(text: bytes, field: str) -> None:
+def refuse_many_values(text: bytes | bytearray, field: str) -> None:
     """Each unknown field and each wrong value costs memory and time to describe, a thousand times its bytes."""
     if text.count(b",") > _MOST_VALUES:
         remedy = "Send only the fields that the reference under `/docs` lists."

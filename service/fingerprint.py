@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from service import intake
+from service import data_uris
 from service.body import Picture, Wanted
+from service.quoted import Quoted
 from service.settings import Settings
 
 DEFAULTS_BEFORE: Mapping[str, Any] = {
@@ -97,9 +98,11 @@ def fingerprint(wanted: Wanted, settings: Settings) -> Fingerprint:
 
 def _picture(picture: Picture, settings: Settings) -> list[str]:
     source = picture.source
-    if isinstance(source, str) and intake.is_data_uri(source):
-        source = intake.decode_data_uri(source, settings, field=picture.field)
-    return ["reference", source] if isinstance(source, str) else ["image", hashlib.sha256(source).hexdigest()]
+    if isinstance(source, bytes):
+        return ["image", hashlib.sha256(source).hexdigest()]
+    if isinstance(source, Quoted) or data_uris.is_data_uri(source):
+        return ["image", data_uris.digest(source, settings, field=picture.field)]
+    return ["reference", source]
 
 
 def _digest(fields: Mapping[str, Any]) -> str:

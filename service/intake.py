@@ -7,17 +7,17 @@ bodies, storage or sizes of videos. Decoding takes up to a second: call it from 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import io
 import threading
-import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 
 import pillow_heif
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from service.errors import Problem
 from service.settings import Settings
@@ -39,8 +39,10 @@ SMALLEST = 16
 """Pixels of the shorter side: below it there is nothing to see move."""
 LONGEST_ASPECT = 8
 """Longer side over shorter side: no video has that shape, and cropping would leave next to nothing."""
-MOST_SCANS = 200
+MOST_SCANS = 100
 """Scans of a JPEG. A progressive one has about ten; each costs a pass over all pixels for a few bytes of file."""
+MOST_SCANNED = 1_500_000_000
+"""Pixels of a JPEG, times its scans: about a second of a decoder. A telephone's 48 megapixels may have thirty scans."""
 
 # MPO is what Pillow calls a JPEG with further pictures behind it, such as a phone's gain map.
 _FORMATS: dict[str, Format] = {
@@ -64,8 +66,38 @@ _OTHERS = {
     b"{": "JSON",
 }
 _SIDEWAYS = (5, 6, 7, 8)
+_HELD: dict[Format, float] = {"jpeg": 0.5, "png": 4.2, "webp": 18.0, "avif": 10.0, "heic": 5.2}
+"""Bytes for each pixel that are held while a picture is checked, as measured; a JPEG's beside its coefficients."""
+_DECODING = 65
+"""Percent of MAX_BODIES_BYTES that pictures may take while they are decoded."""
+
+
 _decoders = threading.BoundedSemaphore(2)
-"""Two at a time: a picture of 40 megapixels is 160 MB while it is decoded."""
+"""Two at a time."""
+
+
+class _Memory:
+    """What the decoders at work may hold together. One alone may always have what it needs."""
+
+    def __init__(self) -> None:
+        self._held = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def of(self, need: int, room: int) -> Iterator[None]:
+        """`need` bytes, once they fit into `room` beside the others'."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held or self._held + need <= room)
+            self._held += need
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= need
+                self._changed.notify_all()
+
+
+_memory = _Memory()
 
 
 @dataclass(frozen=True)
@@ -81,69 +113,80 @@ class ImageInfo:
     size: int
 
 
-def inspect(data: bytes, settings: Settings, *, field: str = "image") -> ImageInfo:
+def inspect(data: bytes, settings: Settings, *, field: str = "image", others: int = 0) -> ImageInfo:
     """What the file is. Raises `Problem` (`invalid-image`, `image-too-large`) naming `field`.
 
-    Still images of any mode (CMYK, palette, 16 bits a channel, alpha) pass.
+    Still images of any mode (CMYK, palette, 16 bits a channel, alpha) pass. others: pixels of the same request's other
+    pictures, with which this one must not have too many.
     """
     if not data:
         _refuse(field, "The file is empty.", f"Send the bytes of a {NAMES} image.")
-    _check_size(len(data), settings, field)
-    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MOST_SCANS:
-        _refuse(field, f"The JPEG has more than {MOST_SCANS} scans.", "Save it again as an ordinary JPEG.")
-    with _decoders:
-        return _decode(data, settings, field)
+    check_size(len(data), settings, field)
+    with _decoders, _open(data, settings, field) as image:
+        _check_shape(*image.size, settings, field)
+        if others + image.width * image.height > settings.max_request_pixels:
+            raise _too_many_together(settings, field)
+        need = round(_held(image, data, field) * image.width * image.height)
+        room = settings.max_bodies_bytes * _DECODING // 100
+        if need > room:
+            raise _too_much_memory(need, room, field)
+        with _memory.of(need, room):
+            return _decode(image, data, field)
 
 
-def is_data_uri(text: str) -> bool:
-    return text[:5].lower() == "data:"
+def _held(image: Image.Image, data: bytes, field: str) -> float:
+    """Bytes for each pixel that decoding it holds. Raises `Problem` for a JPEG that would take too long."""
+    held = _HELD[_FORMATS[image.format or ""]]
+    if not isinstance(image, JpegImageFile):
+        return held
+    scans, pixels = data.count(b"\xff\xda"), image.width * image.height
+    if scans > MOST_SCANS or scans * pixels > MOST_SCANNED:
+        detail = f"The JPEG has {scans} scans; at most {min(MOST_SCANS, MOST_SCANNED // pixels)} are taken at its size."
+        _refuse(field, detail, "Save it again as an ordinary JPEG: baseline, or progressive with about ten scans.")
+    if scans > 1:
+        # All coefficients, of two bytes each, are kept until the last scan has come.
+        across, down = (max(layer[side] for layer in image.layer) for side in (1, 2))
+        held += 2 * sum(layer[1] * layer[2] for layer in image.layer) / (across * down)
+    return held
 
 
-def decode_data_uri(uri: str, settings: Settings, *, field: str = "image") -> bytes:
-    """The bytes of a base64 data URI; its declared media type is ignored. Raises `Problem` as `inspect` does."""
-    head, comma, body = uri.partition(",")
-    remedy = "Write it as data:image/png;base64,… with the file's bytes in base64."
-    if not is_data_uri(head) or not comma or not head.lower().endswith(";base64"):
-        _refuse(field, "This is not a base64 data URI.", remedy)
-    _check_size(len(body) * 3 // 4 - 2, settings, field)
-    text = "".join(urllib.parse.unquote(body).split())
+def _decode(image: Image.Image, data: bytes, field: str) -> ImageInfo:
+    kind = _FORMATS[image.format or ""]
+    width, height = image.size
+    # An MPO's or a HEIC's further pictures are no frames of an animation; the first, or the primary one, counts.
+    if image.format not in ("MPO", "HEIF") and getattr(image, "is_animated", False):
+        _refuse(field, "The image is animated.", "Send one of its frames as a still image.")
+    size = width, height
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise Problem(422, "invalid-image", "The data URI's base64 is damaged.", field=field, remedy=remedy) from error
-
-
-def _decode(data: bytes, settings: Settings, field: str) -> ImageInfo:
-    image = _open(data, settings, field)
-    with image:
-        kind = _FORMATS[image.format or ""]
-        width, height = image.size
-        _check_shape(width, height, settings, field)
-        # An MPO's or a HEIC's further pictures are no frames of an animation; the first, or the primary one, counts.
-        if image.format not in ("MPO", "HEIF") and getattr(image, "is_animated", False):
-            _refuse(field, "The image is animated.", "Send one of its frames as a still image.")
-        try:
+        if kind == "heic":
+            # Without the copy that Pillow would make of it.
+            file = pillow_heif.open_heif(io.BytesIO(data))
+            found = file[file.primary_index]
+            found.load()
+            size = found.size
+        else:
             if kind == "jpeg":
-                # At an eighth of its size every bit is still read. (A draft of a HEIC is its thumbnail instead.)
+                # At an eighth of its size every bit is still read.
                 image.draft(image.mode, (max(1, width // 8), max(1, height // 8)))
             image.load()
-            has_alpha = image.has_transparency_data
-        except Exception as error:
-            # Decoders meet hostile bytes with exceptions of any kind.
-            raise _damaged(kind, field) from error
-        if kind != "jpeg" and image.size != (width, height):
-            raise _damaged(kind, field)
-        if _orientation(image) in _SIDEWAYS:
-            width, height = height, width
-        return ImageInfo(
-            width,
-            height,
-            kind,
-            CONTENT_TYPES[kind],
-            has_alpha,
-            hashlib.sha256(data).hexdigest(),
-            len(data),
-        )
+            size = size if kind == "jpeg" else image.size
+        has_alpha = image.has_transparency_data
+    except Exception as error:
+        # Decoders meet hostile bytes with exceptions of any kind.
+        raise _damaged(kind, field) from error
+    if size != (width, height):
+        raise _damaged(kind, field)
+    if _orientation(image) in _SIDEWAYS:
+        width, height = height, width
+    return ImageInfo(
+        width,
+        height,
+        kind,
+        CONTENT_TYPES[kind],
+        has_alpha,
+        hashlib.sha256(data).hexdigest(),
+        len(data),
+    )
 
 
 def _open(data: bytes, settings: Settings, field: str) -> Image.Image:
@@ -164,7 +207,8 @@ def _open(data: bytes, settings: Settings, field: str) -> Image.Image:
         raise _damaged("image", field) from error
 
 
-def _check_size(size: int, settings: Settings, field: str) -> None:
+def check_size(size: int, settings: Settings, field: str) -> None:
+    """Raises `Problem` 413 for more bytes than a keyframe may have."""
     if size > settings.max_image_bytes:
         raise Problem(
             413,
@@ -207,6 +251,26 @@ def _too_many_pixels(count: str, settings: Settings, field: str) -> Problem:
         f"The image has {count} pixels; at most {settings.max_image_pixels:,} are taken.",
         field=field,
         remedy="Scale the image down; nothing beyond the video's size is used.",
+    )
+
+
+def _too_many_together(settings: Settings, field: str) -> Problem:
+    return Problem(
+        413,
+        "image-too-large",
+        f"With this one the request's images have more than {settings.max_request_pixels:,} pixels together.",
+        field=field,
+        remedy="Scale them down; nothing beyond the video's size is used.",
+    )
+
+
+def _too_much_memory(need: int, room: int, field: str) -> Problem:
+    return Problem(
+        413,
+        "image-too-large",
+        f"Decoding the image would take {need // 10**6:,} MB of memory; at most {room // 10**6:,} MB are spent on one.",
+        field=field,
+        remedy="Scale it down, or save it as an ordinary JPEG.",
     )
 
 

@@ -89,7 +89,7 @@ class Frame:
 
 
 class BodyCap:
-    """What a request's body may cost: how many bytes it has, how many all bodies have together, how long it takes.
+    """What a request's body may cost: how many bytes it has, how long it takes.
 
     A body beyond its route's limit is refused by its announced length at once, else where it passes the limit. Only
     the time in which we wait for the client counts; it has CLIENT_SECONDS, and one more for each CLIENT_RATE bytes.
@@ -98,9 +98,11 @@ class BodyCap:
     reading to its end only to throw it away.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, largest: int) -> None:
+        """largest: bytes of a body that there is ever room for."""
         self.app = app
         self.settings = settings
+        self._largest = min(settings.max_body_bytes, largest)
         self.held = 0
         """Bytes of the bodies of all requests that are being answered."""
 
@@ -118,7 +120,7 @@ class BodyCap:
     def limit(self, path: str) -> int:
         """Bytes that a request to `path` may have. What no route expects is not worth reading."""
         if path in _WITH_IMAGES:
-            return self.settings.max_body_bytes
+            return self._largest
         return self.settings.max_image_bytes if path.startswith("/objects/") else SMALL_BODY
 
 
@@ -167,9 +169,6 @@ class _Body:
         self._coming = message["type"] == "http.request" and message.get("more_body", False)
         if self.seen > self.limit:
             self._refuse(too_large(self.limit))
-        if self._cap.held > self._cap.settings.max_bodies_bytes:
-            detail = "Too many requests are being read at once."
-            self._refuse(Problem(503, "busy", detail, headers={"Retry-After": "5"}))
         return message
 
     async def send(self, message: Message) -> None:

@@ -14,16 +14,18 @@ Knows nothing of routes or storage.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from mpd.methods import LIMITS, SettingsError, segment_frames
-from service.body import Picture, Wanted, refuse_many_values
+from service.body import Picture, Source, Wanted, file_bytes, refuse_many_values
 from service.errors import Problem
+from service.quoted import Quoted, cut
 from service.schema import IMAGE, MethodName, Options, Seed, Strict
+from service.settings import Settings as ServiceSettings
 from service.validation import Fault, from_pydantic, refused
 from service.views import JobView
 
@@ -88,19 +90,20 @@ class VideoRequest(Strict):
 FORM_FIELDS = tuple(VideoRequest.model_fields)
 
 
-def from_json(body: bytes) -> Wanted:
+def from_json(body: bytearray) -> Wanted:
     """Raises `Problem` 400 and 422."""
-    refuse_many_values(body, "body")
+    text, long = cut(body)
+    refuse_many_values(text, "body")
     try:
-        asked = VideoRequest.model_validate_json(body)
+        asked = VideoRequest.model_validate_json(text)
     except ValidationError as error:
         raise _invalid(error) from None
     images = asked.input_reference if isinstance(asked.input_reference, list) else [asked.input_reference]
-    sources = [_source(image) for image in images]
-    return _wanted(asked, sources, None if asked.end is None else _source(asked.end))
+    sources = [_source(image, long) for image in images]
+    return _wanted(asked, sources, None if asked.end is None else _source(asked.end, long))
 
 
-async def from_form(form: FormData) -> Wanted:
+async def from_form(form: FormData, service: ServiceSettings) -> Wanted:
     """Raises `Problem` 422."""
     unknown = [name for name in form if name.removesuffix("[]") not in FORM_FIELDS]
     if unknown:
@@ -115,12 +118,12 @@ async def from_form(form: FormData) -> Wanted:
         asked = VideoRequest.model_validate({**values, **stand_ins})
     except ValidationError as error:
         raise _invalid(error) from None
-    sources = [await _read(image) for image in images]
-    return _wanted(asked, sources, await _read(form["end"]) if "end" in form else None)
+    sources = [await _read(image, service, "input_reference") for image in images]
+    return _wanted(asked, sources, await _read(form["end"], service, "end") if "end" in form else None)
 
 
-async def _read(part: UploadFile | str) -> bytes | str:
-    return await part.read() if isinstance(part, UploadFile) else part
+async def _read(part: UploadFile | str, service: ServiceSettings, field: str) -> bytes | str:
+    return await file_bytes(part, service, field) if isinstance(part, UploadFile) else part
 
 
 def _number(name: str, text: UploadFile | str) -> int:
@@ -129,14 +132,14 @@ def _number(name: str, text: UploadFile | str) -> int:
     return int(text)
 
 
-def _source(image: str | Reference) -> str:
+def _source(image: str | Reference, long: Mapping[str, Quoted]) -> str | Quoted:
     source = image if isinstance(image, str) else image.source
     if not source:
         raise refused([Fault("input_reference", "The reference is empty.", "Send `image_url` or `file_id`.")])
-    return source
+    return long.get(source, source)
 
 
-def _wanted(asked: VideoRequest, images: Sequence[bytes | str], end: bytes | str | None) -> Wanted:
+def _wanted(asked: VideoRequest, images: Sequence[Source], end: Source | None) -> Wanted:
     pictures = [Picture(source, "input_reference") for source in images]
     if end is not None:
         pictures.append(Picture(end, "end"))

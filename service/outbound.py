@@ -19,6 +19,7 @@ Knows nothing of jobs, images or signatures.
 
 from __future__ import annotations
 
+import io
 import queue
 import socket
 import ssl
@@ -174,10 +175,18 @@ class Outbound:
         if is_address(target.host) and not is_public(target.host):
             raise UrlRefused("the URL names an address that is not public")
 
-    def fetch(self, target: Target, *, max_bytes: int, timeout: float = 20.0) -> Fetched:
+    def fetch(
+        self,
+        target: Target,
+        *,
+        max_bytes: int,
+        timeout: float = 20.0,
+        holding: Callable[[int], None] = lambda size: None,
+    ) -> Fetched:
         """GET the bytes of a target, at most `max_bytes` of them, within `timeout` seconds in all.
 
-        Raises one of the `OutboundError`s; `BadAnswer` for every status but 200, redirects included.
+        holding: told how many there are in hand, before there are; what it raises passes through. Raises one of the
+        `OutboundError`s; `BadAnswer` for every status but 200, redirects included.
         """
         headers = {"accept": "image/*", "accept-encoding": "identity"}
         with self._request("GET", target, headers, None, timeout) as response:
@@ -189,7 +198,7 @@ class Outbound:
             # A compressed body could unpack to any size.
             if answered.get("content-encoding", "identity").lower() != "identity":
                 raise BadAnswer(status, "the host compressed its answer although asked not to")
-            return Fetched(_body(response, answered, max_bytes), answered.get("content-type", ""))
+            return Fetched(_body(response, answered, max_bytes, holding), answered.get("content-type", ""))
 
     def post(
         self,
@@ -249,16 +258,20 @@ def _headers(response: httpcore.Response) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
 
 
-def _body(response: httpcore.Response, headers: dict[str, str], max_bytes: int) -> bytes:
+def _body(
+    response: httpcore.Response, headers: dict[str, str], max_bytes: int, holding: Callable[[int], None]
+) -> bytes:
     declared = headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise TooLarge(max_bytes)
-    body = bytearray()
+    body = io.BytesIO()
     for chunk in response.iter_stream():
-        body += chunk
-        if len(body) > max_bytes:
+        if body.tell() + len(chunk) > max_bytes:
             raise TooLarge(max_bytes)
-    return bytes(body)
+        holding(body.tell() + len(chunk))
+        body.write(chunk)
+    # A BytesIO gives its bytes away where a bytearray would copy them.
+    return body.getvalue()
 
 
 class _Deadline:

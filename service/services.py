@@ -20,6 +20,7 @@ from service.jobs import Jobs
 from service.limits import Limits
 from service.outbound import Outbound
 from service.readiness import Readiness
+from service.room import Room, ThreadRoom
 from service.settings import Settings
 from service.storage import LocalStorage, Storage, open_storage
 from service.submission import Submission
@@ -36,6 +37,9 @@ STORAGE_SECONDS = 5.0
 
 STREAMING_CONNECTIONS = 8
 """To Redis, for all event streams of a process together: one waits for events, the others answer what takes no wait."""
+
+BODIES, PICTURES = 25, 8
+"""Percent of MAX_BODIES_BYTES for bodies, and for images that did not come as bytes, while they are in hand."""
 
 SUBMISSIONS = 16
 """Submissions at work at once. One owner has a quarter of them, all where everybody is one."""
@@ -55,6 +59,7 @@ class Services:
     keys: Keys
     limits: Limits
     turns: Turns
+    bodies: Room
     uploads: Uploads
     submission: Submission
     idempotency: Idempotency
@@ -85,6 +90,8 @@ def open_services(settings: Settings) -> Services:
     # Where everybody is one owner, turns would keep everybody waiting.
     turns = ThreadTurns(SUBMISSIONS if settings.auth == "off" else 1)
     storing = turns if isinstance(storage, LocalStorage) else ThreadTurns(SUBMISSIONS)
+    shared = settings.auth != "off"
+    pictures = ThreadRoom(settings.max_bodies_bytes * PICTURES // 100, shared)
     return Services(
         settings=settings,
         redis=connection,
@@ -96,8 +103,9 @@ def open_services(settings: Settings) -> Services:
         keys=Keys(connection, settings),
         limits=Limits(connection, settings),
         turns=Turns(SUBMISSIONS if settings.auth == "off" else SUBMISSIONS // 4),
+        bodies=Room(settings.max_bodies_bytes * BODIES // 100, shared),
         uploads=uploads,
-        submission=Submission(settings, jobs, storage, outbound, uploads, turns, storing),
+        submission=Submission(settings, jobs, storage, outbound, uploads, turns, storing, pictures),
         idempotency=Idempotency(connection, settings, lambda job_id: jobs.get(job_id) is not None),
         webhooks=Webhooks(connection, settings, database),
         votes=Votes(connection, settings),

@@ -6,21 +6,24 @@ Knows nothing of HTTP. Everything here may take seconds (a download, a decode, a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import structlog
 
 from mpd.methods import METHODS, SettingsError
-from service import accepted, again, capacity, engines, estimate, intake, limits, tracing
+from service import accepted, again, capacity, data_uris, engines, estimate, intake, limits, tracing
 from service.body import Picture, Wanted
 from service.engines import Engine
 from service.errors import Problem
 from service.idempotency import in_flight
 from service.jobs import Allowance, Job, Jobs, Lane, NewJob, Refused, files_prefix
 from service.outbound import HostRefused, Outbound, OutboundError, TooLarge, UrlRefused
+from service.quoted import Quoted
+from service.room import ThreadRoom
 from service.settings import Settings
 from service.storage import ObjectDamaged, Storage
 from service.target import Target
@@ -50,15 +53,17 @@ class Submission:
     """At what keeps a processor and Redis busy, which others would feel; waiting for downloads needs none."""
     storing: ThreadTurns
     """At storing keyframes: the same turns where that keeps this machine's disk busy."""
+    pictures: ThreadRoom
+    """For images that did not come as bytes, while they are in hand."""
 
     def check(self, owner: str, wanted: Wanted, allowance: Allowance) -> Iterable[Callable[[], Any]]:
         """Every check of a request that `accept` makes, each raising `Problem`: first the cheap ones."""
         yield partial(self._webhook, wanted)
         yield partial(self._check_capacity, wanted)
         yield partial(self._check_allowance, owner, wanted, allowance)
-        deadline = time.monotonic() + FETCH_SECONDS
+        look = _Look(owner, wanted)
         for picture in wanted.pictures:
-            yield partial(self._inspected, owner, wanted, picture, deadline)
+            yield partial(self._look, look, picture)
 
     def accept(
         self,
@@ -78,21 +83,9 @@ class Submission:
         engine = self._check_capacity(wanted)
         seconds = _gpu_seconds(wanted, engine)
         self._admit(owner, wanted, seconds, allowance)
-        deadline = time.monotonic() + FETCH_SECONDS
-        pictures = [self._inspected(owner, wanted, picture, deadline) for picture in wanted.pictures]
+        look = _Look(owner, wanted)
+        keyframes = self._keep(job_id, look)
         options = wanted.options
-        keyframes = [
-            {
-                "key": f"{files_prefix(job_id)}keyframes/{number}{intake.ENDINGS[info.format]}",
-                "content_type": info.content_type,
-                "width": info.width,
-                "height": info.height,
-                "sha256": info.sha256,
-                "size": info.size,
-            }
-            for number, (_, info) in enumerate(pictures)
-        ]
-        first = pictures[0][1]
         sources = [picture.source for picture in wanted.pictures]
         uploads = [one.removeprefix(PREFIX) for one in sources if isinstance(one, str) and one.startswith(PREFIX)]
         new = NewJob(
@@ -107,10 +100,8 @@ class Submission:
             traceparent=traceparent,
             gpu_seconds=seconds,
             uploads=uploads,
-            size=capacity.frame_size(wanted.settings, engine, (first.width, first.height)),
+            size=capacity.frame_size(wanted.settings, engine, look.size),
         )
-        with self.storing.of(owner):
-            self._keep(job_id, zip(keyframes, (data for data, _ in pictures), strict=True))
         tracing.note(job=job_id, method=wanted.settings.method)
         with self.turns.of(owner):
             return self._submit(new, allowance, claim)
@@ -139,17 +130,41 @@ class Submission:
             wait = estimate.room(self.jobs, lane, engines.live(self.jobs.redis, self.settings))
         return limits.refusal(refused, allowance, seconds, wait)
 
-    def _keep(self, job_id: str, pictures: Iterable[tuple[dict[str, Any], bytes]]) -> None:
-        # Should this process die before `submit`, the keeper finds the files here.
-        self.jobs.reserve_files(job_id, RESERVED_SECONDS)
+    def _keep(self, job_id: str, look: _Look) -> list[dict[str, Any]]:
+        """Look at every keyframe, then keep it; what the record says of each.
+
+        What was sent with the request can be had again, so that nothing is kept before all of it was looked at. What
+        lies elsewhere may be another file by then, or take long to come: it is kept at once. One is in hand at a time.
+        """
+        keyframes: list[dict[str, Any]] = []
+        kept: set[int] = set()
         try:
-            for keyframe, data in pictures:
-                self.storage.put(keyframe["key"], data, keyframe["content_type"])
+            for number, picture in enumerate(look.wanted.pictures):
+                with self._in_hand(look, picture) as data:
+                    info = self._inspect(look, picture, data)
+                    keyframes.append(_keyframe(job_id, number, info))
+                    if not picture.enclosed:
+                        self._store(job_id, look.owner, keyframes[number], data, not kept)
+                        kept.add(number)
+            for number, picture in enumerate(look.wanted.pictures):
+                if picture.enclosed:
+                    with self._in_hand(look, picture) as data:
+                        self._store(job_id, look.owner, keyframes[number], data, not kept)
+                        kept.add(number)
         except Exception:
             # No job will ever name these files. After `submit` they stay whatever happens: it may have gone through.
-            # Storage has just failed, so it is not the caller who waits for it once more.
-            self.jobs.abandon_files(job_id)
+            # Storage may have just failed, so it is not the caller who waits for it once more.
+            if kept or len(keyframes) == len(look.wanted.pictures):
+                self.jobs.abandon_files(job_id)
             raise
+        return keyframes
+
+    def _store(self, job_id: str, owner: str, keyframe: dict[str, Any], data: bytes, first: bool) -> None:
+        if first:
+            # Should this process die before `submit`, the keeper finds the files here.
+            self.jobs.reserve_files(job_id, RESERVED_SECONDS)
+        with self.storing.of(owner):
+            self.storage.put(keyframe["key"], data, keyframe["content_type"])
 
     def _webhook(self, wanted: Wanted) -> dict[str, Any] | None:
         """What the record keeps of the webhook: its URL as it was read, so that nobody reads the text again."""
@@ -171,40 +186,54 @@ class Submission:
             engine = None
         self._admit(owner, wanted, _gpu_seconds(wanted, engine), allowance)
 
-    def _inspected(
-        self, owner: str, wanted: Wanted, picture: Picture, deadline: float
-    ) -> tuple[bytes, intake.ImageInfo]:
-        data = self._bytes(owner, picture, deadline)
-        with self.turns.of(owner):
-            info = intake.inspect(data, self.settings, field=picture.field)
+    def _look(self, look: _Look, picture: Picture) -> None:
+        with self._in_hand(look, picture) as data:
+            self._inspect(look, picture, data)
+
+    def _inspect(self, look: _Look, picture: Picture, data: bytes) -> intake.ImageInfo:
+        with self.turns.of(look.owner):
+            info = intake.inspect(data, self.settings, field=picture.field, others=look.pixels)
+        look.pixels += info.width * info.height
         if picture.sha256 not in (None, info.sha256):
             raise Problem(422, "keyframe-mismatch", f"The image's SHA-256 is {info.sha256}.", field=picture.field)
-        if picture is wanted.pictures[0]:
-            size = info.width, info.height
-            count, formats = len(wanted.pictures), wanted.options.formats
-            capacity.check_picture(wanted.settings, count, size, self.settings, formats)
-        return data, info
+        if picture is look.wanted.pictures[0]:
+            look.size = info.width, info.height
+            count, formats = len(look.wanted.pictures), look.wanted.options.formats
+            capacity.check_picture(look.wanted.settings, count, look.size, self.settings, formats)
+        return info
 
-    def _bytes(self, owner: str, picture: Picture, deadline: float) -> bytes:
-        source = picture.source
-        if isinstance(source, bytes):
-            return source
-        if intake.is_data_uri(source):
-            return intake.decode_data_uri(source, self.settings, field=picture.field)
+    @contextmanager
+    def _in_hand(self, look: _Look, picture: Picture) -> Iterator[bytes]:
+        """The image's bytes, with room for them where they did not come as such."""
+        if isinstance(picture.source, bytes):
+            yield picture.source
+            return
+        with self.pictures.of(look.owner) as hold:
+            yield self._bytes(look, picture, picture.source, hold.reach)
+
+    def _bytes(self, look: _Look, picture: Picture, source: str | Quoted, holding: Callable[[int], None]) -> bytes:
+        if data_uris.is_data_uri(source):
+            holding(min(len(source) * 3 // 4, self.settings.max_image_bytes))
+            return data_uris.decode(source, self.settings, field=picture.field)
+        if isinstance(source, Quoted):
+            detail = f"This text of {len(source):,} bytes is neither an image nor a URL of one."
+            raise Problem(422, "invalid-url", detail, field=picture.field)
         if source.startswith(PREFIX):
-            return self.uploads.read(owner, source, picture.field)
+            return self.uploads.read(look.owner, source, picture.field, holding)
         if source.startswith(again.PREFIX):
-            return self._of_a_job(owner, source, picture.field)
-        return self._fetched(_target(self.outbound, source, picture.field), picture.field, deadline)
+            return self._of_a_job(look.owner, source, picture.field, holding)
+        return self._fetched(_target(self.outbound, source, picture.field), picture.field, look.deadline, holding)
 
-    def _of_a_job(self, owner: str, reference: str, field: str) -> bytes:
+    def _of_a_job(self, owner: str, reference: str, field: str, holding: Callable[[int], None]) -> bytes:
         """A keyframe that a job of the same owner was given."""
         found = again.parse(reference)
         job = self.jobs.get(found[0]) if found else None
         if found is None or job is None or job.owner != owner or found[1] >= len(job.keyframes):
             raise Problem(422, "keyframe-not-found", f"There is no {reference[:80]}.", field=field)
+        keyframe = job.keyframes[found[1]]
+        holding(keyframe.get("size", self.settings.max_image_bytes))
         try:
-            return accepted.read(self.storage, job.keyframes[found[1]])
+            return accepted.read(self.storage, keyframe)
         except ObjectDamaged as damage:
             kept = self.jobs.get(found[0])
             if kept is None or not kept.keyframes:
@@ -213,7 +242,7 @@ class Submission:
             detail = f"The storage does not have {reference} as it was accepted."
             raise Problem(500, "keyframe-lost", detail, field=field) from None
 
-    def _fetched(self, target: Target, field: str, deadline: float) -> bytes:
+    def _fetched(self, target: Target, field: str, deadline: float, holding: Callable[[int], None]) -> bytes:
         most = self.settings.max_image_bytes
         remedy = "Check that the URL answers with the image itself, or send the image in the request."
         left = deadline - time.monotonic()
@@ -221,7 +250,7 @@ class Submission:
             detail = f"The keyframes' URLs took longer than {FETCH_SECONDS:g} seconds together."
             raise Problem(422, "fetch-failed", detail, field=field, remedy=remedy)
         try:
-            return self.outbound.fetch(target, max_bytes=most, timeout=min(20.0, left)).body
+            return self.outbound.fetch(target, max_bytes=most, timeout=min(20.0, left), holding=holding).body
         except HostRefused as error:
             raise _refused_url(error, field) from None
         except TooLarge as error:
@@ -229,6 +258,28 @@ class Submission:
             raise Problem(413, "image-too-large", _said(error), field=field, remedy=remedy) from None
         except OutboundError as error:
             raise Problem(422, "fetch-failed", _said(error), field=field, remedy=remedy) from None
+
+
+@dataclass
+class _Look:
+    """At one request's images. pixels: of those that were seen. size: of the first, as it is seen."""
+
+    owner: str
+    wanted: Wanted
+    pixels: int = 0
+    size: tuple[int, int] = (0, 0)
+    deadline: float = field(default_factory=lambda: time.monotonic() + FETCH_SECONDS)
+
+
+def _keyframe(job_id: str, number: int, info: intake.ImageInfo) -> dict[str, Any]:
+    return {
+        "key": f"{files_prefix(job_id)}keyframes/{number}{intake.ENDINGS[info.format]}",
+        "content_type": info.content_type,
+        "width": info.width,
+        "height": info.height,
+        "sha256": info.sha256,
+        "size": info.size,
+    }
 
 
 def _lane(wanted: Wanted) -> Lane:

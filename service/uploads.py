@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -73,8 +74,11 @@ class Uploads:
             raise self._too_many(*(int(figure) for figure in refused))
         return Upload(upload_id, url, content_type, size, expires_at)
 
-    def read(self, owner: str, reference: str, field: str) -> bytes:
-        """The file behind `upload:ID`. Raises `Problem` 422 for another owner's, an expired or an unsent one."""
+    def read(self, owner: str, reference: str, field: str, holding: Callable[[int], None] = lambda size: None) -> bytes:
+        """The file behind `upload:ID`. holding: told its size before it is read; what it raises passes through.
+
+        Raises `Problem` 422 for another owner's, an expired or an unsent one.
+        """
         upload_id = reference.removeprefix(PREFIX)
         found = self._redis.get(self._record(upload_id)) if upload_id.isalnum() and upload_id.isascii() else None
         record = json.loads(found) if found is not None else None
@@ -85,6 +89,7 @@ class Uploads:
             if size != record["size"]:
                 detail = f"The file has {size} bytes where {record['size']} were announced."
                 raise Problem(422, "upload-mismatch", detail, field=field, remedy="Upload the file again.")
+            holding(size)
             return self._storage.get(upload_key(upload_id))
         except ObjectMissing:
             raise self._missing("Nothing was sent to this upload's link.", field) from None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -10,9 +12,11 @@ from fastapi import Depends, Path, Request
 from fastapi.security import HTTPBearer
 
 from service.auth import Key, Scope, authorize, identify
+from service.body import announced
 from service.errors import MEDIA_TYPE, PROBLEMS, Problem
 from service.jobs import Job, Page, State
 from service.limits import too_fast
+from service.room import Hold
 from service.services import Services
 from service.views import JobList, JobView, ProblemView, job_view
 
@@ -102,6 +106,16 @@ def find(here: Services, key: Key, job_id: str) -> Job:
 
 def job_missing() -> Problem:
     return Problem(404, "job-not-found", "This key has no job of that id.", remedy="Compare it with GET /inbetween.")
+
+
+@asynccontextmanager
+async def admitted(request: Request, here: Services, key: Key) -> AsyncIterator[Hold]:
+    """The owner's turn at a request with images, and room for its body, before any of it is read.
+
+    Raises `Problem` 429 where too many of the owner's wait, and 503 where others leave no room for this one.
+    """
+    async with here.turns.of(key.owner), here.bodies.of(key.owner, announced(request)) as hold:
+        yield hold
 
 
 def readable_job(here: Here, key: Reader, job_id: JobId) -> Job:

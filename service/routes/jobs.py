@@ -30,6 +30,7 @@ from service.routes.dependencies import (
     ReadableJob,
     Reader,
     Submitter,
+    admitted,
     job_list,
     problems,
     view,
@@ -124,8 +125,8 @@ async def create_inbetween(
     The answer comes as soon as the job is safely in the queue. Follow `links.self` until `state` is `succeeded`,
     `failed` or `canceled`, or read `links.events`, or let a webhook tell you.
     """
-    async with here.turns.of(key.owner):
-        wanted = await body.read(request, here.settings)
+    async with admitted(request, here, key) as hold:
+        wanted = await body.read(request, here.settings, hold)
         answer, replayed = await submit(here, key, wanted, base, request.scope[TRACEPARENT], idempotency_key)
         return _accepted(answer, replayed)
 
@@ -152,9 +153,9 @@ async def estimate_inbetween(request: Request, here: Here, key: Submitter) -> Es
 
     What would be refused is listed in `refusals`; a request with none would be accepted.
     """
-    async with here.turns.of(key.owner):
+    async with admitted(request, here, key) as hold:
         try:
-            wanted = await body.read(request, here.settings)
+            wanted = await body.read(request, here.settings, hold)
         except Problem as problem:
             if problem.status != 422:
                 raise

@@ -17,6 +17,7 @@ from service.body import Wanted
 from service.errors import Problem
 from service.jobs import State
 from service.openai import Video, video
+from service.room import Hold
 from service.routes import files, jobs
 from service.routes.dependencies import (
     ONE_JOB,
@@ -28,6 +29,7 @@ from service.routes.dependencies import (
     ReadableJob,
     Reader,
     Submitter,
+    admitted,
     problems,
     view,
 )
@@ -95,8 +97,8 @@ async def create_video(
     """`input_reference` is the start keyframe and `end` the end keyframe, or `input_reference` comes once for each.
     `model` names a method; `prompt` is kept and not read.
     """
-    async with here.turns.of(key.owner):
-        wanted = await _read(request, here.settings)
+    async with admitted(request, here, key) as hold:
+        wanted = await _read(request, here.settings, hold)
         answer, _ = await jobs.submit(here, key, wanted, base, request.scope[TRACEPARENT], idempotency_key)
     return JSONResponse(video(JobView.model_validate(answer)).model_dump(mode="json"))
 
@@ -166,8 +168,8 @@ def delete_video(here: Here, job: ChangeableJob) -> Deleted:
     return Deleted(id=job.id)
 
 
-async def _read(request: Request, settings: Settings) -> Wanted:
+async def _read(request: Request, settings: Settings, hold: Hold) -> Wanted:
     if body.is_json(request):
-        return await to_thread.run_sync(openai.from_json, await request.body())
-    async with body.open_form(request, settings) as form:
-        return await openai.from_form(form)
+        return await to_thread.run_sync(openai.from_json, await body.whole(request, hold))
+    async with body.open_form(request, settings, hold) as form:
+        return await openai.from_form(form, settings)

@@ -21,6 +21,7 @@ from PIL import Image
 from service import engines
 from service.engines import Engine, EngineState
 from service.jobs import State
+from service.reconcile import erase_due
 from service.schema import Options, settings_of
 from tests.conftest import Receiver
 from tests.service.conftest import Api, Make, photo, problem
@@ -241,6 +242,63 @@ def test_bodies_that_cannot_be_read(api: Api) -> None:
 
 
 UNSUPPORTED = "unsupported-media-type"
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "undefined", "punycode", "rot13", "utf-16", "zlib", "no-such", "é", '"a'])
+def test_a_form_is_utf_8_whatever_charset_it_names(api: Api, charset: str) -> None:
+    """RFC 7578 knows no such parameter."""
+    form = httpx.Request("POST", api.url, files={"start": photo(), "end": photo()}, data={"options": FLOW_SHOT})
+    kind = form.headers["content-type"].encode() + b"; charset=" + charset.encode()
+    answer = api.client.post("/inbetween", content=form.read(), headers={"content-type": kind})
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["reference"] == "Bäume"
+
+
+FLOW_SHOT = json.dumps({"method": "flow", "reference": "Bäume"}, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("boundary", ["", "=", "=" + "b" * 71, '="a\\"b"', "*0=a"])
+def test_a_boundary_that_is_none(api: Api, boundary: str) -> None:
+    headers = {"content-type": f"multipart/form-data; boundary{boundary}"}
+    problem(api.client.post("/inbetween", content=b"--b", headers=headers), 400, "malformed-body")
+
+
+def test_a_long_text_of_a_form_is_ascii(api: Api) -> None:
+    """Or one character would have Python hold four bytes for each."""
+    files: dict[str, Any] = {"start": (None, "data:image/png;base64," + "A" * 70_000 + "😀"), "end": photo()}
+    answer = api.client.post("/inbetween", files=files)
+    assert "ASCII" in problem(answer, 400, "malformed-body")["detail"]
+
+
+def test_pictures_that_lie_elsewhere_are_in_hand_one_at_a_time(
+    make_api: Make, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight of them take no more memory than one, and a refusal of the last leaves none of the first."""
+    picture = photo() + bytes(900_000)
+    receiver.answers = [(200, {"content-type": "image/png"}, picture)]
+    api = make_api(fetch_allow_hosts=("127.0.0.1",), max_bodies_bytes=8_000_000)
+    ledger, held = api.services.submission.pictures.ledger, []
+    take = ledger.take
+    monkeypatch.setattr(ledger, "take", lambda owner, more: (take(owner, more), held.append(ledger.held)))
+    upload = api.client.post("/uploads", json={"content_type": "image/png", "size": len(picture)}).json()
+    assert httpx.put(upload["url"], headers=upload["headers"], content=picture).status_code == 200
+    images = [receiver.url, upload["image"]] * 3
+    body = {"keyframes": [{"image": image} for image in images], "options": {"method": "flow"}}
+    answer = api.client.post("/inbetween", json=body)
+    assert answer.status_code == 202, answer.text
+    again = [{"image": f"job:{answer.json()['id']}/0"}, {"image": data_uri(picture)}]
+    assert api.client.post("/inbetween", json={**body, "keyframes": again}).status_code == 202
+    assert len(picture) <= max(held) < len(picture) + 100
+    assert ledger.held == 0
+    job = api.jobs.get(answer.json()["id"])
+    assert job is not None
+    assert [api.storage.get(keyframe["key"]) for keyframe in job.keyframes] == [picture] * 6
+    kept = len(list(api.storage.list("jobs")))
+    broken = {**body, "keyframes": [*body["keyframes"], {"image": data_uri(b"none")}]}
+    problem(api.client.post("/inbetween", json=broken), 422, "invalid-image")
+    assert ledger.held == 0
+    erase_due(api.jobs, api.storage)
+    assert len(list(api.storage.list("jobs"))) == kept
 
 
 def test_an_image_that_is_none_is_refused_by_its_field(api: Api) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import contextlib
 import hashlib
 import io
 import random
 import struct
+import subprocess
+import sys
+import threading
 import tracemalloc
 import warnings
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -23,8 +28,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from mpd import keyframes
+from service import data_uris, intake
+from service.data_uris import is_data_uri
 from service.errors import Problem
-from service.intake import CONTENT_TYPES, ImageInfo, decode_data_uri, inspect, is_data_uri
+from service.intake import CONTENT_TYPES, MOST_SCANNED, MOST_SCANS, Format, ImageInfo, inspect
 from service.settings import Settings
 
 pillow_heif.register_heif_opener()
@@ -32,6 +39,14 @@ pillow_heif.register_heif_opener()
 SETTINGS = Settings()
 SAVED_AS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "avif": "AVIF", "heic": "HEIF"}
 ORIENTATION = 0x0112
+QUICK: dict[str, dict[str, Any]] = {
+    "jpeg": {"progressive": True, "subsampling": 0},
+    "png": {"compress_level": 1},
+    "webp": {"method": 0},
+    "avif": {"speed": 10},
+    "heic": {"quality": 1, "enc_params": {"preset": "ultrafast"}},
+}
+"""Ways to write a large picture soon; the JPEG is one of those that take the most memory to read."""
 
 
 def picture(width: int = 64, height: int = 48, mode: str = "RGB") -> Image.Image:
@@ -47,9 +62,9 @@ def saved(image: Image.Image, name: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def refused(data: bytes, settings: Settings = SETTINGS) -> Problem:
+def refused(data: bytes, settings: Settings = SETTINGS, others: int = 0) -> Problem:
     with pytest.raises(Problem) as caught:
-        inspect(data, settings, field="keyframes[1].image")
+        inspect(data, settings, field="keyframes[1].image", others=others)
     problem = caught.value
     assert problem.field == "keyframes[1].image"
     assert problem.remedy
@@ -150,7 +165,7 @@ def test_a_heic_with_a_thumbnail_is_decoded_itself() -> None:
 
 def test_the_bytes_decide_and_not_the_name() -> None:
     uri = "data:image/png;base64," + base64.b64encode(saved(picture(), "webp")).decode()
-    assert inspect(decode_data_uri(uri, SETTINGS), SETTINGS).content_type == "image/webp"
+    assert inspect(data_uris.decode(uri, SETTINGS), SETTINGS).content_type == "image/webp"
 
 
 # What is refused
@@ -239,7 +254,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(monkeypatch: pytest
     assert "64 × 48 = 3,072 pixels; at most 3,071" in problem.detail
 
 
-@pytest.mark.parametrize("side", [7_000, 12_000, 30_000])
+@pytest.mark.parametrize("side", [9_000, 12_000, 30_000])
 def test_a_decompression_bomb(side: int) -> None:
     """A few kilobytes that claim a picture of up to 900 megapixels, on both sides of Pillow's own two thresholds."""
     problem = refused(png(side, side, bytes(1000)))
@@ -282,17 +297,81 @@ def test_a_colour_profile_passes_whole_or_damaged() -> None:
             assert inspect(data, SETTINGS).width == keyframes.load(data).width == 64
 
 
+def rescanned(data: bytes, scans: int) -> bytes:
+    """A progressive JPEG with its last scan again and again, until it has so many."""
+    last = data.rindex(b"\xff\xda")
+    more = scans - data.count(b"\xff\xda")
+    return data[:last] + data[last:-2] * (more + 1) + data[-2:]
+
+
 def test_a_jpeg_of_endless_scans() -> None:
     data = saved(picture(), "jpeg", progressive=True)
-    scan = data.rindex(b"\xff\xda")
-    problem = refused(data[:scan] + data[scan:-2] * 300 + data[-2:])
+    assert inspect(rescanned(data, MOST_SCANS), SETTINGS).width == 64
+    problem = refused(rescanned(data, MOST_SCANS + 1))
     assert (problem.status, problem.slug) == (422, "invalid-image")
-    assert "scans" in problem.detail
+    assert f"{MOST_SCANS + 1} scans" in problem.detail
+
+
+def test_a_large_jpeg_may_have_fewer_scans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they cost counts: scans times pixels. Nothing is decoded for it."""
+    data = saved(Image.new("RGB", (8000, 6000)), "jpeg", progressive=True)
+    assert 6 <= data.count(b"\xff\xda") <= 12
+    most = MOST_SCANNED // 48_000_000
+    assert most > 2 * data.count(b"\xff\xda"), "twice what an ordinary one has"
+    monkeypatch.setattr(intake, "_decode", None)
+    problem = refused(rescanned(data, most + 1))
+    assert problem.slug == "invalid-image"
+    assert f"at most {most}" in problem.detail
+    assert "progressive with about ten scans" in str(problem.remedy)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("jpeg", {}), ("jpeg", {"progressive": True, "subsampling": 0}), ("heic", QUICK["heic"]), ("png", {})],
+)
+def test_a_telephones_48_megapixels_pass(name: Format, options: dict[str, Any]) -> None:
+    data = saved(Image.new("RGB", (8064, 6048), "olive"), name, **options)
+    assert (inspect(data, SETTINGS).width, inspect(data, SETTINGS).height) == (8064, 6048)
+
+
+def test_the_pictures_of_a_request_have_a_limit_together() -> None:
+    data = saved(picture(), "png")
+    settings = Settings(max_request_pixels=3 * 64 * 48)
+    assert inspect(data, settings, others=2 * 64 * 48).width == 64
+    problem = refused(data, settings, others=2 * 64 * 48 + 1)
+    assert (problem.status, problem.slug) == (413, "image-too-large")
+    assert "together" in problem.detail
+
+
+def test_what_decoding_would_take_too_much_memory_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A WebP is held several times over while it is decoded, a PNG once."""
+    large = {name: saved(Image.new("RGB", (1000, 1000)), name) for name in ("png", "webp")}
+    settings = Settings(max_bodies_bytes=10_000_000)
+    assert inspect(large["png"], settings).width == 1000
+    monkeypatch.setattr(intake, "_decode", None)
+    problem = refused(large["webp"], settings)
+    assert (problem.status, problem.slug) == (413, "image-too-large")
+    assert "18 MB" in problem.detail
+
+
+@pytest.mark.parametrize("name", ["png", "webp", "avif", "heic", "jpeg"])
+def test_what_decoding_holds_is_what_is_counted(name: Format) -> None:
+    """Measured in a process of its own, on a picture large enough to tell; each megabyte counts for little."""
+    noise = Image.effect_noise((3000, 2000), 60)
+    data = saved(Image.merge("RGB", [noise] * 3), name, **QUICK[name])
+    measure = (
+        "import sys; from service import intake; from service.settings import Settings; from PIL import Image\n"
+        "def peak(): return int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) * 1024\n"
+        "settings, data = Settings(_env_file=None), sys.stdin.buffer.read()\n"
+        "with intake._open(data, settings, '') as image: held = intake._held(image, data, '') * 6_000_000\n"
+        "before = peak(); intake.inspect(data, settings); print(peak() - before, held)"
+    )
+    told = subprocess.run([sys.executable, "-c", measure], input=data, capture_output=True, check=True).stdout
+    measured, counted = map(float, told.split())
+    assert measured < 1.15 * counted + 4_000_000
 
 
 def test_no_more_pictures_than_two_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from service import intake
-
     assert intake._decoders.acquire(blocking=False)
     assert intake._decoders.acquire(blocking=False)
     assert not intake._decoders.acquire(blocking=False)
@@ -301,6 +380,32 @@ def test_no_more_pictures_than_two_are_decoded_at_once(monkeypatch: pytest.Monke
         refused(b"hello")
     assert intake._decoders.acquire(blocking=False)
     intake._decoders.release()
+
+
+def test_decoders_share_what_memory_there_is() -> None:
+    memory, entered, go_on, order = intake._Memory(), threading.Event(), threading.Event(), []
+
+    def first() -> None:
+        with memory.of(90, 100):
+            entered.set()
+            assert go_on.wait(60)
+            order.append(90)
+
+    def second() -> None:
+        with memory.of(20, 100):
+            order.append(20)
+
+    with ThreadPoolExecutor(2) as threads:
+        one = threads.submit(first)
+        assert entered.wait(60)
+        with memory.of(10, 100):
+            two = threads.submit(second)
+        go_on.set()
+        one.result(60)
+        two.result(60)
+    assert order == [90, 20]
+    with memory.of(200, 100):
+        pass
 
 
 def png(width: int, height: int, rows: bytes, depth: int = 8) -> bytes:
@@ -376,7 +481,7 @@ def test_a_damaged_file_is_refused_or_a_picture_for_the_worker_too(name: str, se
 )
 def test_a_data_uri_gives_its_bytes(uri: str) -> None:
     assert is_data_uri(uri)
-    assert decode_data_uri(uri, SETTINGS) == b"hello"
+    assert data_uris.decode(uri, SETTINGS) == b"hello"
 
 
 @pytest.mark.parametrize(
@@ -394,7 +499,7 @@ def test_a_data_uri_gives_its_bytes(uri: str) -> None:
 )
 def test_a_malformed_data_uri(uri: str) -> None:
     with pytest.raises(Problem) as caught:
-        decode_data_uri(uri, SETTINGS, field="keyframes[0].image")
+        data_uris.decode(uri, SETTINGS, field="keyframes[0].image")
     assert (caught.value.status, caught.value.slug) == (422, "invalid-image")
     assert caught.value.field == "keyframes[0].image"
     assert "data:image/png;base64," in str(caught.value.remedy)
@@ -403,8 +508,8 @@ def test_a_malformed_data_uri(uri: str) -> None:
 def test_a_data_uri_that_is_too_large_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(max_image_bytes=1200)
     uri = "data:;base64," + base64.b64encode(bytes(1200)).decode()
-    assert len(decode_data_uri(uri, settings)) == 1200
-    monkeypatch.setattr(base64, "b64decode", None)
+    assert len(data_uris.decode(uri, settings)) == 1200
+    monkeypatch.setattr(binascii, "a2b_base64", None)
     with pytest.raises(Problem) as caught:
-        decode_data_uri("data:;base64," + "A" * 1700, settings)
+        data_uris.decode("data:;base64," + "A" * 1700, settings)
     assert (caught.value.status, caught.value.slug) == (413, "image-too-large")
