@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from PIL import Image
 
 from mpd import keyframes as pictures_of
 from mpd.clip import to_bits
-from mpd.keyframes import Frame
+from mpd.keyframes import Frame, Picture
 from mpd.methods import METHODS, Settings, shown_keyframes
 from mpd.progress import Frames, Pictures, Take
 
@@ -33,7 +34,7 @@ class Finish:
     lengths: Sequence[int]
     matte: bool
 
-    @property
+    @cached_property
     def keeps_matte(self) -> bool:
         return self.matte and pictures_of.have_mattes(self.keyframes)
 
@@ -41,8 +42,7 @@ class Finish:
         """The pictures of `prepare`, for `flow` (H, W, 4) where there is a matte to be kept."""
         if not self.keeps_matte or METHODS[self.settings.method].needs_model:
             return list(pictures)
-        mattes = pictures_of.mattes(self.keyframes, self.settings, self.frame)
-        return [np.dstack(both) for both in zip(pictures, mattes, strict=True)]
+        return [np.dstack(both) for both in zip(pictures, self._mattes, strict=True)]
 
     def __call__(self, take: Take, on_frame: Callable[[], None] = lambda: None) -> Take:
         """The finished take. on_frame: called again and again on the way; what it raises passes through."""
@@ -50,8 +50,7 @@ class Finish:
         if matte is None and self.keeps_matte:
             from mpd import mattes
 
-            own = pictures_of.mattes(self.keyframes, self.settings, self.frame)
-            matte = mattes.follow(take.frames, own, self.settings, self.lengths, on_frame)
+            matte = mattes.follow(take.frames, self._mattes, self.settings, self.lengths, on_frame)
         frames = pictures_of.restore(take.frames, self.frame)
         matte = None if matte is None else pictures_of.restore(matte, self.frame)
         if self.settings.exact_keyframes:
@@ -61,11 +60,22 @@ class Finish:
     def _put_back(self, frames: Frames, matte: Frames | None) -> None:
         bits = 8 * frames.dtype.itemsize
         shown = shown_keyframes(self.settings, self.lengths)
-        own = pictures_of.exact(self.keyframes, self.settings, self.frame)
-        for index, picture in zip(shown, own, strict=False):  # svd shows one keyframe fewer than there are
+        for index, picture in zip(shown, self._exact, strict=False):  # svd shows one keyframe fewer than there are
             frames[index] = to_bits(picture, bits)
         if matte is not None:
-            for index, picture in zip(
-                shown, pictures_of.exact_mattes(self.keyframes, self.settings, self.frame), strict=False
-            ):
+            for index, picture in zip(shown, self._exact_mattes, strict=False):
                 matte[index] = to_bits(picture, bits)
+
+    # For all takes once: keyframes may be decoded anew whenever they are looked at.
+
+    @cached_property
+    def _mattes(self) -> list[Picture]:
+        return pictures_of.mattes(self.keyframes, self.settings, self.frame)
+
+    @cached_property
+    def _exact(self) -> list[Picture]:
+        return pictures_of.exact(self.keyframes, self.settings, self.frame)
+
+    @cached_property
+    def _exact_mattes(self) -> list[Picture]:
+        return pictures_of.exact_mattes(self.keyframes, self.settings, self.frame)

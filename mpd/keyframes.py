@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from mpd.progress import Frames
 
 Picture = NDArray[np.uint8]
 Size = tuple[int, int]
+Look = Callable[[Image.Image], Image.Image]
 
 MAX_PIXELS = 89_478_485
 """Larger pictures are refused before they are decoded: Pillow's own bound, about 11,000 × 8,000."""
@@ -31,6 +32,9 @@ LONGEST_OUT = 4096
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF")  # an MPO is opened as JPEG; Pillow knows its name only after one
 _READS = "JPEG, PNG, WebP, AVIF or HEIC"
 _SEVERAL_PICTURES_BUT_STILL = ("MPO", "HEIF")  # a phone's depth map, gain map or burst beside the photograph
+_PNG_METADATA = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
+_LET_GO = ("JPEG", "PNG")
+"""Formats whose decoders keep nothing beside a picture that is loaded: it need not be copied to be rid of them."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -41,6 +45,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What makes a picture of each EXIF orientation upright."""
+_SIDEWAYS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, IndexError, KeyError)
 _OTHER_FILES = {
     b"GIF8": "a GIF",
@@ -59,7 +64,12 @@ _OTHER_FILES = {
 
 
 class KeyframeError(ValueError):
-    """A file cannot be used as a keyframe: `problem` says why, `remedy` what to send instead."""
+    """A file cannot be used as a keyframe: `problem` says why, `remedy` what to send instead.
+
+    index: which keyframe of several it is, where that is known.
+    """
+
+    index: int | None = None
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(f"{problem}. {remedy}.")
@@ -82,19 +92,34 @@ class Frame:
     out: Size
 
 
-def load(source: bytes | str | Path) -> Image.Image:
+def load(source: bytes | str | Path, enough: Size | None = None) -> Image.Image:
     """Read an encoded picture (bytes, or the path of a file) as upright RGB, or RGBA where it has transparency.
 
     EXIF rotation is applied, an embedded colour profile is converted to sRGB, palettes, CMYK, grey and
-    16-bit samples become 8-bit RGB. Raises `KeyframeError`.
+    16-bit samples become 8-bit RGB. enough: (width, height) above which a JPEG need not be: it comes at the least of
+    1/2, 1/4 and 1/8 of its size that has both, which costs a fraction of the time and memory. Raises `KeyframeError`.
     """
     if isinstance(source, bytes):
-        return _decode(source)
+        return _decode(source, enough)
     path = Path(source)
     try:
-        return _decode(_read(path))
+        return _decode(_read(path), enough)
     except KeyframeError as error:
         raise KeyframeError(f"{path}: {error.problem}", error.remedy) from error
+
+
+def check_head(data: bytes) -> None:
+    """Whether a file begins as a picture that can be read; decodes nothing. Raises `KeyframeError`."""
+    _open(data)
+
+
+def size_of(data: bytes) -> Size:
+    """(width, height) that `load` would give; decodes nothing, but a PNG that may be turned. Raises `KeyframeError`."""
+    image = _open(data)
+    # Pillow reads all of a PNG to see whether it says behind its pixels which way is up.
+    if image.format == "PNG" and not any(mark in data for mark in _PNG_METADATA):
+        return image.size
+    return image.size[::-1] if _turn(image) in _SIDEWAYS else image.size
 
 
 def fit(image: Image.Image, size: Size, fit: Fit, background: str) -> tuple[Picture, Frame]:
@@ -103,7 +128,7 @@ def fit(image: Image.Image, size: Size, fit: Fit, background: str) -> tuple[Pict
     `cover` fills the size and crops what hangs over; `contain` keeps everything and puts `background` bars
     around it; `stretch` distorts. `background` also shows through transparent pixels.
     """
-    image, frame = _opaque(image, background), _frame(image, size, fit)
+    image, frame = _opaque(image, background), _frame(image.size, size, fit)
     if fit == "cover":
         return _pixels(_cover(image, size)), frame
     if frame.box is None:
@@ -113,14 +138,14 @@ def fit(image: Image.Image, size: Size, fit: Fit, background: str) -> tuple[Pict
     return _pixels(canvas), frame
 
 
-def _frame(image: Image.Image, size: Size, fit: Fit) -> Frame:
-    """The way back from `size` that `fit` would give."""
+def _frame(source: Size, size: Size, fit: Fit) -> Frame:
+    """The way back from `size` to a picture of size `source` that `fit` would give."""
     width, height = size
     if fit == "cover":
         return Frame(width, height, None, size)
     if fit == "stretch":
-        return Frame(width, height, None, _unstretched(image, size))
-    inner = _inside(image.size, size)
+        return Frame(width, height, None, _unstretched(source, size))
+    inner = _inside(source, size)
     if inner == size:
         return Frame(width, height, None, size)
     left, top = (width - inner[0]) // 4 * 2, (height - inner[1]) // 4 * 2
@@ -151,11 +176,44 @@ def prepare(
     """
     if not keyframes:
         raise SettingsError("keyframes", "there are none", "Send the start and the end image")
-    size = _job_size(keyframes[0].size, settings, native_size, size_multiple)
-    frame = _frame(keyframes[0], size, settings.fit)
+    frame = plan(keyframes[0].size, settings, native_size=native_size, size_multiple=size_multiple)
+    return fitted(keyframes, settings, frame), frame
+
+
+def plan(source: Size, settings: Settings, *, native_size: Size, size_multiple: int) -> Frame:
+    """The way back that `prepare` would give, by the size of the first keyframe alone. Raises `SettingsError`."""
+    size = _job_size(source, settings, native_size, size_multiple)
+    frame = _frame(source, size, settings.fit)
     if not METHODS[settings.method].needs_model:  # optical flow would carry the bars into the picture
         frame = Frame(*frame.out, None, frame.out)
-    return _fitted(keyframes, settings, frame), frame
+    return frame
+
+
+def fitted(
+    keyframes: Sequence[Image.Image], settings: Settings, frame: Frame, look: Look = lambda image: image
+) -> list[Picture]:
+    """All keyframes at the size that is sampled, as `plan` has it. look: what is made of each beforehand.
+
+    The bars of the first keyframe are cut off again, so with `contain` the others lie inside them whole.
+    """
+    background, size = settings.background, (frame.width, frame.height)
+    if settings.fit != "contain":
+        return _each(keyframes, lambda index, image: fit(look(image), size, settings.fit, background)[0])
+    inner = _each(
+        keyframes,
+        lambda index, image: (
+            fit(look(image), frame.out, "contain", background)[0]
+            if index
+            else _scaled(_opaque(look(image), background), frame.out)
+        ),
+    )
+    if frame.box is None:
+        return inner
+    left, top, right, bottom = frame.box
+    pictures = [_pixels(Image.new("RGB", size, background)) for _ in inner]
+    for picture, content in zip(pictures, inner, strict=True):
+        picture[top:bottom, left:right] = content
+    return pictures
 
 
 def have_mattes(keyframes: Sequence[Image.Image]) -> bool:
@@ -165,50 +223,45 @@ def have_mattes(keyframes: Sequence[Image.Image]) -> bool:
 
 def mattes(keyframes: Sequence[Image.Image], settings: Settings, frame: Frame) -> list[Picture]:
     """How opaque each pixel of the pictures of `prepare` is: (H, W) uint8 for each; bars are transparent."""
-    return [_grey(picture) for picture in _fitted(*_as_pictures(keyframes, settings), frame)]
+    return [_grey(picture) for picture in fitted(keyframes, _on_black(settings), frame, _matte)]
 
 
-def exact(keyframes: Sequence[Image.Image], settings: Settings, frame: Frame) -> list[Picture]:
-    """The keyframes (H, W, 3) as they would be at the output's size, had no model been between: scaled once at most."""
+def exact(
+    keyframes: Sequence[Image.Image], settings: Settings, frame: Frame, look: Look = lambda image: image
+) -> list[Picture]:
+    """The keyframes (H, W, 3) as they would be at the output's size, had no model been between: scaled once at most.
+
+    look: as in `fitted`.
+    """
     if frame.box is None and frame.out != (frame.width, frame.height):
-        opaque = (_opaque(image, settings.background) for image in keyframes)
-        return [_pixels(image.resize(frame.out, Image.Resampling.LANCZOS)) for image in opaque]
-    return [_eight(picture) for picture in restore(np.stack(_fitted(keyframes, settings, frame)), frame)]
+        return _each(
+            keyframes,
+            lambda index, image: _scaled(_opaque(look(image), settings.background), frame.out),
+        )
+    return [_eight(picture) for picture in restore(np.stack(fitted(keyframes, settings, frame, look)), frame)]
 
 
 def exact_mattes(keyframes: Sequence[Image.Image], settings: Settings, frame: Frame) -> list[Picture]:
     """What `mattes` is to the pictures of `prepare`, to those of `exact`."""
-    return [_grey(picture) for picture in exact(*_as_pictures(keyframes, settings), frame)]
+    return [_grey(picture) for picture in exact(keyframes, _on_black(settings), frame, _matte)]
 
 
-def _as_pictures(keyframes: Sequence[Image.Image], settings: Settings) -> tuple[list[Image.Image], Settings]:
-    """The keyframes' mattes as pictures, and the settings by which they are fitted like the keyframes."""
-    return [Image.merge("RGB", [image.getchannel("A")] * 3) for image in keyframes], replace(
-        settings, background="#000000"
-    )
+def _each(keyframes: Sequence[Image.Image], work: Callable[[int, Image.Image], Picture]) -> list[Picture]:
+    """What becomes of each. No name keeps one while the next is decoded, as that of a loop would."""
+    return [work(index, keyframes[index]) for index in range(len(keyframes))]
+
+
+def _matte(image: Image.Image) -> Image.Image:
+    """The alpha channel as a picture."""
+    return Image.merge("RGB", [image.getchannel("A")] * 3)
+
+
+def _on_black(settings: Settings) -> Settings:
+    return replace(settings, background="#000000")
 
 
 def _grey(picture: Picture) -> Picture:
     return np.ascontiguousarray(picture[..., 0])
-
-
-def _fitted(keyframes: Sequence[Image.Image], settings: Settings, frame: Frame) -> list[Picture]:
-    """All keyframes at the size that is sampled.
-
-    The bars of the first keyframe are cut off again, so with `contain` the others lie inside them whole.
-    """
-    background, size = settings.background, (frame.width, frame.height)
-    if settings.fit != "contain":
-        return [fit(image, size, settings.fit, background)[0] for image in keyframes]
-    first = _pixels(_opaque(keyframes[0], background).resize(frame.out, Image.Resampling.LANCZOS))
-    inner = [first, *(fit(image, frame.out, "contain", background)[0] for image in keyframes[1:])]
-    if frame.box is None:
-        return inner
-    left, top, right, bottom = frame.box
-    pictures = [_pixels(Image.new("RGB", size, background)) for _ in inner]
-    for picture, content in zip(pictures, inner, strict=True):
-        picture[top:bottom, left:right] = content
-    return pictures
 
 
 def _job_size(source: Size, settings: Settings, native_size: Size, multiple: int) -> Size:
@@ -233,11 +286,13 @@ def _read(path: Path) -> bytes:
         raise KeyframeError(f"cannot be read ({error.strerror})", "Name a file that can be") from None
 
 
-def _decode(data: bytes) -> Image.Image:
+def _decode(data: bytes, enough: Size | None = None) -> Image.Image:
     image = _open(data)
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format not in _SEVERAL_PICTURES_BUT_STILL:
         raise KeyframeError(f"the picture is animated ({frames} frames)", "Send one still picture")
+    if enough is not None and image.format in ("JPEG", "MPO"):  # a draft of a HEIC is its thumbnail
+        image.draft(image.mode, enough[::-1] if _turn(image) in _SIDEWAYS else enough)
     try:
         image.load()
     except _DECODER_ERRORS as error:
@@ -285,11 +340,15 @@ def _upright(image: Image.Image) -> Image.Image:
 
     Pillow's own `exif_transpose` also writes the other metadata anew, and a damaged part of it keeps it from turning.
     """
-    try:
-        turn = _TURNS.get(int(image.getexif().get(ExifTags.Base.Orientation, 1)))
-    except Exception:  # noqa: BLE001 - damaged metadata does not make a picture unusable
-        return image
+    turn = _turn(image)
     return image if turn is None else image.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    try:
+        return _TURNS.get(int(image.getexif().get(ExifTags.Base.Orientation, 1)))
+    except Exception:  # noqa: BLE001 - damaged metadata does not make a picture unusable
+        return None
 
 
 def _srgb(image: Image.Image) -> Image.Image:
@@ -298,7 +357,8 @@ def _srgb(image: Image.Image) -> Image.Image:
     colour, alpha = _channels(image)
     if profile:
         colour = _convert_profile(colour, profile)
-    colour = colour.convert("RGB")
+    if colour.mode != "RGB" or image.format not in _LET_GO:
+        colour = colour.convert("RGB")
     if alpha is not None and alpha.getextrema() != (255, 255):
         colour.putalpha(alpha)
     colour.info.clear()
@@ -347,7 +407,7 @@ def _intent(mode: str) -> ImageCms.Intent:
 
 def _opaque(image: Image.Image, background: str) -> Image.Image:
     if "A" not in image.getbands():
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     below = Image.new("RGBA", image.size, (*ImageColor.getrgb(background)[:3], 255))
     return Image.alpha_composite(below, image.convert("RGBA")).convert("RGB")
 
@@ -374,13 +434,17 @@ def _inside(source: Size, size: Size) -> Size:
     return size if bars <= 2 else inner
 
 
-def _unstretched(image: Image.Image, size: Size) -> Size:
+def _unstretched(source: Size, size: Size) -> Size:
     """The even size of the picture's own aspect with about as many pixels as `size`, no side beyond `LONGEST_OUT`."""
-    if _inside(image.size, size) == size:
+    if _inside(source, size) == size:
         return size
-    scale = (size[0] * size[1] / (image.width * image.height)) ** 0.5
-    scale = min(scale, LONGEST_OUT / max(image.size))
-    return _even(image.width * scale, LONGEST_OUT), _even(image.height * scale, LONGEST_OUT)
+    scale = (size[0] * size[1] / (source[0] * source[1])) ** 0.5
+    scale = min(scale, LONGEST_OUT / max(source))
+    return _even(source[0] * scale, LONGEST_OUT), _even(source[1] * scale, LONGEST_OUT)
+
+
+def _scaled(image: Image.Image, size: Size) -> Picture:
+    return _pixels(image.resize(size, Image.Resampling.LANCZOS))
 
 
 def _pixels(image: Image.Image) -> Picture:

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-from PIL import Image
 
 from mpd import clip, flow, keyframes
+from mpd.encoded import Encoded
 from mpd.finish import Finish
 from mpd.formats import any_alpha, sample_bits
+from mpd.keyframes import KeyframeError
 from mpd.methods import FLOW_FRAMES, FLOW_SIZE_MULTIPLE, METHODS, SettingsError, segment_frames
 from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Take
@@ -43,7 +44,7 @@ from worker.threads import ThreadGroup
 
 PREVIEW_SECONDS = 1.0
 _FETCHES = 4
-"""Keyframes that are fetched and decoded at once: a large one is 160 MB while it is decoded."""
+"""Keyframes that are fetched at once."""
 
 NO_ROOM = "The storage had no room for the result."
 
@@ -155,7 +156,6 @@ def make(job: Job, jobs: Jobs, lease: Lease) -> dict[str, Any]:
 
 def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter) -> dict[str, Any]:
     report.stage("fetching")
-    pictures = _keyframes(job, storage, lease)
     options = settings_of(job.options)
     prefix = artifacts.attempt_prefix(job.id, job.attempt)
     with (
@@ -163,6 +163,7 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
         artifacts.Artifacts(storage, prefix, Path(folder), lease.check, lease.wait) as files,
     ):
         try:
+            pictures = _keyframes(job, storage, lease, Path(folder))
             model, finish, events = _begin(job, options, pictures, jobs.settings, lease, report)
             with closing(events):
                 for event in events:
@@ -177,6 +178,9 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
                     files.store()
         except SettingsError as error:
             raise from_settings(error) from error
+        except KeyframeError as error:
+            where = f"keyframes[{error.index}]"
+            raise Problem(422, "invalid-image", error.problem, field=where, remedy=error.remedy) from error
         report.stage("uploading")
         report.count()
         return files.commit(
@@ -191,33 +195,38 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
         )
 
 
-def _keyframes(job: Job, storage: Storage, lease: Lease) -> list[Image.Image]:
-    def fetched(index: int, keyframe: dict[str, Any]) -> Image.Image:
+def _keyframes(job: Job, storage: Storage, lease: Lease, folder: Path) -> Encoded:
+    """The keyframes' files, in `folder`."""
+
+    def fetched(index: int, keyframe: dict[str, Any]) -> Path:
+        path = folder / f"keyframe-{index}"
         data = patiently(group.wait, accepted.read, storage, keyframe)
         try:
-            return keyframes.load(data)
-        except keyframes.KeyframeError as error:
-            field = f"keyframes[{index}]"
-            raise Problem(422, "invalid-image", error.problem, field=field, remedy=error.remedy) from error
+            keyframes.check_head(data)  # what is no picture ends the job before the others are fetched
+        except KeyframeError as error:
+            error.index = index
+            raise
+        path.write_bytes(data)
+        return path
 
-    with ThreadGroup[Image.Image](_FETCHES, lease.check, lease.wait) as group:
+    with ThreadGroup[Path](_FETCHES, lease.check, lease.wait) as group:
         for index, one in enumerate(job.keyframes):
             group.submit(fetched, index, one)
-        return group.results()
+        return Encoded(group.results())
 
 
 Events = Generator[sampling.Report | Take, None, None]
 
 
 def _begin(
-    job: Job, options: Options, images: list[Image.Image], settings: Settings, lease: Lease, report: Reporter
+    job: Job, options: Options, images: Encoded, settings: Settings, lease: Lease, report: Reporter
 ) -> tuple[dict[str, Any] | None, Finish, Events]:
     """The model, what becomes of the takes, and the running job."""
     formats = job.options["formats"]
     bits, matte = sample_bits(formats), any_alpha(formats)
     if not METHODS[options.method].needs_model:
-        size = flow.flow_size(images[0].size, options.width, options.height)
-        pictures, frame = keyframes.prepare(images, options, native_size=size, size_multiple=FLOW_SIZE_MULTIPLE)
+        size = flow.flow_size(images.first_size, options.width, options.height)
+        pictures, frame = images.prepare(options, native_size=size, size_multiple=FLOW_SIZE_MULTIPLE)
         finish = Finish(images, options, frame, segment_frames(options, len(images), FLOW_FRAMES), matte)
         _check_length(finish, formats, settings)
         return None, finish, _flow(finish.with_mattes(pictures), options, bits)
@@ -227,9 +236,7 @@ def _begin(
     report.stage("waiting")
     model = sampling.capabilities(path, lease)
     width, height = model["native_size"]
-    pictures, frame = keyframes.prepare(
-        images, options, native_size=(width, height), size_multiple=model["size_multiple"]
-    )
+    pictures, frame = images.prepare(options, native_size=(width, height), size_multiple=model["size_multiple"])
     finish = Finish(images, options, frame, segment_frames(options, len(images), model["native_frames"]), matte)
     _check_length(finish, formats, settings)
     trace = tracing.current() or job.traceparent
