@@ -15,7 +15,7 @@ from importlib.metadata import version
 import anyio
 import structlog
 from anyio import to_thread
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from redis.exceptions import RedisError
 
@@ -23,7 +23,7 @@ from service import auth, openapi, tracing
 from service.fairness import FairShare
 from service.middleware import BodyCap, Frame
 from service.origins import OwnMachine
-from service.routes import files, jobs, meta, objects, openai, operators, playground, problems, streams, votes
+from service.routes import files, jobs, meta, objects, openai, operators, playground, problems, queries, streams, votes
 from service.services import Services, open_services
 from service.settings import Settings
 
@@ -76,10 +76,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=version("inbetween"),
         description=openapi.DESCRIPTION,
         openapi_tags=openapi.TAGS,
-        docs_url=None,
-        redoc_url=None,
+        openapi_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
+        dependencies=[Depends(queries.refuse_unknown)],
     )
     app.state.services = services
     for module in (playground, jobs, streams, votes, files, objects, openai, operators, meta, problems):

@@ -34,7 +34,8 @@ PROBLEMS: dict[str, Kind] = {
     "invalid-request": Kind(
         422,
         "The request has a field that cannot be used",
-        "A field is missing, unknown, of the wrong type, or outside its bounds. `errors` lists every such field.",
+        "A field of the body, or a parameter of the query, is missing, unknown, of the wrong type, or outside its "
+        "bounds. `errors` lists every such field.",
         "Change the fields named in `errors` as each `remedy` says. `GET /methods` lists all options and bounds.",
     ),
     "malformed-body": Kind(
@@ -339,7 +340,8 @@ PROBLEMS: dict[str, Kind] = {
     "busy": Kind(
         503,
         "The server has its hands full",
-        "More connections, or more bytes of requests, are being worked on than the server holds at once.",
+        "More connections, or more bytes of requests, are being worked on than the server holds at once, or its "
+        "machine is short of memory, disk or files.",
         "Repeat the request after `Retry-After` seconds, with the same `Idempotency-Key`.",
     ),
     "unavailable": Kind(

@@ -145,9 +145,9 @@ def job_list(here: Services, page: Page, base: str, path: str, **query: object) 
 
 
 def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
-    """The error responses of a route, for its documentation. Every route may answer 500 and 503 besides."""
+    """The error responses of a route, for its documentation. Every route may answer 422, 500 and 503 besides."""
     by_status: dict[int, list[str]] = {}
-    for slug in (*slugs, "internal", "unavailable", "database-unknown", "busy"):
+    for slug in dict.fromkeys((*slugs, "invalid-request", "internal", "unavailable", "database-unknown", "busy")):
         by_status.setdefault(PROBLEMS[slug].status, []).append(slug)
     return {
         status: {

@@ -6,7 +6,7 @@ import anyio
 import structlog
 from anyio import to_thread
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from redis.exceptions import RedisError
 
 from mpd.formats import OUTPUT_FORMATS
@@ -108,6 +108,11 @@ def _figures(here: Services, storage_up: bool) -> bytes:
         # What is counted is kept for when Redis has room again; what can be read is told.
         log.info("requests not counted", error=str(error))
     return metrics.render(here.jobs, here.webhooks, storage_up)
+
+
+@router.get("/openapi.json", include_in_schema=False)
+def openapi_document(request: Request) -> JSONResponse:
+    return JSONResponse(request.app.openapi())
 
 
 @router.get("/docs", include_in_schema=False)
