@@ -340,8 +340,7 @@ PROBLEMS: dict[str, Kind] = {
     "busy": Kind(
         503,
         "The server has its hands full",
-        "More connections, or more bytes of requests, are being worked on than the server holds at once, or its "
-        "machine is short of memory, disk or files.",
+        "More connections, or more bytes of requests, are being worked on than the server holds at once.",
         "Repeat the request after `Retry-After` seconds, with the same `Idempotency-Key`.",
     ),
     "unavailable": Kind(

@@ -53,7 +53,7 @@ class Readers:
     Belongs to one event loop.
     """
 
-    def __init__(self, most: int = MOST_STREAMS) -> None:
+    def __init__(self, most: int) -> None:
         self._most = most
         self._open: Counter[str] = Counter()
 

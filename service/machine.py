@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import tempfile
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from service.storage import StorageError
 ROOM = 64 * 2**20
 """Bytes that the temporary folder must have free, and a process must get: less is too little for any video."""
 
-_OF_PROCESSES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_OF_PROCESSES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _OF_DISKS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 _DESCRIPTORS = 16
+FILES_KEPT = 128
+"""Open files of an API that are no connections: those to Redis and the storage, and what is being written."""
 
 
 class RanOut(Exception):
@@ -75,3 +78,11 @@ def trouble(folder: Path | None = None) -> str | None:
     except (OSError, MemoryError) as error:
         return fault(error) or type(error).__name__
     return None
+
+
+def most_connections(wanted: int) -> int:
+    """Give how many connections this process can hold: as wanted, but leaving it files; half of those where few."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    return min(wanted, max(soft - FILES_KEPT, soft // 2, 1))

@@ -11,13 +11,16 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import socket
 import sys
 from typing import Any
 
 import h11
+import structlog
 import uvicorn
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
+from service import machine
 from service.errors import MEDIA_TYPE, Problem
 from service.settings import Settings
 
@@ -26,6 +29,12 @@ MOST_HEADER_BYTES = 32_768
 _READ_SIZE = 65_536
 """Bytes parsed in one go. A million tiny chunks take the parser a while, and others come in between."""
 _MOST_FILES = 65_536
+BACKLOG = 64
+"""Connections that asyncio takes in one go, before any of them is looked at: there have to be so many files."""
+TOLD_EVERY = 60.0
+"""Seconds between two lines that say the same of the machine's limits."""
+
+log = structlog.get_logger(__name__)
 
 
 class Config(uvicorn.Config):
@@ -36,6 +45,7 @@ class Config(uvicorn.Config):
 
     def __init__(self, settings: Settings, app: Any, **more: Any) -> None:
         self.settings = settings
+        self.most_connections = machine.most_connections(settings.max_connections)
         own: dict[str, Any] = {
             "host": settings.host,
             "port": settings.port,
@@ -48,6 +58,7 @@ class Config(uvicorn.Config):
             "proxy_headers": False,
             "h11_max_incomplete_event_size": MOST_HEADER_BYTES,
             "timeout_graceful_shutdown": 5,
+            "backlog": BACKLOG,
         }
         super().__init__(app, **{**own, **more})
 
@@ -68,7 +79,7 @@ class Protocol(H11Protocol):
         self._owed_until: float | None = None
         """When what was written must have been read; None while the client keeps up."""
         self._next_look = self.loop.call_later(self._seconds / 4, self._look)
-        if len(self.connections) > self.config.settings.max_connections:
+        if len(self.connections) > self.config.most_connections:
             self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -134,7 +145,7 @@ class Protocol(H11Protocol):
         oldest = min(waiting, key=lambda each: each._waiting_since)
         if oldest is not self:
             return oldest.transport.abort()
-        detail = f"{self.config.settings.max_connections} requests are being answered."
+        detail = f"{self.config.most_connections} requests are being answered."
         return self._refuse(Problem(503, "busy", detail, headers={"Retry-After": "5"}))
 
     def _refuse(self, problem: Problem) -> None:
@@ -158,6 +169,32 @@ class Protocol(H11Protocol):
         for event in (start, h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         return self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which says briefly what asyncio says of each connection that it cannot take."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(_Shortages())
+        await super().startup(sockets)
+
+
+class _Shortages:
+    """asyncio's handler of exceptions, but for shortages of the machine, which are told once in a while."""
+
+    def __init__(self) -> None:
+        self._told = -TOLD_EVERY
+        self._untold = 0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if error is None or machine.fault(error) is None:
+            return loop.default_exception_handler(context)
+        self._untold += 1
+        if loop.time() >= self._told + TOLD_EVERY:
+            log.error("no new connections", error=str(error), times=self._untold)
+            self._told, self._untold = loop.time(), 0
+        return None
 
 
 def raise_file_limit() -> None:

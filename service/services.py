@@ -12,12 +12,13 @@ from redis.backoff import NoBackoff
 from service.auth import Keys
 from service.connections import connect, connect_async
 from service.erasure import Eraser
-from service.events import Readers
+from service.events import MOST_STREAMS, Readers
 from service.fanout import BLOCK, Fanout
 from service.idempotency import Idempotency
 from service.identity import Database
 from service.jobs import Jobs
 from service.limits import Limits
+from service.machine import most_connections
 from service.outbound import Outbound
 from service.readiness import Readiness
 from service.room import Room, ThreadRoom
@@ -110,7 +111,8 @@ def open_services(settings: Settings) -> Services:
         webhooks=Webhooks(connection, settings, database),
         votes=Votes(connection, settings),
         eraser=Eraser(storage),
-        readers=Readers(),
+        # Nobody's streams take the connections that others need.
+        readers=Readers(min(MOST_STREAMS, most_connections(settings.max_connections) // (2 if shared else 1))),
         readiness=Readiness(lambda: _ask(connection, storage, database)),
         traffic=Traffic(jobs),
     )

@@ -134,7 +134,8 @@ class Settings(BaseSettings):
         1000,
         ge=1,
         description="Connections that one API process holds at once; one more ends the longest idle one, else is "
-        "answered 503.",
+        "answered 503. At most as many as it may have files open, less 128; its soft limit of files is raised to the "
+        "hard one.",
     )
     client_seconds: float = Field(
         20.0,

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
-import uvicorn
 from pydantic import SecretStr
 
 from service import logs, reference, restore, tracing
@@ -23,7 +22,7 @@ from service.connections import connect
 from service.identity import Database
 from service.jobs import Jobs
 from service.redaction import redacted
-from service.server import Config, raise_file_limit
+from service.server import Config, Server, raise_file_limit
 from service.settings import Settings
 from service.storage import open_storage
 from worker import exits, health
@@ -163,7 +162,7 @@ def _api(settings: Settings) -> int:
     # What there is now stays: a full collection, which stops everything, took some 80 ms of going through it.
     gc.collect()
     gc.freeze()
-    server = uvicorn.Server(config)
+    server = Server(config)
     server.run()
     return 0 if server.started else exits.UNAVAILABLE
 

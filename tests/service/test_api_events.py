@@ -14,7 +14,7 @@ import httpx
 import pytest
 from tenacity import retry, stop_after_delay, wait_fixed
 
-from service import events
+from service import events, services
 from tests.conftest import RedisProcess
 from tests.service.conftest import Api, Make, problem
 
@@ -184,7 +184,7 @@ def test_a_redis_that_dies_cuts_the_stream_and_a_reader_goes_on_later(
 
 
 def test_an_owners_streams_are_counted_while_they_last(make_api: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events.Readers.__init__, "__defaults__", (2,))
+    monkeypatch.setattr(services, "MOST_STREAMS", 2)
     api = make_api()
     path = f"/inbetween/{api.submit({'method': 'flow'})['id']}/events"
     with stream(api, path), stream(api, path):
