@@ -4,9 +4,11 @@
 
 Real processes on this machine: redis-server, the API with keys on, a worker for the jobs that ids lead to. Requests
 made by Schemathesis from the service's own OpenAPI document with every check on, for keys of each scope and for
-nobody; damaged pictures of every format; options that Hypothesis made up. The seed decides what is sent. Prints a
-table and writes it as JSON; ends with 1 for a single 5xx, undocumented answer, refusal without type, field or remedy,
-failed check, crash or logged error, and when the API's memory at rest is not flat within 10 %.
+nobody; damaged pictures of every format; options that Hypothesis made up; bodies that cost more than they say. The seed
+decides what is sent. Prints a table and writes it as JSON; ends with 1 for a single 5xx, undocumented answer, refusal
+without type, field or remedy, failed check, crash or logged error, when the API's memory at rest is not flat within
+10 %, when a request takes more memory than 4 of its bodies and what one of its pictures is decoded to, or many at once
+more than MAX_BODIES_BYTES, and when `/livez` was silent for more than a second.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ AMOUNTS = {
     "requests": "requests generated from the OpenAPI document, at least",
     "pictures": "damaged pictures",
     "options": "generated options",
+    "bodies": "bodies that cost more than they say",
     "seed": "decides everything that is sent",
     "examples": "random requests of each operation in one campaign",
     "rounds": "parts the trial is cut into, each with another caller",

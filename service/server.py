@@ -9,6 +9,7 @@ more than MAX_CONNECTIONS, the one that has waited longest for its request goes.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import resource
 import socket
@@ -33,6 +34,10 @@ BACKLOG = 64
 """Connections that asyncio takes in one go, before any of them is looked at: there have to be so many files."""
 TOLD_EVERY = 60.0
 """Seconds between two lines that say the same of the machine's limits."""
+
+_M_MMAP_THRESHOLD = -3
+_LARGE = 524_288
+"""Bytes from which on a block of memory is asked for by itself. To set it keeps glibc from raising it, to 32 MB."""
 
 log = structlog.get_logger(__name__)
 
@@ -203,3 +208,14 @@ def raise_file_limit() -> None:
     wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def give_memory_back() -> None:
+    """Have what a large body or picture took go back to the system with it.
+
+    glibc, once such a block was freed, takes the next one from the heap, where whatever comes to lie above it keeps it.
+    Other C libraries know no such thing.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE)

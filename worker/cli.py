@@ -22,7 +22,7 @@ from service.connections import connect
 from service.identity import Database
 from service.jobs import Jobs
 from service.redaction import redacted
-from service.server import Config, Server, raise_file_limit
+from service.server import Config, Server, give_memory_back, raise_file_limit
 from service.settings import Settings
 from service.storage import open_storage
 from worker import exits, health
@@ -155,6 +155,7 @@ def _api(settings: Settings) -> int:
         return exits.explain(taken, exits.CANNOT_LISTEN)
     threading.Thread(target=_prove, args=(settings,), daemon=True).start()
     raise_file_limit()
+    give_memory_back()
     sys.setswitchinterval(SWITCH_SECONDS)
     # By name: the worker package never imports the application.
     config = Config(settings, "service.app:create_app", factory=True)

@@ -1,4 +1,4 @@
-"""The whole trial: generated requests, damaged pictures and odd options, in rounds, against a service that runs.
+"""The whole trial: generated requests, damaged pictures, odd options, costly bodies, in rounds, at a running service.
 
 The first rounds are a warm-up: they count, but the memory is compared from their end on. Each round asks as another
 caller and with another seed, so that the same few requests are not sent again and again.
@@ -10,6 +10,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +23,10 @@ from hypothesis import seed as hypothesis_seed
 from hypothesis import settings as hypothesis_settings
 
 from tests.conftest import Receiver
-from tests.fuzz import contract, options
+from tests.fuzz import bodies, contract, options
+from tests.fuzz.bodies import Body
 from tests.fuzz.contract import EVERY, RANDOM, Campaign
+from tests.fuzz.cost import TIMES, Cost, Probe, peak
 from tests.fuzz.ledger import SORTS, Ledger
 from tests.fuzz.memory import TOLD, Memory
 from tests.fuzz.pictures import damaged, originals
@@ -34,7 +37,10 @@ PARTS = {
     "contract": "requests generated from the OpenAPI document",
     "pictures": "damaged pictures",
     "options": "generated options",
+    "bodies": "costly bodies",
 }
+CROWD = 6
+"""Large requests of one owner at once, in each round."""
 Progress = Callable[[str, int], None]
 """Told of a part and of how many more of its requests were answered."""
 
@@ -44,13 +50,16 @@ class Plan:
     """How much to send of each part in all. seed: decides everything.
 
     rounds: parts the whole is cut into, the first `warm_up` of which the memory may settle in.
-    examples: random requests for each operation and round. personas: who asks in each round, again and again.
+    silence: seconds that `/livez` may take. examples: random requests for each operation and round. personas: who asks
+    in each round, again and again.
     """
 
     requests: int = 20_000
     pictures: int = 5_000
     options: int = 3_000
     seed: int = 1
+    bodies: int = 210
+    silence: float = 1.0
     examples: int = 20
     rounds: int = 8
     warm_up: int = 2
@@ -64,6 +73,7 @@ class Report:
     plan: Plan
     ledger: Ledger
     memory: Memory
+    cost: Cost
     counts: dict[str, int] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     crashed: bool = False
@@ -71,7 +81,7 @@ class Report:
 
     @property
     def clean(self) -> bool:
-        return self.ledger.clean and self.memory.flat and not self.errors and not self.crashed
+        return self.ledger.clean and self.memory.flat and self.cost.bounded and not self.errors and not self.crashed
 
     def to_dict(self) -> dict[str, Any]:
         statuses = {part: {} for part in PARTS}
@@ -88,6 +98,7 @@ class Report:
             "crashed": self.crashed,
             "logged_errors": self.errors,
             "memory_mb": self.memory.to_dict(),
+            "cost": self.cost.to_dict(),
             "seconds": round(self.seconds, 1),
             "requests_per_second": round(sum(self.ledger.sent.values()) / max(self.seconds, 1e-9), 1),
         }
@@ -102,6 +113,14 @@ class Report:
         if self.memory.after:
             ends = ", ".join(f"{name} {memory[name]}" for name in TOLD)
             rows.append(("memory of the API at rest, MB", f"{ends} (±{100 * memory['swing']:.1f} %)"))
+        cost = self.cost.to_dict()
+        rows += [
+            ("memory above rest for one request, MB", cost["one_request_mb"]),
+            (f"the same without its picture, in bodies (at most {TIMES})", cost["one_request_bodies"]),
+            (f"for many at once, MB (at most {self.cost.most // 10**6})", cost["together_mb"]),
+            (f"longest silence of /livez, s (at most {self.cost.silence:g})", cost["longest_silence_seconds"]),
+            ("requests that took too much", len(self.cost.over)),
+        ]
         rows += [("requests a second", found["requests_per_second"])]
         return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 
@@ -109,15 +128,19 @@ class Report:
         """What is wrong, for people."""
         lines = [self.ledger.told(), *(f"log: {line}" for line in self.errors[:10])]
         lines += ["the API process ended"] if self.crashed else []
+        lines += [f"memory: {told}" for told in self.cost.over[:10]]
+        late = self.cost.longest > self.cost.silence
+        lines += [f"/livez took {self.cost.longest:.2f} s"] if late else []
         lines += [] if self.memory.flat else [f"the memory is not flat: {self.memory.to_dict()}"]
         return "\n".join(line for line in lines if line)
 
 
 def run(area: Path, plan: Plan, progress: Progress = lambda part, count: None, **variables: str) -> Report:
     """Start the service, send everything, stop it. variables: settings of the service beside the trial's own."""
-    with receiver() as url, Site(area, **variables) as site:
+    with receiver() as url, Site(area, **variables) as site, Probe(site.url) as probe:
         stock = site.stock(url)
-        report = Report(plan, Ledger(site.document()), Memory(), counts=dict.fromkeys(PARTS, 0))
+        cost = Cost(site.settings.max_bodies_bytes, plan.silence)
+        report = Report(plan, Ledger(site.document()), Memory(), cost, counts=dict.fromkeys(PARTS, 0))
         trial = _Trial(site, stock, report, progress)
         began = time.monotonic()
         for number in range(plan.rounds):
@@ -126,6 +149,7 @@ def run(area: Path, plan: Plan, progress: Progress = lambda part, count: None, *
             if number + 1 == plan.warm_up:
                 report.memory.settled = sum(report.ledger.sent.values())
         report.seconds = time.monotonic() - began
+        cost.longest = probe.longest
         report.crashed = site.restarted()
         report.errors = site.errors()
     return report
@@ -159,6 +183,7 @@ class _Trial:
         plan = self.plan
         self._pictures(_share(plan.pictures, number, plan.rounds))
         self._options(number, len(_share(plan.options, number, plan.rounds)))
+        self._bodies(_share(plan.bodies, number, plan.rounds))
         self._contract(number)
         return self.site.restarted()
 
@@ -179,6 +204,45 @@ class _Trial:
             if self.report.counts["contract"] == before:
                 self.ledger.breach("no answer", "a whole campaign", str(campaign))
                 return
+
+    def _bodies(self, numbers: range) -> None:
+        """Each alone, so that what it costs is its own; then many of one owner at once, and small ones of another."""
+        for number in numbers:
+            body = bodies.hostile(self.plan.seed, number)
+            with peak(self.site.api.pid) as taken:
+                self._send_body(body, CREATE if number % 5 == 0 else ESTIMATE, self.member)
+            self.report.cost.one(body.name, len(body.content), body.decoded, taken[0])
+            self._done("bodies", 1)
+        if numbers:
+            self._crowd()
+
+    def _crowd(self) -> None:
+        body, stranger = bodies.large(14 * bodies.MB), self.site.headers("stranger")
+        with peak(self.site.api.pid) as taken, ThreadPoolExecutor(CROWD) as threads:
+            sent = [threads.submit(self._send_body, body, ESTIMATE, self.member, busy=True) for _ in range(CROWD)]
+            small = 0
+            while not all(one.done() for one in sent):
+                self._send_body(bodies.small(), ESTIMATE, stranger)
+                small += 1
+            for one in sent:
+                one.result()
+        self._done("bodies", CROWD + small)
+        self.report.cost.crowd(taken[0])
+
+    def _send_body(self, body: Body, operation: str, headers: dict[str, str], busy: bool = False) -> None:
+        """busy: whether the service may have no room for it."""
+        told = f"{body.name} as {body.content_type[:200]!r}"
+        # Python's client would write a header as Latin-1 or not at all.
+        sent = {**headers, "Content-Type": body.content_type.encode()}
+        try:
+            answer = self.client.post(operation.partition(" ")[2], content=body.content, headers=sent)
+        except httpx.TransportError as error:
+            self.ledger.breach("no answer", operation, f"{error!r} {told}")
+            return
+        if busy and answer.status_code == 503 and answer.headers.get("retry-after"):
+            self.ledger.answers["bodies", 503] += 1
+            return
+        self.ledger.hear("bodies", operation, answer.status_code, answer.headers, answer.content, told)
 
     def _pictures(self, numbers: range) -> None:
         for number in numbers:

@@ -6,6 +6,9 @@ What judges is tested first: a trial that finds nothing proves something only if
 from __future__ import annotations
 
 import json
+import os
+import socket
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,8 @@ from service.app import create_app
 from service.errors import MEDIA_TYPE, Problem
 from service.intake import inspect
 from service.settings import Settings
+from tests.fuzz.bodies import KINDS, hostile
+from tests.fuzz.cost import Cost, Probe, peak
 from tests.fuzz.ledger import Ledger
 from tests.fuzz.memory import Memory
 from tests.fuzz.pictures import DAMAGES, damaged, originals, segments
@@ -44,7 +49,8 @@ def document() -> dict[str, Any]:
 
 @pytest.mark.timeout(600)
 def test_nothing_a_stranger_sends_is_answered_wrongly(tmp_path: Path) -> None:
-    plan = Plan(2000, 300, 200, seed=7, examples=2, rounds=2, warm_up=1, personas=("member",))
+    # How long an answer takes, the machine of a test decides too.
+    plan = Plan(2000, 300, 200, seed=7, bodies=28, silence=30, examples=2, rounds=2, warm_up=1, personas=("member",))
     with warnings.catch_warnings():
         # What makes odd data warns of it; that says nothing of the service.
         warnings.simplefilter("ignore")
@@ -53,6 +59,8 @@ def test_nothing_a_stranger_sends_is_answered_wrongly(tmp_path: Path) -> None:
     assert report.clean, f"{report.told()}\n{report.table()}"
     assert report.counts["contract"] >= 2000
     assert (report.counts["pictures"], report.counts["options"]) == (300, 200)
+    assert report.counts["bodies"] > 28 + 2
+    assert report.cost.together > 20_000_000, "a crowd was there"
     answers = report.ledger.answers
     for part in ("contract", "pictures", "options"):
         assert answers[part, 200] > 50, "some of it must be right, or nothing deep is reached"
@@ -99,6 +107,71 @@ def test_an_estimate_is_held_to_its_word(document: dict[str, Any]) -> None:
     assert ledger.clean
     ledger.hear_estimate(json.dumps({"accepted": True, "refusals": [PROBLEM]}).encode(), "")
     assert ledger.breaches["broken promises"]
+
+
+@pytest.mark.parametrize(
+    ("body", "decoded", "taken", "bounded"),
+    [
+        (10_000_000, 0, 40_000_000, True),
+        (10_000_000, 0, 65_000_000, False),
+        (10_000, 200_000_000, 210_000_000, True),
+        (10_000, 100_000_000, 210_000_000, False),
+        (200_000_000, 0, 520_000_000, False),
+    ],
+)
+def test_a_request_that_takes_too_much_is_seen(body: int, decoded: int, taken: int, bounded: bool) -> None:
+    cost = Cost(512_000_000, 1.0)
+    cost.one("this one", body, decoded, taken)
+    assert cost.bounded is bounded
+    assert bounded or "this one" in cost.over[0]
+
+
+def test_a_crowd_that_takes_too_much_and_a_long_silence_are_seen() -> None:
+    crowd, silence = Cost(512_000_000, 1.0), Cost(512_000_000, 1.0)
+    crowd.crowd(512_000_001)
+    silence.longest = 1.1
+    assert not crowd.bounded
+    assert not silence.bounded
+
+
+def test_memory_that_is_given_back_is_measured_all_the_same() -> None:
+    with peak(os.getpid()) as taken:
+        held = bytearray(50_000_000)
+        held[::4096] = b"x" * len(held[::4096])
+        del held
+    assert 45_000_000 < taken[0] < 80_000_000
+
+
+def test_a_server_that_is_silent_is_measured() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        silent, over = threading.Event(), threading.Event()
+
+        def serve() -> None:
+            while not over.is_set():
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(1000)
+                    if silent.is_set():
+                        over.wait(0.7)
+                        silent.clear()
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with Probe(f"http://127.0.0.1:{server.getsockname()[1]}") as probe:
+            silent.set()
+            before = probe.asked
+            while silent.is_set() or probe.asked < before + 3:
+                over.wait(0.01)
+            assert probe.longest > 0.6
+            over.set()
+
+
+def test_a_seed_decides_every_body_and_all_kinds_are_among_them() -> None:
+    made = [hostile(3, number) for number in range(1, 30)]
+    assert made == [hostile(3, number) for number in range(1, 30)]
+    assert {body.name.split()[0] for body in made} == {kind.__name__ for kind in KINDS}
+    assert max(len(body.content) for body in made) > 10_000_000
 
 
 @pytest.mark.parametrize(
