@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 TIMES = 4
 """The most that one request may take, in bodies of its own."""
-SLACK = 24_000_000
+SLACK = 8_000_000
 """Bytes that no request is charged with: what the process grows by on first use, and what it reads and answers by."""
 PAUSE = 0.02
 """Seconds between two questions."""
