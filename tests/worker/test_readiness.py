@@ -10,8 +10,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Progress, Take
+from service import machine
 from service.settings import Settings
 from worker import exits, protocol, readiness, server
 
@@ -49,6 +52,13 @@ def test_a_worker_is_ready_from_when_its_model_is_warm(tmp_path: Path) -> None:
 
 def test_a_worker_without_a_model_has_nothing_to_warm_up(tmp_path: Path) -> None:
     assert readiness.fault(Settings(_env_file=None, engine_dir=tmp_path)) is None
+
+
+def test_a_worker_whose_machine_is_not_well_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "ROOM", 2**62)
+    said = readiness.fault(Settings(_env_file=None, engine_dir=tmp_path))
+    assert said is not None
+    assert said.startswith("the machine is not well: the temporary folder has ")
 
 
 def test_what_is_set_wrongly_or_hangs_is_told(tmp_path: Path) -> None:
