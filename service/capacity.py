@@ -143,6 +143,15 @@ def _method_unavailable(settings: Settings, engines: Sequence[Engine]) -> Proble
     )
 
 
+def others(settings: Settings, keyframes: int, engines: Sequence[Engine], but: str) -> list[Engine]:
+    """Give the ready engines that could run the job, without the one called `but`."""
+    return [
+        engine
+        for engine in ready(engines)
+        if engine.id != but and settings.method in engine.methods and _refusal(settings, keyframes, engine) is None
+    ]
+
+
 def _refusal(settings: Settings, keyframes: int, engine: Engine) -> Problem | None:
     """Why this engine cannot run the job."""
     size = size_on(settings, engine)

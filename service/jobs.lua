@@ -444,6 +444,7 @@ function on_attempt.fail()
   return answer('running')
 end
 
+-- Argument: `behind` where others are to go first, else nothing.
 function on_attempt.release()
   if job.state ~= 'running' then
     return conflict()
@@ -451,7 +452,7 @@ function on_attempt.release()
   if job.cancel_requested then
     finish('canceled')
   else
-    to_queue(true)
+    to_queue(ARGV[5] ~= 'behind')
     count('releases_total')
   end
   return answer('running')

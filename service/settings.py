@@ -203,6 +203,11 @@ class Settings(BaseSettings):
         "", description="Diffusers folder or hub id for the engine. Empty: no engine, only the `flow` method."
     )
     model_revision: str | None = Field(None, description="Pinned hub revision of MODEL.")
+    model_change: bool = Field(
+        False,
+        description="Whether this engine may serve another model or revision than the namespace does until now: for a "
+        "rolling change, on the new workers alone, until the old ones have ended.",
+    )
     model_variant: str | None = Field(None, description="Weights variant of MODEL, such as `fp16`.")
     device: str = Field("auto", description="Torch device of the engine: `auto`, `cpu`, `cuda`, `cuda:1`.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(

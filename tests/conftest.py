@@ -80,8 +80,9 @@ def redis_process(tmp_path: Path) -> Iterator[RedisProcess]:
 
 
 @pytest.fixture
-def redis_url(redis_server: str) -> str:
-    """URL of the session's Redis, emptied."""
+def redis_url(redis_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of the session's Redis, emptied, and a storage that remembers no database of another test."""
+    monkeypatch.setenv("STORAGE_URL", str(tmp_path / "default-storage"))
     with redis.Redis.from_url(redis_server) as client:
         client.flushall()
     return redis_server

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from mpd.progress import Progress, Take
 from service import engines, logs, tracing
 from service.connections import connect
 from service.engines import EngineState
+from service.served import Served, model_name
 from service.settings import Settings
 from worker import exits, protocol
 from worker.gpu import Gpu
@@ -56,6 +58,9 @@ class Publisher:
         self._changed = threading.Event()
         self._silent = False
         self._gpu: Gpu | None = None
+        self._served = Served(self._redis, settings)
+        self._model: str | None = None
+        self._tell: Callable[[str | None], None] = lambda _: None
         name = os.environ.get(ENGINE_ID) or f"{socket.gethostname()}-{os.getpid()}"
         self._fields: dict[str, Any] = {
             "id": name,
@@ -79,11 +84,23 @@ class Publisher:
         """From now on, publish this device's figures too."""
         self._gpu = gpu
 
+    def ask_for(self, model: str, tell: Callable[[str | None], None]) -> None:
+        """From now on, ask whether the namespace serves this model, and tell why not where it does not.
+
+        model: as of `served.model_name`. Until it is known, nothing is served, and the reason is empty.
+        """
+        self._model, self._tell = model, tell
+        tell("")
+
     def write(self) -> None:
         """Publish now. An outage of Redis is logged once, and sat out."""
         figures = self._gpu.figures() if self._gpu is not None else {}
         try:
-            engines.publish(self._redis, self._settings, engines.Engine(**self._fields, **figures))
+            refusal = self._served.refusal(self._model) if self._model is not None else None
+            self._tell(refusal)
+            # As a state that every version knows, and to which none gives a job.
+            refused = {} if refusal is None else {"state": EngineState.failed, "error": refusal}
+            engines.publish(self._redis, self._settings, engines.Engine(**self._fields | refused, **figures))
             self._silent = False
         except redis.RedisError as error:
             if not self._silent:
@@ -168,6 +185,7 @@ def _serve(settings: Settings, folder: Path) -> int:
     server.model = _model_facts(model)
     if model.device.type == "cuda":
         publisher.watch(_gpu(model))
+    publisher.ask_for(_name(settings, model), partial(setattr, server, "refuses"))
     publisher.say(**_capabilities(model), seconds_per_call=pace.seconds_per_call)
     log.info("ready", model=model.name, device=str(model.device), seconds_per_call=round(pace.seconds_per_call, 4))
 
@@ -224,6 +242,13 @@ def _terminate(server: Server) -> None:
     if server.state == "starting":
         raise SystemExit(0)
     server.stop()
+
+
+def _name(settings: Settings, model: Model) -> str:
+    """The model as a namespace knows it; a folder that is no hub's snapshot by what lies in it."""
+    folder = Path(settings.model).expanduser()
+    revision = model.revision or settings.model_revision or (hub.mark(folder) if folder.is_dir() else None)
+    return model_name(engines.shown_name(model.name), revision)
 
 
 def _model_facts(model: Model) -> dict[str, Any]:

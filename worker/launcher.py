@@ -79,6 +79,7 @@ class Launcher:
         self._scratch = scratch
         self._probe = protocol.Probe(protocol.socket_path(folder))
         self._ready = False
+        self._refused: str | None = None
         self._exit_code = 0
         self._release_at: float | None = None
         """When running jobs are given back; None unless we are stopping."""
@@ -95,7 +96,9 @@ class Launcher:
             self._look(now)
             if self._release_at is not None and self._wound_up(now):
                 return self._exit_code
-            hurried = self._release_at is not None or (self._engine is not None and not self._ready)
+            hurried = self._release_at is not None or (
+                self._engine is not None and not self._ready and not self._refused
+            )
             for _ in self._wakeups.wait(HURRIED_LOOK_SECONDS if hurried else LOOK_SECONDS, self._fitness.pipe.readable):
                 self._begin_stop(time.monotonic())
 
@@ -130,13 +133,23 @@ class Launcher:
         if not engine.running:
             return
         status = self._probe.ask(now)
-        if status is not None and status.state == "ready" and not self._ready:
-            log.info("engine ready")
-            self._ready = True
+        if status is not None and status.state == "ready":
+            self._heed(status.refuses)
         silence = stalled(self._settings, status, self._probe.silent_seconds(now), self._ready)
         if silence is not None:
             log.error("engine stalled, killing it", silent_seconds=round(silence, 1))
             engine.kill()
+
+    def _heed(self, refuses: str | None) -> None:
+        """Let the engine's workers take jobs, or have them take no more. The engine goes on with what it has."""
+        if refuses and refuses != self._refused:
+            log.error("engine takes no jobs", reason=refuses)
+        if refuses is None and not self._ready:
+            log.info("engine ready")
+        if refuses is not None:
+            for child in self._laned:
+                child.stop()
+        self._refused, self._ready = refuses, refuses is None
 
     def _engine_ended(self, code: int, now: float) -> None:
         self._ready = False

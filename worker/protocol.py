@@ -18,7 +18,7 @@ engine → client
   done      seconds
   canceled
   error     kind (`bad-input`, `cuda`, `internal`), detail, field, remedy
-  status    state, model, busy_with, waiting, quiet_seconds, median_step
+  status    state, model, busy_with, waiting, quiet_seconds, median_step, refuses
 
 The directory of the socket is private to its owner (0700): whoever can open it may use the engine.
 """
@@ -68,6 +68,8 @@ class Status:
         once it is loaded, else None. busy_with: the job being sampled. waiting: jobs behind it.
     quiet_seconds: since the last step (or start) of the job being sampled, None when idle.
     median_step: seconds a step of that job takes; None before its first.
+    refuses: why no jobs may be given to it although it is ready, such as for its model; empty while
+        that is not known yet; None when they may.
     """
 
     state: str
@@ -76,6 +78,7 @@ class Status:
     waiting: int
     quiet_seconds: float | None
     median_step: float | None
+    refuses: str | None
 
 
 def socket_path(folder: Path) -> str:

@@ -87,6 +87,8 @@ class Server:
         self.busy_with: str | None = None
         self.model: dict[str, Any] | None = None
         """What clients must know of the model to prepare a job; None until it is loaded."""
+        self.refuses: str | None = None
+        """Why workers may give us no jobs, as `protocol.Status` tells them."""
         self._on_change = on_change
         self._line: deque[_Job] = deque()
         self._work = threading.Condition()
@@ -258,6 +260,7 @@ class Server:
             "waiting": len(self._line),
             "quiet_seconds": time.monotonic() - self._sign_of_life if busy else None,
             "median_step": statistics.median(steps) if steps else None,
+            "refuses": self.refuses,
         }
 
 

@@ -26,7 +26,7 @@ from mpd.keyframes import KeyframeError
 from mpd.methods import FLOW_FRAMES, FLOW_SIZE_MULTIPLE, METHODS, SettingsError, segment_frames
 from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Take
-from service import accepted, capacity, logs, machine, spans, tracing
+from service import accepted, capacity, engines, logs, machine, spans, tracing
 from service.again import request_of
 from service.connections import connect
 from service.errors import Problem
@@ -45,6 +45,9 @@ from worker.threads import ThreadGroup
 PREVIEW_SECONDS = 1.0
 _FETCHES = 4
 """Keyframes that are fetched at once."""
+
+ELSEWHERE_SECONDS = 2.0
+"""Before a job that the engine here refuses goes back to the queue, where another engine's workers may be busy."""
 
 NO_ROOM = "The storage had no room for the result."
 
@@ -111,6 +114,9 @@ def settle(job: Job, jobs: Jobs, lease: Lease) -> None:
     except ObjectDamaged as damage:
         log.error("a keyframe is not what was accepted", error=str(damage))
         persist(jobs.fail, job.id, job.attempt, Problem(500, "keyframe-lost", KEYFRAME_LOST).to_dict(), False)
+    except Elsewhere as refusal:
+        log.info("left to another engine", reason=str(refusal))
+        _leave(job, jobs, lease)
     except (sampling.EngineAway, StorageUnavailable) as outage:
         log.warning("given back", reason=f"{type(outage).__name__}: {outage}")
         persist(jobs.release, job.id, job.attempt)
@@ -122,6 +128,28 @@ def settle(job: Job, jobs: Jobs, lease: Lease) -> None:
     else:
         with tracing.span("job.commit"):
             persist(jobs.succeed, job.id, job.attempt, result)
+
+
+class Elsewhere(Exception):
+    """The engine here refuses the job, and another one that is live can run it."""
+
+
+def _others_can(job: Job, jobs: Jobs, options: Options) -> bool:
+    """Whether a job that the engine here has refused could be run by another."""
+    if not METHODS[options.method].needs_model:
+        return False
+    live = persist(engines.live, jobs.redis, jobs.settings)
+    return bool(capacity.others(options, len(job.keyframes), live, but=fitness.worker_name()))
+
+
+def _leave(job: Job, jobs: Jobs, lease: Lease) -> None:
+    """Give the job to whoever can run it; not at once, so that it does not come back here all the time."""
+    try:
+        lease.wait(ELSEWHERE_SECONDS)
+    except Interrupted as stop:
+        persist(lease.settle, stop.reason)
+    else:
+        persist(jobs.release, job.id, job.attempt, False)
 
 
 def _on_a_machine(work: Callable[..., T], *arguments: object) -> T:
@@ -177,6 +205,8 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
                     report.stage("uploading")
                     files.store()
         except SettingsError as error:
+            if _others_can(job, jobs, options):
+                raise Elsewhere(str(error)) from error
             raise from_settings(error) from error
         except KeyframeError as error:
             where = f"keyframes[{error.index}]"

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import signal
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ import numpy as np
 import psutil
 import pytest
 
+from mpd.tiny import build
+from service.engines import EngineState, live
 from service.jobs import Job, NewJob, State, files_prefix, new_id
 from tests.worker.site import LARGE, Site, command, gone, picture
 
@@ -264,3 +267,27 @@ def test_what_is_wrong_outside_is_one_line_and_an_exit_code(
     assert launcher.wait(60) == code
     assert words in bare.log()
     assert "Traceback" not in bare.log()
+
+
+def test_an_engine_of_another_model_takes_no_jobs_and_says_so(
+    bare: Site, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    one, other = (build(tmp_path_factory.mktemp("models") / "model", seed) for seed in (0, 1))
+    bare.start("worker", MODEL=str(one))
+    serving = bare.engine()
+    refused = bare.start("worker", MODEL=str(other))
+    failed = bare.engine(EngineState.failed)
+    assert failed.id != serving.id
+    assert failed.error is not None
+    assert "MODEL_CHANGE" in failed.error
+    jobs = [bare.submit("mpd", steps=1, seeds=[number]) for number in range(3)]
+    assert {bare.ended(job).state for job in jobs} == {State.succeeded}
+    listening = " ".join(command(child) for child in refused.children(recursive=True))
+    assert not [queue for queue in bare.settings.queues["gpu"] if queue in listening]
+    refused.terminate()
+    assert refused.wait(60) == 0
+    bare.start("worker", MODEL=str(other), MODEL_CHANGE="true")
+    deadline = time.monotonic() + 60
+    while len([one for one in live(bare.redis, bare.settings) if one.state is EngineState.ready]) < 2:
+        assert time.monotonic() < deadline, bare.log()
+        time.sleep(0.05)

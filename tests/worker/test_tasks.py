@@ -7,6 +7,7 @@ import hashlib
 import io
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ from PIL import Image
 from structlog.testing import capture_logs
 
 from mpd.keyframes import KeyframeError
-from service import machine
-from service.jobs import Job, Jobs, NewJob, State, files_prefix, new_id
+from mpd.methods import METHODS, SettingsError
+from service import engines, machine
+from service.engines import Engine, EngineState
+from service.jobs import Job, Jobs, Lane, NewJob, State, files_prefix, new_id
 from service.settings import Settings
 from service.storage import LocalStorage, StorageFull, StorageUnavailable
 from worker import artifacts, fitness, lifeline, patience, tasks
+from worker.engine import ENGINE_ID
 from worker.fitness import LAUNCHER_FD, Pipe
 from worker.lease import Lease
 
@@ -65,7 +69,7 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Away:
     return away
 
 
-def submit(jobs: Jobs, storage: Away) -> Job:
+def submit(jobs: Jobs, storage: Away, method: str = "flow") -> Job:
     job_id = new_id()
     keyframes: list[dict[str, Any]] = []
     for number, colour in enumerate(("navy", "teal")):
@@ -75,8 +79,9 @@ def submit(jobs: Jobs, storage: Away) -> Job:
         storage.put(key, buffer.getvalue(), "image/png")
         digest = hashlib.sha256(buffer.getvalue()).hexdigest()
         keyframes.append({"key": key, "content_type": "image/png", "sha256": digest, "size": buffer.tell()})
-    options = {"method": "flow", "formats": ["mp4"], "frames": 3}
-    return jobs.submit(NewJob("local", options, keyframes, "cpu", result_ttl=600, id=job_id))
+    options = {"method": method, "formats": ["mp4"], "frames": 3}
+    lane: Lane = "gpu" if METHODS[method].needs_model else "cpu"
+    return jobs.submit(NewJob("local", options, keyframes, lane, result_ttl=600, id=job_id))
 
 
 def test_a_video_longer_than_a_worker_can_hold_fails_before_it_is_begun(jobs: Jobs, storage: Away) -> None:
@@ -333,3 +338,51 @@ def test_a_home_that_cannot_be_opened_is_an_outage_too(
     monkeypatch.setattr(tasks, "open_storage", open_storage)
     after = attempt(jobs, job)
     assert (after.state, after.attempt) == (State.succeeded, 1)
+
+
+ENGINE = Engine(
+    id="here",
+    state=EngineState.ready,
+    model="svd-xt",
+    device="cuda",
+    started_at=1.0,
+    methods=("mpd",),
+    native_frames=8,
+    native_size=(64, 64),
+    size_multiple=8,
+)
+
+
+@pytest.mark.parametrize(
+    ("live", "left"),
+    [
+        ([ENGINE, replace(ENGINE, id="there")], True),
+        ([ENGINE], False),
+        ([], False),
+        ([replace(ENGINE, id="there", state=EngineState.starting)], False),
+        ([replace(ENGINE, id="there", methods=("svd",))], False),
+        ([replace(ENGINE, id="there", max_pixels=9)], False),
+    ],
+    ids=["another can", "none but this", "none", "starting", "without the method", "too small as well"],
+)
+def test_a_job_that_the_engine_here_refuses_is_left_to_one_that_can(
+    jobs: Jobs, storage: Away, monkeypatch: pytest.MonkeyPatch, live: list[Engine], left: bool
+) -> None:
+    def refused(*_: object) -> None:
+        raise SettingsError("width", "64x64 is too large for this GPU", "Use at most 9 pixels")
+
+    monkeypatch.setattr(tasks, "_begin", refused)
+    monkeypatch.setattr(tasks, "ELSEWHERE_SECONDS", 0.0)
+    monkeypatch.setenv(ENGINE_ID, "here")
+    for engine in live:
+        engines.publish(jobs.redis, jobs.settings, engine)
+    submit(jobs, storage, "mpd")
+    after = attempt(jobs, submit(jobs, storage, "mpd"))
+    if left:
+        assert (after.state, after.attempt, after.deaths, after.errors) == (State.queued, 2, 0, 0)
+        assert jobs.queue("gpu", "default").job_ids[-1] == after.ticket, "others go first"
+        assert jobs.position(after) == 1
+    else:
+        assert after.state is State.failed
+        assert after.error is not None
+        assert (after.error["status"], after.error["field"]) == (422, "options.width")

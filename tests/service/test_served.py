@@ -1,0 +1,75 @@
+"""A namespace serves one model; another comes only when it is told to, or when nobody is there and nothing waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from service.jobs import Jobs, NewJob
+from service.served import FRESH_SECONDS, Served, model_name
+from service.settings import Settings
+
+ONE, OTHER, THIRD = "svd-xt@a", "svd-xt@b", "sprites@c"
+
+
+@pytest.fixture
+def connection(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+def served(connection: redis.Redis, change: bool = False) -> Served:
+    return Served(connection, Settings(_env_file=None, model_change=change))
+
+
+def unseen(connection: redis.Redis, model: str) -> None:
+    """As if the model's last engine had ended a while ago."""
+    connection.hincrby("inbetween:models", model, -FRESH_SECONDS)
+
+
+def submit(connection: redis.Redis, lane: str = "gpu") -> Jobs:
+    jobs = Jobs(connection, Settings(_env_file=None))
+    jobs.submit(NewJob("ann", {}, [], lane, 600))  # type: ignore[arg-type]
+    return jobs
+
+
+def test_a_model_without_a_revision_is_its_name() -> None:
+    assert [model_name("svd-xt", revision) for revision in ("a", None)] == [ONE, "svd-xt"]
+
+
+def test_the_first_one_names_it_and_another_is_refused(connection: redis.Redis) -> None:
+    assert [served(connection).refusal(name) for name in (ONE, ONE)] == [None, None]
+    for other in (OTHER, THIRD):
+        refusal = served(connection).refusal(other)
+        assert refusal is not None
+        assert {other, ONE} <= {word.strip(",:") for word in refusal.split()}
+        assert "MODEL_CHANGE" in refusal
+    assert served(connection).refusal(ONE) is None
+
+
+def test_a_change_lets_the_old_ones_go_on_until_they_end(connection: redis.Redis) -> None:
+    served(connection).refusal(ONE)
+    assert served(connection, change=True).refusal(OTHER) is None
+    for _ in range(2):
+        assert served(connection).refusal(ONE) is None, "it was there before"
+    assert served(connection).refusal(OTHER) is None, "now without being told"
+    assert served(connection).refusal(THIRD) is not None
+    unseen(connection, ONE)
+    assert served(connection).refusal(ONE) is not None, "once gone, it does not come back"
+
+
+@pytest.mark.parametrize("lane", ["gpu", "cpu", None])
+def test_a_model_that_nobody_has_makes_way_when_no_job_waits_for_it(connection: redis.Redis, lane: str | None) -> None:
+    served(connection).refusal(ONE)
+    jobs = submit(connection, lane) if lane is not None else None
+    assert served(connection).refusal(OTHER) is not None
+    unseen(connection, ONE)
+    assert (served(connection).refusal(OTHER) is None) is (lane != "gpu")
+    if jobs is not None and lane == "gpu":
+        [job] = jobs.list("ann", 1).jobs
+        jobs.start(job.id, 1, "horse")
+        assert served(connection).refusal(OTHER) is not None, "nor while one runs"
+        jobs.succeed(job.id, 1, {})
+        assert served(connection).refusal(OTHER) is None
