@@ -146,8 +146,11 @@ class Protocol(H11Protocol):
 
     def _make_room(self) -> None:
         """One connection more than there may be. A client means well, and sends its request soon, or it may go."""
-        waiting = [each for each in self.connections if isinstance(each, Protocol) and each.waits]
-        oldest = min(waiting, key=lambda each: each._waiting_since)
+        # Those that go are still among the connections: many come in one go, and each is to end another.
+        staying = [each for each in self.connections if isinstance(each, Protocol) and not each.transport.is_closing()]
+        if len(staying) <= self.config.most_connections:
+            return None
+        oldest = min((each for each in staying if each.waits), key=lambda each: each._waiting_since)
         if oldest is not self:
             return oldest.transport.abort()
         detail = f"{self.config.most_connections} requests are being answered."

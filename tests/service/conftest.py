@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import json
@@ -42,6 +43,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
+        self.loop = asyncio.get_running_loop()
         self.up.set()
 
     def install_signal_handlers(self) -> None:
@@ -77,6 +79,10 @@ class Api:
         """As SIGTERM does."""
         self._server.should_exit = True
         self._server.thread.join(30)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self._server.loop
 
     @property
     def requests(self) -> int:

@@ -370,6 +370,29 @@ def test_idle_connections_make_room_for_new_ones(make_api: Make) -> None:
         assert idle[-1].recv(65_536).startswith(b"HTTP/1.1 200 ")
 
 
+def test_each_of_many_that_come_in_one_go_ends_another(make_api: Make) -> None:
+    """All are made before any that was ended is gone: the server is kept from looking until they are there."""
+    api = make_api(client_seconds=60, max_connections=10)
+    url, held, go_on = httpx.URL(api.url), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        assert go_on.wait(60)
+
+    api.loop.call_soon_threadsafe(hold)
+    assert held.wait(30)
+    with ExitStack() as stack:
+        crowd = [stack.enter_context(socket.create_connection((url.host, url.port or 80))) for _ in range(40)]
+        go_on.set()
+        for each in crowd[:30]:
+            each.settimeout(30)
+            assert to_the_end(each) == b""
+        for each in crowd[30:]:
+            each.settimeout(30)
+            each.sendall(head("GET /livez"))
+            assert each.recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
 def test_where_all_connections_are_at_work_a_new_one_is_told_so(make_api: Make) -> None:
     api = make_api(client_seconds=60, max_connections=3)
     job = api.start(api.submit({"method": "flow"})["id"])
