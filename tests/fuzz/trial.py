@@ -212,7 +212,7 @@ class _Trial:
             with peak(self.site.api.pid) as taken:
                 self._send_body(body, CREATE if number % 5 == 0 else ESTIMATE, self.member)
             self.report.cost.one(body.name, len(body.content), body.decoded, taken[0])
-            self._done("bodies", 1)
+            self._count("bodies", 1)
         if numbers:
             self._crowd()
 
@@ -226,9 +226,7 @@ class _Trial:
                 small += 1
             for one in sent:
                 one.result()
-        # Not at rest yet, so nothing is read: what was answered last may still be on its way out.
-        self.report.counts["bodies"] += CROWD + small
-        self.progress("bodies", CROWD + small)
+        self._count("bodies", CROWD + small)
         self.report.cost.crowd(taken[0])
 
     def _send_body(self, body: Body, operation: str, headers: dict[str, str], busy: bool = False) -> None:
@@ -316,10 +314,14 @@ class _Trial:
             self.ledger.hear_estimate(answer.content, told)
         return answer
 
+    def _count(self, part: str, count: int) -> None:
+        """Without a look at the memory at rest: a large body that was just answered may still be on its way out."""
+        self.report.counts[part] += count
+        self.progress(part, count)
+
     def _done(self, part: str, count: int) -> None:
         before = self.report.counts[part]
-        self.report.counts[part] = before + count
-        self.progress(part, count)
+        self._count(part, count)
         if before // READ_EVERY != (before + count) // READ_EVERY and not self.site.restarted():
             self.report.memory.read(sum(self.ledger.sent.values()), self.site.memory())
 
