@@ -78,7 +78,7 @@ class Status:
     waiting: int
     quiet_seconds: float | None
     median_step: float | None
-    refuses: str | None
+    refuses: str | None = None
 
 
 def socket_path(folder: Path) -> str:
