@@ -203,6 +203,10 @@ EVENTS: dict[str, tuple[Act, list[str] | Callable[[World], list[str]]]] = {
         ["retries_total"],
     ),
     "a job is given back": (_running(lambda world, job: world.jobs.release(job.id, job.attempt)), ["releases_total"]),
+    "a job's machine fails": (
+        _running(lambda world, job: world.jobs.ran_out(job.id, job.attempt, WORKER, "No space left", False, True)),
+        ["machine_faults_total"],
+    ),
     "a job is redriven": (_redriven, ["redrives_total"]),
     "a job is set aside": (
         _last_death,
