@@ -16,6 +16,9 @@ import structlog
 
 from service.settings import Settings
 
+ENGINE_ID = "INBETWEEN_ENGINE_ID"
+"""Environment variable below a launcher: the name under which its engine is published and its workers are known."""
+
 log = structlog.get_logger(__name__)
 
 

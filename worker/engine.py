@@ -30,7 +30,7 @@ from mpd.methods import Settings as Options
 from mpd.progress import Progress, Take
 from service import engines, logs, tracing
 from service.connections import connect
-from service.engines import EngineState
+from service.engines import ENGINE_ID, EngineState
 from service.served import Served, model_name
 from service.settings import Settings
 from worker import exits, protocol
@@ -39,9 +39,6 @@ from worker.server import CudaFailed, Generate, Server
 
 if TYPE_CHECKING:
     from mpd.model import Model
-
-ENGINE_ID = "INBETWEEN_ENGINE_ID"
-"""Environment variable: the name under which the engine publishes itself, the same after a restart."""
 
 PUBLISH_SECONDS = 5.0
 WARM_UP_STEPS = 4

@@ -19,9 +19,9 @@ from rq import Worker
 from rq.serializers import JSONSerializer
 
 from service import unwell
+from service.engines import ENGINE_ID
 from service.jobs import Job, Jobs
 from service.settings import Settings
-from worker.engine import ENGINE_ID
 
 LAUNCHER_FD = "INBETWEEN_FAULT_FD"
 LISTENER_FD = "INBETWEEN_LISTENER_FAULT_FD"

@@ -22,10 +22,9 @@ import structlog
 
 from mpd import hub
 from service import engines, machine
-from service.engines import EngineState
+from service.engines import ENGINE_ID, EngineState
 from service.settings import Settings
 from worker import exits, lifeline, protocol, scratch, webhook_workers
-from worker.engine import ENGINE_ID
 from worker.fitness import LAUNCHER_FD, Fitness
 from worker.lease import DRAIN_FD, UNWIND_SECONDS
 from worker.supervise import Child, Wakeups

@@ -16,11 +16,11 @@ from rq import Worker
 from rq.serializers import JSONSerializer
 
 from service import unwell
+from service.engines import ENGINE_ID
 from service.jobs import Job, Jobs, NewJob, State
 from service.settings import Settings
 from tests.worker.site import PATIENCE, Site
 from worker import fitness
-from worker.engine import ENGINE_ID
 from worker.fitness import FIRST_PAUSE, FORGIVEN_SECONDS, LAUNCHER_FD, LISTENER_FD, LONGEST_PAUSE, LOOK_SECONDS, Fitness
 
 
