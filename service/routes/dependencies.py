@@ -59,12 +59,17 @@ def known_key(request: Request, here: Here, _: Annotated[Any, Depends(_bearer)])
     """
     if request.url.path != FIGURES:
         here.database.check()
+    authorization = request.headers.get("authorization")
     try:
-        key = identify(here.keys, here.settings, request.headers.get("authorization"))
+        key = identify(here.keys, here.settings, authorization)
     except Problem:
-        # It may have become another a moment ago: that a key is not in it is then no refusal.
+        # It may have become another a moment ago, or have been one until then: that this has no such key is no refusal.
         here.database.check(fresh=True)
-        raise
+        try:
+            key = identify(here.keys, here.settings, authorization)
+        except Problem:
+            here.database.check(fresh=True)
+            raise
     quota, accepted = here.limits.count(key)
     if quota is not None:
         request.scope[ANSWERED].update(quota.headers)
@@ -94,13 +99,22 @@ JobId = Annotated[str, Path(description="The job's `id`.", examples=["job_06b3k7
 
 def find(here: Services, key: Key, job_id: str) -> Job:
     """A job the key may know of. Raises `Problem` 404, for another owner's job too, and 410 for an expired one."""
-    job = here.jobs.get(job_id) if _JOB_ID.fullmatch(job_id) else None
-    if job is None:
-        here.database.check(fresh=True)
+    job = _found(here, job_id) if _JOB_ID.fullmatch(job_id) else None
     if job is None or (job.owner != key.owner and not key.allows(Scope.admin)):
         raise job_missing()
     if job.state is State.expired:
         raise Problem(410, "job-expired", "The job is over, and its files are gone.")
+    return job
+
+
+def _found(here: Services, job_id: str) -> Job | None:
+    """The job; None where the database lacks it and was the known one before and after that was looked for."""
+    job = here.jobs.get(job_id)
+    if job is None:
+        here.database.check(fresh=True)
+        job = here.jobs.get(job_id)
+    if job is None:
+        here.database.check(fresh=True)
     return job
 
 

@@ -396,6 +396,29 @@ def test_callers_are_asked_to_come_back_and_not_told_that_their_jobs_or_keys_are
     assert api.client.get(f"/inbetween/{job}").json()["state"] == "queued"
 
 
+def test_nobody_is_told_that_a_job_or_key_is_gone_as_the_known_database_comes_back(
+    make_api: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = make_api(auth="keys")
+    _, secret = api.services.keys.create("ann", CALLER)
+    api.client.headers["Authorization"] = f"Bearer {secret}"
+    job = api.submit({"method": "flow"})["id"]
+    for owner, verb in ((api.services.jobs, "get"), (api.services.keys, "verify")):
+        asked = []
+
+        def from_an_empty_one(what: str, look: Any = getattr(owner, verb), asked: list[str] = asked) -> object:
+            asked.append(what)
+            return look(what) if len(asked) > 1 else None
+
+        monkeypatch.setattr(owner, verb, from_an_empty_one)
+        assert api.client.get(f"/inbetween/{job}").status_code == 200
+        assert len(asked) == 2
+        monkeypatch.undo()
+    assert problem(api.client.get(f"/inbetween/{job[:-1]}x"), 404, "job-not-found")
+    del api.client.headers["Authorization"]
+    assert problem(api.client.get(f"/inbetween/{job}"), 401, "unauthorized")
+
+
 def test_figures_are_told_of_a_database_that_is_not_the_known_one(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "FRESH_SECONDS", 0.0)
     assert "\ninbetween_database_known 1.0\n" in api.client.get("/metrics").text
