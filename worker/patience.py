@@ -33,13 +33,13 @@ def patiently(wait: Callable[[float], None], verb: Callable[..., T], *arguments:
     """Call a verb until storage has answered it, or for `STORAGE_PATIENCE`; then raises `StorageUnavailable`.
 
     A storage that is full is waited for no longer than `FULL_PATIENCE`, and one that gives another file no longer than
-    `DAMAGE_PATIENCE`; then raises `StorageFull` and `ObjectDamaged`.
+    `DAMAGE_PATIENCE`, since it last answered anything else; then raises `StorageFull` and `ObjectDamaged`.
     wait: sleeps so many seconds; what it raises, such as a lease's `Interrupted`, ends the wait and passes through.
     """
     retry = tenacity.Retrying(
         retry=tenacity.retry_if_exception(_may_pass),
         wait=tenacity.wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE),
-        stop=_over,
+        stop=_Over(),
         sleep=wait,
         before_sleep=_tell_once,
         reraise=True,
@@ -63,14 +63,26 @@ def _may_pass(error: BaseException) -> bool:
     return isinstance(error, StorageUnavailable) and machine.fault(error) is None
 
 
-def _over(state: tenacity.RetryCallState) -> bool:
-    error = state.outcome.exception() if state.outcome is not None else None
-    patience = STORAGE_PATIENCE
-    if isinstance(error, StorageFull):
-        patience = FULL_PATIENCE
-    elif isinstance(error, ObjectDamaged):
-        patience = DAMAGE_PATIENCE
-    return (state.seconds_since_start or 0) >= patience
+class _Over(tenacity.stop.stop_base):
+    """Whether one call has waited for long enough.
+
+    An outage before it is no part of how long a storage has been full, or has given another file.
+    """
+
+    def __init__(self) -> None:
+        self._kind: type[BaseException | None] = type(None)
+        self._since = 0.0
+
+    def __call__(self, state: tenacity.RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome is not None else None
+        waited = state.seconds_since_start or 0.0
+        if type(error) is not self._kind:
+            self._kind, self._since = type(error), waited
+        if isinstance(error, StorageFull):
+            return waited - self._since >= FULL_PATIENCE or waited >= STORAGE_PATIENCE
+        if isinstance(error, ObjectDamaged):
+            return waited - self._since >= DAMAGE_PATIENCE or waited >= STORAGE_PATIENCE
+        return waited >= STORAGE_PATIENCE
 
 
 def _tell_once(state: tenacity.RetryCallState) -> None:
