@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -36,7 +37,9 @@ class Ledger:
     """What customers were told. Threads share it, under its lock.
 
     accepted: job id by Idempotency-Key, for each 202. deleted: ids somebody asked to delete. ended: the final state
-    that somebody saw, by id. broken: promises seen broken on the spot. counts: requests of each kind, and repetitions.
+    that somebody saw, by id. missing: ids that were accepted and, as somebody was told, are not there. sent: the
+    keyframes' files, by Idempotency-Key. broken: promises seen broken on the spot. counts: requests of each kind, and
+    repetitions.
     """
 
     def __init__(self) -> None:
@@ -44,6 +47,8 @@ class Ledger:
         self.accepted: dict[str, str] = {}
         self.deleted: set[str] = set()
         self.ended: dict[str, str] = {}
+        self.missing: set[str] = set()
+        self.sent: dict[str, tuple[bytes, ...]] = {}
         self.broken: list[str] = []
         self.counts: Counter[str] = Counter()
 
@@ -56,21 +61,28 @@ class Ledger:
             self.broken.append(what)
 
 
+@dataclass(frozen=True)
+class Account:
+    """Whose customer a person is. secret: of the API key. receivers: URLs, one of which most jobs name as webhook."""
+
+    secret: str
+    receivers: Sequence[str]
+
+
 class _Over(Exception):
     """The customers are to go home."""
 
 
 class Customers:
-    """A context manager: inside it, so many people use the service at `url`.
+    """A context manager: inside it, people use the service at `url`.
 
-    seed: decides what the n-th submission is and what becomes of it. least: submissions that they make in any case;
-    they go on until `enough`. receivers: URLs of webhook receivers, of which most jobs name one.
+    accounts: one for each of them. seed: decides what the n-th submission is and what becomes of it. least: submissions
+    that they make in any case; they go on until `enough`.
     """
 
-    def __init__(self, url: str, receivers: Sequence[str], *, seed: int, people: int, least: int) -> None:
+    def __init__(self, url: str, accounts: Sequence[Account], *, seed: int, least: int) -> None:
         self.ledger = Ledger()
         self._url = url
-        self._receivers = receivers
         self._seed = seed
         self._least = least
         self._enough = threading.Event()
@@ -78,7 +90,10 @@ class Customers:
         self._served_at = time.monotonic()
         self._over = threading.Event()
         self._pictures = [picture(number) for number in range(6)]
-        self._threads = [threading.Thread(target=self._person, name=f"customer-{n}") for n in range(people)]
+        self._threads = [
+            threading.Thread(target=self._person, args=[account], name=f"customer-{n}")
+            for n, account in enumerate(accounts)
+        ]
 
     def __enter__(self) -> Customers:
         for thread in self._threads:
@@ -102,11 +117,12 @@ class Customers:
         """Since somebody was done with an order."""
         return time.monotonic() - self._served_at
 
-    def _person(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=ANSWER_SECONDS, trust_env=False) as client:
+    def _person(self, account: Account) -> None:
+        headers = {"Authorization": f"Bearer {account.secret}"}
+        with httpx.Client(base_url=self._url, headers=headers, timeout=ANSWER_SECONDS, trust_env=False) as client:
             try:
                 while (number := self._take()) is not None:
-                    self._one(client, number)
+                    self._one(client, number, account.receivers)
                     self._served_at = time.monotonic()
             except _Over:
                 return
@@ -118,11 +134,11 @@ class Customers:
             self._next += 1
             return self._next
 
-    def _one(self, client: httpx.Client, number: int) -> None:
+    def _one(self, client: httpx.Client, number: int, receivers: Sequence[str]) -> None:
         """One job, from the request to its end or its deletion."""
         random = Random(f"{self._seed}/{number}")
         key = f"order-{self._seed}-{number}"
-        job = self._submit(client, key, self._request(random, key))
+        job = self._submit(client, key, self._request(random, key, receivers))
         if job is None:
             return
         wish = random.choices(["wait", "cancel", "delete"], [80, 12, 8])[0]
@@ -130,7 +146,9 @@ class Customers:
             self._sleep(random.uniform(0, 4))
         if wish == "cancel":
             self.ledger.count("cancels")
-            self._ask(client, "POST", f"/inbetween/{job}/cancel", 200)
+            if self._ask(client, "POST", f"/inbetween/{job}/cancel", 200, 404).status_code == 404:
+                self._miss(job)
+                return
         elif wish == "delete":
             self.ledger.count("deletes")
             with self.ledger.lock:
@@ -139,7 +157,7 @@ class Customers:
             return
         self._watch(client, job)
 
-    def _request(self, random: Random, key: str) -> dict[str, Any]:
+    def _request(self, random: Random, key: str, receivers: Sequence[str]) -> dict[str, Any]:
         options: dict[str, Any] = {
             "reference": key,
             "frames": random.randint(2, 3),
@@ -152,8 +170,10 @@ class Customers:
         else:
             options["method"] = "flow"
         if random.random() < 0.7:
-            options["webhook"] = {"url": random.choice(self._receivers)}
+            options["webhook"] = {"url": random.choice(receivers)}
         images = random.sample(self._pictures, 2)
+        with self.ledger.lock:
+            self.ledger.sent[key] = tuple(base64.b64decode(image.partition(",")[2]) for image in images)
         return {"keyframes": [{"image": image} for image in images], "options": options}
 
     def _submit(self, client: httpx.Client, key: str, body: dict[str, Any]) -> str | None:
@@ -180,7 +200,7 @@ class Customers:
         while time.monotonic() < until:
             answer = self._ask(client, "GET", f"/inbetween/{job}", 200, 404)
             if answer.status_code == 404:
-                self.ledger.breach(f"{job} was accepted and is not there")
+                self._miss(job)
                 return
             state = State(answer.json()["state"])
             if state.is_terminal:
@@ -188,6 +208,10 @@ class Customers:
                     self.ledger.ended[job] = state
                 return
             self._sleep(LOOK_SECONDS)
+
+    def _miss(self, job: str) -> None:
+        with self.ledger.lock:
+            self.ledger.missing.add(job)
 
     def _ask(self, client: httpx.Client, method: str, path: str, *wanted: int, **content: Any) -> httpx.Response:
         """Ask until one of these answers comes; a failing server or connection is asked again."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -27,6 +28,8 @@ from service.engines import EngineState, live
 from service.jobs import Jobs, new_id
 from service.settings import Settings
 from service.storage import Storage, open_storage
+from tests.chaos.databases import Databases
+from tests.chaos.machines import Machine
 from tests.chaos.proxy import Proxy
 from tests.conftest import free_port
 from worker.up import redis_executable
@@ -43,14 +46,16 @@ LAUNCHERS = ("launcher-gpu", "launcher-cpu")
 class House:
     """A context manager. Start it from the main thread: the S3 server ends with the thread that started it.
 
-    variables: settings of the service beside the house's own. model: folder of the engine's model.
+    variables: settings of the service beside the house's own. model: folder of the engine's model. impatient: whether
+    launchers trust a machine that was sick again after seconds.
     """
 
     services: tuple[str, ...] = ("api", *KEEPERS, *LAUNCHERS)
     """Every process but Redis and storage, in the order in which they start."""
 
-    def __init__(self, area: Path, model: Path, **variables: str) -> None:
+    def __init__(self, area: Path, model: Path, *, impatient: bool = False, **variables: str) -> None:
         self.area = area
+        self._server = ("-P", str(Path(__file__).with_name("impatient.py"))) if impatient else ("-m", "worker.cli")
         self._ports = {name: free_port() for name in ("redis", "s3", "proxy", "api")}
         self.namespace = f"chaos-{new_id()[-8:]}"
         self.url = f"http://127.0.0.1:{self._ports['api']}"
@@ -79,7 +84,11 @@ class House:
         hasty = redis.Redis.from_url(self.settings.redis_url, socket_timeout=0.5, retry=retry)
         self.hasty = Jobs(hasty, self.settings)
         """The same jobs, for whoever must not wait for a Redis that is down."""
+        self.databases = Databases(self.settings)
+        self.machines = {name: Machine(area / "machines" / name) for name in LAUNCHERS}
         self.storage: Storage
+        self.hasty_storage: Storage
+        """The same storage, for whoever must not wait for one that is down."""
         self.restarts = 0
         """How often the supervisor found something ended that nobody had ended."""
         self._processes: dict[str, psutil.Popen] = {}
@@ -88,18 +97,22 @@ class House:
 
     def __enter__(self) -> House:
         with ExitStack() as opened:
+            for machine in self.machines.values():
+                opened.enter_context(machine)
             opened.callback(self._kill_all)
             (self.area / "redis").mkdir(parents=True)
             (self.area / "s3").mkdir()
             opened.enter_context(self.proxy)
             opened.callback(self.redis.close)
             opened.callback(self.hasty.redis.close)
+            opened.callback(self.databases.close)
             self._begin("redis")
             self._begin("s3")
             self._make_bucket()
             for name in self.services:
                 self._begin(name)
             self.storage = open_storage(self.settings, self.redis)
+            self.hasty_storage = open_storage(self.settings, self.redis, timeout=1, attempts=1)
             self.await_ready()
             self._open = opened.pop_all()
         return self
@@ -154,6 +167,22 @@ class House:
 
     def engines(self) -> list[psutil.Process]:
         return [one for launcher in self.launchers() for one in below(launcher) if has(one, "worker.engine")]
+
+    def unwell(self, launcher: str) -> bool:
+        """Whether a launcher says that its machine is not well; not as long as Redis cannot be asked."""
+        process = self.process(launcher)
+        if process is None:
+            return False
+        try:
+            said = self.hasty.redis.zscore(f"{self.namespace}:unwell", f"{socket.gethostname()}-{process.pid}")
+        except redis.RedisError:
+            return False
+        return said is not None
+
+    def workers_of(self, launcher: psutil.Process | None) -> list[psutil.Process]:
+        """RQ's workers of one launcher that run jobs, with their work-horses."""
+        workers = [one for one in below(launcher) if has(one, "worker.listener")] if launcher is not None else []
+        return [one for worker in workers if not has(worker, "--scheduler") for one in families(worker)]
 
     def workers(self) -> list[psutil.Process]:
         """RQ's workers, those for webhooks too."""
@@ -216,7 +245,9 @@ class House:
             return server, {}
         command = {**dict.fromkeys(KEEPERS, "keeper"), **dict.fromkeys(LAUNCHERS, "worker")}.get(name, name)
         variables = {"MODEL": str(self._model)} if name == "launcher-gpu" else {}
-        return [sys.executable, "-m", "worker.cli", command], variables
+        if name in self.machines:
+            variables["TMPDIR"] = str(self.machines[name].folder)
+        return [sys.executable, *self._server, command], variables
 
     def _make_bucket(self) -> None:
         client = boto3.client(

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that can be cut, slowed and restored while connections go through it.
+"""A TCP proxy on loopback that can be cut, slowed and restored while connections go through it, or refuse all requests.
 
 Knows nothing of what it carries.
 """
@@ -9,6 +9,8 @@ import asyncio
 import threading
 from enum import StrEnum
 
+from tests.chaos.refusals import REFUSALS, Refusal, refuse
+
 CHUNK = 16_384
 SLOW_SECONDS = 0.15
 """How long each chunk is held back while the line is slow."""
@@ -18,6 +20,7 @@ class Line(StrEnum):
     open = "open"
     slow = "slow"
     cut = "cut"
+    refusing = "refusing"
 
 
 class Proxy:
@@ -27,6 +30,7 @@ class Proxy:
         self.port = port
         self._target = target
         self._line = Line.open
+        self._refusal = REFUSALS[0]
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._server: asyncio.Server | None = None
@@ -44,13 +48,16 @@ class Proxy:
         self._thread.join(10)
         self._loop.close()
 
-    def become(self, line: Line) -> None:
-        """From now on. A cut drops what is connected in the middle of whatever it says, and refuses the rest."""
-        self._loop.call_soon_threadsafe(self._become, line)
+    def become(self, line: Line, refusal: Refusal = REFUSALS[0]) -> None:
+        """From now on. A cut drops what is connected in the middle of whatever it says, and takes no connection.
 
-    def _become(self, line: Line) -> None:
-        self._line = line
-        if line is Line.cut:
+        One that is refusing drops it too, and answers every request with the refusal.
+        """
+        self._loop.call_soon_threadsafe(self._become, line, refusal)
+
+    def _become(self, line: Line, refusal: Refusal) -> None:
+        self._line, self._refusal = line, refusal
+        if line in (Line.cut, Line.refusing):
             for writer in self._writers:
                 writer.transport.abort()
 
@@ -77,12 +84,14 @@ class Proxy:
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._line is Line.cut:
-            return
+            return None
+        if self._line is Line.refusing:
+            return await refuse(reader, writer, self._refusal)
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
             # The server behind is down: so is the line.
-            return
+            return None
         self._writers |= {writer, far_writer}
         try:
             await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))

@@ -25,12 +25,25 @@ KINDS: Mapping[str, tuple[float, float]] = {
     "stop-s3": (1, 5),
     "cut-s3": (1, 5),
     "slow-s3": (2, 5),
+    "refuse-s3": (1, 5),
+    "swap-keyframe": (1, 5),
+    "sicken-launcher": (4, 8),
+    "silence-receiver": (5, 9),
+    "poison-receiver": (5, 9),
+    "empty-redis": (1, 4),
+    "age-redis": (1, 4),
+    "restore-redis": (1, 4),
     "term-launcher": (0, 0),
     "term-api": (0, 0),
     "term-keeper": (0, 0),
 }
 """Each fault, with the seconds (least, most) that it lasts: until a killed process is started again, a stopped one
-continued, a line restored. Work-horses, workers and engines have their own parents to bring them back."""
+continued, a line restored. Work-horses, workers and engines have their own parents to bring them back.
+
+refuse-s3: the storage answers ExpiredToken and the like. swap-keyframe: it gives another file. sicken-launcher: its
+machine has no room or no descriptors. silence- and poison-receiver: one customer's. empty-redis, age-redis: Redis is
+empty, or an old copy, until the right database is back. restore-redis: it is empty, and then as it was seconds before.
+"""
 
 HEAVY = ("engine", "launcher")
 """What takes seconds of a core to come back."""

@@ -1,4 +1,4 @@
-"""Every kind of fault once or more, to the whole service under load: nothing is lost, doubled, stuck, torn or left."""
+"""Every kind of fault once or more, to the whole service under load: nothing is lost, doubled, torn or charged."""
 
 from __future__ import annotations
 
@@ -27,3 +27,4 @@ def test_nothing_is_lost(tmp_path: Path) -> None:
     assert not report.missed, report.table()
     assert report.verdict.outcomes["succeeded"] > 15, report.table()
     assert sum(report.metrics.values()) > 0, report.table()
+    assert report.unwell, report.table()

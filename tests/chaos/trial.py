@@ -16,11 +16,13 @@ from typing import Any
 import httpx
 
 from mpd.tiny import build
-from tests.chaos.customers import Customers
+from service.auth import CALLER, Keys, Scope
+from tests.chaos.customers import Account, Customers
 from tests.chaos.faults import Faults, Victim
 from tests.chaos.house import House
+from tests.chaos.receivers import Ill
 from tests.chaos.schedule import KINDS, Fault
-from tests.chaos.verdict import Heard, Verdict, await_rest, judge, taken_over
+from tests.chaos.verdict import Excuses, Heard, Verdict, await_rest, judge, taken_over
 from tests.conftest import Received, Receiver
 
 REST_SECONDS = 240.0
@@ -32,12 +34,19 @@ QUIET_SECONDS = 120.0
 SETTINGS = {"LEASE_TTL": "3", "DRAIN_GRACE": "1", "STALL_SECONDS": "4", "WORKERS_PER_ENGINE": "2", "MAX_DEATHS": "5"}
 """Impatient, so that in the time of one trial every wait runs out many times."""
 
+WELL, ILL = "well", "ill"
+"""Two owners: the webhook receivers of one take everything, that of the other falls ill."""
+ILL_SHARE = 4
+"""One person in so many belongs to the latter."""
+
 
 @dataclass
 class Report:
     """What came of a trial. takeovers: seconds by kind of fault. metrics: `reclaims_total` by cause, as the API tells.
 
-    faults, missed: by kind. counts: what customers did. seconds: of the trial without the wait for rest.
+    faults, missed: by kind. counts: what customers did. seconds: of the trial without the wait for rest. unwell: sick
+    machines that took no jobs. uncharged: attempts given back by them, as counted; a restored copy has fewer. lacking:
+    what they ran out of.
     """
 
     seed: int
@@ -51,6 +60,9 @@ class Report:
     rest_seconds: float
     takeovers: dict[str, list[float]]
     metrics: dict[str, float]
+    unwell: int
+    uncharged: int
+    lacking: str
     errors: Counter[str] = field(default_factory=Counter)
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,17 +71,21 @@ class Report:
         return {**named, "breaches": verdict.breaches, "outcomes": verdict.outcomes}
 
     def table(self) -> str:
-        lines = ["fault            done   missed   take-over p50   max"]
+        lines = ["fault              done   missed   take-over p50   max"]
         for kind in KINDS:
             times = sorted(self.takeovers.get(kind, ()))
             took = f"{statistics.median(times):10.1f} s {times[-1]:6.1f} s  ({len(times)})" if times else ""
-            lines.append(f"{kind:15} {self.faults[kind]:5} {self.missed[kind]:8} {took}".rstrip())
-        lines.append(f"{'all':15} {self.faults.total():5} {self.missed.total():8}")
+            lines.append(f"{kind:17} {self.faults[kind]:5} {self.missed[kind]:8} {took}".rstrip())
+        lines.append(f"{'all':17} {self.faults.total():5} {self.missed.total():8}")
         counts = {"accepted": self.accepted, **self.verdict.outcomes}
         lines.append("\njobs: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
         lines.append(", ".join(f"{sort} {len(told)}" for sort, told in self.verdict.breaches.items()))
         lines.append("customers: " + ", ".join(f"{name} {count}" for name, count in sorted(self.counts.items())))
         lines.append("reclaims_total: " + ", ".join(f"{cause} {n:.0f}" for cause, n in sorted(self.metrics.items())))
+        lines.append(
+            f"machines without {self.lacking} that took no jobs: {self.unwell}; "
+            f"given back by them: {self.uncharged} or more"
+        )
         lines.append(
             f"{self.seconds:.0f} s of faults, at rest {self.rest_seconds:.0f} s later, {self.restarts} restarts"
         )
@@ -91,11 +107,15 @@ def run(
     area: an empty folder, in which logs and data stay. jobs: at least so many; customers go on while faults do.
     """
     model = build(area / "model")
-    with House(area / "house", model, **SETTINGS) as house, receivers(2) as ears:
-        hit = Faults(house)
+    with (
+        House(area / "house", model, impatient=True, AUTH="keys", **SETTINGS) as house,
+        receivers(2) as ears,
+        Ill() as ill,
+    ):
+        hit = Faults(house, ill, ILL)
         began = time.monotonic()
-        urls = [f"{ear.url}/hook" for ear in ears]
-        with Customers(house.url, urls, seed=seed, people=people, least=jobs) as customers:
+        accounts = _accounts(house, [f"{ear.url}/hook" for ear in ears], ill.url, people)
+        with Customers(house.url, accounts, seed=seed, least=jobs) as customers:
 
             def over() -> bool:
                 progress(hit, customers)
@@ -107,18 +127,32 @@ def run(
         hit.restore()
         took = time.monotonic() - began
         house.await_ready()
-        rested = await_rest(house.jobs, house.tend, REST_SECONDS)
+        rested = await_rest(house.jobs, house.tend, REST_SECONDS, [ILL])
         rest_took = time.monotonic() - began - took
-        metrics = reclaims(house.url)
-        verdict = judge(house.jobs, house.storage, customers.ledger, list(heard(ears)))
+        metrics = reclaims(house.url, _secret(house, WELL, Scope.metrics))
+        excuses = Excuses(hit.struck, hit.lost, frozenset([ILL]))
+        verdict = judge(house.jobs, house.storage, customers.ledger, list(heard(ears)), excuses)
         if not rested:
             verdict.breaches["stuck"].append(f"not at rest, and nothing has ended for {REST_SECONDS:g} s")
         takeovers = _takeovers(house, hit.victims)
+        uncharged = round(house.jobs.counters().get("machine_faults_total", 0))
+        lacking = ", ".join(sorted({machine.lacking for machine in house.machines.values()}))
         verdict.breaches["left running"] = [f"{one.pid} {' '.join(one.cmdline())}" for one in house.shut()]
         return Report(
             seed, verdict, hit.done, hit.missed, customers.ledger.counts, len(customers.ledger.accepted),
-            house.restarts, took, rest_took, takeovers, metrics, house.errors(),
+            house.restarts, took, rest_took, takeovers, metrics, hit.met, uncharged, lacking, house.errors(),
         )  # fmt: skip
+
+
+def _accounts(house: House, well: Sequence[str], ill: str, people: int) -> list[Account]:
+    """One for each person."""
+    kinds = [Account(_secret(house, ILL, *CALLER), [ill]), Account(_secret(house, WELL, *CALLER), well)]
+    return [kinds[min(1, number % ILL_SHARE)] for number in range(people)]
+
+
+def _secret(house: House, owner: str, *scopes: Scope) -> str:
+    """Of a new key without limits."""
+    return Keys(house.redis, house.settings).create(owner, scopes, owner, rate=0, active_jobs=0)[1]
 
 
 @contextmanager
@@ -137,9 +171,10 @@ def receivers(count: int) -> Iterator[list[Receiver]]:
             server.server_close()
 
 
-def reclaims(url: str) -> dict[str, float]:
+def reclaims(url: str, secret: str) -> dict[str, float]:
     """`reclaims_total` by cause, from `/metrics`."""
-    text = httpx.get(f"{url}/metrics", timeout=30, trust_env=False).raise_for_status().text
+    headers = {"Authorization": f"Bearer {secret}"}
+    text = httpx.get(f"{url}/metrics", headers=headers, timeout=30, trust_env=False).raise_for_status().text
     found = {}
     for line in text.splitlines():
         if line.startswith("inbetween_reclaims_total{"):
