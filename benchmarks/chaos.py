@@ -6,7 +6,8 @@ Real processes on this machine: redis-server, an S3 server behind a proxy, API, 
 with the tiny model, webhook receivers, customers. The seed decides which fault comes when and what customers ask for.
 Prints a table and writes it as JSON; ends with 1 when a single job is lost, doubled, stuck, torn, forged, unannounced,
 orphaned, or charged for what was a machine's or a storage's fault. As root, launchers' temporary folders are small
-file systems that fill up; else workers run out of descriptors. `--takeover` measures instead how long a job waits after a kill -9, beside stock RQ.
+file systems that fill up; else workers run out of descriptors. `--takeover` measures instead how long a job waits after
+a kill -9, beside stock RQ.
 """
 
 from __future__ import annotations
