@@ -7,8 +7,8 @@ older. What is missing in a database that is not the known one proves nothing. I
 taken from it, erased or written down, until it is back or an operator adopts the one that is there.
 
 Where storage remembers nothing, as at a first start or after an upgrade, the database that is there is the known one.
-While storage does not answer to a process that has not asked it yet, any database will do: without storage no job is
-taken, made or erased.
+While storage does not answer to a process that has not asked it yet, the database that it meets first will do, and no
+other: without storage no job is taken, made or erased.
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ class Database:
         self._clock = clock
         self._lock = threading.Lock()
         self._known: Identity | None = None
+        self._met: Identity | None = None
+        """The database that was there at first, for as long as storage has not said which is the known one."""
         self._fault: DatabaseUnknown | None = None
         self._unanswered = self._silent = False
         self._looked = self._asked = -STORAGE_SECONDS
@@ -98,8 +100,8 @@ class Database:
         """Name the known database for `database.lua`. Raises as `check` where there is none."""
         if self._known is None or self._fault is not None:
             self.check(fresh=True)
-        known = self._known
-        return "" if known is None else f"{known.id}:{known.epoch}"
+        expected = self._known or self._met
+        return "" if expected is None else f"{expected.id}:{expected.epoch}"
 
     def refused(self) -> DatabaseUnknown:
         """Give what to raise where a script has found another database than the expected one."""
@@ -173,7 +175,7 @@ class Database:
             self._known = Identity(found.id, max(self._known.epoch, found.epoch - 1))
             return None
         if (self._fault is not None or self._unanswered) and self._clock() - self._asked < STORAGE_SECONDS:
-            return self._fault
+            return self._first(found) if self._unanswered and self._uncompared else self._fault
         self._asked, self._unanswered = self._clock(), False
         try:
             remembered = self.remembered()
@@ -184,16 +186,31 @@ class Database:
         except StorageError as error:
             silent, self._unanswered = self._silent, True
             self._silent = True
-            if self._known is None and self._fault is None:
+            if self._uncompared:
                 if not silent:
                     log.warning("which database this is cannot be compared", error=str(error))
-                return None
+                return self._first(found)
             return self._fault or DatabaseUnknown(f"whether this is the known database cannot be told: {error}")
+        self._met = None
         difference = _difference(found, remembered)
         if difference is not None:
             return DatabaseUnknown(difference)
         self._known = remembered
         return None
+
+    @property
+    def _uncompared(self) -> bool:
+        """Whether storage has not been heard yet."""
+        return self._known is None and (self._fault is None or self._met is not None)
+
+    def _first(self, found: Identity | None) -> DatabaseUnknown | None:
+        """What is wrong with a database that cannot be compared: that it is another than the first one met."""
+        if self._met is None:
+            self._met = None if found is None else Identity(found.id, max(0, found.epoch - 1))
+            return None
+        if found is not None and _same(found, self._met):
+            return None
+        return DatabaseUnknown("Redis is another database than at first, and storage cannot be asked which is right")
 
     def _made(self, epoch: int) -> Identity:
         """Give the database an identity, unless it has one, of this epoch or a later one, and have storage know it."""

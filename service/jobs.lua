@@ -197,6 +197,13 @@ function on_job.admit()
   return allowance.refusal(key, clock, job, most) or {'ok', 'queued'}
 end
 
+-- The files of a request that may still make a job of them: erased after so many seconds, unless it does. Argument: these.
+function on_job.reserve()
+  redis.call('ZADD', key('reserved'), stamp, id)
+  redis.call('ZADD', key('erasures'), string.format('%.6f', now + tonumber(ARGV[4])), id)
+  return {'ok', 'queued'}
+end
+
 -- Arguments as of `admit`, the first of them what names this one call. KEYS[2], if given: a claim that must be this job's.
 function on_job.submit()
   if job.state then
@@ -529,7 +536,7 @@ function on_attempt.requeue()
 end
 
 load()
-if verb == 'submit' or verb == 'admit' then
+if verb == 'submit' or verb == 'admit' or verb == 'reserve' then
   return on_job[verb]()
 elseif on_job[verb] then
   return job.state and on_job[verb]() or {'missing'}

@@ -91,8 +91,8 @@ EVENTS_LINGER = 300
 REPLICA_SECONDS = 2.0
 """Longest wait for the replicas that must have a transition."""
 
-_HINTS = ("admit", "renew", "progress")
-"""Verbs that may be forgotten in a failover: the next one says it anew."""
+_HINTS = ("admit", "renew", "progress", "reserve")
+"""Verbs that may be forgotten in a failover: the next one says it anew, and files of a request then stay."""
 
 _ANY = Allowance()
 
@@ -280,12 +280,11 @@ class Jobs:
         self.redis.expire(self.keys.events(job_id), EVENTS_LINGER)
 
     def reserve_files(self, job_id: str, seconds: float) -> None:
-        """As `abandon_files` for an id whose job is about to be submitted, should that never come."""
-        now = self.now()
-        with self.redis.pipeline() as pipe:
-            pipe.zadd(self.keys.reserved, {job_id: now})
-            pipe.zadd(self.keys.erasures, {job_id: now + seconds})
-            pipe.execute()
+        """As `abandon_files` for an id whose job is about to be submitted, should that never come.
+
+        Raises `DatabaseUnknown` before anything is stored that no other database would have erased.
+        """
+        self._call("reserve", job_id, str(seconds))
 
     def keep_reserved(self) -> tuple[str, ...]:
         """Have the files stay that were reserved, and give their ids: a job may have come of them that is not known."""

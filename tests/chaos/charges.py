@@ -20,10 +20,11 @@ def charged(jobs: Jobs, found: Iterable[Job], struck: Collection[tuple[str, int]
     """
     turned = lost.rewound | lost.revived
     for job in found:
-        if job.errors:
-            yield f"{job.id} met {job.errors} errors: {job.error}"
-        if job.state is State.failed and not job.quarantined and not _erased_before(job, lost):
-            yield f"{job.id} failed: {job.error}"
+        if not _erased_before(job, lost):
+            if job.errors:
+                yield f"{job.id} met {job.errors} errors: {job.error}"
+            if job.state is State.failed and not job.quarantined:
+                yield f"{job.id} failed: {job.error}"
         for attempt in _deaths(jobs, job):
             if (job.id, attempt) not in struck and job.id not in turned:
                 yield f"{job.id} died at attempt {attempt}, and nothing was killed that ran it"

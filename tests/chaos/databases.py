@@ -18,19 +18,20 @@ from service.settings import Settings
 
 MARK = "stand-in"
 """A key that only another database has."""
-EPOCHS_BEHIND = 2
-"""By which an old copy is older than what storage may know of a database."""
+EPOCHS_BEHIND = 10
+"""By which an old copy is older than its database: more than storage can have missed while it was away."""
 
 
 @dataclass
 class Lost:
     """What a restored copy did not have, which is lost by definition.
 
-    forgotten: keys of the keyframes by job, for jobs that are younger than the copy. revived: jobs that were deleted
-    after it. rewound: jobs that went on after it.
+    forgotten: keys of the keyframes by job, for jobs that are younger than the copy. reserved: ids whose files have
+    become due for erasure since. revived: jobs that were deleted after it. rewound: jobs that went on after it.
     """
 
     forgotten: dict[str, list[str]] = field(default_factory=dict)
+    reserved: set[str] = field(default_factory=set)
     revived: set[str] = field(default_factory=set)
     rewound: set[str] = field(default_factory=set)
 
@@ -85,6 +86,8 @@ class Databases:
                     lost.revived.add(name)
                 elif _stage(now[name]) != _stage(before[name]):
                     lost.rewound.add(name)
+            mine, its = (set(jobs.redis.zrange(jobs.keys.erasures, 0, -1)) for jobs in self._jobs[1:])
+            lost.reserved |= {name.decode() for name in mine - its}
             self._run(_RESTORE)
         self.away = False
 

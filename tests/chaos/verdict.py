@@ -221,7 +221,7 @@ def _orphaned(jobs: Jobs, storage: Storage, found: dict[str, Job], lost: Lost) -
     files: Counter[str] = Counter(name.split("/")[1] for name in storage.list("jobs/"))
     due = _members(jobs, jobs.keys.erasures)
     for job, count in files.items():
-        if job not in found and job not in due and job not in lost.forgotten:
+        if job not in found and job not in due and job not in lost.forgotten and job not in lost.reserved:
             yield f"{count} files of {job}, which has no record"
 
 

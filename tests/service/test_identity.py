@@ -140,6 +140,7 @@ def test_every_verb_leaves_another_database_as_it_is(
     for jobs in (served, place.process()):
         verbs: dict[str, Callable[[], object]] = {
             "submit": lambda jobs=jobs: submitted(jobs),
+            "reserve": lambda jobs=jobs: jobs.reserve_files("job_of_a_request", 60),
             "cancel": lambda jobs=jobs: jobs.cancel(queued.id),
             "delete": lambda jobs=jobs: jobs.delete(queued.id),
             "redrive": lambda jobs=jobs: jobs.redrive(queued.id),
@@ -283,7 +284,7 @@ def silent(place: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(place.storage, "get", with_it)
 
 
-def test_while_storage_is_away_any_database_will_do_until_it_can_be_compared(
+def test_while_storage_is_away_the_first_database_will_do_until_it_can_be_compared(
     place: Place, silent: Callable[[], None]
 ) -> None:
     place.redis.hset(KEY, mapping={"id": "cd" * 16, "epoch": 3})
@@ -294,6 +295,29 @@ def test_while_storage_is_away_any_database_will_do_until_it_can_be_compared(
     place.later()
     with pytest.raises(DatabaseUnknown, match="cdcd"):
         submitted(jobs)
+
+
+@pytest.mark.parametrize("storage_answers", [False, True])
+def test_while_storage_is_away_no_other_than_the_first_will_do(
+    place: Place, silent: Callable[[], None], storage_answers: bool
+) -> None:
+    place.redis.hset(KEY, mapping={"id": "cd" * 16, "epoch": 3})
+    place.storage.put(OBJECT, json.dumps({"id": "cd" * 16, "epoch": 2}).encode(), "application/json")
+    jobs = place.process()
+    job = submitted(jobs)
+    jobs.start(job.id, 1, "horse")
+    bring_back = place.backup()
+    place.redis.flushdb()
+    for _ in range(3):
+        with pytest.raises(DatabaseUnknown):
+            jobs.renew(job.id, 1)
+        place.later()
+    bring_back()
+    if storage_answers:
+        silent()
+    for _ in range(3):
+        jobs.renew(job.id, 1)
+        place.later()
 
 
 def test_storage_that_goes_away_too_makes_nothing_right(
