@@ -6,6 +6,7 @@ and their work-horses get no more. Knows nothing of jobs.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import subprocess
@@ -53,9 +54,11 @@ class Machine:
             for worker in workers:
                 _limit(worker, SPARE)
             return
-        disk = os.statvfs(self.folder)
-        with self._ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, disk.f_bavail * disk.f_frsize)
+        with self._ballast.open("wb", buffering=0) as file:
+            # To the last page, whatever others write and remove meanwhile.
+            for piece in (2**20, 2**12):
+                while _extend(file.fileno(), piece):
+                    pass
 
     def heal(self, workers: Iterable[psutil.Process]) -> None:
         """Have everything again. workers: as they are now."""
@@ -69,6 +72,17 @@ class Machine:
     @property
     def _ballast(self) -> Path:
         return self.folder / "ballast"
+
+
+def _extend(descriptor: int, size: int) -> bool:
+    """Whether there was room for so many more bytes at the end of a file."""
+    try:
+        os.posix_fallocate(descriptor, os.fstat(descriptor).st_size, size)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return False
+    return True
 
 
 def _limit(process: psutil.Process, spare: int | None) -> None:
