@@ -85,7 +85,7 @@ class House:
         self.hasty = Jobs(hasty, self.settings)
         """The same jobs, for whoever must not wait for a Redis that is down."""
         self.databases = Databases(self.settings)
-        self.machines = {name: Machine(area / "machines" / name) for name in LAUNCHERS}
+        self.machines = {name: Machine() for name in LAUNCHERS}
         self.storage: Storage
         self.hasty_storage: Storage
         """The same storage, for whoever must not wait for one that is down."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,16 +26,17 @@ SPARE = 8
 class Machine:
     """A context manager: inside it, `folder` is there for one launcher's temporary files.
 
-    lacking: what it runs out of: `disk`, or `descriptors` where nothing can be mounted.
+    Its name is short, as a socket's must be. lacking: what it runs out of, `disk`, or `descriptors` where none can be
+    mounted.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self) -> None:
+        self.folder = Path()
         self.lacking = "disk"
         self.sick = False
 
     def __enter__(self) -> Machine:
-        self.folder.mkdir(parents=True)
+        self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "none", str(self.folder)]
         try:
             subprocess.run(mount, check=True, capture_output=True)
@@ -46,6 +49,7 @@ class Machine:
         if self.lacking == "disk":
             # What a process that is just ending still holds there does not keep it mounted.
             subprocess.run(["umount", "--lazy", str(self.folder)], check=True, capture_output=True)
+        shutil.rmtree(self.folder)
 
     def sicken(self, workers: Iterable[psutil.Process]) -> None:
         """Run out, in the middle of whatever is going on. workers: below the launcher, with their work-horses."""
