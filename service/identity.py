@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 import structlog
 
-from service.storage import ObjectMissing, Storage, StorageError, open_storage
+from service.storage import ObjectDamaged, ObjectMissing, Storage, StorageError, open_storage
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -85,14 +85,21 @@ class Database:
     def check(self, fresh: bool = False) -> None:
         """Return where Redis is the known database.
 
-        fresh: look now, whatever was seen a moment ago. Raises `DatabaseUnknown`, and redis' errors.
+        fresh: look now, whatever was seen a moment ago. Nobody waits for another who asks a storage that was silent
+        before: what was found then still holds. Raises `DatabaseUnknown`, and redis' errors.
         """
         if not fresh and self._fault is None and self._clock() - self._looked < FRESH_SECONDS:
             return
-        with self._lock:
-            fault = self._look()
-            self._tell(fault)
-            self._looked = self._clock()
+        asking_again = self._fault is not None or (self._uncompared and self._silent)
+        if self._lock.acquire(blocking=not asking_again):
+            try:
+                fault = self._look()
+                self._tell(fault)
+                self._looked = self._clock()
+            finally:
+                self._lock.release()
+        else:
+            fault = self._first(self.found()) if self._uncompared else self._fault
         if fault is not None:
             raise fault
 
@@ -127,11 +134,19 @@ class Database:
         return Identity(fields[0].decode(), int(fields[1] or 0)) if fields[0] is not None else None
 
     def remembered(self) -> Identity | None:
-        """Read what storage remembers; None where it remembers nothing. Raises `StorageUnavailable`."""
+        """Read what storage remembers; None where it remembers nothing.
+
+        A newer version may remember more. Raises `StorageUnavailable`, `ObjectDamaged` for what cannot be read.
+        """
         try:
-            return Identity(**json.loads(self._storage().get(self._object)))
+            stored = json.loads(self._storage().get(self._object))
+            return Identity(str(stored["id"]), int(stored["epoch"]))
         except ObjectMissing:
             return None
+        except (ValueError, KeyError, TypeError):
+            raise ObjectDamaged(
+                f"{self._object} cannot be read: `inbetween-server database adopt` makes it anew"
+            ) from None
 
     def difference(self) -> str | None:
         """Say in a line how the database that is there differs from the known one, and change nothing.
@@ -160,7 +175,10 @@ class Database:
 
         Raises redis' errors and `StorageUnavailable`.
         """
-        remembered = self.remembered()
+        try:
+            remembered = self.remembered()
+        except ObjectDamaged:
+            remembered = None
         later = 0 if remembered is None else remembered.epoch + 2
         with self._lock:
             self._known = self._made(later)
@@ -176,7 +194,7 @@ class Database:
             return None
         if (self._fault is not None or self._unanswered) and self._clock() - self._asked < STORAGE_SECONDS:
             return self._first(found) if self._unanswered and self._uncompared else self._fault
-        self._asked, self._unanswered = self._clock(), False
+        self._unanswered = False
         try:
             remembered = self.remembered()
             if remembered is None:
@@ -186,12 +204,13 @@ class Database:
         except StorageError as error:
             silent, self._unanswered = self._silent, True
             self._silent = True
+            self._asked = self._clock()
             if self._uncompared:
                 if not silent:
                     log.warning("which database this is cannot be compared", error=str(error))
                 return self._first(found)
             return self._fault or DatabaseUnknown(f"whether this is the known database cannot be told: {error}")
-        self._met = None
+        self._asked, self._met = self._clock(), None
         difference = _difference(found, remembered)
         if difference is not None:
             return DatabaseUnknown(difference)

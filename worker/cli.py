@@ -24,7 +24,7 @@ from service.jobs import Jobs
 from service.redaction import redacted
 from service.server import Config, Server, give_memory_back, raise_file_limit
 from service.settings import Settings
-from service.storage import open_storage
+from service.storage import StorageUnavailable, open_storage
 from worker import exits, health
 
 log = structlog.get_logger(__name__)
@@ -197,7 +197,10 @@ def _database(settings: Settings, adopt: bool) -> int:
         if adopt:
             print(restore.adopt(database, Jobs(connection, settings), storage))
             return 0
-        difference, found = database.difference(), database.found()
+        try:
+            difference, found = database.difference(), database.found()
+        except StorageUnavailable as error:
+            return exits.explain(str(error), exits.UNAVAILABLE)
     if difference is not None:
         return exits.explain(f"{difference}. `inbetween-server database adopt` takes it as it is.", exits.UNAVAILABLE)
     print(f"database {found.id}, epoch {found.epoch}" if found else "a new database, which nothing is known of yet")

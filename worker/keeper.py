@@ -21,7 +21,7 @@ from redis.exceptions import LockError
 
 from service import tracing
 from service.connections import connect
-from service.identity import Database
+from service.identity import open_database
 from service.jobs import Jobs
 from service.outages import is_outage
 from service.reconcile import Watch, announce_due, erase_due, expire_due, reclaim_dead, requeue_lost
@@ -196,5 +196,6 @@ def run(settings: Settings, stop: threading.Event | None = None) -> None:
     with connect(settings, timeout=5) as connection:
         tracing.start(settings, "keeper")
         storage = open_storage(settings, connection)
-        Keeper(Jobs(connection, settings, Database(connection, settings, lambda: storage)), storage).run(stop)
+        # Its database asks storage briefly: however silent that is, the next sweep comes.
+        Keeper(Jobs(connection, settings, open_database(connection, settings)), storage).run(stop)
         tracing.stop()

@@ -17,7 +17,7 @@ from service.auth import CALLER
 from service.identity import Database, DatabaseUnknown
 from service.jobs import Job, Jobs, NewJob, State, Superseded
 from service.settings import Settings
-from service.storage import LocalStorage, StorageUnavailable
+from service.storage import LocalStorage, ObjectDamaged, StorageUnavailable
 from service.webhooks import Webhooks, announce
 from tests.service.conftest import Api, Make, problem
 from worker.keeper import Keeper
@@ -336,6 +336,62 @@ def test_storage_that_goes_away_too_makes_nothing_right(
     for jobs in (served, late):
         with pytest.raises(DatabaseUnknown):
             submitted(jobs)
+
+
+def test_nobody_waits_for_whoever_asks_a_silent_storage_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answers, looks = threading.Event(), threading.Event(), 0
+
+    def get(key: str) -> bytes:
+        nonlocal looks
+        looks += 1
+        if looks > 1:
+            asked.set()
+            assert answers.wait(30)
+        place.later(60)  # the silence took far longer than the pause between two questions
+        raise StorageUnavailable("silent")
+
+    monkeypatch.setattr(place.storage, "get", get)
+    database = place.database()
+    database.check()
+    database.check(fresh=True)
+    assert looks == 1, "the pause is counted from the end of the silence"
+    place.later()
+    first = threading.Thread(target=database.check)
+    first.start()
+    assert asked.wait(30)
+    database.check()
+    database.check(fresh=True)
+    assert first.is_alive()
+    assert database.expected() == ""
+    answers.set()
+    first.join(30)
+    assert looks == 2
+
+
+def test_what_a_newer_version_remembers_is_read(place: Place, served: Jobs) -> None:
+    place.storage.put(OBJECT, json.dumps({**place.remembered, "since": 1}).encode(), "application/json")
+    assert submitted(place.process()).state is State.queued
+    place.redis.flushdb()
+    with pytest.raises(DatabaseUnknown):
+        submitted(place.process())
+
+
+@pytest.mark.parametrize("stored", [b"", b'{"id": "ab', b"[]", b'{"id": "ab"}'])
+def test_a_memory_that_cannot_be_read_is_an_outage_which_adoption_ends(
+    place: Place, served: Jobs, stored: bytes
+) -> None:
+    place.storage.put(OBJECT, stored, "application/json")
+    late = place.process()
+    assert submitted(late).state is State.queued, "as while storage is away"
+    assert late.database is not None
+    with pytest.raises(ObjectDamaged, match="database adopt"):
+        late.database.difference()
+    place.redis.flushdb()
+    with pytest.raises(DatabaseUnknown, match="cannot be read"):
+        submitted(served)
+    place.database().adopt()
+    place.later()
+    assert submitted(served).state is State.queued
 
 
 def test_a_look_holds_for_a_moment(place: Place, served: Jobs) -> None:
