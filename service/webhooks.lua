@@ -106,6 +106,14 @@ local function take_place(owner, member)
   redis.call('EXPIRE', at_work(owner), LEASE)
 end
 
+-- Whoever goes first in line is looked at as soon as the places of processes that died are over; nobody else may come to
+-- hand theirs on.
+local function watch(owner)
+  for _, member in ipairs(redis.call('ZRANGE', line(owner), 0, AT_ONCE - 1)) do
+    due(LEASE, member)
+  end
+end
+
 -- Have the delivery keep its place or take one; else it waits in line, and the sweep sees that it is not forgotten.
 local function admitted()
   local owner = get('owner')
@@ -118,6 +126,7 @@ local function admitted()
   redis.call('EXPIRE', line(owner), KEPT)
   redis.call('HDEL', record, 'next_at')
   due(LONGEST_LINE)
+  watch(owner)
   return false
 end
 
@@ -249,6 +258,7 @@ function verbs.leave(owner)
       table.insert(found, { first, member_get(first, 'run') })
     end
   end
+  watch(owner)
   return { 'ok', 'next', cjson.encode(found) }
 end
 

@@ -380,6 +380,28 @@ class TestTurns:
             hooks.attempt(name, int(run), outbound)
         assert sorted(request.headers["webhook-id"] for request in receiver.received) == sorted(many)
 
+    def test_a_line_goes_on_when_those_at_work_died_as_their_tries_were_over(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        many = self.events(jobs, settings, receiver, "ann", 5)
+        with monkeypatch.context() as dying:
+            dying.setattr(Webhooks, "_leave", lambda *_: None)
+            for name in many[:2]:
+                hooks.attempt(name, 1, outbound)
+        hooks.queue.empty()
+        seconds, _ = hooks.redis.time()
+        due = dict(hooks.redis.zrange("hooks:deliveries-due", 0, -1, withscores=True))
+        soon = [name for name in many if due.get(name.encode(), 1e12) <= seconds + 61]
+        assert soon == many[2:4], "who is first in line, and not all who are"
+        hooks.redis.zadd("hooks:webhook-at-work:ann", dict.fromkeys(many[:2], 1))
+        hooks.redis.zadd("hooks:deliveries-due", dict.fromkeys(soon, 1))
+        assert hooks.sweep() == 2
+        while queued(hooks):
+            name, _, run = queued(hooks)[0].rpartition("-")
+            hooks.queue.remove(f"{name}-{run}")
+            hooks.attempt(name, int(run), outbound)
+        assert sorted(request.headers["webhook-id"] for request in receiver.received) == sorted(many)
+
     def test_a_deleted_job_gives_its_place_back(
         self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
     ) -> None:
