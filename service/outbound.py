@@ -185,8 +185,9 @@ class Outbound:
     ) -> Fetched:
         """GET the bytes of a target, at most `max_bytes` of them, within `timeout` seconds in all.
 
-        holding: told how many there are in hand, before there are; what it raises passes through. Raises one of the
-        `OutboundError`s; `BadAnswer` for every status but 200, redirects included.
+        holding: told how many there are in hand, before there are, and of all at once where the host says how many
+        will come; what it raises passes through. Raises one of the `OutboundError`s; `BadAnswer` for every status but
+        200, redirects included.
         """
         headers = {"accept": "image/*", "accept-encoding": "identity"}
         with self._request("GET", target, headers, None, timeout) as response:
@@ -262,8 +263,11 @@ def _body(
     response: httpcore.Response, headers: dict[str, str], max_bytes: int, holding: Callable[[int], None]
 ) -> bytes:
     declared = headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes:
-        raise TooLarge(max_bytes)
+    if declared.isdecimal():
+        if int(declared) > max_bytes:
+            raise TooLarge(max_bytes)
+        # At once: of several that hold a part and wait for the rest, none would get on.
+        holding(int(declared))
     body = io.BytesIO()
     for chunk in response.iter_stream():
         if body.tell() + len(chunk) > max_bytes:

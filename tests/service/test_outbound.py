@@ -122,6 +122,18 @@ def test_too_many_bytes(receiver: Any, headers: dict[str, str]) -> None:
         fetch(trusting, receiver.url, max_bytes=6)
 
 
+@pytest.mark.parametrize(
+    ("headers", "first"), [({"content-length": "900000"}, {900_000}), ({}, set(range(1, 300_000)))]
+)
+def test_what_the_host_announces_is_asked_for_at_once(receiver: Any, headers: dict[str, str], first: set[int]) -> None:
+    """Else several that have a part each could wait for each other's room."""
+    receiver.answers = [(200, headers, bytes(900_000))]
+    told: list[int] = []
+    fetch(trusting, receiver.url, max_bytes=1_000_000, holding=told.append)
+    assert told[0] in first
+    assert told[-1] == 900_000
+
+
 def test_a_body_without_end_is_cut_off() -> None:
     with raw_server(drip(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 50_000)) as port, pytest.raises(TooLarge):
         fetch(trusting, f"http://{LOOPBACK}:{port}/", max_bytes=1_000_000)
