@@ -44,9 +44,10 @@ elseif not is_there(name) then
   return served
 end
 redis.call('HSET', KEYS[2], name, now)
-for _, model in ipairs(redis.call('HKEYS', KEYS[2])) do
-  if not is_there(model) then
-    redis.call('HDEL', KEYS[2], model)
+local models = redis.call('HGETALL', KEYS[2])
+for i = 1, #models, 2 do
+  if not is_there(models[i]) then
+    redis.call('HDEL', KEYS[2], models[i])
   end
 end
 return nil

@@ -61,6 +61,15 @@ def guarded(folder: Path, program: str) -> Iterator[Server]:
         server.kill()
 
 
+def test_the_list_has_every_command_of_the_scripts() -> None:
+    """Those too that no job needs, such as an engine's of a model."""
+    sources = [path for folder in ("service", "worker") for path in (ROOT / folder).rglob("*.[lp][uy]*")]
+    called = {name.lower() for path in sources for name in re.findall(r"redis\.p?call\('(\w+)'", path.read_text())}
+    (lines,) = re.findall(r"```acl\n(.*?)```", OPERATE.read_text(), re.S)
+    assert "hgetall" in called
+    assert called <= set(re.findall(r"\+(\w+)", lines))
+
+
 SERVERS = {"oldest": oldest, "on PATH": executable, "embedded": redis_executable}
 
 
