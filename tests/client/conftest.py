@@ -75,6 +75,7 @@ def shared_api(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture
 def api(shared_api: Api, redis_url: str) -> Api:
     """An API with nothing in it, of which the test itself is the worker."""
+    shared_api.services.database.adopt()  # the server of all tests was emptied for this one
     return shared_api
 
 
