@@ -6,7 +6,7 @@ is known, and the job waits. Knows nothing of HTTP or queues.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import cast
 
 from mpd.formats import sample_bits
@@ -143,12 +143,12 @@ def _method_unavailable(settings: Settings, engines: Sequence[Engine]) -> Proble
     )
 
 
-def others(settings: Settings, keyframes: int, engines: Sequence[Engine], but: str) -> list[Engine]:
-    """Give the ready engines that could run the job, without the one called `but`."""
+def others(settings: Settings, keyframes: int, engines: Sequence[Engine], but: Collection[str]) -> list[Engine]:
+    """Give the ready engines that could run the job, without those called `but`."""
     return [
         engine
         for engine in ready(engines)
-        if engine.id != but and settings.method in engine.methods and _refusal(settings, keyframes, engine) is None
+        if engine.id not in but and settings.method in engine.methods and _refusal(settings, keyframes, engine) is None
     ]
 
 

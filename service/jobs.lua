@@ -31,7 +31,7 @@ local job = {}
 local function load()
   local names = {'state', 'attempt', 'deaths', 'errors', 'owner', 'lane', 'priority', 'queued_at', 'expires_at',
     'result_ttl', 'worker', 'webhook', 'cancel_requested', 'preview', 'gpu_estimate', 'gpu_used', 'method', 'size',
-    'started_at', 'claim', 'uploads', 'faults'}
+    'started_at', 'claim', 'uploads', 'faults', 'refusals'}
   local values = redis.call('HMGET', record, unpack(names))
   for i, name in ipairs(names) do
     job[name] = values[i] or nil
@@ -320,7 +320,7 @@ function on_job.redrive()
   local untold, failed = keep_untold()
   set('deaths', '0')
   set('errors', '0')
-  unset('quarantined', 'error', 'cancel_requested', 'faults')
+  unset('quarantined', 'error', 'cancel_requested', 'faults', 'refusals')
   allowance.promise(key, job, 1)
   to_queue(false)
   if untold then
@@ -336,7 +336,7 @@ local function bury()
   leave()
   enter('expired')
   unset('options', 'keyframes', 'webhook', 'progress', 'result', 'error', 'quarantined', 'traceparent', 'worker', 'claim',
-    'uploads', 'faults')
+    'uploads', 'faults', 'refusals')
   -- A hash that once held a long value stays in the form for long ones, which takes several times the memory.
   local short = redis.call('HGETALL', record)
   redis.call('DEL', record)
@@ -451,7 +451,7 @@ function on_attempt.fail()
   return answer('running')
 end
 
--- Argument: `behind` where others are to go first, else nothing.
+-- Argument: the worker whose engine refuses the job, which then waits behind the others; else nothing.
 function on_attempt.release()
   if job.state ~= 'running' then
     return conflict()
@@ -459,7 +459,12 @@ function on_attempt.release()
   if job.cancel_requested then
     finish('canceled')
   else
-    to_queue(ARGV[5] ~= 'behind')
+    if ARGV[5] ~= '' then
+      local refusals = job.refusals and cjson.decode(job.refusals) or {}
+      refusals[ARGV[5]] = (refusals[ARGV[5]] or 0) + 1
+      set('refusals', cjson.encode(refusals))
+    end
+    to_queue(ARGV[5] == '')
     count('releases_total')
   end
   return answer('running')

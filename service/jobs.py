@@ -340,13 +340,12 @@ class Jobs:
         most = self.settings.max_errors if retry else 0
         return self._enqueued(self._do("fail", job_id, str(attempt), json.dumps(problem), str(most)), front=True)
 
-    def release(self, job_id: str, attempt: int, front: bool = True) -> Job:
-        """Give the job back: queued again with the next attempt, at no cost to its budgets.
+    def release(self, job_id: str, attempt: int, refused_by: str = "") -> Job:
+        """Give the job back: queued again with the next attempt, in front, at no cost to its budgets.
 
-        front: before all others, where it was; else behind those that wait, as for another worker to take it.
+        refused_by: the worker whose engine cannot run it. Then it goes behind those that wait, for another to take it.
         """
-        job = self._do("release", job_id, str(attempt), "" if front else "behind")
-        return self._enqueued(job, front=front)
+        return self._enqueued(self._do("release", job_id, str(attempt), refused_by), front=not refused_by)
 
     def ran_out(self, job_id: str, attempt: int, worker: str, why: str, counts: bool, left: bool) -> Job:
         """The worker's machine failed while it ran the job: queued again with the next attempt, in front, at no cost to

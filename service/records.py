@@ -143,6 +143,7 @@ class Job:
     attempt: the fence; grows at every enqueue. deaths, errors: the budgets spent since the last redrive.
     queued_at: when this attempt was queued. error: the problem (RFC 9457) of a failed job.
     faults: how often each worker's machine ran out under it, since the last redrive.
+    refusals: how often each worker has left it to others because its engine refuses it, since the last redrive.
     progress: what the worker last reported. result: the manifest of a succeeded job.
     An expired job is a tombstone: options, keyframes, result, error and webhook are gone.
     """
@@ -173,6 +174,7 @@ class Job:
     traceparent: str | None
     uploads: tuple[str, ...] = ()
     faults: dict[str, int] = field(default_factory=dict)
+    refusals: dict[str, int] = field(default_factory=dict)
 
     @property
     def ticket(self) -> str:
@@ -266,6 +268,7 @@ def decode(fields: Mapping[bytes, bytes]) -> Job:
         traceparent=text.get("traceparent"),
         uploads=tuple(value("uploads") or ()),
         faults=value("faults") or {},
+        refusals=value("refusals") or {},
     )
 
 

@@ -93,7 +93,7 @@ class Publisher:
         """Publish now. An outage of Redis is logged once, and sat out."""
         figures = self._gpu.figures() if self._gpu is not None else {}
         try:
-            refusal = self._served.refusal(self._model) if self._model is not None else None
+            refusal = self._served.refusal(self._model, self._accompanied()) if self._model is not None else None
             self._tell(refusal)
             # As a state that every version knows, and to which none gives a job.
             refused = {} if refusal is None else {"state": EngineState.failed, "error": refusal}
@@ -103,6 +103,11 @@ class Publisher:
             if not self._silent:
                 log.warning("capabilities not published, trying on", error=str(error))
             self._silent = True
+
+    def _accompanied(self) -> bool:
+        """Whether other engines are there, ready or starting."""
+        live = engines.live(self._redis, self._settings)
+        return any(one.id != self._fields["id"] and one.state is not EngineState.failed for one in live)
 
     def _repeat(self) -> None:
         while True:

@@ -47,7 +47,9 @@ _FETCHES = 4
 """Keyframes that are fetched at once."""
 
 ELSEWHERE_SECONDS = 2.0
-"""Before a job that the engine here refuses goes back to the queue, where another engine's workers may be busy."""
+"""Before a job that the engine here refuses goes back to the queue, as another engine's workers may be busy; twice as
+long each time."""
+LONGEST_ELSEWHERE = 30.0
 
 NO_ROOM = "The storage had no room for the result."
 
@@ -135,21 +137,23 @@ class Elsewhere(Exception):
 
 
 def _others_can(job: Job, jobs: Jobs, options: Options) -> bool:
-    """Whether a job that the engine here has refused could be run by another."""
+    """Whether a job that the engine here has refused could be run by one that has not."""
     if not METHODS[options.method].needs_model:
         return False
     live = persist(engines.live, jobs.redis, jobs.settings)
-    return bool(capacity.others(options, len(job.keyframes), live, but=fitness.worker_name()))
+    refused = {*job.refusals, fitness.worker_name()}
+    return bool(capacity.others(options, len(job.keyframes), live, but=refused))
 
 
 def _leave(job: Job, jobs: Jobs, lease: Lease) -> None:
     """Give the job to whoever can run it; not at once, so that it does not come back here all the time."""
+    times = job.refusals.get(fitness.worker_name(), 0)
     try:
-        lease.wait(ELSEWHERE_SECONDS)
+        lease.wait(min(ELSEWHERE_SECONDS * 2**times, LONGEST_ELSEWHERE))
     except Interrupted as stop:
         persist(lease.settle, stop.reason)
     else:
-        persist(jobs.release, job.id, job.attempt, False)
+        persist(jobs.release, job.id, job.attempt, fitness.worker_name())
 
 
 def _on_a_machine(work: Callable[..., T], *arguments: object) -> T:
@@ -185,6 +189,8 @@ def make(job: Job, jobs: Jobs, lease: Lease) -> dict[str, Any]:
 def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter) -> dict[str, Any]:
     report.stage("fetching")
     options = settings_of(job.options)
+    if fitness.worker_name() in job.refusals and _others_can(job, jobs, options):
+        raise Elsewhere("it was refused here before")
     prefix = artifacts.attempt_prefix(job.id, job.attempt)
     with (
         tempfile.TemporaryDirectory(prefix="attempt-") as folder,

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from service.jobs import Jobs, NewJob
-from service.served import FRESH_SECONDS, Served, model_name
+from service.served import FRESH_SECONDS, GAP_SECONDS, Served, model_name
 from service.settings import Settings
 
 ONE, OTHER, THIRD = "svd-xt@a", "svd-xt@b", "sprites@c"
@@ -27,6 +27,12 @@ def served(connection: redis.Redis, change: bool = False) -> Served:
 def unseen(connection: redis.Redis, model: str) -> None:
     """As if the model's last engine had ended a while ago."""
     connection.hincrby("inbetween:models", model, -FRESH_SECONDS)
+
+
+def waited(connection: redis.Redis, model: str, until: int = 0) -> None:
+    """As if it had asked again and again for as long as it must, up to so many seconds ago."""
+    now = connection.time()[0]
+    connection.hset("inbetween:models-asking", model, f"{now - FRESH_SECONDS - until} {now - until}")
 
 
 def submit(connection: redis.Redis, lane: str = "gpu") -> Jobs:
@@ -66,10 +72,26 @@ def test_a_model_that_nobody_has_makes_way_when_no_job_waits_for_it(connection: 
     jobs = submit(connection, lane) if lane is not None else None
     assert served(connection).refusal(OTHER) is not None
     unseen(connection, ONE)
+    assert served(connection).refusal(OTHER) is not None, "it may come back"
+    waited(connection, OTHER)
     assert (served(connection).refusal(OTHER) is None) is (lane != "gpu")
     if jobs is not None and lane == "gpu":
         [job] = jobs.list("ann", 1).jobs
         jobs.start(job.id, 1, "horse")
         assert served(connection).refusal(OTHER) is not None, "nor while one runs"
         jobs.succeed(job.id, 1, {})
+        waited(connection, OTHER)
         assert served(connection).refusal(OTHER) is None
+
+
+@pytest.mark.parametrize("meanwhile", ["there was an outage", "another engine is there", "it asked only now"])
+def test_a_model_that_is_away_for_a_while_stays_the_one_served(connection: redis.Redis, meanwhile: str) -> None:
+    served(connection).refusal(ONE)
+    served(connection).refusal(OTHER)
+    unseen(connection, ONE)
+    waited(connection, OTHER, until=GAP_SECONDS + 5 if meanwhile == "there was an outage" else 0)
+    if meanwhile == "it asked only now":
+        connection.hdel("inbetween:models-asking", OTHER)
+    for _ in range(2):
+        assert served(connection).refusal(OTHER, accompanied=meanwhile == "another engine is there") is not None
+    assert served(connection).refusal(ONE) is None

@@ -380,8 +380,31 @@ def test_a_job_that_the_engine_here_refuses_is_left_to_one_that_can(
     if left:
         assert (after.state, after.attempt, after.deaths, after.errors) == (State.queued, 2, 0, 0)
         assert jobs.queue("gpu", "default").job_ids[-1] == after.ticket, "others go first"
+        assert after.refusals == {"here": 1}
         assert jobs.position(after) == 1
     else:
         assert after.state is State.failed
         assert after.error is not None
         assert (after.error["status"], after.error["field"]) == (422, "options.width")
+
+
+def test_a_job_that_comes_back_to_an_engine_that_refused_it_is_left_at_once_until_all_have_refused(
+    jobs: Jobs, storage: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def refused(*_: object) -> None:
+        asked.append(fitness.worker_name())
+        raise SettingsError("width", "64x64 is too large for this GPU", "Use at most 9 pixels")
+
+    monkeypatch.setattr(tasks, "_begin", refused)
+    monkeypatch.setattr(tasks, "ELSEWHERE_SECONDS", 0.0)
+    for engine in (ENGINE, replace(ENGINE, id="there")):
+        engines.publish(jobs.redis, jobs.settings, engine)
+    job = submit(jobs, storage, "mpd")
+    for name in ("here", "here", "there"):
+        monkeypatch.setenv(ENGINE_ID, name)
+        job = attempt(jobs, job)
+    assert asked == ["here", "there"]
+    assert job.error is not None
+    assert job.error["status"] == 422
