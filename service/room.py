@@ -28,24 +28,30 @@ KEPT = 16
 class Ledger:
     """What each owner holds of `most` bytes. The lock is the caller's."""
 
-    def __init__(self, most: int, shared: bool = True) -> None:
-        """shared: whether owners are to leave each other some; not where everybody is one owner."""
+    def __init__(self, most: int, shared: bool = True, whole: bool = True) -> None:
+        """shared: whether owners are to leave each other some; not where everybody is one owner.
+
+        whole: whether an owner with nothing in hand may have all of it. Not where what is held comes at its sender's
+        pace: who sends slowly, or stops, would keep everybody else out for as long.
+        """
         self.most = most
         self.held = 0
         self._shared = shared
+        self._whole = whole or not shared
         self._small = most // KEPT // 4
         self._of: dict[str, int] = {}
 
     @property
     def largest(self) -> int:
         """What one request can hold at the most."""
-        return self.most - self.most // KEPT
+        room = self.most - self.most // KEPT
+        return room if self._whole else room // 2
 
     def fits(self, owner: str, more: int) -> bool:
-        """Whether an owner may hold so much more now. With nothing in hand it may have all; else half of it."""
+        """Whether an owner may hold so much more now: half of the room, or all where it may and has nothing in hand."""
         has = self._of.get(owner, 0)
-        room = self.most if more <= self._small else self.largest
-        if self._shared and has and has + more > room // 2:
+        room = self.most if more <= self._small else self.most - self.most // KEPT
+        if self._shared and (has or not self._whole) and has + more > room // 2:
             return False
         return self.held + more <= room
 
@@ -83,8 +89,9 @@ class Hold:
 class Room:
     """For requests of one event loop."""
 
-    def __init__(self, most: int, shared: bool = True) -> None:
-        self.ledger = Ledger(most, shared)
+    def __init__(self, most: int, shared: bool = True, whole: bool = True) -> None:
+        """As of `Ledger`."""
+        self.ledger = Ledger(most, shared, whole)
         self._waiting: list[tuple[str, int, anyio.Event]] = []
 
     @asynccontextmanager

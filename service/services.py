@@ -104,7 +104,7 @@ def open_services(settings: Settings) -> Services:
         keys=Keys(connection, settings),
         limits=Limits(connection, settings),
         turns=Turns(SUBMISSIONS if settings.auth == "off" else SUBMISSIONS // 4),
-        bodies=Room(settings.max_bodies_bytes * BODIES // 100, shared),
+        bodies=Room(settings.max_bodies_bytes * BODIES // 100, shared, whole=False),
         uploads=uploads,
         submission=Submission(settings, jobs, storage, outbound, uploads, turns, storing, pictures),
         idempotency=Idempotency(connection, settings, lambda job_id: jobs.get(job_id) is not None),

@@ -128,7 +128,8 @@ class Settings(BaseSettings):
         ge=1024,
         description="Memory, in bytes, that request bodies and their images take in one API process at once: a quarter "
         "for bodies, 8 % for images on their way, 65 % for decoding. Who finds no room waits for seconds, then is "
-        "answered 503; no body or image that needs more than its part is taken.",
+        "answered 503; no body or image that needs more than its part is taken, nor, with keys, a body of more "
+        "than half of it.",
     )
     max_connections: int = Field(
         1000,

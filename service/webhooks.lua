@@ -298,7 +298,7 @@ function verbs.begin(run, most)
     finish('failed')
     return over
   end
-  set('begun', 1)
+  set('begun', (tonumber(get('begun') or 0)) + 1)
   redis.call('HDEL', record, 'next_at')
   due(LEASE)
   local answer = reply('ok')
@@ -315,6 +315,9 @@ function verbs.connect(run, host)
     return { 'ok' }
   end
   redis.call('HINCRBY', record, 'spent', -1)
+  if redis.call('HINCRBY', record, 'begun', -1) == 0 then
+    redis.call('HDEL', record, 'begun') -- nothing of it has been sent, so nothing of it was seen
+  end
   return put_off(left)
 end
 
@@ -329,7 +332,7 @@ function verbs.settle(run, state, wait, entry, answered, host)
   if host ~= '' then
     set('address', host)
   end
-  for _, name in ipairs(hosts()) do
+  for _, name in ipairs({ get('host'), host ~= '' and host ~= get('host') and host or nil }) do
     if answered == 'yes' then
       wake(name)
       redis.call('SET', key('webhook-heard', name), now, 'EX', HEARD)

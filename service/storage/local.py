@@ -24,6 +24,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
+import structlog
+
 from service.storage import links
 from service.storage.interface import (
     CHUNK,
@@ -36,6 +38,8 @@ from service.storage.interface import (
     disposition,
     folder_of,
 )
+
+log = structlog.get_logger(__name__)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The disk, a quota, or what a process may write is at its end."""
@@ -173,12 +177,20 @@ class LocalStorage:
         self._write(b"").unlink()
 
     def tidy(self) -> None:
-        """Remove what processes that were killed left in `tmp/` a day ago or earlier."""
+        """Remove what processes that were killed left in `tmp/` a day ago or earlier.
+
+        What cannot be removed, such as another user's, stays and is told: it keeps nobody from opening the storage.
+        """
         with self._errors():
-            for path in self._tmp.iterdir():
-                with contextlib.suppress(FileNotFoundError):
-                    if time.time() - path.stat().st_mtime > _STALE:
-                        _remove(path)
+            found = list(self._tmp.iterdir())
+        for path in found:
+            try:
+                if time.time() - path.stat().st_mtime > _STALE:
+                    _remove(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                log.warning("what a killed process left cannot be removed", name=path.name, error=str(error))
 
     @cached_property
     def _secret(self) -> bytes:

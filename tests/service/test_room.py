@@ -51,6 +51,16 @@ def test_an_owner_has_half_of_the_room_for_several_requests() -> None:
     assert alone.fits("ann", 1000), "where everybody is one owner, there are no halves"
 
 
+def test_where_it_comes_at_the_senders_pace_an_owner_has_half_at_the_most() -> None:
+    ledger = Ledger(1600, whole=False)
+    assert ledger.largest == 750
+    assert not ledger.fits("ann", 751)
+    ledger.take("ann", 750)
+    assert not ledger.fits("ann", 51), "nor a small one beyond it"
+    assert ledger.fits("bob", 750), "whatever one sends slowly, another has as much"
+    assert Ledger(1600, shared=False, whole=False).largest == 1500
+
+
 def test_who_waits_gets_room_when_there_is_some_and_who_holds_least_comes_first() -> None:
     async def main() -> None:
         rooms, order = Room(1600), []

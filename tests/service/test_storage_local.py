@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.storage import LocalStorage, ObjectMissing, StorageUnavailable
 from service.storage.interface import CHUNK
@@ -252,3 +253,24 @@ def test_a_relative_folder_stays_where_it_was(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir("/")
     storage.put("key", b"x", "text/plain")
     assert (tmp_path / "home/objects/key").exists()
+
+
+def test_what_cannot_be_removed_keeps_nobody_from_opening_the_storage(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        path = storage.folder / "tmp" / name
+        path.write_bytes(b"left")
+        os.utime(path, (0, 0))
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "b":
+            raise PermissionError("another user's")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with capture_logs() as logged:
+        LocalStorage(storage.folder, lambda: bytes(32))
+    assert [path.name for path in (storage.folder / "tmp").iterdir()] == ["b"]
+    assert [entry["name"] for entry in logged] == ["b"]

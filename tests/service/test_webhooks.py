@@ -449,6 +449,28 @@ class TestReceivers:
         hooks.attempt(first, 2, silent)
         assert len(dialled) == 2, "a redrive wakes the address too"
 
+    def test_what_was_put_off_before_it_was_sent_was_seen_by_nobody(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        way = Outbound(self.names, resolve=lambda host, port: ["127.0.0.1"], dial=_refuse)
+        first, second = (self.hook(jobs, settings, receiver, name) for name in self.names[:2])
+        hooks.attempt(first, 1, way)
+        assert hooks.redis.hget(f"hooks:delivery:{first}", "begun") == b"1"
+        assert hooks.attempt(second, 1, way) is not None
+        assert hooks.redis.hget(f"hooks:delivery:{second}", "begun") is None
+
+    def test_an_address_pays_for_no_try_that_did_not_reach_it(
+        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+    ) -> None:
+        def nowhere(host: str, port: int) -> list[str]:
+            raise OSError("no such host")
+
+        receiver.answers = [(500, {}, b"")]
+        delivery_id = self.hook(jobs, settings, receiver, self.names[0])
+        hooks.attempt(delivery_id, 1, Outbound(self.names, resolve=lambda host, port: ["127.0.0.1"]))
+        hooks.attempt(delivery_id, 1, Outbound(self.names, resolve=nowhere))
+        assert len(list(hooks.redis.scan_iter("hooks:webhook-resting:*"))) == 1, "the name alone"
+
     def test_another_owner_and_another_port_do_not_wait(
         self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
     ) -> None:
