@@ -193,7 +193,10 @@ class Database:
             self._known = Identity(found.id, max(self._known.epoch, found.epoch - 1))
             return None
         if (self._fault is not None or self._unanswered) and self._clock() - self._asked < STORAGE_SECONDS:
-            return self._first(found) if self._unanswered and self._uncompared else self._fault
+            if self._unanswered and self._uncompared:
+                return self._first(found)
+            # Also where the known one was there a moment ago, in between: what is here now is another.
+            return self._fault or DatabaseUnknown("whether this is the known database cannot be told yet")
         self._unanswered = False
         try:
             remembered = self.remembered()

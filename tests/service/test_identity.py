@@ -320,6 +320,25 @@ def test_while_storage_is_away_no_other_than_the_first_will_do(
         place.later()
 
 
+def test_the_known_one_that_was_back_for_a_moment_does_not_vouch_for_the_next(
+    place: Place, served: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While storage is away: another database, the known one, another again, all within seconds."""
+    bring_back, database = place.backup(), served.database
+    assert database is not None
+
+    def away(key: str) -> bytes:
+        raise StorageUnavailable("gone")
+
+    monkeypatch.setattr(place.storage, "get", away)
+    for _ in range(3):
+        place.redis.flushdb()
+        with pytest.raises(DatabaseUnknown):
+            database.check(fresh=True)
+        bring_back()
+        database.check(fresh=True)
+
+
 def test_storage_that_goes_away_too_makes_nothing_right(
     place: Place, served: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
