@@ -43,9 +43,16 @@ def written(jobs: Jobs, job_id: str) -> list[dict[str, Any]]:
     return [json.loads(fields[b"data"]) for _, fields in entries if fields[b"type"] == b"progress"]
 
 
-def test_a_job_that_is_to_stop_hears_so_from_its_own_report(jobs: Jobs, job: Job) -> None:
+@pytest.fixture
+def lease(jobs: Jobs, job: Job) -> Iterator[Lease]:
+    """One that nobody renews. What it heard ends this process later, unless it is over by then."""
+    made = Lease(jobs, job.id, job.attempt)
+    yield made
+    made._over.set()
+
+
+def test_a_job_that_is_to_stop_hears_so_from_its_own_report(jobs: Jobs, job: Job, lease: Lease) -> None:
     """From the report alone: no thread of the lease is at work here."""
-    lease = Lease(jobs, job.id, job.attempt)
     report = Reporter(job, jobs, lease)
     report.stage("fetching")
     jobs.cancel(job.id)
@@ -56,8 +63,10 @@ def test_a_job_that_is_to_stop_hears_so_from_its_own_report(jobs: Jobs, job: Job
         lease.check()
 
 
-def test_a_job_that_another_attempt_has_taken_over_hears_so_from_its_own_report(jobs: Jobs, job: Job) -> None:
-    report = Reporter(job, jobs, Lease(jobs, job.id, job.attempt))
+def test_a_job_that_another_attempt_has_taken_over_hears_so_from_its_own_report(
+    jobs: Jobs, job: Job, lease: Lease
+) -> None:
+    report = Reporter(job, jobs, lease)
     jobs.died(job.id, job.attempt, "lease")
     with pytest.raises(Interrupted) as heard:
         report.stage("sampling")
