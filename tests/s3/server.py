@@ -34,23 +34,33 @@ swift_hash_path_prefix = inbetween
 swift_hash_path_suffix = inbetween
 """
 
-STORE = """
+# All servers share one process: on a busy machine they are late for each other, and none is to be given up for that.
+PATIENCE = """
+conn_timeout = 30
+node_timeout = 60
+recoverable_node_timeout = 60
+error_suppression_limit = 1000000
+"""
+
+STORE = f"""
 [DEFAULT]
-swift_dir = {folder}
-devices = {folder}/devices
+{PATIENCE}
+swift_dir = {{folder}}
+devices = {{folder}}/devices
 mount_check = false
 disable_fallocate = true
 workers = 0
 log_level = ERROR
 [pipeline:main]
-pipeline = {name}-server
-[app:{name}-server]
-use = egg:swift#{name}
+pipeline = {{name}}-server
+[app:{{name}}-server]
+use = egg:swift#{{name}}
 """
 
-PROXY = """
+PROXY = f"""
 [DEFAULT]
-swift_dir = {folder}
+{PATIENCE}
+swift_dir = {{folder}}
 workers = 0
 log_level = ERROR
 [pipeline:main]
