@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from service.errors import Problem
 from service.records import Keys
 from service.settings import Settings
-from service.storage import ObjectMissing, Storage
+from service.storage import ObjectMissing, Storage, StorageUnavailable
 from service.sweeps import Sweeps
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ class Uploads:
     def read(self, owner: str, reference: str, field: str, holding: Callable[[int], None] = lambda size: None) -> bytes:
         """The file behind `upload:ID`. holding: told its size before it is read; what it raises passes through.
 
-        Raises `Problem` 422 for another owner's, an expired or an unsent one.
+        Raises `Problem` 422 for another owner's, an expired or an unsent one, `StorageUnavailable` for bytes that are
+        not the file.
         """
         upload_id = reference.removeprefix(PREFIX)
         found = self._redis.get(self._record(upload_id)) if upload_id.isalnum() and upload_id.isascii() else None
@@ -90,9 +91,12 @@ class Uploads:
                 detail = f"The file has {size} bytes where {record['size']} were announced."
                 raise Problem(422, "upload-mismatch", detail, field=field, remedy="Upload the file again.")
             holding(size)
-            return self._storage.get(upload_key(upload_id))
+            data = self._storage.get(upload_key(upload_id))
         except ObjectMissing:
             raise self._missing("Nothing was sent to this upload's link.", field) from None
+        if len(data) != size:
+            raise StorageUnavailable(f"{len(data)} bytes of an upload came where there are {size}")
+        return data
 
     def sweep(self, limit: int = 100) -> int:
         """Erase the files of uploads whose time is over; how many. For the keeper."""

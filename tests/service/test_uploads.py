@@ -12,7 +12,7 @@ import redis
 from service.errors import Problem
 from service.jobs import Jobs, NewJob
 from service.settings import Settings
-from service.storage import Storage, open_storage
+from service.storage import Storage, StorageUnavailable, open_storage
 from service.uploads import Uploads
 from worker.keeper import Keeper
 
@@ -57,6 +57,16 @@ def test_a_file_of_another_size_is_not_used(settings: Settings, connection: redi
     with pytest.raises(Problem) as refused:
         uploads.read("ann", f"upload:{name}", "start")
     assert refused.value.slug == "upload-mismatch"
+
+
+def test_another_answer_than_the_file_is_the_storages_fault(
+    settings: Settings, connection: redis.Redis, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads = Uploads(connection, storage, settings)
+    name = sent(uploads, storage)
+    monkeypatch.setattr(storage, "get", lambda key: b"<html>Sign in</html>")
+    with pytest.raises(StorageUnavailable):
+        uploads.read("ann", f"upload:{name}", "start")
 
 
 def test_the_keeper_erases_uploads_whose_time_is_over(
