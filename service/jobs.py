@@ -146,13 +146,15 @@ class Jobs:
     def was_deleted(self, job_id: str) -> bool:
         """Whether something says so of a job that has no record: its files are due, or its last event is kept.
 
-        That there is no record says nothing: Redis may have come up empty, or older than the job.
+        That there is no record says nothing: Redis may have come up empty, or older than the job. Nor do files that
+        are due for a request that had not made the job yet, as a Redis has them that is some seconds older.
         """
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.zscore(self.keys.erasures, job_id)
+            pipe.zscore(self.keys.reserved, job_id)
             pipe.exists(self.keys.events(job_id))
-            due, told = pipe.execute()
-        return due is not None or bool(told)
+            due, reserved, told = pipe.execute()
+        return (due is not None and reserved is None) or bool(told)
 
     def position(self, job: Job) -> int | None:
         """How many jobs of the same lane go before this one; None unless it is queued."""

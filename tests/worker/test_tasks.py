@@ -163,6 +163,30 @@ def test_a_result_that_comes_after_its_job_was_deleted_and_erased_is_erased_too(
     assert jobs.redis.zscore(jobs.keys.erasures, job.id) is not None
 
 
+def test_files_of_a_job_stay_that_redis_only_knows_as_a_request(
+    redis_url: str, jobs: Jobs, storage: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a Redis that is some seconds older than it was: the copy fell between the files and the job."""
+    monkeypatch.setattr(lifeline, "die_with_parent", lambda _: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    job = submit(jobs, storage)
+    put = storage.put
+
+    def older(key: str, source: bytes | Path, content_type: str) -> None:
+        if key.endswith("manifest.json"):
+            jobs.redis.delete(jobs.keys.job(job.id), jobs.keys.events(job.id))
+            jobs.reserve_files(job.id, 3600)
+        put(key, source, content_type)
+
+    monkeypatch.setattr(storage, "put", older)
+    tasks.run(job.id, job.attempt)
+    due = jobs.redis.zscore(jobs.keys.erasures, job.id)
+    assert due is not None
+    assert due > jobs.now() + 3000
+    assert all(keyframe["key"] in list(storage.list(files_prefix(job.id))) for keyframe in job.keyframes)
+
+
 def test_a_job_waiting_for_storage_can_be_canceled(jobs: Jobs, storage: Away, monkeypatch: pytest.MonkeyPatch) -> None:
     job = submit(jobs, storage)
     storage.outages = 1_000_000
