@@ -31,7 +31,7 @@ import httpx
 import psutil
 import redis
 
-from service.jobs import Job, Jobs, NewJob
+from service.jobs.store import Job, Jobs, NewJob
 from service.settings import Settings
 from worker.up import redis_executable
 

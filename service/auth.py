@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from service.errors import Problem
+from service.problems import Problem
 from service.settings import Settings
 
 if TYPE_CHECKING:

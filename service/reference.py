@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from service.measures import MEASURES, PREFIX, Measure
+from service.jobs.metrics import MEASURES, PREFIX, Measure
 from service.settings import SECRETS, Settings
 
 _INTRODUCTION = """# Reference

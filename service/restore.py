@@ -13,10 +13,10 @@ from typing import Any
 
 import structlog
 
-from service.identity import Database
-from service.jobs import Job, JobError, Jobs, State
+from service.api.views import file_key
+from service.database.identity import Database
+from service.jobs.store import Job, JobError, Jobs, State
 from service.storage import ObjectMissing, Storage
-from service.views import file_key
 
 _AT_ONCE = 500
 _THREADS = 16

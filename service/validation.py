@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from mpd.methods import LIMITS, METHODS, SettingsError
-from service.errors import Problem
-from service.schema import Keyframe, Options, Webhook
+from service.jobs.options import Keyframe, Options, Webhook
+from service.problems import Problem
 
 _PLACES = ("body", "query", "path", "header", "cookie")
 _KNOWN: dict[str, type[BaseModel]] = {"options": Options, "webhook": Webhook, "keyframes": Keyframe}

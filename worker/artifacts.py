@@ -22,7 +22,7 @@ import structlog
 from mpd import stills, video
 from mpd.clip import Clip
 from mpd.formats import FORMATS
-from service.jobs import files_prefix
+from service.jobs.store import files_prefix
 from service.storage import ObjectMissing, Storage
 from worker.patience import patiently
 from worker.threads import ThreadGroup

@@ -16,13 +16,14 @@ from pathlib import Path
 import structlog
 from pydantic import SecretStr
 
-from service import logs, reference, restore, tracing
+from service import reference, restore
+from service.api.edge.server import Config, Server, give_memory_back, raise_file_limit
 from service.auth import CALLER, LOCAL, Key, Keys, OpenDoor, Scope, refuse_empty_ring, refuse_open_door
-from service.connections import connect
-from service.identity import Database
-from service.jobs import Jobs
-from service.redaction import redacted
-from service.server import Config, Server, give_memory_back, raise_file_limit
+from service.database.connections import connect
+from service.database.identity import Database
+from service.jobs.store import Jobs
+from service.observe import logs, tracing
+from service.observe.redaction import redacted
 from service.settings import Settings
 from service.storage import StorageUnavailable, open_storage
 from worker import exits, health
@@ -158,7 +159,7 @@ def _api(settings: Settings) -> int:
     give_memory_back()
     sys.setswitchinterval(SWITCH_SECONDS)
     # By name: the worker package never imports the application.
-    config = Config(settings, "service.app:create_app", factory=True)
+    config = Config(settings, "service.api.app:create_app", factory=True)
     config.load()
     # What there is now stays: a full collection, which stops everything, took some 80 ms of going through it.
     gc.collect()

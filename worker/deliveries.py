@@ -1,15 +1,15 @@
-"""One try of a webhook delivery, as RQ runs it. What a delivery is, `service.webhooks` knows."""
+"""One try of a webhook delivery, as RQ runs it. What a delivery is, `service.webhooks.deliveries` knows."""
 
 from __future__ import annotations
 
 from rq import Retry
 
-from service import tracing
-from service.connections import connect
-from service.identity import open_database
-from service.outbound import Outbound
+from service.database.connections import connect
+from service.database.identity import open_database
+from service.observe import tracing
+from service.outbound.client import Outbound
 from service.settings import Settings
-from service.webhooks import Webhooks
+from service.webhooks.deliveries import Webhooks
 
 NO_LIMIT = 1_000_000
 """What RQ counts is not what ends a delivery: its own record does."""

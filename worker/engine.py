@@ -28,10 +28,11 @@ from mpd import hub
 from mpd.methods import METHODS, denoiser_calls
 from mpd.methods import Settings as Options
 from mpd.progress import Progress, Take
-from service import engines, logs, tracing
-from service.connections import connect
-from service.engines import ENGINE_ID, EngineState
-from service.served import Served, model_name
+from service.database.connections import connect
+from service.fleet import engines
+from service.fleet.engines import ENGINE_ID, EngineState
+from service.fleet.served import Served, model_name
+from service.observe import logs, tracing
 from service.settings import Settings
 from worker import exits, protocol
 from worker.gpu import Gpu

@@ -13,8 +13,8 @@ import redis
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
-from service.connections import CannotConnect, connect, shown
-from service.redaction import redacted
+from service.database.connections import CannotConnect, connect, shown
+from service.observe.redaction import redacted
 from service.settings import SecretFileError, Settings
 from service.storage import StorageUnavailable, open_storage, prove
 

@@ -18,9 +18,9 @@ import structlog
 from rq import Worker
 from rq.serializers import JSONSerializer
 
-from service import unwell
-from service.engines import ENGINE_ID
-from service.jobs import Job, Jobs
+from service.fleet import unwell
+from service.fleet.engines import ENGINE_ID
+from service.jobs.store import Job, Jobs
 from service.settings import Settings
 
 LAUNCHER_FD = "INBETWEEN_FAULT_FD"

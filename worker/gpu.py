@@ -28,7 +28,7 @@ class Gpu:
             log.warning("the GPU's driver cannot be asked, its figures are left out", error=str(error))
 
     def figures(self) -> dict[str, Any]:
-        """Fields of `service.engines.Engine`: bytes of the whole device, whoever has them, and a share of 1.
+        """Fields of `service.fleet.engines.Engine`: bytes of the whole device, whoever has them, and a share of 1.
 
         A part of a GPU (MIG) has no utilization of its own: then it is None.
         """

@@ -15,11 +15,11 @@ import redis
 from rq import Queue, Worker
 from rq.serializers import JSONSerializer
 
-from service.connections import connect
-from service.identity import open_database
+from service.database.connections import connect
+from service.database.identity import open_database
 from service.settings import Settings
 from service.storage import StorageError
-from service.webhooks import queue_name
+from service.webhooks.deliveries import queue_name
 
 ROLES = ("api", "keeper", "webhooks")
 PATIENCE = 5.0

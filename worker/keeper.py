@@ -4,7 +4,7 @@ Takes jobs back from dead workers, enqueues what RQ lost, expires results and up
 hands final events to webhook delivery. Any number of replicas may run; one holds the lock and works, the others wait
 for it. The lock saves work, it protects nothing: every verb is a compare-and-set, so two at once do no harm.
 
-Runs no job and needs no GPU. What is wrong, and for how long it must be, is decided in `service.reconcile`.
+Runs no job and needs no GPU. What is wrong, and for how long it must be, is decided in `service.jobs.reconcile`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import redis
 import structlog
 from redis.exceptions import LockError
 
-from service import tracing
-from service.connections import connect
-from service.identity import open_database
-from service.jobs import Jobs
-from service.outages import is_outage
-from service.reconcile import Watch, announce_due, erase_due, expire_due, reclaim_dead, requeue_lost
+from service.database.connections import connect
+from service.database.identity import open_database
+from service.database.outages import is_outage
+from service.jobs.reconcile import Watch, announce_due, erase_due, expire_due, reclaim_dead, requeue_lost
+from service.jobs.store import Jobs
+from service.jobs.sweeps import Sweeps
+from service.jobs.uploads import Uploads
+from service.observe import tracing
 from service.settings import Settings
 from service.storage import LocalStorage, Storage, StorageError, open_storage
-from service.sweeps import Sweeps
-from service.uploads import Uploads
-from service.webhooks import Webhooks, announce
+from service.webhooks.deliveries import Webhooks, announce
 
 INTERVAL = 2.0
 """Seconds between two sweeps."""

@@ -21,8 +21,9 @@ import redis
 import structlog
 
 from mpd import hub
-from service import engines, machine
-from service.engines import ENGINE_ID, EngineState
+from service import machine
+from service.fleet import engines
+from service.fleet.engines import ENGINE_ID, EngineState
 from service.settings import Settings
 from worker import exits, lifeline, protocol, scratch, webhook_workers
 from worker.fitness import LAUNCHER_FD, Fitness

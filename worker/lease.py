@@ -20,8 +20,8 @@ from types import TracebackType
 import redis
 import structlog
 
-from service.jobs import JobError, Jobs, State, Verdict, ticket
-from service.outages import is_outage
+from service.database.outages import is_outage
+from service.jobs.store import JobError, Jobs, State, Verdict, ticket
 
 DRAIN_FD = "INBETWEEN_DRAIN_FD"
 """Environment variable: file descriptor that reads end-of-file when running jobs must be given back."""

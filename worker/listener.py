@@ -23,11 +23,13 @@ from rq import Queue, Worker
 from rq.job import Job as Carried
 from rq.serializers import JSONSerializer
 
-from service import connections, logs, spans, tracing
-from service.identity import Database, open_database
-from service.jobs import TASK as RUN
-from service.jobs import JobError, Jobs
-from service.outages import OutageRetry, is_outage
+from service.database import connections
+from service.database.identity import Database, open_database
+from service.database.outages import OutageRetry, is_outage
+from service.jobs import spans
+from service.jobs.store import TASK as RUN
+from service.jobs.store import JobError, Jobs
+from service.observe import logs, tracing
 from service.settings import Settings
 from worker import exits, lifeline
 from worker.fitness import LISTENER_FD, Pipe, listener_name, report

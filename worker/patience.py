@@ -12,7 +12,7 @@ import structlog
 import tenacity
 
 from service import machine
-from service.outages import is_outage
+from service.database.outages import is_outage
 from service.storage import ObjectDamaged, StorageFull, StorageUnavailable
 
 STORAGE_PATIENCE = 900.0

@@ -8,8 +8,9 @@ from typing import Any
 import redis
 import structlog
 
-from service import measures, tracing
-from service.jobs import Job, JobError, Jobs
+from service.jobs import metrics
+from service.jobs.store import Job, JobError, Jobs
+from service.observe import tracing
 from worker import previews
 from worker.lease import Lease, Reason
 from worker.sampling import Report
@@ -77,9 +78,9 @@ class Reporter:
 
     def count(self) -> None:
         """Add the job's seconds to the running totals; left out when Redis does not answer."""
-        amounts = measures.counted("gpu_seconds_total", self._gpu_seconds)
+        amounts = metrics.counted("gpu_seconds_total", self._gpu_seconds)
         for name, seconds in self.seconds().items():
-            amounts |= measures.observed("stage_seconds", seconds, stage=name)
+            amounts |= metrics.observed("stage_seconds", seconds, stage=name)
         try:
             self._jobs.count(amounts)
         except redis.RedisError as error:

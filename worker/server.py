@@ -21,7 +21,7 @@ import structlog
 from mpd.methods import Settings as Options
 from mpd.methods import SettingsError
 from mpd.progress import Frames, Pictures, Progress, Take
-from service import tracing
+from service.observe import tracing
 from worker import previews, protocol
 
 PREVIEW_SECONDS = 1.0

@@ -26,13 +26,16 @@ from mpd.keyframes import KeyframeError
 from mpd.methods import FLOW_FRAMES, FLOW_SIZE_MULTIPLE, METHODS, SettingsError, segment_frames
 from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Take
-from service import accepted, capacity, engines, logs, machine, spans, tracing
-from service.again import request_of
-from service.connections import connect
-from service.errors import Problem
-from service.identity import open_database
-from service.jobs import Job, JobError, Jobs
-from service.schema import settings_of
+from service import machine
+from service.database.connections import connect
+from service.database.identity import open_database
+from service.fleet import engines
+from service.jobs import accepted, capacity, spans
+from service.jobs.options import settings_of
+from service.jobs.replay import request_of
+from service.jobs.store import Job, JobError, Jobs
+from service.observe import logs, tracing
+from service.problems import Problem
 from service.settings import Settings
 from service.storage import ObjectDamaged, Storage, StorageFull, StorageUnavailable, open_storage
 from service.validation import from_settings

@@ -1,6 +1,6 @@
 """The processes that deliver webhooks: several RQ workers, so that one owner's silent receivers hold up nobody else.
 
-`service.webhooks` lets each owner have a few tries at work at most, and RQ's queue hold no more of each. Needs no torch
+Each owner has a few tries at work at most, and RQ's queue holds no more of each. Needs no torch
 and nothing that makes pictures. The launcher keeps some on every worker's machine; `inbetween-server webhooks` runs
 nothing else. Single-threaded: it never waits for a child.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 from service.settings import Settings
-from service.webhooks import queue_name
+from service.webhooks.deliveries import queue_name
 from worker import exits, lifeline
 from worker.supervise import Child, Wakeups
 

@@ -33,7 +33,7 @@ from benchmarks import pages  # noqa: E402
 from benchmarks.scale import queues, workers  # noqa: E402
 from benchmarks.scale.engines import STEPS  # noqa: E402
 from benchmarks.scale.site import Site  # noqa: E402
-from service import logs  # noqa: E402
+from service.observe import logs  # noqa: E402
 from service.settings import Settings  # noqa: E402
 
 

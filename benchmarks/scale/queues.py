@@ -18,7 +18,7 @@ from benchmarks.scale.site import Site, info, keyframes_of, submit
 from benchmarks.serving.caller import Caller, form
 from benchmarks.serving.report import quantile
 from benchmarks.serving.work import jpeg
-from service.jobs import Jobs
+from service.jobs.store import Jobs
 from service.settings import Settings
 from service.storage import open_storage
 from worker.keeper import Keeper

@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from benchmarks.serving.work import ROOT, jpeg
-from service.jobs import Job, Jobs, NewJob, new_id
+from service.jobs.store import Job, Jobs, NewJob, new_id
 from service.settings import Settings
 from service.storage import open_storage
 from tests.conftest import RedisProcess, free_port

@@ -14,8 +14,8 @@ from benchmarks.serving.work import FPS, Work
 from mpd.methods import METHODS
 from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Progress, Take
-from service import logs
-from service.engines import EngineState
+from service.fleet.engines import EngineState
+from service.observe import logs
 from worker import exits, launcher, protocol
 from worker.engine import Publisher
 from worker.server import Server

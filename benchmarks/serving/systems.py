@@ -23,7 +23,7 @@ import redis
 from benchmarks.serving import environments
 from benchmarks.serving.caller import TIMEOUT, Caller, Refused, form
 from benchmarks.serving.work import FOLDER, ROOT, SHAPE, Work, jpeg
-from service.engines import EngineState, live
+from service.fleet.engines import EngineState, live
 from service.settings import Settings
 from tests.conftest import RedisProcess, free_port
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from service.jobs import Job, Jobs, State
+from service.jobs.store import Job, Jobs, State
 from tests.chaos.databases import Lost
 
 LOST = "keyframe-lost"

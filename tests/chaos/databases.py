@@ -13,7 +13,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from service.jobs import Job, Jobs
+from service.jobs.store import Job, Jobs
 from service.settings import Settings
 
 MARK = "stand-in"

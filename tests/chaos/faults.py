@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import psutil
 import redis
 
-from service.jobs import split_ticket
+from service.jobs.store import split_ticket
 from service.storage import StorageError
-from service.webhooks import Webhooks
+from service.webhooks.deliveries import Webhooks
 from tests.chaos import receivers, swaps
 from tests.chaos.databases import Lost
 from tests.chaos.house import KEEPERS, LAUNCHERS, House, families

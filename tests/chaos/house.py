@@ -24,8 +24,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from service.engines import EngineState, live
-from service.jobs import Jobs, new_id
+from service.fleet.engines import EngineState, live
+from service.jobs.store import Jobs, new_id
 from service.settings import Settings
 from service.storage import Storage, open_storage
 from tests.chaos.databases import Databases

@@ -10,9 +10,9 @@ import av
 import numpy as np
 from PIL import Image
 
-from service.jobs import Job, State
+from service.api.views import file_key
+from service.jobs.store import Job, State
 from service.storage import ObjectMissing, Storage
-from service.views import file_key
 
 ALIKE = 8.0
 """Mean difference of two pictures (0 to 255) that an encoder may make, and another keyframe does not."""

@@ -9,8 +9,8 @@ import threading
 from enum import StrEnum
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 
-from service.jobs import Jobs, State
-from service.webhooks import Webhooks
+from service.jobs.store import Jobs, State
+from service.webhooks.deliveries import Webhooks
 
 BURST = 10
 """Events that are told to an ill receiver once more, besides what comes by itself."""

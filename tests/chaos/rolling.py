@@ -21,7 +21,7 @@ from rq import Worker
 
 from inbetween import Client, InbetweenError, Job
 from mpd.tiny import build
-from service.engines import EngineState, live
+from service.fleet.engines import EngineState, live
 from tests.chaos.balancer import Balancer
 from tests.chaos.customers import Ledger, picture
 from tests.chaos.house import KEEPERS, LAUNCHERS, PATIENCE, House, families

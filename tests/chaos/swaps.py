@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from service.jobs import Job, Jobs, State, files_prefix
+from service.jobs.store import Job, Jobs, State, files_prefix
 from service.storage import ObjectMissing, Storage
 
 

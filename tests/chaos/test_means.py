@@ -12,11 +12,11 @@ import psutil
 import pytest
 import redis
 
-from service.jobs import Jobs, NewJob, files_prefix
-from service.outbound import Outbound, OutboundError
+from service.jobs.store import Jobs, NewJob, files_prefix
+from service.outbound.client import Outbound, OutboundError
+from service.outbound.target import UrlUnreadable, read_url
 from service.settings import Settings
 from service.storage import StorageError, StorageFull, open_storage
-from service.target import UrlUnreadable, read_url
 from tests import odd_s3
 from tests.chaos import swaps
 from tests.chaos.databases import MARK, Databases, Lost

@@ -17,7 +17,7 @@ from PIL import Image
 
 from mpd import video
 from mpd.clip import Clip
-from service.jobs import Jobs, NewJob, State, files_prefix
+from service.jobs.store import Jobs, NewJob, State, files_prefix
 from service.settings import Settings
 from service.storage import Storage, open_storage
 from tests.chaos.customers import Ledger

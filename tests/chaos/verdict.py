@@ -15,7 +15,7 @@ from typing import Any
 
 from rq.job import Job as Carried
 
-from service.jobs import LANES, PRIORITIES, Job, Jobs, State, files_prefix
+from service.jobs.store import LANES, PRIORITIES, Job, Jobs, State, files_prefix
 from service.storage import ObjectMissing, Storage
 from tests.chaos import charges, pictures
 from tests.chaos.customers import Ledger

@@ -31,8 +31,8 @@ from inbetween import (
     WaitTimeout,
     options,
 )
-from service import schema
-from service.errors import Problem
+from service.jobs import options as served
+from service.problems import Problem
 from tests.client.conftest import QUICK, Either
 from tests.conftest import free_port
 from tests.service.conftest import Api, Make, photo
@@ -455,14 +455,14 @@ def test_the_key_goes_to_the_server_alone(receiver: Any) -> None:
 
 def test_options_are_the_servers() -> None:
     """A new option of the server's belongs into the client's types."""
-    assert set(get_type_hints(options.Options)) == set(schema.Options.model_fields)
+    assert set(get_type_hints(options.Options)) == set(served.Options.model_fields)
     for ours, theirs in (
-        (options.Method, schema.MethodName),
-        (options.Format, schema.Format),
-        (options.Priority, schema.Priority),
-        (options.EventType, schema.EventType),
-        (options.Fit, schema.Fit),
-        (options.Anchor, schema.Anchor),
+        (options.Method, served.MethodName),
+        (options.Format, served.Format),
+        (options.Priority, served.Priority),
+        (options.EventType, served.EventType),
+        (options.Fit, served.Fit),
+        (options.Anchor, served.Anchor),
     ):
         assert ours == theirs
     assert set(options.SUFFIXES.values()) <= set(options.Format.__args__)

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from benchmarks.fleet import answer
-from service.measures import MEASURES
+from service.jobs.metrics import MEASURES
 from service.settings import SECRETS, Settings
 from worker import cli
 from worker.lease import UNWIND_SECONDS

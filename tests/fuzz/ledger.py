@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from service.errors import MEDIA_TYPE, PROBLEMS
+from service.problems import MEDIA_TYPE, PROBLEMS
 
 SORTS = ("server errors", "undocumented answers", "incomplete refusals", "broken promises", "no answer")
 """What must not happen, not even once: a 5xx; an answer the document does not list; a refusal that does not name its

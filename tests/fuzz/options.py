@@ -12,7 +12,7 @@ from typing import Any, get_args
 from hypothesis import strategies as st
 
 from mpd.methods import LIMITS, METHODS
-from service.schema import Format, Options
+from service.jobs.options import Format, Options
 
 NAMES = sorted(Options.model_fields)
 _CHOICES = [

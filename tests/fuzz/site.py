@@ -21,11 +21,11 @@ import psutil
 import redis
 
 from service.auth import Keys, Scope
-from service.errors import Problem
-from service.jobs import Job, Jobs, NewJob, State
+from service.jobs.store import Job, Jobs, NewJob, State
+from service.problems import Problem
 from service.settings import Settings
 from service.storage import open_storage
-from service.webhooks import announce
+from service.webhooks.deliveries import announce
 from tests.conftest import RedisProcess, free_port
 from tests.fuzz.pictures import originals
 

@@ -10,10 +10,10 @@ from PIL import Image
 from pillow_heif import from_pillow
 from playwright.sync_api import Browser, Page, expect
 
-from service import engines
 from service.auth import CALLER, Keys
-from service.engines import Engine, EngineState
-from service.errors import Problem
+from service.fleet import engines
+from service.fleet.engines import Engine, EngineState
+from service.problems import Problem
 from tests.playground import test_page
 from tests.playground.conftest import Visitor
 from tests.service.conftest import Api, photo

@@ -13,12 +13,12 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 from redis.exceptions import RedisError
 
-from service import engines
+from service.api.routes.playground import policy
 from service.auth import CALLER, Keys
-from service.engines import Engine, EngineState
-from service.errors import Problem
-from service.jobs import Job
-from service.routes.playground import policy
+from service.fleet import engines
+from service.fleet.engines import Engine, EngineState
+from service.jobs.store import Job
+from service.problems import Problem
 from service.settings import Settings
 from tests.playground.conftest import WAIT, Visitor
 from tests.service.conftest import Api, photo

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.connections import CannotConnect, connect, place_of, shown
+from service.database.connections import CannotConnect, connect, place_of, shown
 from service.settings import Settings
 
 

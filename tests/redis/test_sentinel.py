@@ -19,9 +19,9 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ConstantBackoff, NoBackoff
 
 from inbetween import Client
-from service.connections import connect, connect_async
-from service.jobs import TASK, Jobs, NewJob, State
-from service.outages import OutageRetry
+from service.database.connections import connect, connect_async
+from service.database.outages import OutageRetry
+from service.jobs.store import TASK, Jobs, NewJob, State
 from service.settings import Settings
 from tests.redis.conftest import KEYFRAMES, Open
 from tests.redis.servers import DURABLE, SERVICE, Replicated, Server, until

@@ -11,7 +11,7 @@ import trustme
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from service.connections import connect, connect_async
+from service.database.connections import connect, connect_async
 from service.settings import Settings
 from tests.redis.conftest import Open
 from tests.redis.servers import DURABLE, SERVICE, Server

@@ -18,10 +18,10 @@ import structlog
 import uvicorn
 from PIL import Image
 
-from service.app import create_app
-from service.jobs import Job, files_prefix
-from service.server import Config
-from service.services import Services
+from service.api.app import create_app
+from service.api.edge.server import Config
+from service.api.services import Services
+from service.jobs.store import Job, files_prefix
 from service.settings import Settings
 
 Make = Callable[..., "Api"]

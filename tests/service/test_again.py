@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service import again
 from service.auth import Scope
-from service.jobs import Job, State
-from service.schema import InbetweenRequest
+from service.jobs import replay
+from service.jobs.options import InbetweenRequest
+from service.jobs.store import Job, State
 from tests.service.conftest import Api, Make, photo, problem
 from worker import tasks
 from worker.lease import Lease
@@ -139,7 +139,7 @@ def test_the_request_of_a_record() -> None:
     keyframes = [{"sha256": "a" * 64}, {"sha256": "b" * 64}]
     options = {"method": "flow", "positions": [0, 4, 9], "loop": True, "seeds": [0], "formats": ["mp4"]}
     job_id = "job_" + "0" * 26
-    request = again.request_of(job_id, options, keyframes)
+    request = replay.request_of(job_id, options, keyframes)
     assert request["keyframes"][1] == {"image": f"job:{job_id}/1", "sha256": "b" * 64, "frame": 4}
     assert request["options"] == {"method": "flow", "loop": True, "seeds": [0], "formats": ["mp4"], "loop_frame": 9}
-    assert again.parse(request["keyframes"][1]["image"]) == (job_id, 1)
+    assert replay.parse(request["keyframes"][1]["image"]) == (job_id, 1)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mpd import flow
-from service import engines
+from service.fleet import engines
 from tests.service.conftest import Api, photo, problem
 from tests.service.test_api_submit import ENGINE
 

@@ -14,7 +14,8 @@ import httpx
 import pytest
 from tenacity import retry, stop_after_delay, wait_fixed
 
-from service import events, services
+from service.api import services
+from service.api.streams import events
 from tests.conftest import RedisProcess
 from tests.service.conftest import Api, Make, problem
 

@@ -9,8 +9,8 @@ import httpx
 import psutil
 import pytest
 
-from service.delivery import parse_range
-from service.errors import Problem
+from service.api.file_response import parse_range
+from service.problems import Problem
 from tests.service.conftest import Api, Make, problem
 
 VIDEO = bytes(range(256)) * 8

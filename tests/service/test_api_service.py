@@ -10,8 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mpd.methods import METHODS
-from service import engines, measures
-from service.engines import EngineState
+from service.fleet import engines
+from service.fleet.engines import EngineState
+from service.jobs import metrics
 from tests.service.conftest import Api, Make, problem
 from tests.service.test_api_submit import ENGINE
 
@@ -46,9 +47,9 @@ def test_metrics_are_the_names_and_the_counts(api: Api) -> None:
     engines.publish(api.services.redis, api.settings, ENGINE)
     engines.publish(api.services.redis, api.settings, replace(ENGINE, id="e2", busy_with="job_1-1", **GPU))
     for seconds in (0.3, 0.3, 3.0, 4000.0):
-        api.jobs.count(measures.observed("stage_seconds", seconds, stage="encoding"))
-    api.jobs.count(measures.counted("webhook_deliveries_total", result="delivered"))
-    api.jobs.count(measures.counted("gpu_seconds_total", 2.25))
+        api.jobs.count(metrics.observed("stage_seconds", seconds, stage="encoding"))
+    api.jobs.count(metrics.counted("webhook_deliveries_total", result="delivered"))
+    api.jobs.count(metrics.counted("gpu_seconds_total", 2.25))
     api.services.redis.hset(api.jobs.keys.counters, 'queue_wait_seconds_bucket{le="5"}', 7)
     answer = api.client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")

@@ -18,11 +18,11 @@ import pytest
 import structlog
 from PIL import Image
 
-from service import engines
-from service.engines import Engine, EngineState
-from service.jobs import State
-from service.reconcile import erase_due
-from service.schema import Options, settings_of
+from service.fleet import engines
+from service.fleet.engines import Engine, EngineState
+from service.jobs.options import Options, settings_of
+from service.jobs.reconcile import erase_due
+from service.jobs.store import State
 from tests.conftest import Receiver
 from tests.service.conftest import Api, Make, photo, problem
 

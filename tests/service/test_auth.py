@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from service.auth import LOCAL, Keys, OpenDoor, Scope, authorize, identify, refuse_open_door
-from service.errors import Problem
+from service.problems import Problem
 from service.settings import Settings
 
 SETTINGS = Settings(_env_file=None)

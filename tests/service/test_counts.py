@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import redis
 
-from service import measures
-from service.jobs import Conflict, Job, Jobs, NewJob, Superseded
-from service.measures import MEASURES
-from service.outbound import Outbound
+from service.api.edge.traffic import Traffic
+from service.jobs import metrics
+from service.jobs.metrics import MEASURES
+from service.jobs.store import Conflict, Job, Jobs, NewJob, Superseded
+from service.outbound.client import Outbound
 from service.settings import Settings
-from service.traffic import Traffic
-from service.webhooks import SCHEDULE, Webhooks, announce
+from service.webhooks.deliveries import SCHEDULE, Webhooks, announce
 from tests.conftest import Receiver
 from worker.lease import Lease
 from worker.reporter import Reporter
@@ -231,7 +231,7 @@ EVENTS: dict[str, tuple[Act, list[str] | Callable[[World], list[str]]]] = {
     },
     **{
         f"a sweep goes on, {sweep}": (_faulty(sweep), [f'sweep_faults_total{{sweep="{sweep}"}}'])
-        for sweep in measures.SWEEPS
+        for sweep in metrics.SWEEPS
     },
     "a request is answered": (
         _answered,
@@ -295,8 +295,8 @@ def test_every_total_of_the_catalogue_is_made_by_an_event_here() -> None:
 
 def test_what_is_counted_adds_up(world: World) -> None:
     """The sum of a histogram is what was observed, and a bucket holds what fell into it alone."""
-    world.jobs.count(measures.observed("stage_seconds", 0.3, stage="encoding"))
-    world.jobs.count(measures.observed("stage_seconds", 7.0, stage="encoding"))
+    world.jobs.count(metrics.observed("stage_seconds", 0.3, stage="encoding"))
+    world.jobs.count(metrics.observed("stage_seconds", 7.0, stage="encoding"))
     assert {name: amount for name, amount in world.jobs.counters().items() if "encoding" in name} == {
         'stage_seconds_le{stage="encoding",le="0.5"}': 1,
         'stage_seconds_le{stage="encoding",le="10"}': 1,

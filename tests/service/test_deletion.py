@@ -14,10 +14,10 @@ import httpx
 import pytest
 import redis
 
-from service.jobs import Job, JobError, State
-from service.outbound import Outbound
-from service.reconcile import announce_due, erase_due
-from service.webhooks import announce
+from service.jobs.reconcile import announce_due, erase_due
+from service.jobs.store import Job, JobError, State
+from service.outbound.client import Outbound
+from service.webhooks.deliveries import announce
 from tests.conftest import Receiver
 from tests.service.conftest import Api, Make, photo, problem
 from worker.lease import Lease, Reason

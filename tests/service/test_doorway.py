@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service import intake
+from service.api.intake import keyframe_check
 from tests.service.conftest import Api, Make, photo, problem
 
 AT_ONCE = 50
@@ -23,16 +23,16 @@ AT_ONCE = 50
 @pytest.mark.parametrize("path", ["/inbetween", "/inbetween/estimate"])
 def test_decoding_never_blocks_the_event_loop(api: Api, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While fifty requests wait for the decoder, health, lists and jobs are answered: nothing else waits with them."""
-    decode, entered, go_on = intake._decode, threading.Event(), threading.Event()
+    decode, entered, go_on = keyframe_check._decode, threading.Event(), threading.Event()
     threads = set()
 
-    def stuck(*arguments: Any) -> intake.ImageInfo:
+    def stuck(*arguments: Any) -> keyframe_check.ImageInfo:
         threads.add(threading.current_thread().name)
         entered.set()
         assert go_on.wait(120)
         return decode(*arguments)
 
-    monkeypatch.setattr(intake, "_decode", stuck)
+    monkeypatch.setattr(keyframe_check, "_decode", stuck)
     with ThreadPoolExecutor(AT_ONCE) as crowd:
         files = {"start": photo(), "end": photo(colour="teal")}
         waiting = [

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from service import engines
-from service.engines import Engine, EngineState
+from service.fleet import engines
+from service.fleet.engines import Engine, EngineState
 from service.settings import Settings
 
 ENGINE = Engine(

@@ -12,11 +12,11 @@ import pytest
 import redis
 import redis.asyncio
 
-from service import events, fanout
-from service.events import Event, follow
-from service.fanout import START, Entry, Fanout, Watcher
-from service.jobs import Keys
-from service.services import STREAMING_CONNECTIONS
+from service.api.services import STREAMING_CONNECTIONS
+from service.api.streams import events, fanout
+from service.api.streams.events import Event, follow
+from service.api.streams.fanout import START, Entry, Fanout, Watcher
+from service.jobs.store import Keys
 from tests.service.conftest import Api
 from tests.service.test_api_events import stream
 

@@ -12,9 +12,9 @@ import pytest
 from pydantic import BaseModel, Field, create_model
 
 from mpd.methods import Settings as Asked
-from service.body import Picture, Wanted
-from service.fingerprint import DEFAULTS_BEFORE, Fingerprint, fingerprint
-from service.schema import InbetweenRequest, Keyframe, Options, Webhook
+from service.api.intake.fingerprint import DEFAULTS_BEFORE, Fingerprint, fingerprint
+from service.api.intake.request_body import Picture, Wanted
+from service.jobs.options import InbetweenRequest, Keyframe, Options, Webhook
 from service.settings import Settings
 from tests.service.conftest import Api, photo, problem
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from service.api.votes import Vote
 from service.auth import Scope
-from service.votes import Vote
 from tests.conftest import RedisProcess
 from tests.service.conftest import Make, photo
 

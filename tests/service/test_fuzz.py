@@ -20,9 +20,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from mpd import keyframes
-from service.app import create_app
-from service.errors import MEDIA_TYPE, Problem
-from service.intake import inspect
+from service.api.app import create_app
+from service.api.intake.keyframe_check import inspect
+from service.problems import MEDIA_TYPE, Problem
 from service.settings import Settings
 from tests.fuzz.bodies import KINDS, hostile
 from tests.fuzz.cost import Cost, Probe

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import redis
 
-from service.errors import Problem
-from service.fingerprint import Fingerprint
-from service.idempotency import STALE, Idempotency, Replay
-from service.jobs import Jobs, NewJob, Refused, new_id
+from service.api.intake.fingerprint import Fingerprint
+from service.api.intake.idempotency import STALE, Idempotency, Replay
+from service.jobs.store import Jobs, NewJob, Refused, new_id
+from service.problems import Problem
 from service.settings import Settings
 from tests.service.conftest import Api, problem
 

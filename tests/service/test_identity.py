@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 import redis
 
-from service import identity, restore
+from service import restore
 from service.auth import CALLER
-from service.identity import Database, DatabaseUnknown
-from service.jobs import Job, Jobs, NewJob, State, Superseded
+from service.database import identity
+from service.database.identity import Database, DatabaseUnknown
+from service.jobs.store import Job, Jobs, NewJob, State, Superseded
 from service.settings import Settings
 from service.storage import LocalStorage, ObjectDamaged, StorageUnavailable
-from service.webhooks import Webhooks, announce
+from service.webhooks.deliveries import Webhooks, announce
 from tests.service.conftest import Api, Make, problem
 from worker.keeper import Keeper
 from worker.lease import Lease, Reason

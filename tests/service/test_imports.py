@@ -44,7 +44,7 @@ def test_the_service_knows_the_methods_and_formats_and_nothing_else_of_the_libra
 
 
 def test_the_worker_never_imports_the_application() -> None:
-    assert [(path, name) for path, name in of("worker") if within(name, "service.app", "service.routes")] == []
+    assert [(path, name) for path, name in of("worker") if within(name, "service.api.app", "service.api.routes")] == []
 
 
 def test_the_client_imports_nothing_of_ours_and_httpx_alone() -> None:
@@ -52,7 +52,7 @@ def test_the_client_imports_nothing_of_ours_and_httpx_alone() -> None:
     assert [(path, name) for path, name in of("inbetween") if name.partition(".")[0] not in known] == []
 
 
-@pytest.mark.parametrize("module", ["service.app", "mpd", "mpd.methods", "service.jobs", "service.webhooks"])
+@pytest.mark.parametrize("module", ["service.api.app", "mpd", "mpd.methods", "service.jobs.store", "service.webhooks"])
 def test_importing_loads_no_torch(module: str) -> None:
     heavy = "{'torch', 'diffusers', 'transformers', 'cv2', 'av'}"
     script = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"

@@ -28,10 +28,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from mpd import keyframes
-from service import data_uris, intake
-from service.data_uris import is_data_uri
-from service.errors import Problem
-from service.intake import CONTENT_TYPES, MOST_SCANNED, MOST_SCANS, Format, ImageInfo, inspect
+from service.api.intake import data_uris, keyframe_check
+from service.api.intake.data_uris import is_data_uri
+from service.api.intake.keyframe_check import CONTENT_TYPES, MOST_SCANNED, MOST_SCANS, Format, ImageInfo, inspect
+from service.problems import Problem
 from service.settings import Settings
 
 pillow_heif.register_heif_opener()
@@ -318,7 +318,7 @@ def test_a_large_jpeg_may_have_fewer_scans(monkeypatch: pytest.MonkeyPatch) -> N
     assert 6 <= data.count(b"\xff\xda") <= 12
     most = MOST_SCANNED // 48_000_000
     assert most > 2 * data.count(b"\xff\xda"), "twice what an ordinary one has"
-    monkeypatch.setattr(intake, "_decode", None)
+    monkeypatch.setattr(keyframe_check, "_decode", None)
     problem = refused(rescanned(data, most + 1))
     assert problem.slug == "invalid-image"
     assert f"at most {most}" in problem.detail
@@ -348,7 +348,7 @@ def test_what_decoding_would_take_too_much_memory_for_is_refused(monkeypatch: py
     large = {name: saved(Image.new("RGB", (1000, 1000)), name) for name in ("png", "webp")}
     settings = Settings(max_bodies_bytes=10_000_000)
     assert inspect(large["png"], settings).width == 1000
-    monkeypatch.setattr(intake, "_decode", None)
+    monkeypatch.setattr(keyframe_check, "_decode", None)
     problem = refused(large["webp"], settings)
     assert (problem.status, problem.slug) == (413, "image-too-large")
     assert "18 MB" in problem.detail
@@ -372,18 +372,18 @@ def test_what_decoding_holds_is_what_is_counted(name: Format) -> None:
 
 
 def test_no_more_pictures_than_two_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert intake._decoders.acquire(blocking=False)
-    assert intake._decoders.acquire(blocking=False)
-    assert not intake._decoders.acquire(blocking=False)
-    intake._decoders.release(2)
+    assert keyframe_check._decoders.acquire(blocking=False)
+    assert keyframe_check._decoders.acquire(blocking=False)
+    assert not keyframe_check._decoders.acquire(blocking=False)
+    keyframe_check._decoders.release(2)
     for _ in range(5):
         refused(b"hello")
-    assert intake._decoders.acquire(blocking=False)
-    intake._decoders.release()
+    assert keyframe_check._decoders.acquire(blocking=False)
+    keyframe_check._decoders.release()
 
 
 def test_decoders_share_what_memory_there_is() -> None:
-    memory, entered, go_on, order = intake._Memory(), threading.Event(), threading.Event(), []
+    memory, entered, go_on, order = keyframe_check._Memory(), threading.Event(), threading.Event(), []
 
     def first() -> None:
         with memory.of(90, 100):

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from fastapi.routing import iter_route_contexts
 
-from service.app import create_app
+from service.api.app import create_app
 from service.auth import Scope
 from service.settings import Settings
 from tests.service.conftest import Api, Make, photo, problem

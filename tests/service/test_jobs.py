@@ -12,8 +12,8 @@ import redis
 from rq.job import Job as Carried
 from rq.serializers import JSONSerializer
 
-from service import measures
-from service.jobs import Conflict, Job, JobMissing, Jobs, NewJob, State, Superseded, Verdict, new_id, split_ticket
+from service.jobs import metrics
+from service.jobs.store import Conflict, Job, JobMissing, Jobs, NewJob, State, Superseded, Verdict, new_id, split_ticket
 from service.settings import Settings
 
 PROBLEM = {"type": "/problems/generation-failed", "title": "t", "status": 500, "detail": "ü"}
@@ -526,8 +526,8 @@ def test_counters(jobs: Jobs) -> None:
     succeeded(jobs)
     canceled(jobs)
     quarantined(jobs)
-    jobs.count(measures.counted("gpu_seconds_total", 1.5))
-    jobs.count(measures.counted("gpu_seconds_total", 1.5))
+    jobs.count(metrics.counted("gpu_seconds_total", 1.5))
+    jobs.count(metrics.counted("gpu_seconds_total", 1.5))
     counted = jobs.counters()
     ended = {name: count for name, count in counted.items() if name.startswith("jobs_total")}
     assert ended == {

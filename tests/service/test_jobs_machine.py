@@ -20,7 +20,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from service.jobs import (
+from service.jobs.reconcile import Watch, expire_due, leases, reclaim_dead, requeue_lost, unlisted
+from service.jobs.store import (
     LANES,
     PRIORITIES,
     Allowance,
@@ -33,7 +34,6 @@ from service.jobs import (
     Verdict,
     split_ticket,
 )
-from service.reconcile import Watch, expire_due, leases, reclaim_dead, requeue_lost, unlisted
 from service.settings import Settings
 
 ESTIMATES = {"gpu": 1.5, "cpu": None}

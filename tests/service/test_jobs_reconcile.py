@@ -11,8 +11,8 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
-from service.jobs import Job, Jobs, NewJob, State, files_prefix
-from service.reconcile import Watch, announce_due, erase_due, expire_due, reclaim_dead, requeue_lost, unlisted
+from service.jobs.reconcile import Watch, announce_due, erase_due, expire_due, reclaim_dead, requeue_lost, unlisted
+from service.jobs.store import Job, Jobs, NewJob, State, files_prefix
 from service.settings import Settings
 from service.storage import Storage, StorageUnavailable
 

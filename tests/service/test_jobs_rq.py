@@ -8,12 +8,12 @@ from pathlib import Path
 
 import redis
 
-from service.jobs import Jobs, NewJob, State
+from service.jobs.store import Jobs, NewJob, State
 from service.settings import Settings
 
 TASKS = """
 import os, redis
-from service.jobs import Jobs, JobError
+from service.jobs.store.store import Jobs, JobError
 from service.settings import Settings
 
 def run(job_id, attempt):

@@ -17,10 +17,11 @@ import httpx
 import pytest
 import redis
 
-from service import engines, fairness
+from service.api.edge import fairness
 from service.auth import Scope
-from service.jobs import Allowance, Job, Jobs, NewJob, Refused, State
-from service.reconcile import erase_due
+from service.fleet import engines
+from service.jobs.reconcile import erase_due
+from service.jobs.store import Allowance, Job, Jobs, NewJob, Refused, State
 from service.settings import Settings
 from tests.conftest import RedisProcess
 from tests.service.conftest import Api, Make, photo, problem

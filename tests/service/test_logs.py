@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = """
 import logging, structlog
-from service import logs
+from service.observe import logs
 from service.settings import Settings
 logs.configure(Settings(_env_file=None, log_format={format!r}, log_level="info"))
 with structlog.contextvars.bound_contextvars(job="job_1"):

@@ -11,9 +11,9 @@ from openapi_spec_validator import validate
 
 from mpd.formats import OUTPUT_FORMATS
 from mpd.methods import METHODS
-from service.routes import examples
-from service.schema import Format, InbetweenRequest, MethodName, Options
-from service.views import JobView
+from service.api import openapi_examples
+from service.api.views import JobView
+from service.jobs.options import Format, InbetweenRequest, MethodName, Options
 from tests.service.conftest import Api
 
 
@@ -72,11 +72,11 @@ def test_no_schema_is_the_frameworks(document: dict[str, Any]) -> None:
 
 
 def test_examples_are_true(document: dict[str, Any]) -> None:
-    content = examples.REQUEST_BODY["content"]["application/json"]
+    content = openapi_examples.REQUEST_BODY["content"]["application/json"]
     for example in content["examples"].values():
         InbetweenRequest.model_validate(example["value"])
     Options.model_validate(content["examples"]["two images by URL"]["value"]["options"])
-    for example in (examples.QUEUED, examples.RUNNING, examples.SUCCEEDED):
+    for example in (openapi_examples.QUEUED, openapi_examples.RUNNING, openapi_examples.SUCCEEDED):
         JobView.model_validate(example)
     form = document["paths"]["/inbetween"]["post"]["requestBody"]["content"]["multipart/form-data"]
     assert form["schema"]["$ref"].endswith("/InbetweenForm")

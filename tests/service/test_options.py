@@ -14,8 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from inbetween import options as client
 from mpd.methods import LIMITS, Settings, SettingsError
-from service.errors import Problem
-from service.schema import SETTINGS_FIELDS, Options, settings_of
+from service.jobs.options import SETTINGS_FIELDS, Options, settings_of
+from service.problems import Problem
 from service.validation import from_pydantic, from_settings
 from tests.fuzz.options import NAMES, documents, likely, objects, values
 from tests.service.conftest import Api

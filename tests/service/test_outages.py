@@ -10,8 +10,8 @@ import pytest
 import redis
 from redis.backoff import AbstractBackoff, ConstantBackoff
 
-from service.connections import connect
-from service.outages import OutageRetry, is_outage
+from service.database.connections import connect
+from service.database.outages import OutageRetry, is_outage
 from service.settings import Settings
 from tests.conftest import RedisProcess
 from tests.redis.servers import until

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import trustme
 
-from service.addresses import is_public
-from service.outbound import (
+from service.outbound.addresses import is_public
+from service.outbound.client import (
     Answer,
     BadAnswer,
     Fetched,
@@ -25,7 +25,7 @@ from service.outbound import (
     Unreachable,
     UrlRefused,
 )
-from service.target import MAX_URL
+from service.outbound.target import MAX_URL
 from tests.service.inside import written
 
 PUBLIC = "93.184.215.14"

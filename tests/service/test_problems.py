@@ -11,10 +11,10 @@ import anyio
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import MEDIA_TYPE, PROBLEMS, Problem
-from service.middleware import Frame
-from service.routes.problems import response
-from service.traffic import Traffic
+from service.api.edge.middleware import Frame
+from service.api.edge.traffic import Traffic
+from service.api.routes.problems import response
+from service.problems import MEDIA_TYPE, PROBLEMS, Problem
 from tests.service.conftest import Api
 
 ROOT = Path(__file__).parents[2]

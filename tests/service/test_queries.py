@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from service.app import create_app
-from service.routes import queries
+from service.api.app import create_app
+from service.api.routes import queries
 from service.settings import Settings
 from tests.service.conftest import Api, problem
 

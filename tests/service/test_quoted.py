@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from service import data_uris
-from service.body import _from_json
-from service.errors import Problem
-from service.quoted import LONG, LONG_URI, MOST_REST, PIECE, Quoted, cut
+from service.api.intake import data_uris
+from service.api.intake.quoted import LONG, LONG_URI, MOST_REST, PIECE, Quoted, cut
+from service.api.intake.request_body import _from_json
+from service.problems import Problem
 from service.settings import Settings
 from tests.service.conftest import Api, photo, problem
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service import reference
-from service.measures import MEASURES, PREFIX, counted, observed
+from service.jobs.metrics import MEASURES, PREFIX, counted, observed
 from service.settings import SECRETS, Settings
 
 ROOT = Path(__file__).parents[2]

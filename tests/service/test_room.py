@@ -11,9 +11,9 @@ from typing import Any
 import anyio
 import pytest
 
-from service import room
-from service.errors import Problem
-from service.room import Ledger, Room, ThreadRoom
+from service.api.intake import room
+from service.api.intake.room import Ledger, Room, ThreadRoom
+from service.problems import Problem
 
 
 async def later(condition: Callable[[], Any]) -> None:

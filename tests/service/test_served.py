@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from service.jobs import Jobs, NewJob
-from service.served import FRESH_SECONDS, GAP_SECONDS, Served, model_name
+from service.fleet.served import FRESH_SECONDS, GAP_SECONDS, Served, model_name
+from service.jobs.store import Jobs, NewJob
 from service.settings import Settings
 
 ONE, OTHER, THIRD = "svd-xt@a", "svd-xt@b", "sprites@c"

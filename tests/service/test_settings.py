@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from service.redaction import redacted
+from service.observe.redaction import redacted
 from service.settings import SECRETS, SecretFileError, Settings
 
 

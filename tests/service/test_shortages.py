@@ -13,7 +13,7 @@ import anyio
 import httpx
 import pytest
 
-from service import server
+from service.api.edge import server
 from service.machine import FILES_KEPT, most_connections
 from service.settings import Settings
 from tests.service.conftest import Api, Make, photo, problem

@@ -18,9 +18,9 @@ import psutil
 import pytest
 from tenacity import retry, retry_if_exception_type, stop_after_delay
 
-from service import room
-from service.middleware import SMALL_BODY, BodyCap
-from service.server import MOST_HEADER_BYTES
+from service.api.edge.middleware import SMALL_BODY, BodyCap
+from service.api.edge.server import MOST_HEADER_BYTES
+from service.api.intake import room
 from tests.service.conftest import Api, Make, photo, problem
 
 SECONDS = 0.6

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from service import submission
-from service.jobs import Job
-from service.outbound import Outbound, UrlRefused
-from service.webhooks import announce
+from service.api.intake import submission
+from service.jobs.store import Job
+from service.outbound.client import Outbound, UrlRefused
+from service.webhooks.deliveries import announce
 from tests.conftest import Receiver
 from tests.service.conftest import Api, Make, photo, problem
 from tests.service.inside import DISGUISED, NAMED, WRITTEN, named, written

@@ -8,10 +8,10 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
-from service.jobs import Jobs
+from service.jobs.store import Jobs
+from service.jobs.sweeps import MOST_OUTAGES, POSTPONED_SECONDS
 from service.settings import Settings
 from service.storage import StorageUnavailable
-from service.sweeps import MOST_OUTAGES, POSTPONED_SECONDS
 
 
 @pytest.fixture

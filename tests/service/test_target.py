@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from urllib3.util import parse_url
 
-from service.target import Target, UrlUnreadable, read_url
+from service.outbound.target import Target, UrlUnreadable, read_url
 
 _ODD = "[ ] ::1 2606:4700::1111 443 :443 : @ / ? # . a.example 8.8.8.8 %41 +443 4_43 ٤٤٣ 0 x - _ \\ ; & bücher xn-- //"
 PIECES = st.sampled_from([*_ODD.split(), "\u2024"])

@@ -15,12 +15,12 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from service import fairness
-from service.fairness import AT_WORK, FairShare
-from service.services import SUBMISSIONS, open_services
+from service.api.edge import fairness
+from service.api.edge.fairness import AT_WORK, FairShare
+from service.api.services import SUBMISSIONS, open_services
+from service.api.turns import ThreadTurns, Turns
 from service.settings import Settings
 from service.storage import LocalStorage
-from service.turns import ThreadTurns, Turns
 from tests.service.conftest import Make
 from tests.service.test_limits import FLOW, Call, call, post
 
@@ -87,7 +87,7 @@ def test_who_gives_up_waiting_leaves_the_line() -> None:
 
 
 def test_a_line_is_not_endless_and_who_is_turned_away_hears_it_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.turns.MOST_WAITING", 2)
+    monkeypatch.setattr("service.api.turns.MOST_WAITING", 2)
     late = list[bool]()
 
     async def hold(_: FairShare) -> None:
@@ -236,7 +236,7 @@ def test_keyframes_of_one_key_meet_in_storage_only_where_that_is_elsewhere(
 
     monkeypatch.setattr(LocalStorage, "put", meet)
     if not local:
-        monkeypatch.setattr("service.services.LocalStorage", type("AnotherStorage", (), {}))
+        monkeypatch.setattr("service.api.services.LocalStorage", type("AnotherStorage", (), {}))
     ann = call(make_api(auth="keys"))
     with ThreadPoolExecutor(2) as pool:
         assert {answer.status_code for answer in pool.map(lambda _: post(ann, FLOW), range(2))} == {202}

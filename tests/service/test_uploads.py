@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from service.errors import Problem
-from service.jobs import Jobs, NewJob
+from service.jobs.store import Jobs, NewJob
+from service.jobs.uploads import Uploads
+from service.problems import Problem
 from service.settings import Settings
 from service.storage import Storage, StorageUnavailable, open_storage
-from service.uploads import Uploads
 from worker.keeper import Keeper
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service import votes
+from service.api import votes
 from service.auth import Scope
 from tests.service.conftest import Api, Make, photo, problem
 from tests.service.test_api_jobs import Person

@@ -14,13 +14,13 @@ import redis
 from rq.registry import ScheduledJobRegistry
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from service import webhooks
 from service.auth import Keys
-from service.jobs import Job, Jobs, NewJob
-from service.outbound import Outbound
+from service.jobs.store import Job, Jobs, NewJob
+from service.outbound.client import Outbound
+from service.outbound.target import Target
 from service.settings import Settings
-from service.target import Target
-from service.webhooks import (
+from service.webhooks import deliveries
+from service.webhooks.deliveries import (
     MAX_RETRY_AFTER,
     SCHEDULE,
     Delivery,
@@ -214,7 +214,7 @@ class TestTrying:
         assert wait is not None
         assert 5 <= wait <= 6
         later = datetime.now(UTC) + timedelta(seconds=wait)
-        monkeypatch.setattr(webhooks, "datetime", _Clock(later))
+        monkeypatch.setattr(deliveries, "datetime", _Clock(later))
         assert hooks.attempt(delivery_id, 1, outbound) is None
         first, second = receiver.received
         assert first.headers["webhook-id"] == second.headers["webhook-id"]
@@ -497,7 +497,7 @@ class TestReceivers:
         delivery_id = announced(jobs, settings, receiver)
         for _ in range(2):
             hooks.attempt(delivery_id, 1, Timed())
-        assert given == [webhooks.FIRST_TIMEOUT, webhooks.TIMEOUT]
+        assert given == [deliveries.FIRST_TIMEOUT, deliveries.TIMEOUT]
 
 
 class TestSilence:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.measures import MEASURES, PREFIX
+from service.jobs.metrics import MEASURES, PREFIX
 
 pytestmark = pytest.mark.skipif(shutil.which("promtool") is None, reason="apt-get install prometheus")
 

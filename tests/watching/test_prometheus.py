@@ -16,9 +16,9 @@ import httpx
 import pytest
 import yaml
 
-from service import engines
 from service.auth import CALLER, Keys, Scope
-from service.engines import Engine, EngineState
+from service.fleet import engines
+from service.fleet.engines import Engine, EngineState
 from tests.conftest import Receiver, free_port
 from tests.service.conftest import photo
 from tests.worker.site import Site

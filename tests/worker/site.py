@@ -17,9 +17,9 @@ import psutil
 from PIL import Image
 
 from mpd.methods import METHODS
-from service.connections import connect
-from service.engines import Engine, EngineState, live
-from service.jobs import Job, Jobs, NewJob, State, files_prefix, new_id
+from service.database.connections import connect
+from service.fleet.engines import Engine, EngineState, live
+from service.jobs.store import Job, Jobs, NewJob, State, files_prefix, new_id
 from service.settings import Settings
 from service.storage import Storage, open_storage
 

@@ -20,9 +20,9 @@ from standardwebhooks import Webhook
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from service.auth import Keys
-from service.jobs import Job, Jobs, NewJob
+from service.jobs.store import Job, Jobs, NewJob
 from service.settings import Settings
-from service.webhooks import Delivery, Outcome, Webhooks, announce, queue_name
+from service.webhooks.deliveries import Delivery, Outcome, Webhooks, announce, queue_name
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from redis.retry import Retry
 from rq import Worker
 from rq.serializers import JSONSerializer
 
-from service import unwell
-from service.engines import ENGINE_ID
-from service.jobs import Job, Jobs, NewJob, State
+from service.fleet import unwell
+from service.fleet.engines import ENGINE_ID
+from service.jobs.store import Job, Jobs, NewJob, State
 from service.settings import Settings
 from tests.worker.site import PATIENCE, Site
 from worker import fitness

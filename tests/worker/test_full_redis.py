@@ -10,7 +10,7 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
-from service.jobs import Job, Jobs, NewJob, State
+from service.jobs.store import Job, Jobs, NewJob, State
 from service.settings import Settings
 from tests.conftest import RedisProcess
 from worker import tasks

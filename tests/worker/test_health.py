@@ -16,7 +16,7 @@ import redis
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from service.settings import Settings
-from service.webhooks import Outcome, Webhooks
+from service.webhooks.deliveries import Outcome, Webhooks
 from tests.conftest import RedisProcess, free_port
 from tests.worker.test_deliveries import settled, succeeded
 from worker import exits, health
@@ -93,7 +93,7 @@ def test_webhooks_are_delivered_where_there_is_no_worker(settings: Settings, rec
 
 def test_api_keeper_and_webhooks_load_nothing_that_makes_pictures() -> None:
     """So the image without torch can run them."""
-    ours = "worker.cli, worker.keeper, worker.listener, worker.webhook_workers, worker.deliveries, service.app"
+    ours = "worker.cli, worker.keeper, worker.listener, worker.webhook_workers, worker.deliveries, service.api.app"
     heavy = "{'torch', 'numpy', 'cv2', 'av', 'diffusers', 'transformers'}"
     script = f"import sys, {ours}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

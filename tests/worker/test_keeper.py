@@ -17,12 +17,12 @@ import redis
 from structlog.testing import capture_logs
 from tenacity import retry, stop_after_delay, wait_fixed
 
-from service.jobs import Job, Jobs, NewJob, State, Superseded, Verdict, files_prefix
-from service.measures import SWEEPS
-from service.reconcile import announce_due
+from service.jobs.metrics import SWEEPS
+from service.jobs.reconcile import announce_due
+from service.jobs.store import Job, Jobs, NewJob, State, Superseded, Verdict, files_prefix
 from service.settings import Settings
 from service.storage import LocalStorage, Storage, StorageUnavailable
-from service.webhooks import Webhooks
+from service.webhooks.deliveries import Webhooks
 from worker import keeper
 from worker.keeper import INTERVAL, Keeper
 

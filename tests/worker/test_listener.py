@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from service.jobs import TASK, Job, Jobs, NewJob, State
+from service.jobs.store import TASK, Job, Jobs, NewJob, State
 from service.settings import Settings
 from worker.lease import holder
 from worker.listener import reclaim

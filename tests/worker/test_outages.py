@@ -12,7 +12,7 @@ import pytest
 import redis
 from rq import Worker
 
-from service.jobs import Job, State, files_prefix
+from service.jobs.store import Job, State, files_prefix
 from tests.conftest import RedisProcess
 from tests.worker.site import LARGE, PATIENCE, Site, gone
 

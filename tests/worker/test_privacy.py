@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from mpd.formats import OUTPUT_FORMATS
-from service.jobs import Jobs, State
+from service.jobs.store import Jobs, State
 from service.settings import Settings
 from tests.service.conftest import Api
 from worker import tasks

@@ -22,8 +22,8 @@ import psutil
 import pytest
 
 from mpd.tiny import build
-from service.engines import EngineState, live
-from service.jobs import Job, NewJob, State, files_prefix, new_id
+from service.fleet.engines import EngineState, live
+from service.jobs.store import Job, NewJob, State, files_prefix, new_id
 from tests.worker.site import LARGE, Site, command, gone, picture
 
 

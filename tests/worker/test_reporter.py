@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from service.jobs import Job, Jobs, NewJob
+from service.jobs.store import Job, Jobs, NewJob
 from service.settings import Settings
 from worker.lease import Interrupted, Lease, Reason
 from worker.reporter import Reporter

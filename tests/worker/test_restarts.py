@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from service.jobs import State
+from service.jobs.store import State
 from tests.conftest import RedisProcess, free_port
 from tests.service.conftest import photo
 from tests.worker.site import PATIENCE, Site

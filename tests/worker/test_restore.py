@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from service.identity import Database, DatabaseUnknown
-from service.jobs import Job, Jobs, NewJob, State
+from service.database.identity import Database, DatabaseUnknown
+from service.jobs.store import Job, Jobs, NewJob, State
 from service.settings import Settings
 from service.storage import Storage, open_storage
 from tests.conftest import RedisProcess

@@ -18,9 +18,10 @@ from structlog.testing import capture_logs
 
 from mpd.keyframes import KeyframeError
 from mpd.methods import METHODS, SettingsError
-from service import engines, machine
-from service.engines import ENGINE_ID, Engine, EngineState
-from service.jobs import Job, Jobs, Lane, NewJob, State, files_prefix, new_id
+from service import machine
+from service.fleet import engines
+from service.fleet.engines import ENGINE_ID, Engine, EngineState
+from service.jobs.store import Job, Jobs, Lane, NewJob, State, files_prefix, new_id
 from service.settings import Settings
 from service.storage import LocalStorage, StorageFull, StorageUnavailable
 from worker import artifacts, fitness, lifeline, patience, tasks

@@ -17,9 +17,9 @@ import psutil
 import pytest
 import redis
 
-from service import tracing
-from service.jobs import Job, Jobs, NewJob, State
-from service.reconcile import Watch, reclaim_dead
+from service.jobs.reconcile import Watch, reclaim_dead
+from service.jobs.store import Job, Jobs, NewJob, State
+from service.observe import tracing
 from service.settings import Settings
 from tests.conftest import Receiver, free_port
 from tests.service.conftest import photo
@@ -179,8 +179,8 @@ def test_off_it_imports_nothing_of_opentelemetry() -> None:
     # redis-py imports OpenTelemetry's metrics where it finds them.
     script = (
         "HEAVY = ('opentelemetry.sdk.trace', 'opentelemetry.exporter', 'opentelemetry.instrumentation')\n"
-        "import sys, service.app, service.settings, worker.tasks, worker.listener, worker.server\n"
-        "service.app.create_app(service.settings.Settings(_env_file=None, auth='off'))\n"
+        "import sys, service.api.app, service.settings, worker.tasks, worker.listener, worker.server\n"
+        "service.api.app.create_app(service.settings.Settings(_env_file=None, auth='off'))\n"
         "print([name for name in sys.modules if name.startswith(HEAVY)])"
     )
     command = [sys.executable, "-c", script]

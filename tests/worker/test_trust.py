@@ -20,7 +20,7 @@ from PIL import Image
 from rq import Queue
 from rq.serializers import PickleSerializer
 
-from service.jobs import Jobs, NewJob, State, files_prefix, new_id
+from service.jobs.store import Jobs, NewJob, State, files_prefix, new_id
 from service.settings import Settings
 from service.storage import open_storage
 from worker import launcher, protocol, server

@@ -1,0 +1,136 @@
+"""What a job would cost and how long it would wait, from figures that the engines measured.
+
+Where nothing was measured there is no number: the value is None and a sentence says why. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mpd.methods import METHODS, Settings, SettingsError, denoiser_calls, total_frames
+from service.fleet.engines import Engine
+from service.jobs import capacity
+from service.jobs.options import settings_of
+from service.jobs.store import PRIORITIES, Job, Jobs, State, split_ticket
+
+_LOOKED_AT = 200
+"""Queued jobs whose cost is added up one by one; of a longer queue the rest counts with their mean."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one job, takes included. None where it cannot be known; `reason` says why.
+
+    steps: sampling steps. denoiser_calls: each a conditional and an unconditional estimate. frames: of one take.
+    """
+
+    steps: int
+    denoiser_calls: int
+    frames: int | None
+    gpu_seconds: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What a new job would find in its lane. ahead: jobs that would run before it. wait_seconds: until it starts."""
+
+    lane: str
+    ahead: int
+    running: int
+    engines: int
+    wait_seconds: float | None
+    reason: str | None
+
+
+def cost(settings: Settings, keyframes: int, engine: Engine | None) -> Cost:
+    """Of a job on the engine that would run it; None when none is ready. Raises `SettingsError`."""
+    segments = keyframes if settings.loop else max(1, keyframes - 1)
+    takes = len(settings.seeds)
+    needs_model = METHODS[settings.method].needs_model
+    steps = settings.steps * segments * takes if needs_model else 0
+    calls = denoiser_calls(settings, segments) * takes
+    known = capacity.segments_on(settings, keyframes, engine) if engine or not needs_model else None
+    if known is None and (settings.frames or settings.positions):
+        known = _asked_segments(settings, segments)
+    frames = total_frames(known, settings.loop) if known else None
+    if not needs_model:
+        return Cost(0, 0, frames, 0.0, f"{settings.method} runs on the CPU and uses no GPU.")
+    if engine is None:
+        return Cost(steps, calls, frames, None, "No engine is ready, so no speed is known.")
+    size = capacity.size_on(settings, engine)
+    if engine.seconds_per_call is None or size is None or known is None:
+        return Cost(steps, calls, frames, None, "The engine has not measured its speed yet.")
+    megapixels = size[0] * size[1] / 1e6
+    per_segment = calls / segments * engine.seconds_per_call * megapixels
+    return Cost(steps, calls, frames, round(per_segment * sum(known), 3), None)
+
+
+def queue(jobs: Jobs, lane: str, priority: str, engines: Sequence[Engine]) -> Queue:
+    """What a job of this lane and priority would find if it were submitted now."""
+    lengths = jobs.queue_lengths()[lane]
+    lines = PRIORITIES[: [*PRIORITIES].index(priority) + 1]  # type: ignore[arg-type]
+    ahead = sum(lengths[line] for line in lines)
+    current = [job for job in _running(jobs) if job.lane == lane]
+    running = len(current)
+    able = capacity.ready(engines)
+    if lane == "cpu":
+        reason = None if ahead == 0 else "The time of CPU jobs is not measured."
+        return Queue(lane, ahead, running, len(able), 0.0 if ahead == 0 else None, reason)
+    if not able:
+        return Queue(lane, ahead, running, 0, None, "No engine is ready.")
+    waiting = _waiting(jobs, lane, lines, ahead)
+    seconds = [_seconds(job, able[0]) for job in waiting]
+    left = [_seconds(job, able[0], _left(job)) for job in current]
+    known = [value for value in (*seconds, *left) if value is not None]
+    if len(known) < len(seconds) + len(left):
+        return Queue(lane, ahead, running, len(able), None, "An engine has not measured its speed yet.")
+    total = sum(known) + (ahead - len(seconds)) * (sum(known) / len(known) if known else 0.0)
+    return Queue(lane, ahead, running, len(able), round(total / len(able), 1), None)
+
+
+def room(jobs: Jobs, lane: str, engines: Sequence[Engine]) -> float | None:
+    """Seconds until the next job leaves the lane's queue, as the first of the running ones ends; None if unknown."""
+    able = capacity.ready(engines)
+    if lane == "cpu" or not able:
+        return None
+    left = [_seconds(job, able[0], _left(job)) for job in _running(jobs) if job.lane == lane]
+    return round(min(seconds for seconds in left if seconds is not None), 1) if left and None not in left else None
+
+
+def _asked_segments(settings: Settings, segments: int) -> tuple[int, ...]:
+    if settings.positions is not None:
+        return tuple(b - a + 1 for a, b in zip(settings.positions, settings.positions[1:], strict=False))
+    return (settings.frames or 2,) * segments
+
+
+def _seconds(job: Job, engine: Engine, share: float = 1.0) -> float | None:
+    try:
+        found = cost(settings_of(job.options), len(job.keyframes), engine).gpu_seconds
+    except SettingsError:
+        # A record of another version, whose options this one cannot read.
+        return None
+    return None if found is None else found * share
+
+
+def _left(job: Job) -> float:
+    """Share of a running job still to be done."""
+    done = (job.progress or {}).get("fraction")
+    return 1.0 - done if isinstance(done, int | float) and 0 <= done <= 1 else 1.0
+
+
+def _waiting(jobs: Jobs, lane: str, lines: Sequence[str], ahead: int) -> list[Job]:
+    tickets: list[str] = []
+    for line in lines:
+        room = min(ahead, _LOOKED_AT) - len(tickets)
+        if room > 0:
+            found = jobs.redis.zrange(jobs.keys.queued(lane, line), 0, room - 1)
+            tickets += [ticket.decode() for ticket in found if isinstance(ticket, bytes)]
+    return [job for job in jobs.get_many(split_ticket(ticket)[0] for ticket in tickets) if job.state is State.queued]
+
+
+def _running(jobs: Jobs) -> list[Job]:
+    found = jobs.redis.zrange(jobs.keys.running, 0, -1)
+    names = [ticket.decode() for ticket in found if isinstance(ticket, bytes)]
+    return jobs.get_many(split_ticket(name)[0] for name in names)

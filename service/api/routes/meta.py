@@ -1,0 +1,143 @@
+"""What the service can do and how it is: methods, health, metrics and the reference."""
+
+from __future__ import annotations
+
+import anyio
+import structlog
+from anyio import to_thread
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from redis.exceptions import RedisError
+
+from mpd.formats import OUTPUT_FORMATS
+from mpd.methods import LIMITS, METHODS, Method, Settings, denoiser_calls
+from service.api import exposition, reference_page
+from service.api.routes.dependencies import READ, Here, Metrics, Reader, problems
+from service.api.services import Services
+from service.api.views import DefaultsView, EngineView, HealthView, LimitView, MethodsView, MethodView
+from service.database.identity import DatabaseUnknown
+from service.database.outages import takes_no_writes
+from service.fleet import engines
+from service.fleet.engines import Engine
+from service.jobs.capacity import default_method, ready
+from service.storage import StorageUnavailable
+
+STORAGE_PATIENCE = 3.0
+"""Seconds that a storage has to answer before it counts as away."""
+
+log = structlog.get_logger(__name__)
+router = APIRouter(tags=["service"])
+
+
+@router.get(
+    "/methods",
+    operation_id="listMethods",
+    summary="Methods, options and their bounds, engines at work",
+    responses=problems(*READ),
+)
+def list_methods(here: Here, key: Reader) -> MethodsView:
+    """Everything a request can choose from, and what the engines that are live right now can do of it."""
+    live = engines.live(here.redis, here.settings)
+    return MethodsView(
+        default=default_method(live),
+        methods=[_method(method, ready(live)) for method in METHODS.values()],
+        limits={
+            name: LimitView(minimum=limit.low, maximum=limit.high, why=limit.why) for name, limit in LIMITS.items()
+        },
+        formats=OUTPUT_FORMATS,
+        engines=[EngineView.model_validate(engine) for engine in live],
+    )
+
+
+@router.head("/livez", include_in_schema=False)
+@router.get("/livez", operation_id="isAlive", summary="Whether the process answers", responses=problems())
+async def livez() -> HealthView:
+    """Says nothing of Redis or storage: losing those is no reason to restart the API."""
+    return HealthView(status="alive")
+
+
+@router.head("/readyz", include_in_schema=False)
+@router.get("/readyz", operation_id="isReady", summary="Whether Redis and storage answer", responses=problems())
+async def readyz(here: Here) -> HealthView:
+    """503 while either does not."""
+    await here.readiness.check()
+    return HealthView(status="ready")
+
+
+@router.get(
+    "/metrics",
+    operation_id="getMetrics",
+    summary="Figures for Prometheus",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Text exposition format.",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+        **problems(*READ),
+    },
+)
+async def get_metrics(here: Here, key: Metrics) -> Response:
+    """Counted in Redis, so every API process answers the same: ask any one of them. The figures are of all owners
+    together, hence a scope of their own, `metrics`: Prometheus sends such a key by
+    `authorization: {credentials_file: …}`.
+    """
+    storage_up = await _answers(here)
+    text = await to_thread.run_sync(_figures, here, storage_up)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _answers(here: Services) -> bool:
+    """Whether the storage does. That takes long when it is away, and Prometheus waits ten seconds at most."""
+    try:
+        with anyio.fail_after(STORAGE_PATIENCE):
+            await here.readiness.check()
+    except (StorageUnavailable, TimeoutError):
+        return False
+    except DatabaseUnknown:
+        # The figures say so; it is asked after storage has answered.
+        return True
+    return True
+
+
+def _figures(here: Services, storage_up: bool) -> bytes:
+    try:
+        here.traffic.flush()
+    except RedisError as error:
+        if not takes_no_writes(error):
+            raise
+        # What is counted is kept for when Redis has room again; what can be read is told.
+        log.info("requests not counted", error=str(error))
+    return exposition.render(here.jobs, here.webhooks, storage_up)
+
+
+@router.get("/openapi.json", include_in_schema=False)
+def openapi_document(request: Request) -> JSONResponse:
+    return JSONResponse(request.app.openapi())
+
+
+@router.get("/docs", include_in_schema=False)
+def docs(request: Request) -> HTMLResponse:
+    return HTMLResponse(reference_page.reference(request.app.openapi()), headers=reference_page.HEADERS)
+
+
+def _method(method: Method, able: list[Engine]) -> MethodView:
+    available = any(method.name in engine.methods for engine in able) if able else None
+    distillation = method.distillation
+    return MethodView(
+        name=method.name,
+        title=method.title,
+        description=method.description,
+        needs_model=method.needs_model,
+        min_keyframes=method.min_keyframes,
+        denoiser_calls=denoiser_calls(Settings(method=method.name)),
+        defaults=DefaultsView(
+            gamma=distillation.gamma if distillation else None,
+            k=distillation.k if distillation else None,
+            lam=distillation.lam if distillation else None,
+            anchor=distillation.anchor if distillation else None,
+            handover=distillation.handover if distillation and method.host != "mpd" else None,
+            guidance=list(method.guidance) if method.guidance else None,
+        ),
+        available=available if method.needs_model else True,
+    )

@@ -1,0 +1,195 @@
+"""What the engines at work can do, asked before a job is accepted.
+
+A job that no live engine could ever run is refused here, with the limits it breaks. When no engine is ready nothing
+is known, and the job waits. Knows nothing of HTTP or queues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import cast
+
+from mpd.formats import sample_bits
+from mpd.methods import (
+    DEFAULT_METHOD,
+    FLOW_FRAMES,
+    FLOW_SIZE_MULTIPLE,
+    METHODS,
+    Settings,
+    flow_size,
+    segment_frames,
+    total_frames,
+)
+from service.fleet.engines import Engine, EngineState
+from service.jobs.options import MethodName
+from service.problems import Problem
+from service.settings import Settings as ServiceSettings
+
+_PLAIN = 3
+"""Bytes of a pixel of 8 bits a sample, which MAX_VIDEO_PIXELS means."""
+
+
+def ready(engines: Sequence[Engine]) -> list[Engine]:
+    return [engine for engine in engines if engine.state is EngineState.ready]
+
+
+def size_on(settings: Settings, engine: Engine | None) -> tuple[int, int] | None:
+    """(width, height) at which an engine would sample; None where neither the job nor the model says."""
+    if settings.width is not None and settings.height is not None:
+        return settings.width, settings.height
+    return engine.native_size if engine is not None else None
+
+
+def frame_size(settings: Settings, engine: Engine | None, picture: tuple[int, int]) -> tuple[int, int] | None:
+    """(width, height) of the video's frames, of a job whose first keyframe has the size `picture`; None if unknown."""
+    if METHODS[settings.method].needs_model:
+        return size_on(settings, engine)
+    return flow_size(picture, settings.width, settings.height)
+
+
+def segments_on(settings: Settings, keyframes: int, engine: Engine | None) -> tuple[int, ...]:
+    """Frames of each segment on an engine, both ends included. `flow` needs none."""
+    native = FLOW_FRAMES
+    if METHODS[settings.method].needs_model:
+        native = (engine.native_frames if engine else None) or settings.frames or 2
+    return segment_frames(settings, keyframes, native)
+
+
+def pixel_bytes(formats: Sequence[str], matte: bool = False) -> int:
+    """Bytes that a worker holds for each pixel of a take. matte: whether it has one beside its three colours."""
+    return (4 if matte else 3) * sample_bits(formats) // 8
+
+
+def check(
+    settings: Settings,
+    keyframes: int,
+    engines: Sequence[Engine],
+    service: ServiceSettings,
+    formats: Sequence[str] = (),
+) -> Engine | None:
+    """The ready engine that would run the job; None when none is ready, or the method needs none.
+
+    Raises `Problem` when every ready engine would have to refuse it, or when the video is too long to keep.
+    """
+    able = ready(engines)
+    engine = None
+    if METHODS[settings.method].needs_model and able:
+        with_method = [engine for engine in able if settings.method in engine.methods]
+        if not with_method:
+            raise _method_unavailable(settings, able)
+        refusals = [(_refusal(settings, keyframes, engine), engine) for engine in with_method]
+        engine = next((engine for refusal, engine in refusals if refusal is None), None)
+        if engine is None:
+            raise next(refusal for refusal, _ in refusals if refusal is not None)
+    if not METHODS[settings.method].needs_model:
+        _check_multiple(settings, FLOW_SIZE_MULTIPLE)
+    size = size_on(settings, engine)
+    if size is not None:
+        check_length(settings, segments_on(settings, keyframes, engine), size, service, pixel_bytes(formats))
+    return engine
+
+
+def check_picture(
+    settings: Settings, keyframes: int, size: tuple[int, int], service: ServiceSettings, formats: Sequence[str] = ()
+) -> None:
+    """A `flow` video is as large as its first keyframe, whose (width, height) this is, unless the job says otherwise.
+
+    Raises `Problem` when that video is too long to keep.
+    """
+    if not METHODS[settings.method].needs_model and settings.width is None:
+        segments, out = segments_on(settings, keyframes, None), flow_size(size, None, None)
+        check_length(settings, segments, out, service, pixel_bytes(formats))
+
+
+def check_length(
+    settings: Settings,
+    segments: Sequence[int],
+    size: tuple[int, int],
+    service: ServiceSettings,
+    bytes_each: int = _PLAIN,
+) -> None:
+    """A worker holds one take's frames in memory at once. Raises `Problem` when they are too many for that.
+
+    segments: frames of each. size: (width, height) of a frame. bytes_each: of a pixel (`pixel_bytes`).
+    """
+    frames = total_frames(segments, settings.loop)
+    if frames * size[0] * size[1] * bytes_each > service.max_video_pixels * _PLAIN:
+        most = service.max_video_pixels * _PLAIN // (size[0] * size[1] * bytes_each)
+        depth = " with 16 bits a sample" if bytes_each >= 2 * _PLAIN else ""
+        detail = f"{frames} frames of {size[0]}×{size[1]}{depth} are more than a worker keeps in memory."
+        other = " without formats of more than 8 bits," if depth else ""
+        remedy = f"At this size, ask for at most {most} frames in all,{other} or choose a smaller size."
+        field = "keyframes" if settings.positions else "options.frames"
+        raise Problem(422, "beyond-capacity", detail, field=field, remedy=remedy, limit=most)
+
+
+def default_method(live: Sequence[Engine]) -> MethodName:
+    """Give the method of requests that name none: what suits every model at work, else the library's default."""
+    named = {engine.default_method for engine in live}
+    [method] = named if len(named) == 1 else {None}
+    return cast(MethodName, method if method in METHODS else DEFAULT_METHOD)
+
+
+def _method_unavailable(settings: Settings, engines: Sequence[Engine]) -> Problem:
+    has = {name for engine in engines for name in engine.methods}
+    available = [name for name, method in METHODS.items() if name in has or not method.needs_model]
+    return Problem(
+        422,
+        "method-unavailable",
+        f"No engine at work has the method {settings.method}.",
+        field="options.method",
+        remedy=f"Choose one of {', '.join(available)}.",
+        available=available,
+    )
+
+
+def others(settings: Settings, keyframes: int, engines: Sequence[Engine], but: Collection[str]) -> list[Engine]:
+    """Give the ready engines that could run the job, without those called `but`."""
+    return [
+        engine
+        for engine in ready(engines)
+        if engine.id not in but and settings.method in engine.methods and _refusal(settings, keyframes, engine) is None
+    ]
+
+
+def _refusal(settings: Settings, keyframes: int, engine: Engine) -> Problem | None:
+    """Why this engine cannot run the job."""
+    size = size_on(settings, engine)
+    try:
+        _check_multiple(settings, engine.size_multiple)
+    except Problem as refusal:
+        return refusal
+    if engine.max_pixels and size and size[0] * size[1] > engine.max_pixels:
+        detail = f"{size[0]}×{size[1]} is more than the {engine.max_pixels} pixels a frame may have here."
+        remedy = f"Ask for at most {engine.max_pixels} pixels a frame."
+        return Problem(422, "beyond-capacity", detail, field="options.width", remedy=remedy, limit=engine.max_pixels)
+    longest = max(segments_on(settings, keyframes, engine))
+    if engine.max_frames and longest > engine.max_frames:
+        field = "keyframes" if settings.positions else "options.frames"
+        detail = f"A segment of {longest} frames is longer than the {engine.max_frames} that fit here."
+        remedy = f"Ask for at most {engine.max_frames} frames a segment, or send more keyframes."
+        return Problem(422, "beyond-capacity", detail, field=field, remedy=remedy, limit=engine.max_frames)
+    if engine.max_volume and size and longest * size[0] * size[1] > engine.max_volume:
+        return _too_much(settings, longest, size, engine.max_volume)
+    return None
+
+
+def _too_much(settings: Settings, frames: int, size: tuple[int, int], volume: int) -> Problem:
+    """The frames of a segment are together more than a GPU's memory holds."""
+    most = volume // (size[0] * size[1])
+    detail = f"A segment of {frames} frames of {size[0]}×{size[1]} is more than the memory here holds."
+    if most < 2:
+        remedy = f"Ask for at most {volume // 2} pixels a frame."
+        return Problem(422, "beyond-capacity", detail, field="options.width", remedy=remedy, limit=volume // 2)
+    field = "keyframes" if settings.positions else "options.frames"
+    remedy = f"At this size, ask for at most {most} frames a segment, or choose a smaller size."
+    return Problem(422, "beyond-capacity", detail, field=field, remedy=remedy, limit=most)
+
+
+def _check_multiple(settings: Settings, multiple: int | None) -> None:
+    for name, side in (("width", settings.width), ("height", settings.height)):
+        if multiple and side and side % multiple:
+            near = [end for end in (side - side % multiple, side - side % multiple + multiple) if end]
+            remedy = f"Send {' or '.join(map(str, near))}."
+            detail = f"The {name} must be a multiple of {multiple} for {settings.method}, and {side} is not."
+            raise Problem(422, "beyond-capacity", detail, field=f"options.{name}", remedy=remedy)

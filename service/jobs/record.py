@@ -1,0 +1,378 @@
+"""The job as a value: its states, its record in Redis and its keys. Changes nothing; `store.py` holds the transitions.
+
+JobError
+├── Superseded     the attempt is over: a newer one has taken its place, or the job was deleted
+├── Conflict       the job's state does not allow this
+├── JobMissing     there is no such job
+└── Refused        the job was not taken: too much is under way
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+Lane = Literal["gpu", "cpu"]
+Priority = Literal["high", "default", "low"]
+LANES: tuple[Lane, ...] = ("gpu", "cpu")
+PRIORITIES: tuple[Priority, ...] = ("high", "default", "low")
+"""Highest first: the order in which workers look at their queues."""
+
+SIZES = ("small", "medium", "large")
+"""Classes of a job's frames, for figures: up to 300,000 pixels, up to 1,000,000, above."""
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+class JobError(Exception):
+    """A transition was refused; the record is as it was."""
+
+
+class Superseded(JobError):
+    """The attempt is over: a newer one has taken its place, or the job was deleted."""
+
+
+class Conflict(JobError):
+    """The job's state does not allow this. `state` is the state it is in."""
+
+    def __init__(self, job_id: str, state: State) -> None:
+        super().__init__(f"{job_id} is {state}")
+        self.state = state
+
+
+class JobMissing(JobError):
+    """There is no such job."""
+
+
+class Refused(JobError):
+    """The job was not taken, and nothing was written down.
+
+    reason: `too-many-jobs`, `gpu-seconds-spent`, `queue-full`; `taken-over` when the request that asks has lost its
+    `Idempotency-Key` to its own repetition. figures: what was found, by name; see `Jobs.admit`.
+    """
+
+    def __init__(self, reason: str, figures: Mapping[str, float]) -> None:
+        super().__init__(f"{reason}: {dict(figures)}")
+        self.reason = reason
+        self.figures = figures
+
+
+class State(StrEnum):
+    """queued → running → succeeded | failed | canceled, and from each of these three → expired."""
+
+    queued = "queued"
+    running = "running"
+    succeeded = "succeeded"
+    failed = "failed"
+    canceled = "canceled"
+    expired = "expired"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self not in (State.queued, State.running)
+
+
+class Verdict(StrEnum):
+    """What a worker hears when it renews its lease: go on, or stop at the next step."""
+
+    go = "go"
+    cancel = "cancel"
+
+
+def new_id() -> str:
+    """`job_` and 26 characters: 48 bits of milliseconds, then 80 random bits, so that ids sort by time of creation."""
+    number = (time.time_ns() // 1_000_000 << 80) | secrets.randbits(80)
+    return "job_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def ticket(job_id: str, attempt: int) -> str:
+    """Name of one attempt of one job: RQ's job id, and the member of the queued and running sets."""
+    return f"{job_id}-{attempt}"
+
+
+def split_ticket(name: str) -> tuple[str, int]:
+    job_id, _, attempt = name.rpartition("-")
+    return job_id, int(attempt)
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """How much may be under way for a job to be taken; 0 is any amount.
+
+    active_jobs: jobs of its owner that are queued or running. gpu_seconds: that its owner's jobs may take in a day
+    (UTC), those under way with their estimates. queue: jobs queued in its lane.
+    """
+
+    active_jobs: int = 0
+    gpu_seconds: float = 0.0
+    queue: int = 0
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job about to be submitted. Its keyframes are in storage already, under `files_prefix(id)`.
+
+    options: the normalised request. keyframes: key, content_type, width, height, sha256, size of each.
+    webhook: url and events. result_ttl: seconds the result is kept. gpu_seconds: the estimate, where there is one.
+    size: (width, height) of a frame, where it is known before. uploads: ids of those that keyframes came by.
+    """
+
+    owner: str
+    options: dict[str, Any]
+    keyframes: list[dict[str, Any]]
+    lane: Lane
+    result_ttl: int
+    priority: Priority = "default"
+    webhook: dict[str, Any] | None = None
+    traceparent: str | None = None
+    gpu_seconds: float | None = None
+    size: tuple[int, int] | None = None
+    uploads: Sequence[str] = ()
+    id: str = field(default_factory=new_id)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job's record at one moment. Times are epoch seconds by Redis' clock.
+
+    attempt: the fence; grows at every enqueue. deaths, errors: the budgets spent since the last redrive.
+    queued_at: when this attempt was queued. error: the problem (RFC 9457) of a failed job.
+    faults: how often each worker's machine ran out under it, since the last redrive.
+    refusals: how often each worker has left it to others because its engine refuses it, since the last redrive.
+    progress: what the worker last reported. result: the manifest of a succeeded job.
+    An expired job is a tombstone: options, keyframes, result, error and webhook are gone.
+    """
+
+    id: str
+    owner: str
+    state: State
+    attempt: int
+    deaths: int
+    errors: int
+    priority: Priority
+    lane: Lane
+    options: dict[str, Any]
+    keyframes: list[dict[str, Any]]
+    webhook: dict[str, Any] | None
+    created_at: float
+    queued_at: float | None
+    started_at: float | None
+    finished_at: float | None
+    expires_at: float | None
+    result_ttl: int
+    progress: dict[str, Any] | None
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    cancel_requested: bool
+    worker: str | None
+    quarantined: bool
+    traceparent: str | None
+    uploads: tuple[str, ...] = ()
+    faults: dict[str, int] = field(default_factory=dict)
+    refusals: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def ticket(self) -> str:
+        return ticket(self.id, self.attempt)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Jobs, newest first; `next_cursor` asks for the page after, None at the end."""
+
+    jobs: tuple[Job, ...]
+    next_cursor: str | None
+
+
+def files_prefix(job_id: str) -> str:
+    """Where all of a job's files lie in storage; erasing the job erases this prefix."""
+    return f"jobs/{job_id}/"
+
+
+def encode(job: NewJob) -> dict[str, str]:
+    """The fields of the record that never change after submission."""
+    fields = {
+        "id": job.id,
+        "owner": job.owner,
+        "priority": job.priority,
+        "lane": job.lane,
+        "options": json.dumps(job.options),
+        "keyframes": json.dumps(job.keyframes),
+        "result_ttl": str(job.result_ttl),
+    }
+    if job.webhook is not None:
+        fields["webhook"] = json.dumps(job.webhook)
+    if job.traceparent is not None:
+        fields["traceparent"] = job.traceparent
+    if job.gpu_seconds:
+        fields["gpu_estimate"] = milliseconds(job.gpu_seconds)
+    if "method" in job.options:
+        fields["method"] = job.options["method"]
+    if job.uploads:
+        fields["uploads"] = json.dumps(list(job.uploads))
+    if job.size is not None:
+        fields["size"] = size_class(*job.size)
+    return fields
+
+
+def size_class(width: int, height: int) -> str:
+    """One of `SIZES`."""
+    pixels = width * height
+    return "small" if pixels <= 300_000 else "medium" if pixels <= 1_000_000 else "large"
+
+
+def milliseconds(seconds: float) -> str:
+    """GPU time as Redis adds it up: whole numbers, so that nothing is lost in rounding."""
+    return str(round(1000 * seconds))
+
+
+def decode(fields: Mapping[bytes, bytes]) -> Job:
+    """A record as Redis holds it. A field that is absent is None, empty or false."""
+    text = {name.decode(): value.decode() for name, value in fields.items()}
+
+    def moment(name: str) -> float | None:
+        return float(text[name]) if name in text else None
+
+    def value(name: str) -> Any:
+        return json.loads(text[name]) if name in text else None
+
+    return Job(
+        id=text["id"],
+        owner=text["owner"],
+        state=State(text["state"]),
+        attempt=int(text["attempt"]),
+        deaths=int(text["deaths"]),
+        errors=int(text["errors"]),
+        priority=text["priority"],  # type: ignore[arg-type]
+        lane=text["lane"],  # type: ignore[arg-type]
+        options=value("options") or {},
+        keyframes=value("keyframes") or [],
+        webhook=value("webhook"),
+        created_at=float(text["created_at"]),
+        queued_at=moment("queued_at"),
+        started_at=moment("started_at"),
+        finished_at=moment("finished_at"),
+        expires_at=moment("expires_at"),
+        result_ttl=int(text["result_ttl"]),
+        progress=value("progress"),
+        result=value("result"),
+        error=value("error"),
+        cancel_requested="cancel_requested" in text,
+        worker=text.get("worker"),
+        quarantined="quarantined" in text,
+        traceparent=text.get("traceparent"),
+        uploads=tuple(value("uploads") or ()),
+        faults=value("faults") or {},
+        refusals=value("refusals") or {},
+    )
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Names of everything jobs keep in Redis. `store.lua` builds the same names from the same namespace."""
+
+    namespace: str
+
+    def _key(self, *parts: str) -> str:
+        return ":".join((self.namespace, *parts))
+
+    def job(self, job_id: str) -> str:
+        """Hash: the record."""
+        return self._key("job", job_id)
+
+    def events(self, job_id: str) -> str:
+        """Stream: `type` (state, progress, preview) and `data` (JSON)."""
+        return self._key("events", job_id)
+
+    def ended(self, ticket: str) -> str:
+        """Hash: the record as an attempt left it whose end was taken back before it was told; see `undelivered`."""
+        return self._key("ended", ticket)
+
+    def queued(self, lane: str, priority: str) -> str:
+        """ZSET of tickets in the order of RQ's list."""
+        return self._key("queued", lane, priority)
+
+    def owned(self, owner: str, state: State | None = None) -> str:
+        """ZSET of ids, all with score 0: the owner's jobs, or those in one state."""
+        return self._key("owned", state or "all", owner)
+
+    def waker(self, process: str) -> str:
+        """Stream of one API process's own, to end its wait for events."""
+        return self._key("waker", process)
+
+    @property
+    def running(self) -> str:
+        """ZSET of tickets; the score changes at every renewal of the lease."""
+        return self._key("running")
+
+    def running_in(self, lane: str) -> str:
+        """SET of the running tickets of one lane, to be counted."""
+        return self._key("running", lane)
+
+    @property
+    def expiry(self) -> str:
+        """ZSET of ended jobs by the time their result expires."""
+        return self._key("expiry")
+
+    @property
+    def tombstones(self) -> str:
+        """ZSET of expired jobs by the time their record is forgotten."""
+        return self._key("tombstones")
+
+    @property
+    def erasures(self) -> str:
+        """ZSET of ids whose files must go, by the time from which they can be erased for good."""
+        return self._key("erasures")
+
+    @property
+    def reserved(self) -> str:
+        """ZSET of those in `erasures` whose request may still make a job of them, by the time it began."""
+        return self._key("reserved")
+
+    @property
+    def unerased(self) -> str:
+        """ZSET of ids, those of `erasures` whose files would not go, by when they were first due."""
+        return self._key("unerased")
+
+    @property
+    def dead(self) -> str:
+        """ZSET of quarantined ids, all with score 0."""
+        return self._key("dead")
+
+    @property
+    def undelivered(self) -> str:
+        """ZSET of tickets whose final event has not been handed to webhook delivery, by the time they ended."""
+        return self._key("undelivered")
+
+    def gpu_used(self, owner: str, day: int) -> str:
+        """Milliseconds of GPU that the owner's ended jobs took on a day, counted from 1970 in UTC."""
+        return self._key("gpu-used", owner, str(day))
+
+    def gpu_promised(self, owner: str) -> str:
+        """Milliseconds of GPU that the owner's queued and running jobs are estimated to take."""
+        return self._key("gpu-promised", owner)
+
+    @property
+    def counters(self) -> str:
+        """Hash of running totals, named as the metrics they become."""
+        return self._key("counters")
+
+    @property
+    def replicated(self) -> str:
+        """Written after each transition that replicas must have (`REDIS_REPLICAS`)."""
+        return self._key("replicated")
+
+    @property
+    def keeper(self) -> str:
+        """The lock of the keeper at work; gone seconds after it is."""
+        return self._key("keeper")
+
+    @property
+    def cancel(self) -> str:
+        """Pub/sub channel of tickets to cancel; a hint, the verdict of a renewal is the truth."""
+        return self._key("cancel")

@@ -1,0 +1,573 @@
+"""The store of jobs: one verb per transition, each a compare-and-set in `store.lua`.
+
+    queued → running → succeeded | failed | canceled → expired
+
+The record is the truth; RQ only carries work. A job is written down before RQ hears of it, and what RQ loses the
+keeper puts back, so that a failure between the two delays a job and never loses it. An attempt is a fence: verbs that
+a worker calls name theirs and are refused once a newer one exists. A verb repeated after a lost answer gets that
+answer again, or is refused as superseded where it led to the next attempt.
+
+Every transition appends to the job's event stream. Knows nothing of HTTP, files or how a job is run.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import redis
+import structlog
+from rq import Queue
+from rq.job import Job as Carried
+from rq.serializers import JSONSerializer
+
+from service.database.identity import Database
+from service.database.outages import is_busy, is_outage
+from service.jobs import metrics
+from service.jobs.record import (
+    LANES,
+    PRIORITIES,
+    Allowance,
+    Conflict,
+    Job,
+    JobError,
+    JobMissing,
+    Keys,
+    Lane,
+    NewJob,
+    Page,
+    Refused,
+    State,
+    Superseded,
+    Verdict,
+    decode,
+    encode,
+    files_prefix,
+    milliseconds,
+    new_id,
+    split_ticket,
+    ticket,
+)
+from service.jobs.sweeps import Sweeps
+from service.observe.tracing import trace_id
+from service.problems import Problem
+from service.settings import Settings
+
+__all__ = [
+    "LANES",
+    "PRIORITIES",
+    "Allowance",
+    "Conflict",
+    "Job",
+    "JobError",
+    "JobMissing",
+    "Jobs",
+    "Keys",
+    "Lane",
+    "NewJob",
+    "Page",
+    "Refused",
+    "State",
+    "Superseded",
+    "Verdict",
+    "files_prefix",
+    "new_id",
+    "split_ticket",
+    "ticket",
+]
+
+TASK = "worker.tasks.run"
+"""What RQ runs, with (id, attempt). By name: the API never imports it."""
+
+FAILURE_TTL = 3600
+"""Seconds RQ keeps its own note of a task that raised, or of a ticket that was replaced."""
+
+EVENTS_LINGER = 300
+"""Seconds that a reader of a job's stream has to see how it ended, as in `store.lua`."""
+
+REPLICA_SECONDS = 2.0
+"""Longest wait for the replicas that must have a transition."""
+
+_HINTS = ("admit", "renew", "progress", "reserve")
+"""Verbs that may be forgotten in a failover: the next one says it anew, and files of a request then stay."""
+
+_ANY = Allowance()
+
+log = structlog.get_logger(__name__)
+
+
+class Jobs:
+    """All jobs of one namespace.
+
+    `connection` must return bytes (`decode_responses=False`): RQ needs it so. Every method may raise redis'
+    `ConnectionError` or `TimeoutError`; a verb then may or may not have happened, and can be repeated.
+
+    database: which one it must be; a verb on any other does nothing and raises `DatabaseUnknown`, a `ConnectionError`.
+    """
+
+    def __init__(self, connection: redis.Redis, settings: Settings, database: Database | None = None) -> None:
+        self.database = database
+        self.redis = connection
+        self.settings = settings
+        self.keys = Keys(settings.namespace)
+        self.sweeps = Sweeps(connection, self.keys.counters)
+        sources = script("database/identity.lua", "jobs/allowance.lua", "jobs/store.lua")
+        self._script = connection.register_script(sources)
+        self._queues = {
+            (lane, priority): Queue(name, connection=connection, serializer=JSONSerializer)
+            for lane in LANES
+            for priority, name in zip(PRIORITIES, settings.queues[lane], strict=True)
+        }
+
+    # Reading
+
+    def get(self, job_id: str) -> Job | None:
+        fields = self.redis.hgetall(self.keys.job(job_id))
+        return decode(_bytes(fields)) if fields else None
+
+    def get_many(self, ids: Iterable[str]) -> list[Job]:
+        """Those of `ids` that exist, in the same order, in one round trip."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hgetall(self.keys.job(job_id))
+            return [decode(fields) for fields in pipe.execute() if fields]
+
+    def ended(self, job_id: str, attempt: int) -> Job | None:
+        """The job as this attempt ended it, even if it was set going again since; None where it did not."""
+        for key in (self.keys.ended(ticket(job_id, attempt)), self.keys.job(job_id)):
+            fields = _bytes(self.redis.hgetall(key))
+            job = decode(fields) if fields else None
+            if job is not None and job.attempt == attempt and job.state.is_terminal:
+                return job
+        return None
+
+    def was_deleted(self, job_id: str) -> bool:
+        """Whether something says so of a job that has no record: its files are due, or its last event is kept.
+
+        That there is no record says nothing: Redis may have come up empty, or older than the job. Nor do files that
+        are due for a request that had not made the job yet, as a Redis has them that is some seconds older.
+        """
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zscore(self.keys.erasures, job_id)
+            pipe.zscore(self.keys.reserved, job_id)
+            pipe.exists(self.keys.events(job_id))
+            due, reserved, told = pipe.execute()
+        return (due is not None and reserved is None) or bool(told)
+
+    def position(self, job: Job) -> int | None:
+        """How many jobs of the same lane go before this one; None unless it is queued."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zrank(self.keys.queued(job.lane, job.priority), job.ticket)
+            for priority in PRIORITIES[: PRIORITIES.index(job.priority)]:
+                pipe.zcard(self.keys.queued(job.lane, priority))
+            rank, *before = pipe.execute()
+        return None if rank is None else rank + sum(before)
+
+    def list(self, owner: str, limit: int, cursor: str | None = None, state: State | None = None) -> Page:
+        """The owner's jobs, newest first. `cursor` is the last page's `next_cursor`."""
+        return self._page(self.keys.owned(owner, state), limit, cursor)
+
+    def dead_letters(self, limit: int, cursor: str | None = None) -> Page:
+        """The quarantined jobs of all owners, newest first."""
+        return self._page(self.keys.dead, limit, cursor)
+
+    def count_owned(self, owner: str, state: State) -> int:
+        """How many of the owner's jobs are in one state."""
+        return int(self.redis.zcard(self.keys.owned(owner, state)))
+
+    def queue_lengths(self) -> dict[str, dict[str, int]]:
+        """Queued jobs by lane and priority."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for lane, priority in self._queues:
+                pipe.zcard(self.keys.queued(lane, priority))
+            counts = iter(pipe.execute())
+        return {lane: {priority: next(counts) for priority in PRIORITIES} for lane in LANES}
+
+    def running_counts(self) -> dict[str, int]:
+        """Running jobs by lane."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for lane in LANES:
+                pipe.scard(self.keys.running_in(lane))
+            return dict(zip(LANES, pipe.execute(), strict=True))
+
+    def oldest_queued_age(self) -> float:
+        """Seconds the longest-waiting queued job has waited; 0 when none waits."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for lane, priority in self._queues:
+                key = self.keys.queued(lane, priority)
+                # Jobs put in front have scores below zero, the later the lower: the oldest of each end may be oldest.
+                pipe.zrange(key, 0, "+inf", byscore=True, offset=0, num=1)
+                pipe.zrevrangebyscore(key, 0, "-inf", start=0, num=1)
+            heads = [split_ticket(member.decode())[0] for found in pipe.execute() for member in found]
+        queued = [job.queued_at for job in self.get_many(heads) if job.state is State.queued and job.queued_at]
+        return max(0.0, self.now() - min(queued)) if queued else 0.0
+
+    def oldest_due_erasure(self) -> float:
+        """Seconds that the files have been due to go which have been so the longest; 0.0 when none are."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for key in (self.keys.unerased, self.keys.erasures):
+                pipe.zrange(key, 0, 0, withscores=True)
+            since = [score for found in pipe.execute() for _, score in found]
+        return max(0.0, self.now() - min(since)) if since else 0.0
+
+    def losses(self, tickets: Iterable[str]) -> tuple[int, ...]:
+        """How often each job was requeued since it was last started."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for name in tickets:
+                pipe.hget(self.keys.job(split_ticket(name)[0]), "losses")
+            return tuple(int(found or 0) for found in pipe.execute())
+
+    def now(self) -> float:
+        """Redis' clock, in epoch seconds: the one that all times of a record come from."""
+        seconds, micros = self.redis.time()
+        return float(seconds) + float(micros) / 1e6
+
+    # What a caller may do
+
+    def admit(self, owner: str, lane: Lane, gpu_seconds: float | None, allowance: Allowance) -> None:
+        """Raises `Refused` when a job would not be taken now, as `submit` does. Promises nothing.
+
+        Figures of the refusal: `active` jobs; `used` and `promised` milliseconds of GPU, and seconds until the next
+        day as `resets_in`; `queued` jobs.
+        """
+        fields = ["owner", owner, "lane", lane, "gpu_estimate", milliseconds(gpu_seconds or 0)]
+        self._call("admit", "", "", *_limits(allowance), *fields)
+
+    def submit(self, new: NewJob, allowance: Allowance = _ANY, claim: str | None = None) -> Job:
+        """Write the job down, then let RQ carry it. Raises `Conflict` for an id that exists, and `Refused`.
+
+        claim: key in Redis of an `Idempotency` claim, which must still be this job's; else `Refused` as `taken-over`.
+
+        Counting and writing are one step: of several submissions at once only as many pass as are allowed. Jobs that
+        come back to the queue, from a worker or by `redrive`, are never refused.
+        """
+        fields = [part for pair in encode(new).items() for part in pair]
+        arguments = secrets.token_hex(8), *_limits(allowance), *fields
+        job = decode(self._call("submit", new.id, *arguments, claim=claim)[1])
+        _tell("submit", None, job)
+        return self._enqueued(job)
+
+    def cancel(self, job_id: str) -> Job:
+        """queued → canceled; a running job is asked to stop; an ended one is returned as it is.
+
+        A request to stop is no promise: a result committed before the worker hears of it wins.
+        """
+        before, job = self._change("cancel", job_id)
+        if before is State.queued:
+            self._take_back(job)
+        return job
+
+    def delete(self, job_id: str) -> Job:
+        """Forget the job in any state and return what it was. No attempt of it can commit or renew afterwards.
+
+        Nothing of it is left in Redis but its id, until no worker can be at it any more: among the files to erase, and
+        in the name of a stream of events that says it is over. Its files may be erased at once; the keeper erases them
+        again when the last attempt cannot write any more.
+        """
+        before, job = self._change("delete", job_id, str(2 * self.settings.lease_ttl))
+        self._forget_notes(job, running=before is State.running)
+        return job
+
+    def abandon_files(self, job_id: str, after: float = 0.0) -> None:
+        """Have the keeper erase the files of an id that has no record, `after` seconds from now.
+
+        Unless it is submitted before that.
+        """
+        self.redis.zadd(self.keys.erasures, {job_id: self.now() + after})
+
+    def stopped_for_good(self, job_id: str) -> None:
+        """Let the mark of a deleted job go in a few minutes: the worker that was at it has ended."""
+        self.redis.expire(self.keys.events(job_id), EVENTS_LINGER)
+
+    def reserve_files(self, job_id: str, seconds: float) -> None:
+        """As `abandon_files` for an id whose job is about to be submitted, should that never come.
+
+        Raises `DatabaseUnknown` before anything is stored that no other database would have erased.
+        """
+        self._call("reserve", job_id, str(seconds))
+
+    def keep_reserved(self) -> tuple[str, ...]:
+        """Have the files stay that were reserved, and give their ids: a job may have come of them that is not known."""
+        ids: Any = self.redis.zrange(self.keys.reserved, 0, -1)
+        if ids:
+            with self.redis.pipeline(transaction=False) as pipe:
+                pipe.zrem(self.keys.erasures, *ids)
+                pipe.zrem(self.keys.reserved, *ids)
+                pipe.execute()
+        return tuple(name.decode() for name in ids)
+
+    def redrive(self, job_id: str) -> Job:
+        """failed → queued with fresh budgets and the next attempt."""
+        return self._enqueued(self._do("redrive", job_id))
+
+    # What a worker does; all raise Superseded for an attempt that is over
+
+    def start(self, job_id: str, attempt: int, worker: str) -> Job:
+        """queued → running. `worker` names the work-horse; only the same one may repeat the call."""
+        return self._do("start", job_id, str(attempt), worker)
+
+    def renew(self, job_id: str, attempt: int) -> Verdict:
+        """Keep the lease, and hear whether to go on."""
+        return Verdict(self._call("renew", job_id, str(attempt))[0])
+
+    def progress(
+        self,
+        job_id: str,
+        attempt: int,
+        progress: dict[str, Any],
+        preview: str | None = None,
+        gpu_seconds: float | None = None,
+    ) -> Verdict:
+        """Report progress (and renew). `preview` is a data URI of a small picture; only the newest is kept.
+
+        gpu_seconds: what this attempt has taken so far. The owner's day is charged with it when the attempt ends the
+        job, and not when the job goes back to the queue.
+        """
+        picture = json.dumps({"image": preview}) if preview else ""
+        taken = "" if gpu_seconds is None else milliseconds(gpu_seconds)
+        return Verdict(self._call("progress", job_id, str(attempt), json.dumps(progress), picture, taken)[0])
+
+    def succeed(self, job_id: str, attempt: int, result: dict[str, Any]) -> Job:
+        """running → succeeded: the commit. Only a newer attempt, or the job's deletion, refuses it.
+
+        A result that knows its `gpu_seconds` has the last word on what the job took.
+        """
+        taken = milliseconds(result["gpu_seconds"]) if "gpu_seconds" in result else ""
+        return self._do("succeed", job_id, str(attempt), json.dumps(result), taken)
+
+    def fail(self, job_id: str, attempt: int, problem: dict[str, Any], retry: bool) -> Job:
+        """An application error. With `retry` and budget left: queued again with the next attempt; else failed."""
+        most = self.settings.max_errors if retry else 0
+        return self._enqueued(self._do("fail", job_id, str(attempt), json.dumps(problem), str(most)), front=True)
+
+    def release(self, job_id: str, attempt: int, refused_by: str = "") -> Job:
+        """Give the job back: queued again with the next attempt, in front, at no cost to its budgets.
+
+        refused_by: the worker whose engine cannot run it. Then it goes behind those that wait, for another to take it.
+        """
+        return self._enqueued(self._do("release", job_id, str(attempt), refused_by), front=not refused_by)
+
+    def ran_out(self, job_id: str, attempt: int, worker: str, why: str, counts: bool, left: bool) -> Job:
+        """The worker's machine failed while it ran the job: queued again with the next attempt, in front, at no cost to
+        its other budgets.
+
+        counts: the machine was well afterwards, so the job may need more than it has. Then `max_deaths` workers end the
+        job as failed, or as many times once no other worker is `left` to try it; a machine that is not well ends none.
+        worker: its launcher. why: in words without a path; the caller may read them.
+        """
+        most = self.settings.max_deaths
+        detail = f"Machines ran out of what this job needs as often as it may happen. The last one's fault was: {why}."
+        problem = json.dumps(Problem(500, "machines-exhausted", detail).to_dict())
+        arguments = worker, str(most), "1" if counts else "", "1" if left else "", problem
+        return self._enqueued(self._do("ran_out", job_id, str(attempt), *arguments), front=True)
+
+    def stopped(self, job_id: str, attempt: int) -> Job:
+        """running → canceled, once a cancel was requested."""
+        return self._do("stopped", job_id, str(attempt))
+
+    # What the keeper and the launcher do
+
+    def died(self, job_id: str, attempt: int, cause: str, lease: float | None = None) -> Job:
+        """The running attempt's process died: queued again with the next attempt, in front; at `max_deaths` failed
+        and quarantined; canceled when that was requested.
+
+        lease: refuse with `Conflict` when the lease is no longer this one, so that a late sign of life counts.
+        """
+        most = self.settings.max_deaths
+        detail = f"{most} workers died while they ran this job; the last cause was: {cause}."
+        problem = json.dumps(Problem(500, "quarantined", detail).to_dict())
+        seen = "" if lease is None else f"{lease:.0f}"
+        job = self._do("died", job_id, str(attempt), cause, str(most), problem, seen)
+        self._expire_note(ticket(job_id, attempt))
+        return self._enqueued(job, front=True)
+
+    def requeue(self, job_id: str, attempt: int) -> Job:
+        """A queued job that RQ has lost: queued with the next attempt, in front, where it most likely was."""
+        job = self._do("requeue", job_id, str(attempt))
+        self._expire_note(ticket(job_id, attempt))
+        return self._enqueued(job, front=True)
+
+    def expire(self, job_id: str) -> Job:
+        """An ended job past its `expires_at` → expired. Its files are due for erasure."""
+        return self._do("expire", job_id)
+
+    def lose(self, job_id: str) -> Job:
+        """A succeeded job whose files are not there any more → expired."""
+        return self._do("lose", job_id)
+
+    def delivered(self, job_id: str, attempt: int) -> None:
+        """The final event of this attempt has been handed to webhook delivery, or is not wanted."""
+        name = ticket(job_id, attempt)
+        # In no transaction, which a full Redis takes for something that needs room.
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zrem(self.keys.undelivered, name)
+            pipe.delete(self.keys.ended(name))
+            pipe.execute()
+
+    # Counting
+
+    def count(self, amounts: Mapping[str, float]) -> None:
+        """Add to running totals in one step: what `measures.counted` and `measures.observed` give."""
+        with self.redis.pipeline() as pipe:
+            for name, amount in amounts.items():
+                pipe.hincrbyfloat(self.keys.counters, name, amount)
+            pipe.execute()
+
+    def counters(self) -> dict[str, float]:
+        """All running totals by name."""
+        return {name.decode(): float(value) for name, value in _bytes(self.redis.hgetall(self.keys.counters)).items()}
+
+    # RQ
+
+    def queue(self, lane: str, priority: str) -> Queue:
+        """The RQ queue that carries jobs of this lane and priority."""
+        return self._queues[lane, priority]  # type: ignore[index]
+
+    def _enqueued(self, job: Job, front: bool = False) -> Job:
+        """Give a queued job's ticket to RQ; any other job passes through."""
+        if job.state is not State.queued:
+            return job
+        try:
+            self.queue(job.lane, job.priority).enqueue_call(
+                TASK,
+                args=[job.id, job.attempt],
+                job_id=job.ticket,
+                timeout=-1,
+                result_ttl=0,
+                failure_ttl=FAILURE_TTL,
+                description=job.ticket,
+                at_front=front,
+            )
+        except redis.RedisError as error:
+            # The record is safe, so the job is accepted; the keeper finds it in no list and enqueues it.
+            log.warning("enqueue failed, left to the keeper", job=job.id, attempt=job.attempt, error=str(error))
+        return job
+
+    def _take_back(self, job: Job) -> None:
+        """Remove a ticket from RQ's list."""
+        try:
+            self.queue(job.lane, job.priority).remove(job.ticket)
+            self.redis.delete(Carried.key_for(job.ticket))
+        except redis.RedisError as error:
+            # The record has moved on: whoever pops the ticket is refused at its start.
+            log.warning("ticket left in its list", job=job.id, attempt=job.attempt, error=str(error))
+
+    def _forget_notes(self, job: Job, running: bool) -> None:
+        """Remove what RQ has of the job's attempts; one that is running may still need its note, for a while."""
+        queue = self.queue(job.lane, job.priority)
+        try:
+            with self.redis.pipeline(transaction=False) as pipe:
+                for attempt in range(1, job.attempt + 1):
+                    name = ticket(job.id, attempt)
+                    pipe.lrem(queue.key, 0, name)
+                    pipe.zrem(queue.failed_job_registry.key, name)
+                    if running and attempt == job.attempt:
+                        pipe.expire(Carried.key_for(name), FAILURE_TTL)
+                    else:
+                        pipe.delete(Carried.key_for(name))
+                pipe.execute()
+        except redis.RedisError as error:
+            # They hold its id alone, and go by themselves within an hour.
+            log.warning("notes left to expire", job=job.id, error=str(error))
+
+    def _expire_note(self, name: str) -> None:
+        """Let RQ's note of a replaced ticket go in a while; a live work-horse may still hold it."""
+        self.redis.expire(Carried.key_for(name), FAILURE_TTL)
+
+    # The script
+
+    def _call(
+        self, verb: str, job_id: str, *arguments: str, claim: str | None = None
+    ) -> tuple[str, dict[bytes, bytes]]:
+        """Run a verb of `store.lua`: the state before (of a renewal, the verdict), and the record."""
+        keys = [self.keys.job(job_id), *([claim] if claim else [])]
+        expected = self.database.expected() if self.database else ""
+        try:
+            reply = self._run(verb, keys, [expected, verb, self.settings.namespace, job_id, *arguments])
+        except redis.ResponseError as error:
+            # From inside a script Redis 6 tells it in words alone. Whoever sits out an outage sits this out too.
+            if is_outage(error):
+                reason = "is busy" if is_busy(error) else "takes no writes"
+                raise redis.ConnectionError(f"Redis {reason}: {error}") from error
+            raise
+        match reply:
+            case [b"ok", before, *fields]:
+                return before.decode(), dict(zip(fields[::2], fields[1::2], strict=True))
+            case [b"elsewhere"]:
+                assert self.database is not None
+                raise self.database.refused()
+            case [b"conflict", state]:
+                raise Conflict(job_id, State(state.decode()))
+            case [b"refused", reason, *figures]:
+                names = [name.decode() for name in figures[::2]]
+                raise Refused(reason.decode(), dict(zip(names, figures[1::2], strict=True)))
+            case [b"superseded"]:
+                raise Superseded(f"{ticket(job_id, int(arguments[0]))} is over")
+        raise JobMissing(f"there is no job {job_id}")
+
+    def _run(self, verb: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:
+        """The script's answer; of a transition, once REDIS_REPLICAS have it. Raises `ConnectionError` with fewer."""
+        wanted = self.settings.redis_replicas
+        if not wanted or verb in _HINTS:
+            return self._script(keys=keys, args=arguments)
+        with self.redis.pipeline(transaction=False) as pipe:
+            self._script(keys=keys, args=arguments, client=pipe)
+            # WAIT looks at what its own connection has written, and a verb that is repeated writes nothing.
+            pipe.set(self.keys.replicated, "")
+            pipe.wait(wanted, round(1000 * REPLICA_SECONDS))
+            reply, *others = pipe.execute(raise_on_error=False)
+        for failed in (reply, *others):
+            if isinstance(failed, Exception):
+                raise failed
+        if (held := others[-1]) < wanted:
+            raise redis.ConnectionError(f"{held} of {wanted} replicas have it")
+        return reply
+
+    def _change(self, verb: str, job_id: str, *arguments: str) -> tuple[State, Job]:
+        """The state before a transition and the job after it (for `delete`, as it was)."""
+        before, fields = self._call(verb, job_id, *arguments)
+        job = decode(fields)
+        if verb in ("delete", "requeue") or before != job.state:
+            _tell(verb, before, job)
+        return State(before), job
+
+    def _do(self, verb: str, job_id: str, *arguments: str) -> Job:
+        return self._change(verb, job_id, *arguments)[1]
+
+    def _page(self, key: str, limit: int, cursor: str | None) -> Page:
+        """A page of a set of ids that all have score 0, and so sort by id: by time of creation."""
+        below = f"({cursor}" if cursor else "+"
+        members: Any = self.redis.zrevrangebylex(key, below, "-", start=0, num=limit + 1)
+        ids = [member.decode() for member in members]
+        more = len(ids) > limit
+        return Page(tuple(self.get_many(ids[:limit])), ids[limit - 1] if more else None)
+
+
+def _tell(verb: str, before: str | None, job: Job) -> None:
+    """The one log line of a transition. Its trace is the job's, whoever's request or sweep it happens in."""
+    about = {"method": job.options.get("method"), "lane": job.lane, "priority": job.priority, "owner": job.owner}
+    if job.finished_at is not None and job.started_at is not None:
+        about["seconds"] = round(job.finished_at - job.started_at, 3)
+    if job.error is not None:
+        about["problem"] = job.error.get("type")
+    where = {"job": job.id, "attempt": job.attempt, "trace": trace_id(job.traceparent)}
+    log.info(f"job {'deleted' if verb == 'delete' else job.state}", **where, verb=verb, before=before, **about)
+
+
+def script(*names: str) -> str:
+    """Scripts as one, with what they count by before them. names: paths within `service`."""
+    package = resources.files("service")
+    return metrics.lua() + "".join(package.joinpath(name).read_text("utf-8") for name in ("jobs/counting.lua", *names))
+
+
+def _limits(allowance: Allowance) -> tuple[str, str, str]:
+    """As the script takes them."""
+    return str(allowance.active_jobs), milliseconds(allowance.gpu_seconds), str(allowance.queue)
+
+
+def _bytes(fields: Any) -> dict[bytes, bytes]:
+    """What redis-py's types leave open: this connection answers with bytes."""
+    return dict(fields)
