@@ -91,7 +91,7 @@ def _measure(chosen: argparse.Namespace, redis_url: str, folder: Path) -> int:
         keys = Keys(connection, Settings(_env_file=None, redis_url=redis_url))
         _, other = keys.create("other", CALLER, rate=0)
         flooding = [keys.create("flooding", CALLER)[1] for _ in range(chosen.rounds)]
-    api = subprocess.Popen([sys.executable, "-m", "worker.cli", "api"], cwd=ROOT, env=environment)
+    api = subprocess.Popen([sys.executable, "-m", "server.cli", "api"], cwd=ROOT, env=environment)
     try:
         with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {other}"}, timeout=60) as client:
             _up(client)

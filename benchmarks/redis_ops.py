@@ -99,7 +99,7 @@ def measure(site: Site, asked: argparse.Namespace, sockets: Path) -> dict[str, A
     def rest() -> None:
         time.sleep(asked.idle)
 
-    server = [sys.executable, "-m", "worker.cli"]
+    server = [sys.executable, "-m", "server.cli"]
     site.run([*server, "api"])
     site.run([*server, "keeper"])
     api = httpx.Client(base_url=f"http://127.0.0.1:{site.variables['PORT']}", timeout=60, trust_env=False)

@@ -31,9 +31,9 @@ import httpx
 import psutil
 import redis
 
+from server.up import redis_executable
 from service.jobs.store import Job, Jobs, NewJob
 from service.settings import Settings
-from worker.up import redis_executable
 
 PREVIEW = "data:image/jpeg;base64," + base64.b64encode(os.urandom(9000)).decode()
 START_SECONDS = 60.0
@@ -80,7 +80,7 @@ def service(folder: Path) -> Iterator[tuple[str, Settings, psutil.Process]]:
         stdout=subprocess.DEVNULL,
     )
     own = {"REDIS_URL": f"unix://{path}", "PORT": str(port), "AUTH": "off", "STORAGE_URL": str(folder / "storage")}
-    command = [sys.executable, "-m", "worker.cli", "api"]
+    command = [sys.executable, "-m", "server.cli", "api"]
     api = subprocess.Popen(command, env={**os.environ, **own, "LOG_LEVEL": "warning"})
     try:
         url = f"http://127.0.0.1:{port}"

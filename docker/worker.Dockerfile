@@ -20,6 +20,7 @@ RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /empty . \
 COPY mpd mpd
 COPY service service
 COPY worker worker
+COPY server server
 COPY inbetween inbetween
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /ours . \
     && /build/bin/pip --python /app/bin/python install --no-deps --force-reinstall /ours/*.whl

@@ -18,8 +18,8 @@ from pathlib import Path
 from inbetween import Client, InbetweenError, Options
 from inbetween.bar import Bar
 from mpd import sprites
+from server.up import CannotStart, Stack
 from service.settings import Settings
-from worker.up import CannotStart, Stack
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYFRAMES = [ROOT / "examples" / "keyframes" / name for name in ("arrow-start.png", "arrow-end.png")]

@@ -18,7 +18,7 @@ import pytest
 import redis
 from tenacity import retry, stop_after_delay, wait_fixed
 
-from worker.up import redis_executable
+from server.up import redis_executable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

@@ -25,17 +25,19 @@ from service import machine
 from service.fleet import engines
 from service.fleet.engines import ENGINE_ID, EngineState
 from service.settings import Settings
-from worker import exits, lifeline, protocol, scratch, webhook_workers
-from worker.fitness import LAUNCHER_FD, Fitness
-from worker.lease import DRAIN_FD, UNWIND_SECONDS
-from worker.supervise import Child, Wakeups
+from worker import webhook_workers
+from worker.engine import protocol
+from worker.process import exit_codes, parent_death, scratch
+from worker.process.fitness import LAUNCHER_FD, Fitness
+from worker.process.supervise import Child, Wakeups
+from worker.task.lease import DRAIN_FD, UNWIND_SECONDS
 
 LOOK_SECONDS = 1.0
 HURRIED_LOOK_SECONDS = 0.1
 FIRST_STEP_FACTOR = 10
 """Before a job's first step, and while the engine starts, silence may last this many times longer."""
 
-ENGINE = (sys.executable, "-m", "worker.engine")
+ENGINE = (sys.executable, "-m", "worker.engine.main")
 
 log = structlog.get_logger("launcher")
 
@@ -43,9 +45,9 @@ log = structlog.get_logger("launcher")
 def run(settings: Settings, engine: Sequence[str] = ENGINE) -> int:
     """Work until SIGTERM or SIGINT, then drain; a second one gives running jobs back at once. Returns the exit code.
 
-    engine: the command that serves worker/protocol.py at ENGINE_DIR and publishes itself.
+    engine: the command that serves worker/engine/protocol.py at ENGINE_DIR and publishes itself.
     """
-    connection = exits.need_redis(settings)
+    connection = exit_codes.need_redis(settings)
     with scratch.folder() as own:
         folder = settings.engine_dir or own
         try:
@@ -53,7 +55,7 @@ def run(settings: Settings, engine: Sequence[str] = ENGINE) -> int:
             folder.chmod(0o700)
             protocol.socket_path(folder)
         except (OSError, ValueError) as error:
-            return exits.explain(f"ENGINE_DIR: {error}", exits.CONFIG)
+            return exit_codes.explain(f"ENGINE_DIR: {error}", exit_codes.CONFIG)
         return Launcher(settings, connection, folder, own, engine).run()
 
 
@@ -109,7 +111,7 @@ class Launcher:
         if self._engine is not None:
             self._look_at_engine(self._engine, now)
         children = [*self._workers, *([self._engine] if self._engine is not None else [])]
-        lifeline.reap_strangers([child.pid for child in children if child.pid is not None])
+        parent_death.reap_strangers([child.pid for child in children if child.pid is not None])
         well = self._fitness.well(now)
         if self._release_at is not None:
             return
@@ -156,11 +158,11 @@ class Launcher:
         self._probe.close()
         for child in self._laned:
             child.stop()
-        if code == exits.CONFIG and self._release_at is None:
+        if code == exit_codes.CONFIG and self._release_at is None:
             self._exit_code = code
             self._begin_stop(now)
         try:
-            if self._release_at is not None and code != exits.CONFIG:
+            if self._release_at is not None and code != exit_codes.CONFIG:
                 engines.withdraw(self._redis, self._settings, self._environment[ENGINE_ID])
         except redis.RedisError as error:
             log.warning("the engine's end is not published", error=str(error))
@@ -224,10 +226,10 @@ class Launcher:
 
     def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
         environment = {**self._environment, "TMPDIR": str(self._scratch)}
-        return lifeline.spawn(command, environment=environment, pass_fds=[self._drain, self._fitness.pipe.writable])
+        return parent_death.spawn(command, environment=environment, pass_fds=[self._drain, self._fitness.pipe.writable])
 
     def _spawn_engine(self) -> subprocess.Popen[bytes]:
-        return lifeline.spawn(self._command, environment=self._environment)
+        return parent_death.spawn(self._command, environment=self._environment)
 
 
 def stalled(settings: Settings, status: protocol.Status | None, unanswered: float, ready: bool) -> float | None:

@@ -31,10 +31,10 @@ from service.jobs.store import TASK as RUN
 from service.jobs.store import JobError, Jobs
 from service.observe import logs, tracing
 from service.settings import Settings
-from worker import exits, lifeline
-from worker.fitness import LISTENER_FD, Pipe, listener_name, report
-from worker.lease import holder
-from worker.patience import persist
+from worker.process import exit_codes, parent_death
+from worker.process.fitness import LISTENER_FD, Pipe, listener_name, report
+from worker.task.lease import holder
+from worker.task.retrying import persist
 
 TASKS = ("worker.tasks", "worker.deliveries")
 DELIVERIES = ("worker.deliveries",)
@@ -104,16 +104,16 @@ class Listener(Worker):  # type: ignore[misc]
 
 def main(arguments: list[str]) -> int:
     """Work until SIGTERM; a job at hand is finished first. With `--scheduler`, its queue is that of webhooks."""
-    settings = exits.settings()
+    settings = exit_codes.settings()
     logs.configure(settings)
     tracing.load(settings)
-    lifeline.bind_forks()
+    parent_death.bind_forks()
     # Else Python takes another folder, such as /tmp, when this one is full, and nobody hears of it.
     tempfile.tempdir = os.environ.get("TMPDIR")
     queues = [argument for argument in arguments if argument != "--scheduler"]
     for module in DELIVERIES if "--scheduler" in arguments else (*TASKS, *LATE):
         importlib.import_module(module)
-    exits.need_redis(settings).close()
+    exit_codes.need_redis(settings).close()
     # RQ sets the time-out that its blocking reads need, on a connection that has not been used yet.
     worker = Listener(
         queues,

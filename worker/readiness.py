@@ -10,7 +10,7 @@ from multiprocessing.connection import Client
 
 from service import machine
 from service.settings import Settings
-from worker import protocol
+from worker.engine import protocol
 
 ANSWER_SECONDS = 5.0
 """How long an engine may take to answer: it does so from a thread of its own, also while it samples."""

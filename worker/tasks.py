@@ -39,11 +39,13 @@ from service.problems import Problem
 from service.settings import Settings
 from service.storage import ObjectDamaged, Storage, StorageFull, StorageUnavailable, open_storage
 from service.validation import from_settings
-from worker import artifacts, fitness, lifeline, previews, protocol, sampling
-from worker.lease import Interrupted, Lease, Reason, holder
-from worker.patience import patiently, persist
-from worker.reporter import Reporter
-from worker.threads import ThreadGroup
+from worker.engine import previews, protocol
+from worker.process import fitness, parent_death
+from worker.task import artifacts, engine_client
+from worker.task.lease import Interrupted, Lease, Reason, holder
+from worker.task.reporter import Reporter
+from worker.task.retrying import patiently, persist
+from worker.task.threads import ThreadGroup
 
 PREVIEW_SECONDS = 1.0
 _FETCHES = 4
@@ -65,7 +67,7 @@ T = TypeVar("T")
 
 def run(job_id: str, attempt: int) -> None:
     """RQ's entry point for one attempt of one job."""
-    lifeline.die_with_parent(os.getppid())
+    parent_death.die_with_parent(os.getppid())
     # Some supervisors send SIGTERM to every process there is; when a job must be given back, the launcher says.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     settings = Settings()
@@ -109,7 +111,7 @@ def settle(job: Job, jobs: Jobs, lease: Lease) -> None:
     except Problem as problem:
         log.info("refused", problem=problem.slug, field=problem.field, detail=problem.detail)
         persist(jobs.fail, job.id, job.attempt, problem.to_dict(), False)
-    except sampling.EngineDied as death:
+    except engine_client.EngineDied as death:
         log.warning("the engine died", detail=str(death))
         persist(jobs.died, job.id, job.attempt, "engine")
     except StorageFull as full:
@@ -122,7 +124,7 @@ def settle(job: Job, jobs: Jobs, lease: Lease) -> None:
     except Elsewhere as refusal:
         log.info("left to another engine", reason=str(refusal))
         _leave(job, jobs, lease)
-    except (sampling.EngineAway, StorageUnavailable) as outage:
+    except (engine_client.EngineAway, StorageUnavailable) as outage:
         log.warning("given back", reason=f"{type(outage).__name__}: {outage}")
         persist(jobs.release, job.id, job.attempt)
     except Exception as error:
@@ -205,7 +207,7 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
             with closing(events):
                 for event in events:
                     lease.check()
-                    if isinstance(event, sampling.Report):
+                    if isinstance(event, engine_client.Report):
                         report.heard(event)
                         continue
                     report.stage("encoding")
@@ -254,7 +256,7 @@ def _keyframes(job: Job, storage: Storage, lease: Lease, folder: Path) -> Encode
         return Encoded(group.results())
 
 
-Events = Generator[sampling.Report | Take, None, None]
+Events = Generator[engine_client.Report | Take, None, None]
 
 
 def _begin(
@@ -273,13 +275,13 @@ def _begin(
         raise RuntimeError("ENGINE_DIR is not set: start workers with `inbetween-server worker`")
     path = protocol.socket_path(settings.engine_dir)
     report.stage("waiting")
-    model = sampling.capabilities(path, lease)
+    model = engine_client.capabilities(path, lease)
     width, height = model["native_size"]
     pictures, frame = images.prepare(options, native_size=(width, height), size_multiple=model["size_multiple"])
     finish = Finish(images, options, frame, segment_frames(options, len(images), model["native_frames"]), matte)
     _check_length(finish, formats, settings)
     trace = tracing.current() or job.traceparent
-    return model, finish, _sampled(sampling.sample(path, job.ticket, pictures, options, bits, lease, trace))
+    return model, finish, _sampled(engine_client.sample(path, job.ticket, pictures, options, bits, lease, trace))
 
 
 def _check_length(finish: Finish, formats: list[str], settings: Settings) -> None:
@@ -293,7 +295,7 @@ def _sampled(events: Events) -> Events:
     with closing(events):
         try:
             yield from events
-        except sampling.EngineError as error:
+        except engine_client.EngineError as error:
             if error.kind != "bad-input":
                 raise
             raise SettingsError(error.field or "", error.detail, error.remedy or "") from error
@@ -311,4 +313,4 @@ def _flow(pictures: list[Pictures], options: Options, bits: int) -> Events:
             previewed = time.monotonic()
             picture = event.preview()
             preview = previews.jpeg(picture) if picture is not None else None
-        yield sampling.Report("sampling", protocol.numbers(event), preview)
+        yield engine_client.Report("sampling", protocol.numbers(event), preview)

@@ -15,8 +15,8 @@ from functools import partial
 
 from service.settings import Settings
 from service.webhooks.deliveries import queue_name
-from worker import exits, lifeline
-from worker.supervise import Child, Wakeups
+from worker.process import exit_codes, parent_death
+from worker.process.supervise import Child, Wakeups
 
 LOOK_SECONDS = 1.0
 UNWIND_SECONDS = 30.0
@@ -25,7 +25,7 @@ UNWIND_SECONDS = 30.0
 Spawn = Callable[[list[str]], subprocess.Popen[bytes]]
 
 
-def children(settings: Settings, spawn: Spawn = lifeline.spawn) -> list[Child]:
+def children(settings: Settings, spawn: Spawn = parent_death.spawn) -> list[Child]:
     """Give `WEBHOOK_WORKERS` processes, none of them started yet."""
     command = [sys.executable, "-m", "worker.listener", "--scheduler", queue_name(settings)]
     return [Child(f"webhooks-{n + 1}", partial(spawn, command)) for n in range(settings.webhook_workers)]
@@ -33,14 +33,14 @@ def children(settings: Settings, spawn: Spawn = lifeline.spawn) -> list[Child]:
 
 def run(settings: Settings) -> int:
     """Deliver until SIGTERM or SIGINT; tries that are being made are finished first. Returns the exit code."""
-    exits.need_redis(settings).close()
+    exit_codes.need_redis(settings).close()
     wakeups, workers = Wakeups(), children(settings)
     kill_at: float | None = None
     while True:
         now = time.monotonic()
         for worker in workers:
             worker.ended(now)
-        lifeline.reap_strangers([worker.pid for worker in workers if worker.pid is not None])
+        parent_death.reap_strangers([worker.pid for worker in workers if worker.pid is not None])
         if kill_at is None:
             for worker in workers:
                 worker.start(now)

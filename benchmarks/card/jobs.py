@@ -20,7 +20,7 @@ from mpd.methods import Settings
 from mpd.model import Model
 from mpd.progress import Frames, Pictures, Progress, Take
 from mpd.segments import generate
-from worker import previews
+from worker.engine import previews
 
 ATTEMPTS = 2
 """Of every job; the faster one counts."""

@@ -15,8 +15,8 @@ import numpy as np
 
 from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Progress, Take
-from worker import protocol
-from worker.server import Server
+from worker.engine import protocol
+from worker.engine.job_line import Server
 
 STEPS = 25
 SIDE, FRAMES = 64, 8

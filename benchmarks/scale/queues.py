@@ -29,7 +29,7 @@ QUESTIONS = ("submit", "status", "position", "cancel")
 
 def measure(site: Site, depths: list[int], times: int) -> Iterator[dict[str, Any]]:
     """What each question takes while so many jobs wait for an engine that is not there."""
-    site.run([sys.executable, "-m", "worker.cli", "api"])
+    site.run([sys.executable, "-m", "server.cli", "api"])
     port = site.settings.port
 
     def answers() -> bool:

@@ -1,4 +1,4 @@
-"""The engine of the comparison: the real server of worker/server.py over its real socket, around a sleep.
+"""The engine of the comparison: the real server of worker/engine/job_line.py over its real socket, around a sleep.
 
 python -m benchmarks.serving.engine              what the launcher starts
 python -m benchmarks.serving.engine --launcher   the service's launcher with this engine
@@ -16,13 +16,15 @@ from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Progress, Take
 from service.fleet.engines import EngineState
 from service.observe import logs
-from worker import exits, launcher, protocol
-from worker.engine import Publisher
-from worker.server import Server
+from worker import launcher
+from worker.engine import protocol
+from worker.engine.job_line import Server
+from worker.engine.main import Publisher
+from worker.process import exit_codes
 
 
 def serve() -> int:
-    settings = exits.settings()
+    settings = exit_codes.settings()
     logs.configure(settings)
     assert settings.engine_dir is not None
     work = Work.here()
@@ -54,7 +56,7 @@ def serve() -> int:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--launcher"]:
-        settings = exits.settings()
+        settings = exit_codes.settings()
         logs.configure(settings)
         sys.exit(launcher.run(settings, (sys.executable, "-m", "benchmarks.serving.engine")))
     sys.exit(serve())

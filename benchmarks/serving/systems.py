@@ -153,7 +153,7 @@ class Ours(System):
             "LOG_LEVEL": "warning",
             "MAX_QUEUE": "0",
         }
-        cli = [sys.executable, "-m", "worker.cli"]
+        cli = [sys.executable, "-m", "server.cli"]
         self._run("api", [*cli, "api"])
         self._run("keeper", [*cli, "keeper"])
         self._run("launcher", [sys.executable, "-m", "benchmarks.serving.engine", "--launcher"])

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from mpd import tiny
+from server.up import Stack
 from service.settings import Settings
-from worker.up import Stack
 
 Files = list[tuple[str, tuple[str, bytes, str]]]
 

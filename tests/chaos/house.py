@@ -24,6 +24,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from server.up import redis_executable
 from service.fleet.engines import EngineState, live
 from service.jobs.store import Jobs, new_id
 from service.settings import Settings
@@ -32,7 +33,6 @@ from tests.chaos.databases import Databases
 from tests.chaos.machines import Machine
 from tests.chaos.proxy import Proxy
 from tests.conftest import free_port
-from worker.up import redis_executable
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 180.0
@@ -55,7 +55,7 @@ class House:
 
     def __init__(self, area: Path, model: Path, *, impatient: bool = False, **variables: str) -> None:
         self.area = area
-        self._server = ("-P", str(Path(__file__).with_name("impatient.py"))) if impatient else ("-m", "worker.cli")
+        self._server = ("-P", str(Path(__file__).with_name("impatient.py"))) if impatient else ("-m", "server.cli")
         self._ports = {name: free_port() for name in ("redis", "s3", "proxy", "api")}
         self.namespace = f"chaos-{new_id()[-8:]}"
         self.url = f"http://127.0.0.1:{self._ports['api']}"
@@ -166,7 +166,7 @@ class House:
         return [found for name in LAUNCHERS if (found := self.process(name)) is not None]
 
     def engines(self) -> list[psutil.Process]:
-        return [one for launcher in self.launchers() for one in below(launcher) if has(one, "worker.engine")]
+        return [one for launcher in self.launchers() for one in below(launcher) if has(one, "worker.engine.main")]
 
     def unwell(self, launcher: str) -> bool:
         """Whether a launcher says that its machine is not well; not as long as Redis cannot be asked."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from worker import fitness
-from worker.cli import main
+from server.cli import main
+from worker.process import fitness
 
 if __name__ == "__main__":
     fitness.FIRST_PAUSE, fitness.LONGEST_PAUSE, fitness.LOOK_SECONDS = 2.0, 4.0, 1.0

@@ -15,11 +15,11 @@ import redis
 from PIL import Image
 
 from inbetween import AsyncClient, Client, Retries
+from server.up import Stack
 from service.auth import Keys
 from service.settings import Settings
 from tests.service import conftest as of_the_service
 from tests.service.conftest import Api
-from worker.up import Stack
 
 QUICK = Retries(first=0.001)
 

@@ -17,9 +17,9 @@ import yaml
 from jsonschema.validators import validator_for
 
 from mpd import fetch
+from server import cli
 from service.settings import SECRETS, Settings
-from worker import cli
-from worker.lease import UNWIND_SECONDS
+from worker.task.lease import UNWIND_SECONDS
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((Path(__file__).parent / "schemas" / "compose-spec.json").read_text())

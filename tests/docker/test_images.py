@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from server import cli
 from service.settings import Settings
-from worker import cli
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = {name: (ROOT / "docker" / f"{name}.Dockerfile").read_text() for name in ("api", "worker")}

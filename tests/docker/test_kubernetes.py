@@ -21,10 +21,10 @@ import pytest
 import yaml
 
 from benchmarks.fleet import answer
+from server import cli
 from service.jobs.metrics import MEASURES
 from service.settings import SECRETS, Settings
-from worker import cli
-from worker.lease import UNWIND_SECONDS
+from worker.task.lease import UNWIND_SECONDS
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docker" / "kubernetes"

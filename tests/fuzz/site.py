@@ -199,7 +199,7 @@ class Site:
         environment = {**os.environ, **self.variables, **variables}
         with (self.area / f"{command}.log").open("ab") as output:
             process = psutil.Popen(
-                [sys.executable, "-m", "worker.cli", command],
+                [sys.executable, "-m", "server.cli", command],
                 cwd=Path(__file__).resolve().parents[2],
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -15,9 +15,9 @@ from playwright.sync_api import Browser, Page, expect
 from tenacity import retry, stop_after_delay, wait_fixed
 
 from mpd import sprites
+from server.up import Stack
 from service.settings import Settings
 from tests.playground.conftest import WAIT, Visitor
-from worker.up import Stack
 
 expect.set_options(timeout=WAIT)
 pytestmark = pytest.mark.timeout(900)

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import redis
 
+from server.up import redis_executable
 from tests.redis.conftest import ROOT, Open
 from tests.redis.servers import DURABLE, Server, executable, oldest
-from worker.up import redis_executable
 
 OPERATE = ROOT / "docs" / "operate.md"
 PASSWORD = "sesame"
@@ -63,7 +63,7 @@ def guarded(folder: Path, program: str) -> Iterator[Server]:
 
 def test_the_list_has_every_command_of_the_scripts() -> None:
     """Those too that no job needs, such as an engine's of a model."""
-    sources = [path for folder in ("service", "worker") for path in (ROOT / folder).rglob("*.[lp][uy]*")]
+    sources = [path for folder in ("service", "worker", "server") for path in (ROOT / folder).rglob("*.[lp][uy]*")]
     sources = [path for path in sources if path.suffix in (".lua", ".py")]
     called = {name.lower() for path in sources for name in re.findall(r"redis\.p?call\('(\w+)'", path.read_text())}
     (lines,) = re.findall(r"```acl\n(.*?)```", OPERATE.read_text(), re.S)

@@ -27,7 +27,7 @@ from tests.redis.conftest import KEYFRAMES, Open
 from tests.redis.servers import DURABLE, SERVICE, Replicated, Server, until
 from tests.worker.site import LARGE
 from worker import listener
-from worker.lease import holder
+from worker.task.lease import holder
 
 
 @pytest.fixture

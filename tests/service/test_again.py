@@ -18,7 +18,7 @@ from service.jobs.options import InbetweenRequest
 from service.jobs.store import Job, State
 from tests.service.conftest import Api, Make, photo, problem
 from worker import tasks
-from worker.lease import Lease
+from worker.task.lease import Lease
 
 
 def cutout(x: int) -> bytes:

@@ -21,9 +21,9 @@ from service.outbound.client import Outbound
 from service.settings import Settings
 from service.webhooks.deliveries import SCHEDULE, Webhooks, announce
 from tests.conftest import Receiver
-from worker.lease import Lease
-from worker.reporter import Reporter
-from worker.sampling import Report
+from worker.task.engine_client import Report
+from worker.task.lease import Lease
+from worker.task.reporter import Reporter
 
 WORKER = "this-1"
 PROBLEM = {"type": "/problems/generation-failed"}

@@ -20,7 +20,7 @@ from service.outbound.client import Outbound
 from service.webhooks.deliveries import announce
 from tests.conftest import Receiver
 from tests.service.conftest import Api, Make, photo, problem
-from worker.lease import Lease, Reason
+from worker.task.lease import Lease, Reason
 
 REFERENCE = "patient-4711"
 HOOK = "https://hooks.example/p4711"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from service import restore
+from server import restore
 from service.auth import CALLER
 from service.database import identity
 from service.database.identity import Database, DatabaseUnknown
@@ -22,8 +22,8 @@ from service.storage import LocalStorage, ObjectDamaged, StorageUnavailable
 from service.webhooks.deliveries import Webhooks, announce
 from tests.service.conftest import Api, Make, problem
 from worker.keeper import Keeper
-from worker.lease import Lease, Reason
 from worker.listener import Listener
+from worker.task.lease import Lease, Reason
 
 OBJECT = "databases/inbetween.json"
 KEY = "inbetween:database"

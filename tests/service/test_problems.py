@@ -25,7 +25,7 @@ REFUSALS = sorted(slug for slug, kind in PROBLEMS.items() if kind.status < 500)
 
 def raised() -> Iterator[tuple[str, ast.Call]]:
     """Each `Problem(…)` written anywhere, and where."""
-    for folder in ("service", "worker"):
+    for folder in ("service", "worker", "server"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Problem":

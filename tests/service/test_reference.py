@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service import reference
+from server import reference
 from service.jobs.metrics import MEASURES, PREFIX, counted, observed
 from service.settings import SECRETS, Settings
 
@@ -21,7 +21,7 @@ OTHERS = {"INBETWEEN_URL", "INBETWEEN_API_KEY", "HF_HUB_OFFLINE", "OMP_NUM_THREA
 
 
 def test_the_page_is_what_the_code_says() -> None:
-    command = [sys.executable, "-m", "worker.cli", "reference"]
+    command = [sys.executable, "-m", "server.cli", "reference"]
     made = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert made == reference.markdown()
     assert (ROOT / "docs" / "reference.md").read_text() == made, "run: inbetween-server reference > docs/reference.md"
@@ -51,14 +51,18 @@ def test_no_page_names_a_setting_or_a_metric_that_is_not_there(page: Path) -> No
 PARTS = ("bucket", "sum", "count")
 
 
+def _texts(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.suffix in (".lua", ".py")]
+
+
 def test_what_is_counted_is_known_and_what_is_known_is_counted() -> None:
     """In the scripts by their text, for they check nothing; in Python each count checks itself."""
-    package = {path: path.read_text() for folder in ("service", "worker") for path in (ROOT / folder).glob("*.*")}
+    package = {path: path.read_text() for folder in ("service", "worker", "server") for path in _texts(ROOT / folder)}
     scripts = "".join(text for path, text in package.items() if path.suffix == ".lua")
     calls = re.findall(r"\b(?:count|observe)\((?:key\('counters'\), )?'([a-z_]+)", scripts)
     assert len(calls) >= 8
     assert set(calls) <= MEASURES.keys()
-    own = ROOT / "service" / "measures.py"
+    own = ROOT / "service" / "jobs" / "metrics.py"
     rest = "".join(text for path, text in package.items() if path != own and path.suffix in (".py", ".lua"))
     assert [name for name in MEASURES if not re.search(rf"['\"]{name}\b", rest)] == []
 

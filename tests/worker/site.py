@@ -57,7 +57,7 @@ class Site:
         environment = {**os.environ, **self.variables, **variables}
         with (self.area / f"{command}.log").open("ab") as output:
             process = psutil.Popen(
-                [sys.executable, "-m", "worker.cli", command], env=environment, stdout=output, stderr=output
+                [sys.executable, "-m", "server.cli", command], env=environment, stdout=output, stderr=output
             )
         self.started.append(process)
         return process

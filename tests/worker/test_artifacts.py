@@ -13,8 +13,8 @@ import pytest
 
 from mpd.clip import Clip
 from service.storage import LocalStorage, StorageUnavailable
-from worker import patience
-from worker.artifacts import _THREADS, MANIFEST, Artifacts, attempt_prefix, committed
+from worker.task import retrying
+from worker.task.artifacts import _THREADS, MANIFEST, Artifacts, attempt_prefix, committed
 
 JOB = "job_0"
 
@@ -100,7 +100,7 @@ def test_an_outage_of_storage_is_sat_out(storage: Recording, tmp_path: Path) -> 
 
 
 def test_a_lasting_outage_ends_the_attempt(storage: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "STORAGE_PATIENCE", 0.2)
+    monkeypatch.setattr(retrying, "STORAGE_PATIENCE", 0.2)
     storage.outages = 10_000
     with pytest.raises(StorageUnavailable):
         store(storage, tmp_path)
@@ -110,7 +110,7 @@ def test_a_lasting_outage_ends_the_attempt(storage: Recording, tmp_path: Path, m
 def test_all_pictures_together_sit_out_a_lasting_outage_only_once(
     storage: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "STORAGE_PATIENCE", 0.2)
+    monkeypatch.setattr(retrying, "STORAGE_PATIENCE", 0.2)
     storage.outages = sys.maxsize
     frames = np.zeros((60, 32, 48, 3), np.uint8)
     with Artifacts(storage, "jobs/1/", tmp_path, lambda: None) as files:

@@ -16,7 +16,7 @@ from service.settings import Settings
 
 def server(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "worker.cli", *arguments],
+        [sys.executable, "-m", "server.cli", *arguments],
         env={**os.environ, **variables},
         capture_output=True,
         text=True,

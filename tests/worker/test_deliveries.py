@@ -164,7 +164,7 @@ def test_the_silent_receivers_of_one_owner_hold_up_nobody_else(
             "WEBHOOK_WORKERS": "3",
             "STORAGE_URL": str(tmp_path / "storage"),
         }
-        process = psutil.Popen([sys.executable, "-m", "worker.cli", "webhooks"], env=environment)
+        process = psutil.Popen([sys.executable, "-m", "server.cli", "webhooks"], env=environment)
         stack.callback(lambda: process.is_running() and process.kill())
         assert receiver.wait_for(1)
         theirs = hooks.deliveries("ann", 10).deliveries

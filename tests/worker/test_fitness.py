@@ -20,8 +20,16 @@ from service.fleet.engines import ENGINE_ID
 from service.jobs.store import Job, Jobs, NewJob, State
 from service.settings import Settings
 from tests.worker.site import PATIENCE, Site
-from worker import fitness
-from worker.fitness import FIRST_PAUSE, FORGIVEN_SECONDS, LAUNCHER_FD, LISTENER_FD, LONGEST_PAUSE, LOOK_SECONDS, Fitness
+from worker.process import fitness
+from worker.process.fitness import (
+    FIRST_PAUSE,
+    FORGIVEN_SECONDS,
+    LAUNCHER_FD,
+    LISTENER_FD,
+    LONGEST_PAUSE,
+    LOOK_SECONDS,
+    Fitness,
+)
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from service.jobs.store import Job, Jobs, NewJob, State
 from service.settings import Settings
 from tests.conftest import RedisProcess
 from worker import tasks
-from worker.lease import Lease
-from worker.reporter import Reporter
+from worker.task.lease import Lease
+from worker.task.reporter import Reporter
 
 SOON = 20.0
 

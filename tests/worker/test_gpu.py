@@ -6,7 +6,7 @@ import pytest
 import structlog
 import torch
 
-from worker.gpu import Gpu
+from worker.engine.gpu import Gpu
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a driver to ask")

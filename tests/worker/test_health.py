@@ -15,13 +15,14 @@ import pytest
 import redis
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
+from server import health
 from service.settings import Settings
 from service.webhooks.deliveries import Outcome, Webhooks
 from tests.conftest import RedisProcess, free_port
 from tests.worker.test_deliveries import settled, succeeded
-from worker import exits, health
+from worker.process import exit_codes
 
-COMMAND = (sys.executable, "-m", "worker.cli")
+COMMAND = (sys.executable, "-m", "server.cli")
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_the_command_says_in_one_line_what_is_wrong(settings: Settings) -> None:
     done = subprocess.run(
         [*COMMAND, "health", "keeper"], env=variables(settings), capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (exits.UNAVAILABLE, "inbetween-server: no keeper sweeps\n")
+    assert (done.returncode, done.stderr) == (exit_codes.UNAVAILABLE, "inbetween-server: no keeper sweeps\n")
 
 
 def test_webhooks_are_delivered_where_there_is_no_worker(settings: Settings, receiver: Any, tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_webhooks_are_delivered_where_there_is_no_worker(settings: Settings, rec
 
 def test_api_keeper_and_webhooks_load_nothing_that_makes_pictures() -> None:
     """So the image without torch can run them."""
-    ours = "worker.cli, worker.keeper, worker.listener, worker.webhook_workers, worker.deliveries, service.api.app"
+    ours = "server.cli, worker.keeper, worker.listener, worker.webhook_workers, worker.deliveries, service.api.app"
     heavy = "{'torch', 'numpy', 'cv2', 'av', 'diffusers', 'transformers'}"
     script = f"import sys, {ours}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

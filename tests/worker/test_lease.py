@@ -17,7 +17,7 @@ import structlog
 from service.jobs.store import Job, Jobs, NewJob, State, Verdict
 from service.settings import Settings
 from tests.conftest import RedisProcess
-from worker.lease import DRAIN_FD, Interrupted, Lease, Reason
+from worker.task.lease import DRAIN_FD, Interrupted, Lease, Reason
 
 SOON = 20.0
 
@@ -161,7 +161,7 @@ def test_work_that_does_not_stop_is_ended_with_its_process(redis_url: str, jobs:
 import time, redis
 from service.jobs.store.store import Jobs
 from service.settings import Settings
-from worker import lease
+from worker.task import lease
 lease.UNWIND_SECONDS = 0.1
 jobs = Jobs(redis.Redis.from_url({redis_url!r}), Settings(_env_file=None, lease_ttl=1.0))
 with lease.Lease(jobs, {job.id!r}, {job.attempt}):

@@ -10,7 +10,7 @@ def test_orphans_are_collected_and_own_children_are_not() -> None:
     code = """
 import ctypes, os, time
 import psutil
-from worker.lifeline import reap_strangers
+from worker.process.parent_death import reap_strangers
 
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: orphans become ours, as they do the first process'
 parent = os.fork()

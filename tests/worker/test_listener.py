@@ -12,8 +12,8 @@ import redis
 
 from service.jobs.store import TASK, Job, Jobs, NewJob, State
 from service.settings import Settings
-from worker.lease import holder
 from worker.listener import reclaim
+from worker.task.lease import holder
 
 PID = os.getpid()
 

@@ -8,7 +8,7 @@ import pytest
 import tenacity
 
 from service.storage import ObjectDamaged, StorageFull, StorageUnavailable
-from worker.patience import DAMAGE_PATIENCE, FULL_PATIENCE, STORAGE_PATIENCE, patiently
+from worker.task.retrying import DAMAGE_PATIENCE, FULL_PATIENCE, STORAGE_PATIENCE, patiently
 
 
 class Clock:

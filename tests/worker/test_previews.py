@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker import previews
+from worker.engine import previews
 
 
 @pytest.mark.parametrize("size", [(8, 8), (72, 128), (576, 1024), (1, 2048)])

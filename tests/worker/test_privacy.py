@@ -19,7 +19,7 @@ from service.jobs.store import Jobs, State
 from service.settings import Settings
 from tests.service.conftest import Api
 from worker import tasks
-from worker.lease import Lease
+from worker.task.lease import Lease
 
 pillow_heif.register_heif_opener()
 

@@ -127,7 +127,7 @@ def test_an_engine_killed_in_the_middle_costs_its_job_one_death_and_the_waiting_
     site.stepping(sampled)
     waiting = site.submit("svd", steps=2)
     site.until(waiting, "progress", stage="waiting")
-    site.process(site.launcher, "worker.engine").send_signal(signal.SIGKILL)
+    site.process(site.launcher, "worker.engine.main").send_signal(signal.SIGKILL)
     waited, retried = site.ended(waiting), site.ended(sampled)
     assert (waited.state, waited.attempt, waited.deaths) == (State.succeeded, 1, 0)
     assert (retried.state, retried.attempt, retried.deaths, retried.errors) == (State.succeeded, 2, 1, 0)
@@ -136,7 +136,7 @@ def test_an_engine_killed_in_the_middle_costs_its_job_one_death_and_the_waiting_
 def test_an_engine_that_is_told_to_end_gives_its_job_back_at_no_cost(site: Site) -> None:
     job = site.submit("mpd-vibid", steps=20)
     site.stepping(job)
-    site.process(site.launcher, "worker.engine").terminate()
+    site.process(site.launcher, "worker.engine.main").terminate()
     done = site.ended(job)
     assert (done.state, done.attempt, done.deaths, done.errors) == (State.succeeded, 2, 0, 0)
 
@@ -155,7 +155,7 @@ def test_a_sigterm_to_all_processes_at_once_does_not_end_a_job(site: Site) -> No
 def test_an_engine_that_hangs_is_killed_and_the_job_goes_on(site: Site) -> None:
     job = site.submit("mpd-vibid", steps=20)
     site.stepping(job)
-    engine = site.process(site.launcher, "worker.engine")
+    engine = site.process(site.launcher, "worker.engine.main")
     engine.send_signal(signal.SIGSTOP)
     assert gone([engine])
     done = site.ended(job)
@@ -165,7 +165,7 @@ def test_an_engine_that_hangs_is_killed_and_the_job_goes_on(site: Site) -> None:
 def test_a_cancel_does_not_wait_for_an_engine_that_hangs_and_hits_no_other_job(site: Site) -> None:
     wedged, waiting = site.submit("mpd-vibid", steps=100), None
     site.stepping(wedged)
-    engine = site.process(site.launcher, "worker.engine")
+    engine = site.process(site.launcher, "worker.engine.main")
     engine.send_signal(signal.SIGSTOP)
     waiting = site.submit("svd", steps=2)
     site.jobs.cancel(wedged.id)
@@ -236,7 +236,7 @@ def test_nothing_outlives_a_killed_launcher(bare: Site, tiny: Path) -> None:
     launcher = bare.start("worker", MODEL=str(tiny))
     job = bare.submit("flow", LARGE, frames=100)
     bare.until(job, "progress", stage="sampling")
-    bare.process(launcher, "worker.engine")
+    bare.process(launcher, "worker.engine.main")
     below = bare.below(launcher, 5)  # engine, cpu worker and its work-horse, webhooks worker and RQ's scheduler
     launcher.kill()
     launcher.wait(10)
@@ -246,7 +246,7 @@ def test_nothing_outlives_a_killed_launcher(bare: Site, tiny: Path) -> None:
 def test_without_a_model_flow_runs_and_no_engine_is_there(bare: Site) -> None:
     launcher = bare.start("worker")
     assert bare.ended(bare.submit("flow")).state is State.succeeded
-    assert not any("worker.engine" in command(child) for child in launcher.children(recursive=True))
+    assert not any("worker.engine.main" in command(child) for child in launcher.children(recursive=True))
     launcher.terminate()
     assert launcher.wait(30) == 0
 

@@ -16,13 +16,15 @@ from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Progress, Take
 from service import machine
 from service.settings import Settings
-from worker import exits, protocol, readiness, server
+from worker import readiness
+from worker.engine import job_line, protocol
+from worker.process import exit_codes
 
 
 def ready(folder: Path, **variables: str) -> tuple[int, str]:
     """Exit code and words of `inbetween-server ready`."""
     answer = subprocess.run(
-        [sys.executable, "-m", "worker.cli", "ready"],
+        [sys.executable, "-m", "server.cli", "ready"],
         env={**os.environ, "MODEL": "some/model", "ENGINE_DIR": str(folder), **variables},
         capture_output=True,
         text=True,
@@ -38,10 +40,10 @@ def nothing(pictures: list[Pictures], options: Options, bits: int) -> Iterator[P
 
 def test_a_worker_is_ready_from_when_its_model_is_warm(tmp_path: Path) -> None:
     code, words = ready(tmp_path)
-    assert (code, "no engine answers" in words) == (exits.UNAVAILABLE, True), words
+    assert (code, "no engine answers" in words) == (exit_codes.UNAVAILABLE, True), words
     warm = threading.Event()
-    line = server.Server(protocol.socket_path(tmp_path), lambda job: warm.set())
-    assert ready(tmp_path) == (exits.UNAVAILABLE, "inbetween-server: the engine is starting")
+    line = job_line.Server(protocol.socket_path(tmp_path), lambda job: warm.set())
+    assert ready(tmp_path) == (exit_codes.UNAVAILABLE, "inbetween-server: the engine is starting")
     thread = threading.Thread(target=line.run, args=(nothing,))
     thread.start()
     assert warm.wait(20)

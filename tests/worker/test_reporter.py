@@ -12,9 +12,9 @@ import redis
 
 from service.jobs.store import Job, Jobs, NewJob
 from service.settings import Settings
-from worker.lease import Interrupted, Lease, Reason
-from worker.reporter import Reporter
-from worker.sampling import Report
+from worker.task.engine_client import Report
+from worker.task.lease import Interrupted, Lease, Reason
+from worker.task.reporter import Reporter
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_the_last_step_is_written_down_however_soon_it_comes(
     jobs: Jobs, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimpleNamespace(monotonic=lambda: 100.0)
-    monkeypatch.setattr("worker.reporter.time", clock)
+    monkeypatch.setattr("worker.task.reporter.time", clock)
     report = Reporter(job, jobs, Lease(jobs, job.id, job.attempt))
     for number in range(1, 26):
         report.heard(step(number, 25))
@@ -89,7 +89,7 @@ def test_the_last_step_is_written_down_however_soon_it_comes(
 
 
 def test_takes_are_counted_from_one_as_their_files_are(jobs: Jobs, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.reporter.REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("worker.task.reporter.REPORT_SECONDS", 0.0)
     report = Reporter(job, jobs, Lease(jobs, job.id, job.attempt))
     for take in (0, 1, 2):
         report.heard(step(1, 1, take, takes=3))
@@ -99,7 +99,7 @@ def test_takes_are_counted_from_one_as_their_files_are(jobs: Jobs, job: Job, mon
 def test_progress_says_where_the_job_is_in_the_order_in_which_it_was_there(
     jobs: Jobs, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.reporter.REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("worker.task.reporter.REPORT_SECONDS", 0.0)
     report = Reporter(job, jobs, Lease(jobs, job.id, job.attempt))
     report.stage("fetching")
     for number in (1, 2, 3):
@@ -124,7 +124,7 @@ def test_gpu_time_is_the_engines_own_figure_and_until_then_the_time_since_it_beg
     jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
-    monkeypatch.setattr("worker.reporter.time", clock)
+    monkeypatch.setattr("worker.task.reporter.time", clock)
     submitted = jobs.submit(NewJob("local", {}, [], "gpu", result_ttl=600))
     job = jobs.start(submitted.id, submitted.attempt, "this-1")
     report = Reporter(job, jobs, Lease(jobs, job.id, job.attempt))

@@ -18,7 +18,7 @@ from service.settings import Settings
 from service.storage import Storage, open_storage
 from tests.conftest import RedisProcess
 from tests.redis.servers import until
-from worker import exits
+from worker.process import exit_codes
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def opened(url: str, folder: Path) -> tuple[redis.Redis, Settings, Storage, Data
 
 def server(url: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "REDIS_URL": url, "STORAGE_URL": str(folder)}
-    command = [sys.executable, "-m", "worker.cli", *arguments]
+    command = [sys.executable, "-m", "server.cli", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -86,7 +86,7 @@ def test_the_procedure_of_the_page(restored: tuple[str, Job, Job, str], folder: 
     with pytest.raises(DatabaseUnknown, match="older"):
         jobs.start(queued.id, 1, "horse")
     shown = server(url, folder, "database", "show")
-    assert shown.returncode == exits.UNAVAILABLE
+    assert shown.returncode == exit_codes.UNAVAILABLE
     assert "older than what storage knows" in shown.stderr
     assert "database adopt" in shown.stderr
     adopted = server(url, folder, "database", "adopt")

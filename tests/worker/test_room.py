@@ -9,7 +9,7 @@ import torch
 
 from mpd.memory import Room
 from mpd.model import Model, load
-from worker import engine
+from worker.engine import main
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +22,10 @@ def model(tiny: Path) -> Model:
 
 def test_what_a_card_holds_is_published(model: Model) -> None:
     model.room = Room(pixels=1000, volume=9000)
-    assert engine._capabilities(model)["max_pixels"] == 1000
-    assert engine._capabilities(model)["max_volume"] == 9000
+    assert main._capabilities(model)["max_pixels"] == 1000
+    assert main._capabilities(model)["max_volume"] == 9000
     model.room = None
-    assert engine._capabilities(model)["max_volume"] is None
+    assert main._capabilities(model)["max_volume"] is None
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,4 @@ def test_what_a_card_holds_is_published(model: Model) -> None:
 )
 def test_the_engine_warms_up_at_a_size_that_fits(model: Model, volume: int, size: tuple[int, int]) -> None:
     model.room = Room(pixels=volume, volume=volume)
-    assert engine.warm_up_size(model) == size
+    assert main.warm_up_size(model) == size

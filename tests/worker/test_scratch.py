@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from worker import scratch
+from worker.process import scratch
 
 HOLD = (
     "import signal; from worker import scratch; c = scratch.folder(); print(c.__enter__(), flush=True); signal.pause()"

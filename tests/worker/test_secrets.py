@@ -18,11 +18,12 @@ import pytest
 import redis
 from tenacity import retry, stop_after_delay, wait_fixed
 
+from server import cli, up
 from service.auth import Keys, Scope, refuse_empty_ring
 from service.settings import Settings
 from tests.conftest import RedisProcess, free_port
 from tests.service.conftest import photo
-from worker import cli, exits, up
+from worker.process import exit_codes
 
 SECRET = "very-secret-sesame"
 
@@ -34,7 +35,7 @@ def api(log: Path, **variables: str) -> Iterator[str]:
     environment = {**os.environ, "PORT": str(port), "LOG_LEVEL": "debug", "LOG_FORMAT": "json", **variables}
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "worker.cli", "api"], env=environment, stderr=file, stdout=file
+            [sys.executable, "-m", "server.cli", "api"], env=environment, stderr=file, stdout=file
         )
     url = f"http://127.0.0.1:{port}"
 
@@ -90,7 +91,7 @@ def test_what_is_wrong_is_one_line_without_the_password(
     for name, value in variables.items():
         environment.setenv(name, value)
     with pytest.raises(SystemExit) as ended:
-        exits.need_redis(exits.settings())
+        exit_codes.need_redis(exit_codes.settings())
     said = capsys.readouterr()
     assert (ended.value.code, said.out) == (code, "")
     assert said.err.startswith("inbetween-server: ")

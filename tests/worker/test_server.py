@@ -16,7 +16,7 @@ from mpd.clip import to_bits
 from mpd.methods import Settings, SettingsError
 from mpd.progress import Pictures, Progress, Take
 from service.settings import Settings as Service
-from worker import protocol, server
+from worker.engine import job_line, protocol
 from worker.launcher import stalled
 
 PICTURE = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
@@ -54,7 +54,7 @@ def toy() -> Toy:
 def path(toy: Toy, tmp_path: Path) -> Iterator[str]:
     """Socket path of a running server around the toy."""
     path = protocol.socket_path(tmp_path)
-    line = server.Server(path)
+    line = job_line.Server(path)
     thread = threading.Thread(target=line.run, args=(toy,))
     thread.start()
     yield path
@@ -127,7 +127,7 @@ def test_frames_of_16_bits_come_bit_for_bit(toy: Toy, connect: Connect) -> None:
 
 
 def test_previews_come_as_small_jpegs(toy: Toy, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "PREVIEW_SECONDS", 0.0)
+    monkeypatch.setattr(job_line, "PREVIEW_SECONDS", 0.0)
     client = connect()
     ask(client, steps=1)
     toy.may_step.release()
@@ -178,7 +178,7 @@ def test_a_server_that_is_stopped_has_told_its_client_when_it_ends(
         send(connection, kind, *rest)
         told.append(kind)
 
-    line = server.Server(protocol.socket_path(tmp_path))
+    line = job_line.Server(protocol.socket_path(tmp_path))
     thread = threading.Thread(target=line.run, args=(toy,))
     thread.start()
     with Client(protocol.socket_path(tmp_path), family="AF_UNIX") as connection:
@@ -303,12 +303,12 @@ def test_nonsense_drops_the_client_only(toy: Toy, connect: Connect) -> None:
 
 def test_a_cuda_error_is_told_and_ends_the_server(toy: Toy, tmp_path: Path) -> None:
     path = protocol.socket_path(tmp_path)
-    line = server.Server(path)
+    line = job_line.Server(path)
     toy.error = RuntimeError("CUDA error: an illegal memory access was encountered")
     toy.may_step.release()
     with Client(path, family="AF_UNIX") as client:
         ask(client)
-        with pytest.raises(server.CudaFailed):
+        with pytest.raises(job_line.CudaFailed):
             line.run(toy)
         assert hear(client, "waiting", "started", "error").values["kind"] == "cuda"
 
@@ -317,8 +317,8 @@ def test_running_out_of_memory_is_no_lost_context() -> None:
     class OutOfMemoryError(RuntimeError):
         pass
 
-    assert not server._is_cuda(OutOfMemoryError("CUDA out of memory. CUDA error"))
-    assert server._is_cuda(RuntimeError("CUDNN_STATUS_EXECUTION_FAILED"))
+    assert not job_line._is_cuda(OutOfMemoryError("CUDA out of memory. CUDA error"))
+    assert job_line._is_cuda(RuntimeError("CUDNN_STATUS_EXECUTION_FAILED"))
 
 
 def test_a_folder_too_deep_for_a_socket_is_refused(tmp_path: Path) -> None:

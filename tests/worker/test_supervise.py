@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from service.settings import Settings
+from worker.engine.protocol import Status
 from worker.launcher import FIRST_STEP_FACTOR, stalled
-from worker.protocol import Status
-from worker.supervise import FIRST_PAUSE, LONGEST_PAUSE, STEADY_SECONDS, Child
+from worker.process.supervise import FIRST_PAUSE, LONGEST_PAUSE, STEADY_SECONDS, Child
 
 SETTINGS = Settings(_env_file=None, stall_factor=20, stall_seconds=60)
 

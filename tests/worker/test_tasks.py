@@ -24,9 +24,11 @@ from service.fleet.engines import ENGINE_ID, Engine, EngineState
 from service.jobs.store import Job, Jobs, Lane, NewJob, State, files_prefix, new_id
 from service.settings import Settings
 from service.storage import LocalStorage, StorageFull, StorageUnavailable
-from worker import artifacts, fitness, lifeline, patience, tasks
-from worker.fitness import LAUNCHER_FD, Pipe
-from worker.lease import Lease
+from worker import tasks
+from worker.process import fitness, parent_death
+from worker.process.fitness import LAUNCHER_FD, Pipe
+from worker.task import artifacts, retrying
+from worker.task.lease import Lease
 
 SECRET = b"k" * 32
 
@@ -114,7 +116,7 @@ def test_an_attempt_sits_out_an_outage_of_storage(jobs: Jobs, storage: Away) -> 
 def test_a_lasting_outage_gives_the_job_back_once_and_at_no_cost(
     jobs: Jobs, storage: Away, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "STORAGE_PATIENCE", 0.5)
+    monkeypatch.setattr(retrying, "STORAGE_PATIENCE", 0.5)
     job = submit(jobs, storage)
     storage.calls, storage.outages = 0, 1_000_000
     after = attempt(jobs, job)
@@ -127,7 +129,7 @@ def test_a_full_storage_is_a_clear_failure_unless_room_is_made_soon(
     jobs: Jobs, storage: Away, monkeypatch: pytest.MonkeyPatch, room: bool
 ) -> None:
     if not room:
-        monkeypatch.setattr(patience, "FULL_PATIENCE", 0.2)
+        monkeypatch.setattr(retrying, "FULL_PATIENCE", 0.2)
     job = submit(jobs, storage)
     monkeypatch.setattr(Away, "get", LocalStorage.get)
     storage.error, storage.outages = StorageFull("no space left"), 2 if room else 1_000_000
@@ -145,7 +147,7 @@ def test_a_result_that_comes_after_its_job_was_deleted_and_erased_is_erased_too(
     redis_url: str, jobs: Jobs, storage: Away, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of a work-horse that was stopped before its last file, for longer than the keeper waits."""
-    monkeypatch.setattr(lifeline, "die_with_parent", lambda _: None)
+    monkeypatch.setattr(parent_death, "die_with_parent", lambda _: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setenv("REDIS_URL", redis_url)
     job = submit(jobs, storage)
@@ -210,7 +212,7 @@ def test_a_keyframe_that_cannot_be_had_ends_the_fetching_of_all(
     monkeypatch.setattr(tasks, "_FETCHES", 1)
     job = submit(jobs, storage)
     storage.delete(job.keyframes[0]["key"])
-    monkeypatch.setattr(patience, "DAMAGE_PATIENCE", 0)
+    monkeypatch.setattr(retrying, "DAMAGE_PATIENCE", 0)
     storage.calls = 0
     after = attempt(jobs, job)
     assert after.error is not None
@@ -327,7 +329,7 @@ def test_no_video_is_made_of_another_keyframe_than_the_accepted_one(
         storage.put(key, good, "image/png")
 
     if lasting:
-        monkeypatch.setattr(patience, "DAMAGE_PATIENCE", 0.2)
+        monkeypatch.setattr(retrying, "DAMAGE_PATIENCE", 0.2)
         after = attempt(jobs, job)
         assert (after.state, after.attempt, after.deaths, after.quarantined) == (State.failed, 1, 0, False)
         assert after.error is not None

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from worker.threads import ThreadGroup
+from worker.task.threads import ThreadGroup
 
 
 def nothing(_: float = 0) -> None:

@@ -179,7 +179,7 @@ def test_off_it_imports_nothing_of_opentelemetry() -> None:
     # redis-py imports OpenTelemetry's metrics where it finds them.
     script = (
         "HEAVY = ('opentelemetry.sdk.trace', 'opentelemetry.exporter', 'opentelemetry.instrumentation')\n"
-        "import sys, service.api.app, service.settings, worker.tasks, worker.listener, worker.server\n"
+        "import sys, service.api.app, service.settings, worker.tasks, worker.listener, worker.engine.job_line\n"
         "service.api.app.create_app(service.settings.Settings(_env_file=None, auth='off'))\n"
         "print([name for name in sys.modules if name.startswith(HEAVY)])"
     )
@@ -190,7 +190,7 @@ def test_off_it_imports_nothing_of_opentelemetry() -> None:
 def test_asked_for_and_not_installed_it_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "opentelemetry.py").write_text("raise ImportError('no', name='opentelemetry')")
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-m", "worker.cli", "keeper"]
+    command = [sys.executable, "-m", "server.cli", "keeper"]
     done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
     assert done.returncode == 78
     assert done.stderr == (

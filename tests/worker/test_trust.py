@@ -23,10 +23,12 @@ from rq.serializers import PickleSerializer
 from service.jobs.store import Jobs, NewJob, State, files_prefix, new_id
 from service.settings import Settings
 from service.storage import open_storage
-from worker import launcher, protocol, server
+from worker import launcher
+from worker.engine import job_line, protocol
 
 ROOT = Path(__file__).parents[2]
-CODE = [path for folder in ("mpd", "service", "worker", "examples") for path in sorted((ROOT / folder).rglob("*.py"))]
+FOLDERS = ("mpd", "service", "worker", "server", "examples")
+CODE = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 RUNNERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "jsonpickle", "marshal", "shelve", "joblib"}
 """Modules whose readers run what they read."""
 
@@ -135,7 +137,7 @@ def until_over(connection: redis.Redis, jobs: Jobs, job_id: str) -> None:
 
 def test_a_pickle_sent_to_an_engine_is_not_run(tmp_path: Path) -> None:
     path = protocol.socket_path(tmp_path)
-    server.Server(path)
+    job_line.Server(path)
     mark = tmp_path / "mark"
     for nonsense in (b'{"type": "status", "parts": 1000000000}', b'{"type": "status", "parts": true}', b"[1]"):
         with Client(path, family="AF_UNIX") as rude:
@@ -155,7 +157,7 @@ def test_a_pickle_sent_to_an_engine_is_not_run(tmp_path: Path) -> None:
 
 def test_an_engines_socket_is_its_users_alone(tmp_path: Path) -> None:
     path = protocol.socket_path(tmp_path)
-    server.Server(path)
+    job_line.Server(path)
     assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600
 
 

@@ -74,7 +74,7 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 
 
 def test_up_prints_a_call_that_works_and_ctrl_c_leaves_nothing(run: Run, area: Path, tmp_path: Path) -> None:
-    up = run("-m", "worker.cli", "up", "--area", str(area), PORT=free_port())
+    up = run("-m", "server.cli", "up", "--area", str(area), PORT=free_port())
     text = said(tmp_path, "the small model that ships", up)
     curl = shlex.split(next(line for line in text.splitlines() if line.lstrip().startswith("curl")))
     fields = dict(part.split("=", 1) for flag, part in itertools.pairwise(curl) if flag == "-F")
@@ -90,7 +90,7 @@ def test_up_prints_a_call_that_works_and_ctrl_c_leaves_nothing(run: Run, area: P
         assert bare["options"]["method"] == "flow", "the model that ships would make an arrow of any two pictures"
     export, manage = (next(line for line in text.splitlines() if word in line) for word in ("REDIS_URL", "keys"))
     name, _, url = export.split()[1].partition("=")
-    command = [sys.executable, "-m", "worker.cli", *shlex.split(manage, comments=True)[1:]]
+    command = [sys.executable, "-m", "server.cli", *shlex.split(manage, comments=True)[1:]]
     shown = subprocess.run(command, env={**os.environ, name: url}, cwd=ROOT, capture_output=True, text=True, check=True)
     assert shown.stdout.startswith("whsec_")
     below = up.children(recursive=True)
@@ -107,7 +107,7 @@ def test_up_on_a_taken_port_or_folder_is_one_line(run: Run, area: Path, tmp_path
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        assert run("-m", "worker.cli", "up", "--area", str(area), PORT=port).wait(60) == 71
+        assert run("-m", "server.cli", "up", "--area", str(area), PORT=port).wait(60) == 71
     text = (tmp_path / "output").read_text()
     assert text == f"inbetween-server: 127.0.0.1:{port} is taken. Set PORT (and HOST) to something free.\n"
 
@@ -124,22 +124,22 @@ def test_up_on_a_taken_port_or_folder_is_one_line(run: Run, area: Path, tmp_path
 def test_up_with_a_setting_that_cannot_be_is_one_line(
     run: Run, area: Path, tmp_path: Path, variables: dict[str, str], line: str
 ) -> None:
-    up = run("-m", "worker.cli", "up", "--area", str(area), **{"MODEL": ".", "PORT": free_port(), **variables})
+    up = run("-m", "server.cli", "up", "--area", str(area), **{"MODEL": ".", "PORT": free_port(), **variables})
     assert up.wait(60) == 78
     assert (tmp_path / "output").read_text() == f"inbetween-server: {line}\n"
 
 
 def test_up_in_a_folder_that_cannot_be_made_is_one_line(run: Run, tmp_path: Path) -> None:
-    assert run("-m", "worker.cli", "up", "--area", "/proc/no", PORT=free_port()).wait(60) == 78
+    assert run("-m", "server.cli", "up", "--area", "/proc/no", PORT=free_port()).wait(60) == 78
     text = (tmp_path / "output").read_text()
     assert text == "inbetween-server: /proc/no/redis cannot be made: No such file or directory\n"
 
 
 def test_up_killed_leaves_no_process(run: Run, area: Path, tmp_path: Path) -> None:
-    up = run("-m", "worker.cli", "up", "--area", str(area), PORT=free_port())
+    up = run("-m", "server.cli", "up", "--area", str(area), PORT=free_port())
     said(tmp_path, "The service is up", up)
     below = up.children(recursive=True)
-    second = run("-m", "worker.cli", "up", "--area", str(area), PORT=free_port())
+    second = run("-m", "server.cli", "up", "--area", str(area), PORT=free_port())
     assert second.wait(60) == 71
     assert "is in use by another service" in (tmp_path / "output").read_text()
     up.kill()

@@ -1,7 +1,7 @@
 """`inbetween-server`: runs each process of the service, manages API keys, and explains the settings.
 
 Every command reads the settings from the environment (`inbetween-server settings` lists them). What is wrong outside
-the program is told in one line, with the exit codes of worker/exits.py.
+the program is told in one line, with the exit codes of worker/process/exit_codes.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 from pydantic import SecretStr
 
-from service import reference, restore
+from server import health, reference, restore
 from service.api.edge.server import Config, Server, give_memory_back, raise_file_limit
 from service.auth import CALLER, LOCAL, Key, Keys, OpenDoor, Scope, refuse_empty_ring, refuse_open_door
 from service.database.connections import connect
@@ -26,7 +26,7 @@ from service.observe import logs, tracing
 from service.observe.redaction import redacted
 from service.settings import Settings
 from service.storage import StorageUnavailable, open_storage
-from worker import exits, health
+from worker.process import exit_codes
 
 log = structlog.get_logger(__name__)
 
@@ -48,12 +48,12 @@ def _run(chosen: argparse.Namespace) -> int:
     if chosen.command == "reference":
         print(reference.markdown(), end="")
         return 0
-    settings = exits.settings()
+    settings = exit_codes.settings()
     logs.configure(settings)
     try:
         tracing.load(settings)
     except tracing.CannotTrace as error:
-        return exits.explain(str(error), exits.CONFIG)
+        return exit_codes.explain(str(error), exit_codes.CONFIG)
     match chosen.command:
         case "api":
             return _api(settings)
@@ -69,13 +69,13 @@ def _run(chosen: argparse.Namespace) -> int:
             return webhook_workers.run(settings)
         case "health":
             fault = health.fault(settings, chosen.role)
-            return 0 if fault is None else exits.explain(fault, exits.UNAVAILABLE)
+            return 0 if fault is None else exit_codes.explain(fault, exit_codes.UNAVAILABLE)
         case "ready":
             return _ready(settings)
         case "database":
             return _database(settings, adopt=chosen.action == "adopt")
         case "up":
-            from worker import up
+            from server import up
 
             return up.run(chosen.area)
     return _keys(settings, chosen)
@@ -142,18 +142,18 @@ def _api(settings: Settings) -> int:
     try:
         refuse_open_door(settings)
     except OpenDoor as error:
-        return exits.explain(str(error), exits.CONFIG)
-    with exits.need_redis(settings) as connection:
-        fault = exits.storage_fault(settings, connection, ask=False)
+        return exit_codes.explain(str(error), exit_codes.CONFIG)
+    with exit_codes.need_redis(settings) as connection:
+        fault = exit_codes.storage_fault(settings, connection, ask=False)
         try:
             refuse_empty_ring(settings, Keys(connection, settings))
         except OpenDoor as error:
-            return exits.explain(str(error), exits.CONFIG)
+            return exit_codes.explain(str(error), exit_codes.CONFIG)
     if fault is not None:
-        return exits.explain(fault, exits.CONFIG)
-    taken = exits.cannot_listen(settings)
+        return exit_codes.explain(fault, exit_codes.CONFIG)
+    taken = exit_codes.cannot_listen(settings)
     if taken is not None:
-        return exits.explain(taken, exits.CANNOT_LISTEN)
+        return exit_codes.explain(taken, exit_codes.CANNOT_LISTEN)
     threading.Thread(target=_prove, args=(settings,), daemon=True).start()
     raise_file_limit()
     give_memory_back()
@@ -166,13 +166,13 @@ def _api(settings: Settings) -> int:
     gc.freeze()
     server = Server(config)
     server.run()
-    return 0 if server.started else exits.UNAVAILABLE
+    return 0 if server.started else exit_codes.UNAVAILABLE
 
 
 def _prove(settings: Settings) -> None:
     """Say in the log when files cannot be kept, or not be erased. The API starts all the same: it outlives outages."""
     with connect(settings) as connection:
-        fault = exits.storage_fault(settings, connection, ask=True)
+        fault = exit_codes.storage_fault(settings, connection, ask=True)
     if fault is not None:
         log.error("the storage does not keep files as it should", error=fault)
 
@@ -180,19 +180,19 @@ def _prove(settings: Settings) -> None:
 def _keeper(settings: Settings) -> int:
     from worker import keeper
 
-    with exits.need_redis(settings) as connection:
-        fault = exits.storage_fault(settings, connection, ask=True)
+    with exit_codes.need_redis(settings) as connection:
+        fault = exit_codes.storage_fault(settings, connection, ask=True)
     if fault is not None:
-        return exits.explain(fault, exits.UNAVAILABLE)
+        return exit_codes.explain(fault, exit_codes.UNAVAILABLE)
     keeper.run(settings)
     return 0
 
 
 def _database(settings: Settings, adopt: bool) -> int:
-    with exits.need_redis(settings) as connection:
-        fault = exits.storage_fault(settings, connection, ask=True)
+    with exit_codes.need_redis(settings) as connection:
+        fault = exit_codes.storage_fault(settings, connection, ask=True)
         if fault is not None:
-            return exits.explain(fault, exits.UNAVAILABLE)
+            return exit_codes.explain(fault, exit_codes.UNAVAILABLE)
         storage = open_storage(settings, connection)
         database = Database(connection, settings, lambda: storage)
         if adopt:
@@ -201,9 +201,10 @@ def _database(settings: Settings, adopt: bool) -> int:
         try:
             difference, found = database.difference(), database.found()
         except StorageUnavailable as error:
-            return exits.explain(str(error), exits.UNAVAILABLE)
+            return exit_codes.explain(str(error), exit_codes.UNAVAILABLE)
     if difference is not None:
-        return exits.explain(f"{difference}. `inbetween-server database adopt` takes it as it is.", exits.UNAVAILABLE)
+        line = f"{difference}. `inbetween-server database adopt` takes it as it is."
+        return exit_codes.explain(line, exit_codes.UNAVAILABLE)
     print(f"database {found.id}, epoch {found.epoch}" if found else "a new database, which nothing is known of yet")
     return 0
 
@@ -212,11 +213,11 @@ def _ready(settings: Settings) -> int:
     from worker import readiness
 
     fault = readiness.fault(settings)
-    return 0 if fault is None else exits.explain(fault, exits.UNAVAILABLE)
+    return 0 if fault is None else exit_codes.explain(fault, exit_codes.UNAVAILABLE)
 
 
 def _keys(settings: Settings, chosen: argparse.Namespace) -> int:
-    keys = Keys(exits.need_redis(settings), settings)
+    keys = Keys(exit_codes.need_redis(settings), settings)
     match chosen.action:
         case "create":
             scopes = [Scope(scope) for scope in chosen.scope or CALLER]
@@ -229,10 +230,10 @@ def _keys(settings: Settings, chosen: argparse.Namespace) -> int:
                 print(f"{_shown(key)}  {key.name}")
         case "revoke":
             if not keys.revoke(chosen.id):
-                return exits.explain(f"there is no key {chosen.id}", 1)
+                return exit_codes.explain(f"there is no key {chosen.id}", 1)
         case "webhook-secret":
             if chosen.owner not in {LOCAL.owner, *(key.owner for key in keys.list())}:
-                return exits.explain(f"no key belongs to an owner {chosen.owner}", 1)
+                return exit_codes.explain(f"no key belongs to an owner {chosen.owner}", 1)
             if chosen.show:
                 print("\n".join(keys.webhook_secrets(chosen.owner)))
             else:
@@ -255,7 +256,7 @@ def _amount(text: str) -> int:
 
 def _print_settings() -> int:
     """One paragraph per variable: name, present value unless it is a secret, what it means."""
-    present = exits.settings()
+    present = exit_codes.settings()
     for name, field in Settings.model_fields.items():
         value = getattr(present, name)
         shown = "(set)" if isinstance(value, SecretStr) else ",".join(value) if isinstance(value, tuple) else value

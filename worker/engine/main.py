@@ -1,7 +1,7 @@
 """The process that owns the GPU: loads the model once, warms it up, and serves one job at a time.
 
-What it can do it publishes to Redis; the line of jobs is in worker/server.py. Knows nothing of job records, storage or
-the API. Started by the launcher; by hand, `ENGINE_DIR=… MODEL=… python -m worker.engine`.
+What it can do it publishes to Redis; the line of jobs is in job_line.py. Knows nothing of job records, storage or the
+API. Started by the launcher; by hand, `ENGINE_DIR=… MODEL=… python -m worker.engine.main`.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ from service.fleet.engines import ENGINE_ID, EngineState
 from service.fleet.served import Served, model_name
 from service.observe import logs, tracing
 from service.settings import Settings
-from worker import exits, protocol
-from worker.gpu import Gpu
-from worker.server import CudaFailed, Generate, Server
+from worker.engine import protocol
+from worker.engine.gpu import Gpu
+from worker.engine.job_line import CudaFailed, Generate, Server
+from worker.process import exit_codes
 
 if TYPE_CHECKING:
     from mpd.model import Model
@@ -160,11 +161,11 @@ def warm_up(model: Model, generate: Generate) -> float:
 
 
 def main() -> int:
-    """Serve until SIGTERM. Returns the exit code (worker/exits.py)."""
-    settings = exits.settings()
+    """Serve until SIGTERM. Returns the exit code (worker/process/exit_codes.py)."""
+    settings = exit_codes.settings()
     logs.configure(settings)
     if settings.engine_dir is None or not settings.model:
-        return exits.explain("the engine needs MODEL, and ENGINE_DIR for its socket", exits.CONFIG)
+        return exit_codes.explain("the engine needs MODEL, and ENGINE_DIR for its socket", exit_codes.CONFIG)
     tracing.start(settings, "engine")
     try:
         return _serve(settings, settings.engine_dir)
@@ -183,7 +184,7 @@ def _serve(settings: Settings, folder: Path) -> int:
     except _Unusable as reason:
         publisher.say(state=EngineState.failed, error=str(reason))
         publisher.write()
-        return exits.explain(f"MODEL: {reason}", exits.CONFIG)
+        return exit_codes.explain(f"MODEL: {reason}", exit_codes.CONFIG)
     pace = Pace(warm_up(model, generate))
     server.model = _model_facts(model)
     if model.device.type == "cuda":
@@ -199,7 +200,7 @@ def _serve(settings: Settings, folder: Path) -> int:
     try:
         server.run(generate, on_job)
     except CudaFailed as error:
-        return exits.explain(f"the GPU failed: {error}", exits.CUDA)
+        return exit_codes.explain(f"the GPU failed: {error}", exit_codes.CUDA)
     return 0
 
 

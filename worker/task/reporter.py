@@ -11,9 +11,9 @@ import structlog
 from service.jobs import metrics
 from service.jobs.store import Job, JobError, Jobs
 from service.observe import tracing
-from worker import previews
-from worker.lease import Lease, Reason
-from worker.sampling import Report
+from worker.engine import previews
+from worker.task.engine_client import Report
+from worker.task.lease import Lease, Reason
 
 REPORT_SECONDS = 0.25
 """Progress is written down at most this often; previews come seldom enough by themselves."""

@@ -15,8 +15,8 @@ from typing import Any
 
 from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Take
-from worker import protocol
-from worker.lease import Lease
+from worker.engine import protocol
+from worker.task.lease import Lease
 
 PATIENCE_SECONDS = 300.0
 """How long a job waits for an engine that is away before it is given back, perhaps to another machine."""

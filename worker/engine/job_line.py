@@ -1,4 +1,4 @@
-"""The line of jobs before the GPU: clients of worker/protocol.py on one side, one `generate` at a time on the other.
+"""The line of jobs before the GPU: clients of `protocol.py` on one side, one `generate` at a time on the other.
 
 Knows nothing of models, CUDA devices, Redis or job records: what generates is given to `Server.run`.
 """
@@ -22,7 +22,7 @@ from mpd.methods import Settings as Options
 from mpd.methods import SettingsError
 from mpd.progress import Frames, Pictures, Progress, Take
 from service.observe import tracing
-from worker import previews, protocol
+from worker.engine import previews, protocol
 
 PREVIEW_SECONDS = 1.0
 LAST_WORDS_SECONDS = 2.0

