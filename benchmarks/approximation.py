@@ -20,15 +20,15 @@ import torch
 
 from benchmarks import pages
 from mpd import sprites
-from mpd.accelerate import fp8
-from mpd.accelerate.network import Accelerated
-from mpd.accelerate.reuse import Interval
 from mpd.methods import Settings
-from mpd.model import Model, load
 from mpd.progress import Frames, Pictures, Take
 from mpd.segments import generate
 from mpd.sprites import world
 from mpd.sprites.measures import decibels, interval
+from mpd.svd.accelerate import fp8
+from mpd.svd.accelerate.network import Accelerated
+from mpd.svd.accelerate.reuse import Interval
+from mpd.svd.model import Model, load
 
 METHODS = ("mpd-vibid", "mpd")
 

@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.card import clocks, decoders, jobs, results, runs, unets
 from benchmarks.card.models import Size
-from mpd.accelerate import compilation
+from mpd.svd.accelerate import compilation
 
 METHODS = ["mpd-vibid", "svd"]
 NAMES = ("off", "exact", "max", "reference", "pipeline", "pipeline, compiled")

@@ -1,6 +1,7 @@
 """What SVD-XT needs of a GPU's memory, and the most that fits: `python -m benchmarks.memory`. No GPU is needed.
 
-Counted as the engine counts it before it publishes its limits (mpd/memory.py). The tables go into docs/performance.md.
+Counted as the engine counts it before it publishes its limits (mpd/svd/memory.py). The tables go into
+docs/performance.md.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from benchmarks import pages
 from benchmarks.card.models import FULL
-from mpd import memory
-from mpd.accelerate import Acceleration
 from mpd.methods import LIMITS
+from mpd.svd import memory
+from mpd.svd.accelerate import Acceleration
 
 CARDS = (24, 48, 80)
 """Gigabytes, of 10⁹ bytes."""

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from mpd.inbetween import inbetween
     from mpd.keyframes import KeyframeError
     from mpd.methods import DEFAULT_METHOD, METHODS, Settings, SettingsError
-    from mpd.model import Model, load
     from mpd.progress import Progress, Take
-    from mpd.weights import ModelError
+    from mpd.svd.model import Model, load
+    from mpd.svd.weights import ModelError
 
 __version__ = "0.1.0"
 
@@ -42,14 +42,14 @@ _HOMES = {
     "DEFAULT_METHOD": "methods",
     "METHODS": "methods",
     "KeyframeError": "keyframes",
-    "Model": "model",
-    "ModelError": "weights",
+    "Model": "svd.model",
+    "ModelError": "svd.weights",
     "Progress": "progress",
     "Settings": "methods",
     "SettingsError": "methods",
     "Take": "progress",
     "inbetween": "inbetween",
-    "load": "model",
+    "load": "svd.model",
 }
 
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import mpd
 from mpd import fetch
-from mpd.formats import FORMATS, OutputFormat, any_alpha, sample_bits
 from mpd.methods import ANCHORS, DEFAULT_METHOD, FITS, LIMITS, METHODS, Settings, denoiser_calls, segment_frames
+from mpd.output.formats import FORMATS, OutputFormat, any_alpha, sample_bits
 
 if TYPE_CHECKING:
     from mpd.progress import Progress, Take
@@ -207,8 +207,8 @@ def _model(options: argparse.Namespace, settings: Settings, console: _Console) -
 
 
 def _write_video(path: Path, format: OutputFormat, take: Take, settings: Settings, console: _Console) -> None:
-    from mpd import clip
-    from mpd.video import encode
+    from mpd.output import clip
+    from mpd.output.video import encode
 
     encode(clip.of(take, settings.background), format.name, path, partial(console.writing, path, len(take.frames)))
     count, height, width = take.frames.shape[:3]
@@ -216,8 +216,8 @@ def _write_video(path: Path, format: OutputFormat, take: Take, settings: Setting
 
 
 def _write_sheet(path: Path, take: Take, settings: Settings, console: _Console) -> None:
-    from mpd.stills import contact_sheet
-    from mpd.video import whole_file
+    from mpd.output.stills import contact_sheet
+    from mpd.output.video import whole_file
 
     count, height, width = take.frames.shape[:3]
     label = f"{settings.method} · seed {take.seed} · {count} frames · {width}x{height} · {take.fps} fps"

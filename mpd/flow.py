@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpd import fields
-from mpd.clip import eight_bits, to_bits
 from mpd.fields import Field
 from mpd.methods import FLOW_FRAMES, Settings, SettingsError, flow_size, segment_frames, total_frames
+from mpd.output.clip import eight_bits, to_bits
 from mpd.progress import Frames, Pictures, Progress, Take
 
 __all__ = ["FLOW_FRAMES", "flow_frames", "flow_size", "generate"]

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from mpd import keyframes
-from mpd.finish import Finish
 from mpd.methods import FLOW_FRAMES, METHODS, Settings, SettingsError, segment_frames
+from mpd.output.finish import Finish
 from mpd.progress import Pictures, Progress, Take
 
 if TYPE_CHECKING:
-    from mpd.model import Model
+    from mpd.svd.model import Model
 
 Source = Image.Image | Pictures | str | Path | bytes
 

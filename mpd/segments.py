@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpd.denoiser import Denoiser
 from mpd.methods import METHODS, Settings, SettingsError, segment_frames
-from mpd.model import Keyframe, Model
 from mpd.progress import Frames, Pictures, Progress, Take
 from mpd.samplers import Paths, Step, sample
+from mpd.svd.denoiser import Denoiser
+from mpd.svd.model import Keyframe, Model
 
 
 def generate(

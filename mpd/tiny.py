@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder, EulerDiscreteScheduler, UNetSpatioTemporalConditionModel
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from mpd.weights import no_progress_bars
+from mpd.svd.weights import no_progress_bars
 
 FRAMES = 8
 SIZE = 64

@@ -18,13 +18,14 @@ from typing import Any, TypeVar
 
 import structlog
 
-from mpd import clip, flow, keyframes
+from mpd import flow, keyframes
 from mpd.encoded import Encoded
-from mpd.finish import Finish
-from mpd.formats import any_alpha, sample_bits
 from mpd.keyframes import KeyframeError
 from mpd.methods import FLOW_FRAMES, FLOW_SIZE_MULTIPLE, METHODS, SettingsError, segment_frames
 from mpd.methods import Settings as Options
+from mpd.output import clip
+from mpd.output.finish import Finish
+from mpd.output.formats import any_alpha, sample_bits
 from mpd.progress import Pictures, Take
 from service import machine
 from service.database.connections import connect

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from benchmarks.card import clocks, counts, models
 from benchmarks.card.models import Size
 from benchmarks.card.unets import Build, Form, backend, whole_float32
-from mpd.accelerate import blending, decoder, normalization
-from mpd.accelerate import temporal_convolution as convolution
-from mpd.accelerate.compilation import Compiled
-from mpd.model import Model
+from mpd.svd.accelerate import blending, decoder, normalization
+from mpd.svd.accelerate import temporal_convolution as convolution
+from mpd.svd.accelerate.compilation import Compiled
+from mpd.svd.model import Model
 
 REWRITES: dict[str, Callable[[nn.Module], int]] = {
     "temporal convolutions as 2-D": convolution.rewrite,

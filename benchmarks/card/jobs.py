@@ -15,11 +15,11 @@ from benchmarks.card import clocks, models
 from benchmarks.card.decoders import REFERENCE_CHUNK
 from benchmarks.card.models import Size
 from mpd import tiny
-from mpd.accelerate import Acceleration
 from mpd.methods import Settings
-from mpd.model import Model
 from mpd.progress import Frames, Pictures, Progress, Take
 from mpd.segments import generate
+from mpd.svd.accelerate import Acceleration
+from mpd.svd.model import Model
 from worker.engine import previews
 
 ATTEMPTS = 2

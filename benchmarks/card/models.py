@@ -13,8 +13,8 @@ from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionM
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from mpd.svd.weights import Parts
 from mpd.tiny import CLIP_MEAN, CLIP_STD
-from mpd.weights import Parts
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def image_encoder(size: Size, device: torch.device, dtype: torch.dtype) -> Any:
 
 
 def parts(size: Size, device: torch.device, dtype: torch.dtype, unet_size: Size | None = None) -> Parts:
-    """A whole model as `mpd.model.Model` takes it. unet_size: where the UNet does not matter, a smaller one."""
+    """A whole model as `mpd.svd.model.Model` takes it. unet_size: where the UNet does not matter, a smaller one."""
     return Parts(
         unet(unet_size or size, device, dtype),
         vae(size, device),

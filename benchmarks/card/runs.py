@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmarks.card import clocks, results
 from benchmarks.card.models import FULL, SMALL, Size
-from mpd.accelerate import compilation
+from mpd.svd.accelerate import compilation
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 

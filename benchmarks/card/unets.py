@@ -18,10 +18,10 @@ from torch.nn.attention import sdpa_kernel
 
 from benchmarks.card import attentions, counts, models
 from benchmarks.card.models import Size
-from mpd.accelerate import Acceleration, blending, cross_attention, fp8, normalization, self_attention
-from mpd.accelerate import temporal_convolution as convolution
-from mpd.accelerate.network import BACKENDS, Accelerated
-from mpd.accelerate.reuse import Interval
+from mpd.svd.accelerate import Acceleration, blending, cross_attention, fp8, normalization, self_attention
+from mpd.svd.accelerate import temporal_convolution as convolution
+from mpd.svd.accelerate.network import BACKENDS, Accelerated
+from mpd.svd.accelerate.reuse import Interval
 
 REWRITES: dict[str, Callable[[nn.Module], int]] = {
     "temporal convolutions as 2-D": convolution.rewrite,
@@ -177,6 +177,6 @@ def whole_float32() -> Iterator[None]:
 
 
 def backend() -> Any:
-    from mpd.accelerate import compilation
+    from mpd.svd.accelerate import compilation
 
     return compilation.BACKEND

@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mpd import keyframes, video
-from mpd.clip import Clip
+from mpd import keyframes
 from mpd.methods import Settings
+from mpd.output import video
+from mpd.output.clip import Clip
 from mpd.progress import Frames, Pictures
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from benchmarks.sprites.rows import Row, Task
 from benchmarks.sprites.tables import Column, Table, cell
-from mpd.model import Model, load
 from mpd.operators import flip
 from mpd.segments import Noise
 from mpd.sprites import world
+from mpd.svd.model import Model, load
 
 LEVELS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 700.0)
 COLUMNS = (

@@ -24,11 +24,11 @@ from benchmarks.sprites.sampling import mismatch, walk
 from benchmarks.sprites.variants import KNOWN, SKIPPED, Variant
 from mpd import flow
 from mpd.methods import Settings, early_steps
-from mpd.model import Model, load
 from mpd.progress import Pictures, Take
 from mpd.segments import Beginning, Noise, Segment, begin
 from mpd.sprites import gate, world
 from mpd.sprites.measures import judge
+from mpd.svd.model import Model, load
 
 OTHER_TAKE = 1 << 31  # added to a clip's seed for a second take of it
 

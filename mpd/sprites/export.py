@@ -1,4 +1,4 @@
-"""Writes the three trained networks as a folder in diffusers' format, in half precision, for `mpd.model.load`."""
+"""Writes the three trained networks as a folder in diffusers' format, in half precision, for `mpd.svd.model.load`."""
 
 from __future__ import annotations
 

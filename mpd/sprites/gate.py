@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mpd.methods import Settings
-from mpd.model import Model, load
 from mpd.progress import Take
 from mpd.segments import generate
 from mpd.sprites import PATH, track, world
+from mpd.svd.model import Model, load
 
 ROUND_TRIP = 30.0  # dB, at least
 FIRST_FRAME = 1.5  # dB below the round trip, at most

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mpd.model import Model
 from mpd.sprites import gate, world
+from mpd.svd.model import Model
 
 ZOOM = 2
 

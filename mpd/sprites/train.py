@@ -1,4 +1,4 @@
-"""Trains the sprite model from nothing to a folder that `mpd.model.load` takes: `python -m mpd.sprites.train`."""
+"""Trains the sprite model from nothing to a folder that `mpd.svd.model.load` takes: `python -m mpd.sprites.train`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from mpd.model import load
 from mpd.sprites import diffusion, export, sheet, stages, world
 from mpd.sprites.pool import Pool
+from mpd.svd.model import load
 
 DESCRIPTION = """\
 Train the sprite model: the VAE, then its decoder alone, then the CLIP tower, then the UNet; and write the model folder.

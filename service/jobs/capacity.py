@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import cast
 
-from mpd.formats import sample_bits
 from mpd.methods import (
     DEFAULT_METHOD,
     FLOW_FRAMES,
@@ -20,6 +19,7 @@ from mpd.methods import (
     segment_frames,
     total_frames,
 )
+from mpd.output.formats import sample_bits
 from service.fleet.engines import Engine, EngineState
 from service.jobs.options import MethodName
 from service.problems import Problem

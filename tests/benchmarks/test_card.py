@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks import approximation, job, memory
 from benchmarks.card import counts, decoders, models, results, runs, unets
-from mpd.model import Model
+from mpd.svd.model import Model
 
 SMALL = ["--small", "--repeats", "1", "--dtype", "bfloat16", "--frames", "3", "--width", "64", "--height", "64"]
 

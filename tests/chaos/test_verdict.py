@@ -15,8 +15,8 @@ import pytest
 import redis
 from PIL import Image
 
-from mpd import video
-from mpd.clip import Clip
+from mpd.output import video
+from mpd.output.clip import Clip
 from service.jobs.store import Jobs, NewJob, State, files_prefix
 from service.settings import Settings
 from service.storage import Storage, open_storage

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mpd import tiny
-from mpd.model import Model, load
 from mpd.progress import Pictures
+from mpd.svd.model import Model, load
 
 
 @pytest.fixture(scope="session")

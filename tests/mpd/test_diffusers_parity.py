@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from mpd.methods import Settings
-from mpd.model import Model
 from mpd.progress import Pictures, Take
 from mpd.samplers import Paths, sample
 from mpd.segments import generate
+from mpd.svd.model import Model
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' scheduler
 

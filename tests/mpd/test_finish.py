@@ -13,13 +13,14 @@ from PIL import Image, ImageCms
 from skimage import data
 
 import mpd
-from mpd import keyframes, mattes
-from mpd.clip import Clip
-from mpd.finish import Finish
+from mpd import keyframes
 from mpd.keyframes import Frame
 from mpd.methods import Settings
+from mpd.output import mattes
+from mpd.output.clip import Clip
+from mpd.output.finish import Finish
+from mpd.output.video import encode
 from mpd.progress import Take
-from mpd.video import encode
 
 GREEN = "#00ff00"
 SIZE = 160, 96

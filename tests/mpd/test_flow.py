@@ -206,5 +206,5 @@ class TestGenerate:
 
 
 def test_needs_no_torch() -> None:
-    code = "import sys, mpd.flow, mpd.keyframes, mpd.video, mpd.__main__; assert 'torch' not in sys.modules"
+    code = "import sys, mpd.flow, mpd.keyframes, mpd.output.video, mpd.__main__; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

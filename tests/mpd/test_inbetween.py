@@ -11,8 +11,8 @@ from PIL import Image
 from skimage import data
 
 import mpd
-from mpd.model import Model
 from mpd.progress import Pictures, Progress, Take
+from mpd.svd.model import Model
 
 
 @pytest.fixture

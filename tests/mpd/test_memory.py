@@ -12,11 +12,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 
-from mpd import memory, model, weights
-from mpd.accelerate import Acceleration
-from mpd.denoiser import Condition, Plain, SvdDenoiser
-from mpd.memory import Alive, bytes_of, peak
-from mpd.model import Model, ModelError
+from mpd.svd import memory, model, weights
+from mpd.svd.accelerate import Acceleration
+from mpd.svd.denoiser import Condition, Plain, SvdDenoiser
+from mpd.svd.memory import Alive, bytes_of, peak
+from mpd.svd.model import Model, ModelError
 
 HALF = torch.float16
 IMAGE_ENCODER = 632_076_800

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
-from mpd import video
-from mpd.clip import Clip, eight_bits, to_bits
-from mpd.formats import FORMATS, sample_bits
+from mpd.output import video
+from mpd.output.clip import Clip, eight_bits, to_bits
+from mpd.output.formats import FORMATS, sample_bits
 
 FPS, FRAMES, WIDTH, HEIGHT = 7, 9, 96, 64
 FILMS = ("mp4", "webm", "prores", "prores4444")

@@ -22,7 +22,6 @@ from benchmarks.sprites.sampling import mismatch, walk
 from benchmarks.sprites.trained import Trained, make
 from benchmarks.sprites.variants import CLAIMS, CONTROLS, KNOWN, SWEEPS, Variant
 from mpd.methods import ANCHORS
-from mpd.model import Model, load
 from mpd.operators import flip
 from mpd.progress import Take
 from mpd.samplers import Paths
@@ -30,6 +29,7 @@ from mpd.schedule import karras
 from mpd.segments import generate
 from mpd.sprites import ideal, world
 from mpd.sprites.ideal import CHANNELS, Clips, Ideal, Law
+from mpd.svd.model import Model, load
 
 SEED = world.seeds("development", 1)[0]
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import mpd.sprites
-from mpd.model import Model, load
 from mpd.sprites import gate, track, world
+from mpd.svd.model import Model, load
 
 MOST_BYTES = 24e6
 

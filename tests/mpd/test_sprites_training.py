@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mpd.denoiser import Condition, Plain, SvdDenoiser
-from mpd.model import load
 from mpd.sprites import diffusion, export, networks, stages, train, world
 from mpd.sprites.attention import PlainAttention
 from mpd.sprites.loop import Loop
 from mpd.sprites.pictures import psnr, to_tensor
 from mpd.sprites.pool import Pool, clip_input
+from mpd.svd.denoiser import Condition, Plain, SvdDenoiser
+from mpd.svd.model import load
 
 FLOAT32 = torch.float32
 

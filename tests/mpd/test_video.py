@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
-from mpd import stills, video
-from mpd.clip import Clip
-from mpd.formats import FORMATS
+from mpd.output import stills, video
+from mpd.output.clip import Clip
+from mpd.output.formats import FORMATS
 
 Frames = NDArray[np.uint8]
 

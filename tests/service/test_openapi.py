@@ -9,8 +9,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from mpd.formats import OUTPUT_FORMATS
 from mpd.methods import METHODS
+from mpd.output.formats import OUTPUT_FORMATS
 from service.api import openapi_examples
 from service.api.views import JobView
 from service.jobs.options import Format, InbetweenRequest, MethodName, Options

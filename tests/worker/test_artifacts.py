@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpd.clip import Clip
+from mpd.output.clip import Clip
 from service.storage import LocalStorage, StorageUnavailable
 from worker.task import retrying
 from worker.task.artifacts import _THREADS, MANIFEST, Artifacts, attempt_prefix, committed

@@ -14,7 +14,7 @@ import redis
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
-from mpd.formats import OUTPUT_FORMATS
+from mpd.output.formats import OUTPUT_FORMATS
 from service.jobs.store import Jobs, State
 from service.settings import Settings
 from tests.service.conftest import Api

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mpd.memory import Room
-from mpd.model import Model, load
+from mpd.svd.memory import Room
+from mpd.svd.model import Model, load
 from worker.engine import main
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpd.clip import to_bits
 from mpd.methods import Settings, SettingsError
+from mpd.output.clip import to_bits
 from mpd.progress import Pictures, Progress, Take
 from service.settings import Settings as Service
 from worker.engine import job_line, protocol

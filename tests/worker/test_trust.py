@@ -74,7 +74,7 @@ def faults(call: ast.Call, of_rq: set[str]) -> list[str]:
 
 
 def test_weights_are_read_from_safetensors_alone() -> None:
-    source = (ROOT / "mpd" / "weights.py").read_text()
+    source = (ROOT / "mpd" / "svd" / "weights.py").read_text()
     assert source.count(".from_pretrained(") == source.count(", **options)")
     assert '"use_safetensors": True' in source
 

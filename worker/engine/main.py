@@ -40,7 +40,7 @@ from worker.engine.job_line import CudaFailed, Generate, Server
 from worker.process import exit_codes
 
 if TYPE_CHECKING:
-    from mpd.model import Model
+    from mpd.svd.model import Model
 
 PUBLISH_SECONDS = 5.0
 WARM_UP_STEPS = 4
@@ -210,9 +210,9 @@ class _Unusable(Exception):
 
 def _load(settings: Settings) -> tuple[Model, Generate]:
     # torch takes seconds to import: until then the socket answers already, with state `starting`.
-    from mpd import model as models
-    from mpd.accelerate import compilation
     from mpd.segments import generate
+    from mpd.svd import model as models
+    from mpd.svd.accelerate import compilation
 
     if settings.compile_cache is not None:
         compilation.keep_in(settings.compile_cache)

@@ -19,9 +19,9 @@ from typing import Any
 
 import structlog
 
-from mpd import stills, video
-from mpd.clip import Clip
-from mpd.formats import FORMATS
+from mpd.output import stills, video
+from mpd.output.clip import Clip
+from mpd.output.formats import FORMATS
 from service.jobs.store import files_prefix
 from service.storage import ObjectMissing, Storage
 from worker.task.retrying import patiently

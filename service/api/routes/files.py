@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from mpd.formats import OUTPUT_FORMATS
+from mpd.output.formats import OUTPUT_FORMATS
 from service.api.file_response import deliver
 from service.api.routes.dependencies import ONE_JOB, Base, Here, ReadableJob, problems
 from service.api.services import Services

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from redis.exceptions import RedisError
 
-from mpd.formats import OUTPUT_FORMATS
 from mpd.methods import LIMITS, METHODS, Method, Settings, denoiser_calls
+from mpd.output.formats import OUTPUT_FORMATS
 from service.api import exposition, reference_page
 from service.api.routes.dependencies import READ, Here, Metrics, Reader, problems
 from service.api.services import Services

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mpd.accelerate import normalization
+from mpd.svd.accelerate import normalization
 
 SCRIPT = """
 import torch
-from mpd.accelerate import kernels, normalization
+from mpd.svd.accelerate import kernels, normalization
 torch.manual_seed(0)
 cases = [(2, 300, 64, torch.float32, 3e-6), (1, 2100, 96, torch.float32, 3e-6), (3, 70, 320, torch.float16, 1e-3),
          (1, 1024, 32, torch.bfloat16, 8e-3), (1, 2, 32, torch.float32, 1e-4)]

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from mpd import sprites
-from mpd.accelerate import fp8
-from mpd.accelerate.compilation import Compiled, keep_in
-from mpd.accelerate.network import Accelerated
-from mpd.accelerate.reuse import Features, Interval
 from mpd.methods import Settings
-from mpd.model import Model, ModelError, load
 from mpd.progress import Pictures, Take
 from mpd.segments import generate
 from mpd.sprites import world
+from mpd.svd.accelerate import fp8
+from mpd.svd.accelerate.compilation import Compiled, keep_in
+from mpd.svd.accelerate.network import Accelerated
+from mpd.svd.accelerate.reuse import Features, Interval
+from mpd.svd.model import Model, ModelError, load
 from tests.mpd.accelerate.conftest import asked, error
 
 
@@ -113,7 +113,7 @@ def test_an_accelerated_unet_is_compiled_while_warming_up(unet: Any, monkeypatch
         graphs.append(graph)
         return graph.forward
 
-    monkeypatch.setattr("mpd.accelerate.compilation.BACKEND", backend)
+    monkeypatch.setattr("mpd.svd.accelerate.compilation.BACKEND", backend)
     network, given = Accelerated(unet, "exact", compiled=True), asked(1, 8, 8)
     branch = network.branch(given["encoder_hidden_states"])
     with torch.inference_mode():
@@ -134,7 +134,7 @@ def test_the_decoder_is_compiled_too_where_it_pays(tiny_folder: Path, monkeypatc
         graphs.append(graph)
         return graph.forward
 
-    monkeypatch.setattr("mpd.accelerate.compilation.BACKEND", backend)
+    monkeypatch.setattr("mpd.svd.accelerate.compilation.BACKEND", backend)
     monkeypatch.setattr(Model, "compiles", True)  # as on CUDA
     model, z = load(tiny_folder, device="cpu", accelerate="exact"), torch.randn(4, 4, 8, 8)
     before = model.decode(z)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mpd.accelerate import (
+from mpd.svd.accelerate import (
     blending,
     cross_attention,
     decoder,
@@ -18,7 +18,7 @@ from mpd.accelerate import (
     self_attention,
     temporal_convolution,
 )
-from mpd.accelerate.unet import UNet
+from mpd.svd.accelerate.unet import UNet
 from tests.mpd.accelerate.conftest import FRAMES, asked, error
 
 BF16 = torch.bfloat16

@@ -23,16 +23,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mpd import memory, weights
-from mpd.accelerate import ACCELERATIONS, Acceleration
-from mpd.denoiser import Condition, Plain, SvdDenoiser
 from mpd.methods import LIMITS
 from mpd.progress import Frames, Pictures
 from mpd.schedule import karras
-from mpd.weights import ModelError
+from mpd.svd import memory, weights
+from mpd.svd.accelerate import ACCELERATIONS, Acceleration
+from mpd.svd.denoiser import Condition, Plain, SvdDenoiser
+from mpd.svd.weights import ModelError
 
 if TYPE_CHECKING:
-    from mpd.accelerate.network import Accelerated
+    from mpd.svd.accelerate.network import Accelerated
 
 __all__ = ["Keyframe", "Model", "ModelError", "load", "spans"]
 
@@ -67,7 +67,7 @@ class Model:
 
     name: the folder or hub id as given; revision: the hub commit, if known; license: as the model card names it.
     native_frames, native_size (w, h): what it was trained at; size_multiple: width and height must be multiples of it.
-    acceleration: of the UNet and the decoder (mpd/accelerate). room: what the GPU holds; None where that is not known.
+    acceleration: of the UNet and the decoder. room: what the GPU holds; None where that is not known.
     reversible: latents reversed in time are the latents of the reversed video, which the two-path methods rely on.
     """
 
@@ -108,9 +108,9 @@ class Model:
         self._fitting = threading.Lock()
 
     def _accelerate(self) -> None:
-        from mpd.accelerate import decoder
-        from mpd.accelerate.compilation import Compiled
-        from mpd.accelerate.network import Accelerated
+        from mpd.svd.accelerate import decoder
+        from mpd.svd.accelerate.compilation import Compiled
+        from mpd.svd.accelerate.network import Accelerated
 
         self._accelerated = Accelerated(self.unet, self.acceleration)
         self.unet = self._accelerated.unet
@@ -257,7 +257,7 @@ def load(
     revision and variant (such as `fp16`) are the hub's; a folder that holds one variant alone needs no naming of it.
     device: `auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:1`. dtype: `auto` (float16 on CUDA, float32 on CPU),
     `float16`, `bfloat16` or `float32`. accelerate: `auto` (exact on CUDA, off on CPU), `off`, `exact` or `max`
-    (mpd/accelerate). Raises `ModelError`, one line that says what is wrong.
+    (mpd/svd/accelerate). Raises `ModelError`, one line that says what is wrong.
     """
     place = _device(device)
     precision = _dtype(dtype, place)

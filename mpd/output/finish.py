@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from mpd import keyframes as pictures_of
-from mpd.clip import to_bits
 from mpd.keyframes import Frame, Picture
 from mpd.methods import METHODS, Settings, shown_keyframes
+from mpd.output.clip import to_bits
 from mpd.progress import Frames, Pictures, Take
 
 
@@ -48,7 +48,7 @@ class Finish:
         """The finished take. on_frame: called again and again on the way; what it raises passes through."""
         matte = take.matte
         if matte is None and self.keeps_matte:
-            from mpd import mattes
+            from mpd.output import mattes
 
             matte = mattes.follow(take.frames, self._mattes, self.settings, self.lengths, on_frame)
         frames = pictures_of.restore(take.frames, self.frame)

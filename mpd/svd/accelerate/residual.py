@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mpd.accelerate.blending import temporal_share
-from mpd.accelerate.normalization import GroupNorm
-from mpd.accelerate.temporal_convolution import TemporalConvolution, channels_last
+from mpd.svd.accelerate.blending import temporal_share
+from mpd.svd.accelerate.normalization import GroupNorm
+from mpd.svd.accelerate.temporal_convolution import TemporalConvolution, channels_last
 
 
 class ResidualBlock(nn.Module):

@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 
 from mpd import fields
-from mpd.clip import eight_bits
 from mpd.fields import Field
 from mpd.methods import METHODS, Settings
+from mpd.output.clip import eight_bits
 from mpd.progress import Frames, Pictures
 
 _WORKING_AREA = 512 * 288

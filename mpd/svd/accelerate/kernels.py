@@ -116,7 +116,7 @@ def _apply(
 
 
 def group_norm(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool) -> Tensor:
-    """`mpd.accelerate.normalization.normalize`: x (S, M, C) contiguous, statistics in float32."""
+    """`mpd.svd.accelerate.normalization.normalize`: x (S, M, C) contiguous, statistics in float32."""
     samples, rows, channels = x.shape
     x = x.contiguous()
     width = min(1 << (channels - 1).bit_length(), 128)

@@ -2,7 +2,7 @@
 
 What does not depend on the sample comes in ready: `times` once per σ, `context` once per image, `positions` once per
 number of frames. Pictures are channels-last from the first convolution to the last, so neither a transformer nor a
-convolution along time moves a token. What a denoiser makes of it is in mpd/denoiser.py.
+convolution along time moves a token. What a denoiser makes of it is in mpd/svd/denoiser.py.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpd.accelerate.normalization import GroupNorm
-from mpd.accelerate.residual import ResidualBlock, lay_channels_last
-from mpd.accelerate.transformer import Transformer
+from mpd.svd.accelerate.normalization import GroupNorm
+from mpd.svd.accelerate.residual import ResidualBlock, lay_channels_last
+from mpd.svd.accelerate.transformer import Transformer
 
 
 class Given(NamedTuple):

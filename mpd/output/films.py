@@ -16,7 +16,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 
-from mpd.clip import Clip
+from mpd.output.clip import Clip
 from mpd.progress import Frames
 
 _EXACT = (

@@ -40,7 +40,7 @@ def normalize(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, 
 @torch.library.custom_op("mpd::group_norm", mutates_args=())
 def fused(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool) -> Tensor:
     """`normalize` by Triton's kernels, which torch.compile takes as they are."""
-    from mpd.accelerate import kernels
+    from mpd.svd.accelerate import kernels
 
     return kernels.group_norm(x, weight, bias, groups, eps, silu)
 

@@ -7,7 +7,7 @@
 Each rewrite is a module of its own, with a function `rewrite(root)` that makes it alone, where it stands, in diffusers'
 modules: temporal_convolution, self_attention, cross_attention, blending, normalization. All of them together are
 `unet.UNet` and `decoder.rewrite`, which leave out more: tokens never move, and what the noise level, the image and
-the frames' numbers add is computed once. Knows nothing of samplers. `import mpd.accelerate` loads no torch.
+the frames' numbers add is computed once. Knows nothing of samplers. `import mpd.svd.accelerate` loads no torch.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from mpd.accelerate.normalization import GroupNorm
-from mpd.accelerate.residual import ResidualBlock, lay_channels_last
-from mpd.accelerate.temporal_convolution import rewrite as rewrite_convolutions
+from mpd.svd.accelerate.normalization import GroupNorm
+from mpd.svd.accelerate.residual import ResidualBlock, lay_channels_last
+from mpd.svd.accelerate.temporal_convolution import rewrite as rewrite_convolutions
 
 
 def rewrite(decoder: Any) -> int:

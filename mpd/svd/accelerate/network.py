@@ -1,4 +1,4 @@
-"""The accelerated UNet as the denoiser asks it (`mpd.denoiser.Network`)."""
+"""The accelerated UNet as the denoiser asks it (`mpd.svd.denoiser.Network`)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mpd.accelerate import Acceleration, fp8
-from mpd.accelerate.compilation import Compiled
-from mpd.accelerate.reuse import Features, Interval
-from mpd.accelerate.unet import UNet
-from mpd.denoiser import Branch
+from mpd.svd.accelerate import Acceleration, fp8
+from mpd.svd.accelerate.compilation import Compiled
+from mpd.svd.accelerate.reuse import Features, Interval
+from mpd.svd.accelerate.unet import UNet
+from mpd.svd.denoiser import Branch
 
 BACKENDS = [
     SDPBackend.CUDNN_ATTENTION,

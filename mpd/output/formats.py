@@ -1,7 +1,7 @@
 """The formats a video is delivered in: names, media types, what each can hold.
 
 Imports nothing but the standard library, so that the API can describe and check a request without torch. How the files
-are written stands in mpd/video.py.
+are written stands in mpd/output/video.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Frames to a file, in any of the formats of mpd/formats.py.
+"""Frames to a file, in any of the formats of mpd/output/formats.py.
 
 A file appears under its name when it is whole, or not at all. The same frames give the same bytes: no dates,
 no encoder versions, a fixed number of encoder threads. Knows nothing of keyframes, models or storage.
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mpd import animations, films, stills
-from mpd.clip import Clip
-from mpd.formats import FORMATS
+from mpd.output import animations, films, stills
+from mpd.output.clip import Clip
+from mpd.output.formats import FORMATS
 
 OnFrame = Callable[[int], None]
 

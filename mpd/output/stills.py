@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mpd.clip import eight_bits
+from mpd.output.clip import eight_bits
 from mpd.progress import Frames, Pictures
 
 _SHEET_TILES = 40

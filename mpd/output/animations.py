@@ -17,7 +17,7 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc
 
-from mpd.clip import Clip
+from mpd.output.clip import Clip
 from mpd.progress import Frames
 
 OnFrame = Callable[[int], None]

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mpd.accelerate.blending import temporal_share
-from mpd.accelerate.cross_attention import OneToken
-from mpd.accelerate.normalization import GroupNorm
-from mpd.accelerate.self_attention import SelfAttention
+from mpd.svd.accelerate.blending import temporal_share
+from mpd.svd.accelerate.cross_attention import OneToken
+from mpd.svd.accelerate.normalization import GroupNorm
+from mpd.svd.accelerate.self_attention import SelfAttention
 
 
 class Block(nn.Module):

@@ -17,8 +17,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mpd.accelerate import Acceleration, fp8
-from mpd.weights import ModelError, Parts
+from mpd.svd.accelerate import Acceleration, fp8
+from mpd.svd.weights import ModelError, Parts
 
 RUNTIME = 1_000_000_000
 """Bytes that CUDA, cuDNN and cuBLAS take for themselves. An estimate on the safe side."""
@@ -137,7 +137,7 @@ def need(
     """
     from diffusers import AutoencoderKLTemporalDecoder
 
-    from mpd.accelerate import decoder
+    from mpd.svd.accelerate import decoder
 
     with torch.device("meta"):
         vae = AutoencoderKLTemporalDecoder.from_config(vae_config).eval()
@@ -152,8 +152,8 @@ def _sampling(config: Any, dtype: torch.dtype, level: Acceleration, has_fp8: boo
     """The UNet as it will be, without its weights, and the bytes of a call for each pixel of each frame."""
     from diffusers import UNetSpatioTemporalConditionModel
 
-    from mpd.accelerate.network import Accelerated
-    from mpd.denoiser import Condition, Network, Plain, SvdDenoiser
+    from mpd.svd.accelerate.network import Accelerated
+    from mpd.svd.denoiser import Condition, Network, Plain, SvdDenoiser
 
     with torch.device("meta"):
         unet = UNetSpatioTemporalConditionModel.from_config(config).eval()
