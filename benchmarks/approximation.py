@@ -26,9 +26,9 @@ from mpd.segments import generate
 from mpd.sprites import world
 from mpd.sprites.measures import decibels, interval
 from mpd.svd.accelerate import fp8
-from mpd.svd.accelerate.network import Accelerated
 from mpd.svd.accelerate.reuse import Interval
 from mpd.svd.model import Model, load
+from mpd.svd.network import Accelerated
 
 METHODS = ("mpd-vibid", "mpd")
 

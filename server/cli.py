@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from server import health, reference, restore
 from service.api.edge.server import Config, Server, give_memory_back, raise_file_limit
-from service.auth import CALLER, LOCAL, Key, Keys, OpenDoor, Scope, refuse_empty_ring, refuse_open_door
+from service.auth import CALLER, LOCAL, ApiKeys, Key, OpenDoor, Scope, refuse_empty_ring, refuse_open_door
 from service.database.connections import connect
 from service.database.identity import Database
 from service.jobs.store import Jobs
@@ -146,7 +146,7 @@ def _api(settings: Settings) -> int:
     with exit_codes.need_redis(settings) as connection:
         fault = exit_codes.storage_fault(settings, connection, ask=False)
         try:
-            refuse_empty_ring(settings, Keys(connection, settings))
+            refuse_empty_ring(settings, ApiKeys(connection, settings))
         except OpenDoor as error:
             return exit_codes.explain(str(error), exit_codes.CONFIG)
     if fault is not None:
@@ -217,7 +217,7 @@ def _ready(settings: Settings) -> int:
 
 
 def _keys(settings: Settings, chosen: argparse.Namespace) -> int:
-    keys = Keys(exit_codes.need_redis(settings), settings)
+    keys = ApiKeys(exit_codes.need_redis(settings), settings)
     match chosen.action:
         case "create":
             scopes = [Scope(scope) for scope in chosen.scope or CALLER]

@@ -17,6 +17,7 @@ from rq.serializers import JSONSerializer
 
 from service.database.connections import connect
 from service.database.identity import open_database
+from service.redis_keys import RedisKeys
 from service.settings import Settings
 from service.storage import StorageError
 from service.webhooks.deliveries import queue_name
@@ -56,7 +57,7 @@ def _keeper(settings: Settings, connection: redis.Redis) -> str | None:
     """
     if open_database(connection, settings).difference() is not None:
         return None
-    return None if connection.exists(f"{settings.namespace}:keeper") else "no keeper sweeps"
+    return None if connection.exists(RedisKeys(settings.namespace).keeper) else "no keeper sweeps"
 
 
 def _listener(settings: Settings, connection: redis.Redis) -> str | None:

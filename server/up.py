@@ -27,7 +27,7 @@ import redis
 import structlog
 
 from mpd import sprites
-from service.auth import CALLER, LOCAL, Keys, OpenDoor, refuse_open_door
+from service.auth import CALLER, LOCAL, ApiKeys, OpenDoor, refuse_open_door
 from service.settings import Settings
 from worker.process import exit_codes, parent_death
 from worker.process.supervise import Child
@@ -177,7 +177,7 @@ class Stack:
         """Only we can make it: Redis is not there before us, and the API does not start without a key."""
         settings = self._effective()
         with redis.Redis.from_url(self.redis_url) as connection:
-            keys = Keys(connection, settings)
+            keys = ApiKeys(connection, settings)
             if settings.auth == "keys" and not keys.exist():
                 make_first_key(keys, self._area / FIRST_KEY)
                 log.info("made the first API key", file=str(self._area / FIRST_KEY))
@@ -244,7 +244,7 @@ def redis_executable() -> str:
     return found
 
 
-def make_first_key(keys: Keys, path: Path) -> None:
+def make_first_key(keys: ApiKeys, path: Path) -> None:
     """A key in a file that nobody but its owner can read."""
     _, secret = keys.create("first", CALLER)
     path.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from service.problems import Problem
+from service.redis_keys import RedisKeys
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -74,13 +75,14 @@ LOCAL = Key(id="local", owner="local", name="local", scopes=frozenset(Scope), cr
 """Stands for everybody while AUTH is off."""
 
 
-class Keys:
+class ApiKeys:
     """The API keys in Redis: the hash `{namespace}:keys`, from the secret's SHA-256 to the key as JSON."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
-        self._name = f"{settings.namespace}:keys"
-        self._secrets = f"{settings.namespace}:webhook-secrets:"
+        keys = RedisKeys(settings.namespace)
+        self._name = keys.api_keys
+        self._secrets = keys.webhook_secrets
 
     def create(
         self,
@@ -135,7 +137,7 @@ class Keys:
 
     def webhook_secrets(self, owner: str) -> tuple[str, ...]:
         """The owner's live `whsec_` secrets, newest first; the first one is made on first use."""
-        name = self._secrets + owner
+        name = self._secrets(owner)
         if not self._redis.exists(name):
             self._redis.eval(_FIRST_SECRET, 1, name, _webhook_secret())
         return tuple(_text(value) for value in self._redis.lrange(name, 0, -1))
@@ -144,13 +146,13 @@ class Keys:
         """A new webhook secret. The one before it stays live until the next rotation."""
         secret = _webhook_secret()
         with self._redis.pipeline() as pipe:
-            pipe.lpush(self._secrets + owner, secret)
-            pipe.ltrim(self._secrets + owner, 0, LIVE_WEBHOOK_SECRETS - 1)
+            pipe.lpush(self._secrets(owner), secret)
+            pipe.ltrim(self._secrets(owner), 0, LIVE_WEBHOOK_SECRETS - 1)
             pipe.execute()
         return secret
 
 
-def identify(keys: Keys, settings: Settings, authorization: str | None) -> Key:
+def identify(keys: ApiKeys, settings: Settings, authorization: str | None) -> Key:
     """The caller's key, from the value of the Authorization header. Raises `Problem` 401 for a missing or unknown one.
 
     Failures are not counted: nobody guesses 256 bits, and a count by address would lock out all behind one proxy.
@@ -182,7 +184,7 @@ def refuse_open_door(settings: Settings) -> None:
         raise OpenDoor("CORS_ORIGINS=* lets any web page in where AUTH=off asks for no key. Name the origins.")
 
 
-def refuse_empty_ring(settings: Settings, keys: Keys) -> None:
+def refuse_empty_ring(settings: Settings, keys: ApiKeys) -> None:
     """Raises `OpenDoor` when others can reach HOST and no key exists: nobody could come in, and nobody said who may.
 
     Once the API runs, its last key may be revoked: that closes the door, which is what revoking is for.

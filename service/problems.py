@@ -1,7 +1,7 @@
 """Everything that can be refused or go wrong, as problem+json (RFC 9457).
 
 `PROBLEMS` is the one table: each stable `type` with its title, what it means and what to do about it. Whatever code
-finds a fault raises `Problem` with a slug of this table; `api/routes/problems.py` turns it into a response. Knows
+finds a fault raises `Problem` with a slug of this table; `api/exception_handlers.py` turns it into a response. Knows
 nothing of the web framework. `python -m service.problems` writes the table as `docs/problems.md`.
 """
 

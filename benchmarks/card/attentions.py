@@ -1,6 +1,6 @@
 """The UNet's largest self-attentions by each of PyTorch's back ends, one by one: which is the fastest on this card.
 
-The model prefers them in the order of `mpd.svd.accelerate.network.BACKENDS`; where another one is faster here, that
+The model prefers them in the order of `mpd.svd.network.BACKENDS`; where another one is faster here, that
 order is wrong for this card.
 """
 
@@ -15,8 +15,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.card import clocks
 from benchmarks.card.models import Size
-from mpd.svd.accelerate.network import BACKENDS
 from mpd.svd.accelerate.self_attention import attend
+from mpd.svd.network import BACKENDS
 
 
 @dataclass(frozen=True)

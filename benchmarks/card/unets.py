@@ -20,8 +20,8 @@ from benchmarks.card import attentions, counts, models
 from benchmarks.card.models import Size
 from mpd.svd.accelerate import Acceleration, blending, cross_attention, fp8, normalization, self_attention
 from mpd.svd.accelerate import temporal_convolution as convolution
-from mpd.svd.accelerate.network import BACKENDS, Accelerated
 from mpd.svd.accelerate.reuse import Interval
+from mpd.svd.network import BACKENDS, Accelerated
 
 REWRITES: dict[str, Callable[[nn.Module], int]] = {
     "temporal convolutions as 2-D": convolution.rewrite,

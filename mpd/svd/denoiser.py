@@ -34,7 +34,7 @@ class Branch(Protocol):
 
 
 class Network(Protocol):
-    """SVD's UNet, as the denoiser asks it: as it is (`Plain`), or accelerated (mpd/svd/accelerate/network.py)."""
+    """SVD's UNet, as the denoiser asks it: as it is (`Plain`), or accelerated (mpd/svd/network.py)."""
 
     def branch(self, embedding: Tensor) -> Branch:
         """embedding: (1, 1, D), the image's; zeros for none."""

@@ -152,8 +152,8 @@ def _sampling(config: Any, dtype: torch.dtype, level: Acceleration, has_fp8: boo
     """The UNet as it will be, without its weights, and the bytes of a call for each pixel of each frame."""
     from diffusers import UNetSpatioTemporalConditionModel
 
-    from mpd.svd.accelerate.network import Accelerated
     from mpd.svd.denoiser import Condition, Network, Plain, SvdDenoiser
+    from mpd.svd.network import Accelerated
 
     with torch.device("meta"):
         unet = UNetSpatioTemporalConditionModel.from_config(config).eval()

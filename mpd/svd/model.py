@@ -32,7 +32,7 @@ from mpd.svd.denoiser import Condition, Plain, SvdDenoiser
 from mpd.svd.weights import ModelError
 
 if TYPE_CHECKING:
-    from mpd.svd.accelerate.network import Accelerated
+    from mpd.svd.network import Accelerated
 
 __all__ = ["Keyframe", "Model", "ModelError", "load", "spans"]
 
@@ -110,7 +110,7 @@ class Model:
     def _accelerate(self) -> None:
         from mpd.svd.accelerate import decoder
         from mpd.svd.accelerate.compilation import Compiled
-        from mpd.svd.accelerate.network import Accelerated
+        from mpd.svd.network import Accelerated
 
         self._accelerated = Accelerated(self.unet, self.acceleration)
         self.unet = self._accelerated.unet

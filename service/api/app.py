@@ -20,7 +20,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from redis.exceptions import RedisError
 
 from service import auth
-from service.api import openapi
+from service.api import exception_handlers, openapi
 from service.api.edge.fairness import FairShare
 from service.api.edge.middleware import BodyCap, Frame
 from service.api.edge.origins import OwnMachine
@@ -98,7 +98,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.services = services
     for module in (playground, jobs, streams, votes, files, objects, openai, operators, meta, problems):
         app.include_router(module.router)
-    problems.install(app)
+    exception_handlers.install(app)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     app.add_middleware(BodyCap, settings=settings, largest=services.bodies.ledger.largest)
     app.add_middleware(FairShare, apart=jobs.WITH_TURNS)

@@ -20,7 +20,7 @@ from service.api.streams.events import MOST_STREAMS, Readers
 from service.api.streams.fanout import BLOCK, Fanout
 from service.api.turns import ThreadTurns, Turns
 from service.api.votes import Votes
-from service.auth import Keys
+from service.auth import ApiKeys
 from service.database.connections import connect, connect_async
 from service.database.identity import Database
 from service.jobs.store import Jobs
@@ -57,7 +57,7 @@ class Services:
     database: Database
     jobs: Jobs
     storage: Storage
-    keys: Keys
+    keys: ApiKeys
     limits: Limits
     turns: Turns
     bodies: Room
@@ -101,7 +101,7 @@ def open_services(settings: Settings) -> Services:
         database=database,
         jobs=jobs,
         storage=storage,
-        keys=Keys(connection, settings),
+        keys=ApiKeys(connection, settings),
         limits=Limits(connection, settings),
         turns=Turns(SUBMISSIONS if settings.auth == "off" else SUBMISSIONS // 4),
         bodies=Room(settings.max_bodies_bytes * BODIES // 100, shared, whole=False),

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from service.redis_keys import RedisKeys
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -65,11 +66,11 @@ class Votes:
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
-        self._namespace = settings.namespace
+        self._keys = RedisKeys(settings.namespace)
 
     def cast(self, owner: str, study: str, vote: Vote) -> None:
         """Count a vote; it replaces the voter's earlier one on the same videos. Raises `TooMany`."""
-        votes, studies = self._votes(owner, study), self._studies(owner)
+        votes, studies = self._keys.votes(owner, study), self._keys.studies(owner)
         if self._redis.hlen(votes) >= MOST_VOTES and not self._redis.hexists(votes, vote.name):
             raise TooMany(f"A study holds {MOST_VOTES} votes.")
         if self._redis.scard(studies) >= MOST_STUDIES and not self._redis.sismember(studies, study):
@@ -82,28 +83,21 @@ class Votes:
 
     def tally(self, owner: str, study: str) -> list[Standing]:
         """All methods that were voted on, best first."""
-        found: Any = self._redis.hvals(self._votes(owner, study))
+        found: Any = self._redis.hvals(self._keys.votes(owner, study))
         return standings([json.loads(value) for value in found])
 
     def studies(self, owner: str) -> list[str]:
         """In alphabetical order."""
-        found: Any = self._redis.smembers(self._studies(owner))
+        found: Any = self._redis.smembers(self._keys.studies(owner))
         return sorted(name.decode() for name in found)
 
     def erase(self, owner: str, study: str) -> None:
         """Remove a study with its votes, also from a Redis that is full."""
         # In no transaction, which a full Redis takes for something that needs room.
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.delete(self._votes(owner, study))
-            pipe.srem(self._studies(owner), study)
+            pipe.delete(self._keys.votes(owner, study))
+            pipe.srem(self._keys.studies(owner), study)
             pipe.execute()
-
-    def _votes(self, owner: str, study: str) -> str:
-        # A study's name has no colon in it, an owner's may.
-        return f"{self._namespace}:votes:{study}:{owner}"
-
-    def _studies(self, owner: str) -> str:
-        return f"{self._namespace}:studies:{owner}"
 
 
 def standings(votes: Sequence[dict[str, Any]]) -> list[Standing]:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 import structlog
 
+from service.redis_keys import RedisKeys
 from service.storage import ObjectDamaged, ObjectMissing, Storage, StorageError, open_storage
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Database:
     ) -> None:
         self._redis = connection
         self._storage = storage
-        self._key = f"{settings.namespace}:database"
+        self._key = RedisKeys(settings.namespace).database
         self._object = f"databases/{settings.namespace}.json"
         self._clock = clock
         self._lock = threading.Lock()

@@ -14,6 +14,7 @@ from typing import Any
 import redis
 import structlog
 
+from service.redis_keys import RedisKeys
 from service.settings import Settings
 
 ENGINE_ID = "INBETWEEN_ENGINE_ID"
@@ -90,26 +91,26 @@ def shown_name(model: str) -> str:
 def publish(connection: redis.Redis, settings: Settings, engine: Engine, ttl: int = 15) -> None:
     """Make `engine` known for `ttl` seconds; to be repeated well before they are over."""
     with connection.pipeline() as pipe:
-        pipe.set(_key(settings, engine.id), json.dumps(asdict(engine)), ex=ttl)
-        pipe.sadd(_index(settings), engine.id)
+        pipe.set(RedisKeys(settings.namespace).engine(engine.id), json.dumps(asdict(engine)), ex=ttl)
+        pipe.sadd(RedisKeys(settings.namespace).engines, engine.id)
         pipe.execute()
 
 
 def withdraw(connection: redis.Redis, settings: Settings, engine_id: str) -> None:
     """Take an engine out at once; one that is not there is no error."""
-    connection.delete(_key(settings, engine_id))
-    connection.srem(_index(settings), engine_id)
+    connection.delete(RedisKeys(settings.namespace).engine(engine_id))
+    connection.srem(RedisKeys(settings.namespace).engines, engine_id)
 
 
 def live(connection: redis.Redis, settings: Settings) -> list[Engine]:
     """The engines heard of within their time, by id. Forgets the others."""
-    ids = sorted(_text(member) for member in connection.smembers(_index(settings)))
+    ids = sorted(_text(member) for member in connection.smembers(RedisKeys(settings.namespace).engines))
     if not ids:
         return []
-    found = dict(zip(ids, connection.mget([_key(settings, name) for name in ids]), strict=True))
+    found = dict(zip(ids, connection.mget([RedisKeys(settings.namespace).engine(name) for name in ids]), strict=True))
     silent = [name for name, value in found.items() if value is None]
     if silent:
-        connection.srem(_index(settings), *silent)
+        connection.srem(RedisKeys(settings.namespace).engines, *silent)
     return [engine for name, value in found.items() if value is not None and (engine := _read(name, value))]
 
 
@@ -130,14 +131,6 @@ def _decode(value: bytes | str) -> Engine:
     read["methods"] = tuple(read["methods"])
     read["native_size"] = tuple(read["native_size"]) if read["native_size"] else None
     return Engine(**read)
-
-
-def _key(settings: Settings, engine_id: str) -> str:
-    return f"{settings.namespace}:engine:{engine_id}"
-
-
-def _index(settings: Settings) -> str:
-    return f"{settings.namespace}:engines"
 
 
 def _text(value: bytes | str) -> str:

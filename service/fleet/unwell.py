@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import redis
 
+from service.redis_keys import RedisKeys
 from service.settings import Settings
 
 SECONDS = 20
@@ -17,23 +18,19 @@ def publish(connection: redis.Redis, settings: Settings, worker: str) -> None:
     """Say that this worker takes no jobs for now."""
     now = _now(connection)
     with connection.pipeline() as pipe:
-        pipe.zadd(_key(settings.namespace), {worker: now})
-        pipe.zremrangebyscore(_key(settings.namespace), "-inf", now - SECONDS)
+        pipe.zadd(RedisKeys(settings.namespace).unwell, {worker: now})
+        pipe.zremrangebyscore(RedisKeys(settings.namespace).unwell, "-inf", now - SECONDS)
         pipe.execute()
 
 
 def withdraw(connection: redis.Redis, settings: Settings, worker: str) -> None:
     """It takes jobs again, or has ended."""
-    connection.zrem(_key(settings.namespace), worker)
+    connection.zrem(RedisKeys(settings.namespace).unwell, worker)
 
 
 def count(connection: redis.Redis, namespace: str) -> int:
     """How many workers have said so lately."""
-    return int(connection.zcount(_key(namespace), _now(connection) - SECONDS, "+inf"))
-
-
-def _key(namespace: str) -> str:
-    return f"{namespace}:unwell"
+    return int(connection.zcount(RedisKeys(namespace).unwell, _now(connection) - SECONDS, "+inf"))
 
 
 def _now(connection: redis.Redis) -> float:

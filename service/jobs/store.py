@@ -35,7 +35,6 @@ from service.jobs.record import (
     Job,
     JobError,
     JobMissing,
-    Keys,
     Lane,
     NewJob,
     Page,
@@ -54,6 +53,7 @@ from service.jobs.record import (
 from service.jobs.sweeps import Sweeps
 from service.observe.tracing import trace_id
 from service.problems import Problem
+from service.redis_keys import RedisKeys
 from service.settings import Settings
 
 __all__ = [
@@ -65,7 +65,6 @@ __all__ = [
     "JobError",
     "JobMissing",
     "Jobs",
-    "Keys",
     "Lane",
     "NewJob",
     "Page",
@@ -112,7 +111,7 @@ class Jobs:
         self.database = database
         self.redis = connection
         self.settings = settings
-        self.keys = Keys(settings.namespace)
+        self.keys = RedisKeys(settings.namespace)
         self.sweeps = Sweeps(connection, self.keys.counters)
         sources = script("database/identity.lua", "jobs/allowance.lua", "jobs/store.lua")
         self._script = connection.register_script(sources)

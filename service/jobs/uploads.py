@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from service.jobs.record import Keys
 from service.jobs.sweeps import Sweeps
 from service.problems import Problem
+from service.redis_keys import RedisKeys
 from service.settings import Settings
 from service.storage import ObjectMissing, Storage, StorageUnavailable
 
@@ -47,9 +47,10 @@ class Uploads:
         self._redis = redis
         self._storage = storage
         self._settings = settings
-        self._due = f"{settings.namespace}:uploads"
+        self._keys = RedisKeys(settings.namespace)
+        self._due = self._keys.uploads
         self._grant = redis.register_script(_GRANT)
-        self._sweeps = Sweeps(redis, Keys(settings.namespace).counters)
+        self._sweeps = Sweeps(redis, self._keys.counters)
 
     def grant(self, owner: str, content_type: str, size: int) -> Upload:
         """A link for one file.
@@ -67,7 +68,7 @@ class Uploads:
         expires_at = time.time() + ttl
         limits = self._settings.max_uploads, self._settings.max_uploads_bytes
         refused: Any = self._grant(
-            keys=[self._record(upload_id), self._due, f"{self._settings.namespace}:unused-uploads:{owner}"],
+            keys=[self._keys.upload(upload_id), self._due, self._keys.unused_uploads(owner)],
             args=[upload_id, record, str(ttl), str(expires_at), str(size), *map(str, limits)],
         )
         if refused is not None:
@@ -81,7 +82,7 @@ class Uploads:
         not the file.
         """
         upload_id = reference.removeprefix(PREFIX)
-        found = self._redis.get(self._record(upload_id)) if upload_id.isalnum() and upload_id.isascii() else None
+        found = self._redis.get(self._keys.upload(upload_id)) if upload_id.isalnum() and upload_id.isascii() else None
         record = json.loads(found) if found is not None else None
         if record is None or record["owner"] != owner:
             raise self._missing("There is no such upload, or its time is over.", field)
@@ -109,9 +110,6 @@ class Uploads:
             self._redis.zrem(self._due, member)
 
         return self._sweeps.each("uploads", cast("list[bytes]", due), erase, self._sweeps.postpone_in(self._due))
-
-    def _record(self, upload_id: str) -> str:
-        return f"{self._settings.namespace}:upload:{upload_id}"
 
     def _too_many(self, unused: int, size: int, seconds: int) -> Problem:
         most, most_bytes = self._settings.max_uploads, self._settings.max_uploads_bytes

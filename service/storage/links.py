@@ -14,6 +14,7 @@ import secrets
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
+from service.redis_keys import RedisKeys
 from service.storage.interface import LinkExpired, LinkInvalid
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def verify(secret: bytes, token: str, method: str, now: float) -> Grant:
 
 def signing_key(redis: Redis, namespace: str) -> bytes:
     """The secret behind all links of this deployment, made once and shared through Redis."""
-    name = f"{namespace}:signing-key"
+    name = RedisKeys(namespace).signing_key
     redis.set(name, secrets.token_hex(32), nx=True)
     value = redis.get(name)
     assert isinstance(value, bytes | str)

@@ -32,13 +32,14 @@ from rq.registry import ScheduledJobRegistry
 from rq.serializers import JSONSerializer
 from standardwebhooks import Webhook
 
-from service.auth import Keys
+from service.auth import ApiKeys
 from service.database.identity import Database
 from service.jobs.store import Job, Jobs, State, script
 from service.jobs.sweeps import Sweeps
 from service.observe import tracing
 from service.outbound.client import Outbound, OutboundError, UrlRefused
 from service.outbound.target import Target, UrlUnreadable, read_url
+from service.redis_keys import RedisKeys
 from service.settings import Settings
 
 TASK = "worker.deliveries.deliver"
@@ -174,7 +175,8 @@ class Webhooks:
         self.settings = settings
         self.queue = Queue(queue_name(settings), connection=connection, serializer=JSONSerializer)
         self._script = connection.register_script(script("database/identity.lua", "webhooks/deliveries.lua"))
-        self._sweeps = Sweeps(connection, self._key("counters"))
+        self._keys = RedisKeys(settings.namespace)
+        self._sweeps = Sweeps(connection, self._keys.counters)
 
     def announce(self, job: Job) -> str | None:
         """Record the job's final event and enqueue its first try. None: no webhook, or not this event."""
@@ -214,7 +216,7 @@ class Webhooks:
 
     def deliveries(self, owner: str | None, limit: int, cursor: str | None = None) -> Page:
         """The owner's deliveries of the last 30 days, newest first; None stands for all owners."""
-        key = self._key("deliveries", "all") if owner is None else self._key("deliveries", "of", owner)
+        key = self._keys.deliveries(owner)
         oldest = f"({int((time.time() - LISTED.total_seconds()) * 1000):013d}"
         self.redis.zremrangebylex(key, "-", oldest)
         members: Any = self.redis.zrevrangebylex(key, f"({cursor}" if cursor else "+", "-", start=0, num=limit + 1)
@@ -241,7 +243,7 @@ class Webhooks:
 
         A try that is being made goes on, and leaves nothing behind.
         """
-        _, found = self._call("forget", job_id, key=self._key("job-deliveries", job_id))
+        _, found = self._call("forget", job_id, key=self._keys.job_deliveries(job_id))
         scheduled = ScheduledJobRegistry(queue=self.queue)
         for name in json.loads(found.get(b"tickets", b"[]")):
             self.queue.remove(name)
@@ -331,7 +333,7 @@ class Webhooks:
         self, delivery: Delivery, outbound: Outbound, timeout: float, way: _Way
     ) -> tuple[int | None, str | None, float]:
         """The answer's status, or what kept it from coming, and the seconds the receiver asks us to wait."""
-        secrets = Keys(self.redis, self.settings).webhook_secrets(delivery.owner)
+        secrets = ApiKeys(self.redis, self.settings).webhook_secrets(delivery.owner)
         headers = signed_headers(delivery, secrets, datetime.now(UTC))
         try:
             if delivery.target is None:
@@ -346,7 +348,7 @@ class Webhooks:
         """Enqueue the deliveries whose time has passed and of which RQ has nothing; how many they were."""
         seconds, _ = self.redis.time()
         now = float(seconds)
-        overdue: Any = self.redis.zrangebyscore(self._key("deliveries-due"), "-inf", now, start=0, num=SWEPT_AT_ONCE)
+        overdue: Any = self.redis.zrangebyscore(self._keys.deliveries_due, "-inf", now, start=0, num=SWEPT_AT_ONCE)
         if not overdue:
             return 0
         waiting = set(self.queue.get_job_ids()) | self._scheduled(now)
@@ -355,7 +357,7 @@ class Webhooks:
         def put_back(member: bytes) -> None:
             nonlocal swept
             delivery_id = member.decode()
-            run = self.redis.hget(self._key("delivery", delivery_id), "run")
+            run = self.redis.hget(self._keys.delivery(delivery_id), "run")
             current = run.decode() if isinstance(run, bytes) else ""
             verb = "wait" if f"{delivery_id}-{current}" in waiting else "replace"
             word, found = self._call(verb, delivery_id, current)
@@ -363,12 +365,12 @@ class Webhooks:
                 self._enqueue(delivery_id, int(found[b"run"]), front=True)
                 swept += 1
 
-        self._sweeps.each("deliveries", overdue, put_back, self._sweeps.postpone_in(self._key("deliveries-due")))
+        self._sweeps.each("deliveries", overdue, put_back, self._sweeps.postpone_in(self._keys.deliveries_due))
         return swept
 
     def backlog(self) -> tuple[int, float]:
         """How many deliveries are pending, and for how many seconds a try that is due has waited in RQ's queue."""
-        pending = int(self.redis.zcard(self._key("deliveries-due")))
+        pending = int(self.redis.zcard(self._keys.deliveries_due))
         ends = {*self.queue.get_job_ids(0, 1), *self.queue.get_job_ids(-1, 1)}
         found = Carried.fetch_many(ends, self.redis, self.queue.serializer)
         ages = [datetime.now(UTC) - one.enqueued_at for one in found if one is not None and one.enqueued_at is not None]
@@ -409,8 +411,8 @@ class Webhooks:
     def _get_many(self, ids: Iterable[str]) -> list[Delivery]:
         with self.redis.pipeline(transaction=False) as pipe:
             for delivery_id in ids:
-                pipe.hgetall(self._key("delivery", delivery_id))
-                pipe.lrange(self._key("delivery-log", delivery_id), 0, -1)
+                pipe.hgetall(self._keys.delivery(delivery_id))
+                pipe.lrange(self._keys.delivery_log(delivery_id), 0, -1)
             replies = iter(pipe.execute())
         return [_decode(fields, entries) for fields, entries in zip(replies, replies, strict=True) if fields]
 
@@ -420,7 +422,7 @@ class Webhooks:
         """Run a verb of `deliveries.lua`: its word, and the record. key: of the record, where it is no delivery's."""
         expected = self._database.expected() if self._database else ""
         reply: Any = self._script(
-            keys=[key or self._key("delivery", delivery_id)],
+            keys=[key or self._keys.delivery(delivery_id)],
             args=[expected, verb, self.settings.namespace, delivery_id, *arguments],
         )
         word, *fields = reply
@@ -429,13 +431,10 @@ class Webhooks:
             raise self._database.refused()
         return word.decode(), dict(zip(fields[::2], fields[1::2], strict=True))
 
-    def _key(self, *parts: str) -> str:
-        return ":".join((self.settings.namespace, *parts))
-
 
 def queue_name(settings: Settings) -> str:
     """The RQ queue of webhook tries. Its worker must run RQ's scheduler and use the JSON serializer."""
-    return f"{settings.namespace}-webhooks"
+    return RedisKeys(settings.namespace).webhook_queue
 
 
 def target_of(fields: Mapping[str, Any]) -> Target | None:

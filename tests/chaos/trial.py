@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from mpd.tiny import build
-from service.auth import CALLER, Keys, Scope
+from service.auth import CALLER, ApiKeys, Scope
 from tests.chaos.customers import Account, Customers
 from tests.chaos.faults import Faults, Victim
 from tests.chaos.house import House
@@ -152,7 +152,7 @@ def _accounts(house: House, well: Sequence[str], ill: str, people: int) -> list[
 
 def _secret(house: House, owner: str, *scopes: Scope) -> str:
     """Of a new key without limits."""
-    return Keys(house.redis, house.settings).create(owner, scopes, owner, rate=0, active_jobs=0)[1]
+    return ApiKeys(house.redis, house.settings).create(owner, scopes, owner, rate=0, active_jobs=0)[1]
 
 
 @contextmanager

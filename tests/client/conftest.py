@@ -16,7 +16,7 @@ from PIL import Image
 
 from inbetween import AsyncClient, Client, Retries
 from server.up import Stack
-from service.auth import Keys
+from service.auth import ApiKeys
 from service.settings import Settings
 from tests.service import conftest as of_the_service
 from tests.service.conftest import Api
@@ -120,5 +120,5 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     }
     with Stack(settings, area / "kept", environment, logs=area) as stack:
         with redis.Redis.from_url(stack.redis_url) as connection:
-            secret = Keys(connection, settings).webhook_secrets("local")[0]
+            secret = ApiKeys(connection, settings).webhook_secrets("local")[0]
         yield Live(stack.url, secret)

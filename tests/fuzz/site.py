@@ -20,7 +20,7 @@ import httpx
 import psutil
 import redis
 
-from service.auth import Keys, Scope
+from service.auth import ApiKeys, Scope
 from service.jobs.store import Job, Jobs, NewJob, State
 from service.problems import Problem
 from service.settings import Settings
@@ -93,7 +93,7 @@ class Site:
             opened.callback(self.client.close)
             self.jobs = Jobs(self.redis, self.settings)
             self.storage = open_storage(self.settings, self.redis)
-            keys = Keys(self.redis, self.settings)
+            keys = ApiKeys(self.redis, self.settings)
             for name, (owner, scopes) in PERSONAS.items():
                 self.keys[name] = keys.create(name, scopes, owner)[1]
             self.api = opened.enter_context(self._process("api"))

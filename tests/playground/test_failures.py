@@ -10,7 +10,7 @@ from PIL import Image
 from pillow_heif import from_pillow
 from playwright.sync_api import Browser, Page, expect
 
-from service.auth import CALLER, Keys
+from service.auth import CALLER, ApiKeys
 from service.fleet import engines
 from service.fleet.engines import Engine, EngineState
 from service.problems import Problem
@@ -167,7 +167,7 @@ def test_half_a_comparison_is_none(api: Api, visitor: Visitor) -> None:
 
 def test_a_key_that_no_header_can_carry(browser: Browser, api: Api, pictures: Path) -> None:
     settings = api.settings.model_copy(update={"auth": "keys"})
-    _, secret = Keys(api.services.redis, settings).create("browser", CALLER)
+    _, secret = ApiKeys(api.services.redis, settings).create("browser", CALLER)
     with Api(settings).running() as locked:
         context = browser.new_context()
         visitor = Visitor(context, locked.url, pictures)

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from redis.exceptions import RedisError
 
 from service.api.routes.playground import policy
-from service.auth import CALLER, Keys
+from service.auth import CALLER, ApiKeys
 from service.fleet import engines
 from service.fleet.engines import Engine, EngineState
 from service.jobs.store import Job
@@ -191,7 +191,7 @@ def test_a_comparison_of_models_waits_until_their_number_of_frames_is_known(api:
 
 def test_a_key_is_asked_for_where_the_server_wants_one(browser: Browser, api: Api, pictures: Path) -> None:
     settings = api.settings.model_copy(update={"auth": "keys"})
-    _, secret = Keys(api.services.redis, settings).create("browser", CALLER)
+    _, secret = ApiKeys(api.services.redis, settings).create("browser", CALLER)
     with Api(settings).running() as locked:
         context = browser.new_context()
         visitor = Visitor(context, locked.url, pictures)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from service.auth import LOCAL, Keys, OpenDoor, Scope, authorize, identify, refuse_open_door
+from service.auth import LOCAL, ApiKeys, OpenDoor, Scope, authorize, identify, refuse_open_door
 from service.problems import Problem
 from service.settings import Settings
 
@@ -15,12 +15,12 @@ SETTINGS = Settings(_env_file=None)
 
 
 @pytest.fixture
-def keys(redis_url: str) -> Iterator[Keys]:
+def keys(redis_url: str) -> Iterator[ApiKeys]:
     with redis.Redis.from_url(redis_url) as connection:
-        yield Keys(connection, SETTINGS)
+        yield ApiKeys(connection, SETTINGS)
 
 
-def test_a_key_opens_until_it_is_revoked(keys: Keys) -> None:
+def test_a_key_opens_until_it_is_revoked(keys: ApiKeys) -> None:
     key, secret = keys.create("render farm", [Scope.submit, Scope.read])
     assert secret.startswith("ibk_")
     assert keys.verify(secret) == key
@@ -34,7 +34,7 @@ def test_a_key_opens_until_it_is_revoked(keys: Keys) -> None:
     assert [found.id for found in keys.list()] == [other.id]
 
 
-def test_redis_holds_no_secret(keys: Keys, redis_url: str) -> None:
+def test_redis_holds_no_secret(keys: ApiKeys, redis_url: str) -> None:
     _, secret = keys.create("a", [Scope.read])
     with redis.Redis.from_url(redis_url) as connection:
         stored = connection.hgetall("inbetween:keys")
@@ -42,7 +42,7 @@ def test_redis_holds_no_secret(keys: Keys, redis_url: str) -> None:
     assert secret.removeprefix("ibk_") not in str(stored)
 
 
-def test_scopes_decide(keys: Keys) -> None:
+def test_scopes_decide(keys: ApiKeys) -> None:
     for scopes, allowed in (
         ([Scope.read], {Scope.read}),
         ([Scope.submit], {Scope.submit}),
@@ -60,13 +60,13 @@ def test_scopes_decide(keys: Keys) -> None:
 
 
 @pytest.mark.parametrize("sent", [None, "", "Bearer", "Bearer ", "Basic ibk_x", "Bearer ibk_x", "ibk_x"])
-def test_no_key_no_entry(keys: Keys, sent: str | None) -> None:
+def test_no_key_no_entry(keys: ApiKeys, sent: str | None) -> None:
     with pytest.raises(Problem) as refused:
         identify(keys, SETTINGS, sent)
     assert refused.value.status == 401
 
 
-def test_without_keys_everybody_is_local(keys: Keys) -> None:
+def test_without_keys_everybody_is_local(keys: ApiKeys) -> None:
     settings = Settings(_env_file=None, auth="off")
     assert identify(keys, settings, None) is LOCAL
     authorize(LOCAL, Scope.admin)
@@ -84,7 +84,7 @@ def test_auth_may_not_be_off_where_others_reach(host: str) -> None:
         refuse_open_door(Settings(_env_file=None, auth="off", host=host))
 
 
-def test_webhook_secrets_two_live_at_once(keys: Keys) -> None:
+def test_webhook_secrets_two_live_at_once(keys: ApiKeys) -> None:
     [first] = keys.webhook_secrets("ann")
     assert first.startswith("whsec_")
     assert keys.webhook_secrets("ann") == (first,)

@@ -16,11 +16,11 @@ from service.api.services import STREAMING_CONNECTIONS
 from service.api.streams import events, fanout
 from service.api.streams.events import Event, follow
 from service.api.streams.fanout import START, Entry, Fanout, Watcher
-from service.jobs.store import Keys
+from service.redis_keys import RedisKeys
 from tests.service.conftest import Api
 from tests.service.test_api_events import stream
 
-KEYS = Keys("fanout-test")
+KEYS = RedisKeys("fanout-test")
 Story = Callable[[Fanout], Coroutine[Any, Any, None]]
 
 

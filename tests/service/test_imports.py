@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from service.redis_keys import SCRIPTS_ALONE
+
 ROOT = Path(__file__).parents[2]
+HOUSE = runpy.run_path(str(ROOT / ".ci" / "house.py"), run_name="house")
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -50,6 +55,44 @@ def test_the_worker_never_imports_the_application() -> None:
 def test_the_client_imports_nothing_of_ours_and_httpx_alone() -> None:
     known = {*sys.stdlib_module_names, "httpx", "inbetween"}
     assert [(path, name) for path, name in of("inbetween") if name.partition(".")[0] not in known] == []
+
+
+def test_no_room_imports_a_higher_one() -> None:
+    """Nor do two rooms import each other, for then there are no floors."""
+    rooms = HOUSE["rooms"](ROOT)
+    floors = HOUSE["floors"](rooms)
+    assert {"service.jobs", "service.api.routes", "worker.task", "mpd.svd"} <= rooms.keys()
+    height = {name: number for number, names in enumerate(floors) for name in names}
+    assert [(name, below) for name in rooms for below in rooms[name] if height[below] >= height[name]] == []
+    assert HOUSE["picture"](floors, rooms) == HOUSE["PICTURE"].read_text(), "run: make house"
+
+
+def test_a_circle_of_rooms_is_seen(tmp_path: Path) -> None:
+    files = {"mpd/a/x.py": "import mpd.b.y", "mpd/b/y.py": "def late():\n    from mpd.a import x"}
+    for name in ("mpd/__init__.py", "mpd/a/__init__.py", "mpd/b/__init__.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(HOUSE["Circle"], match=r"mpd\.(a → mpd\.b → mpd\.a|b → mpd\.a → mpd\.b)"):
+        HOUSE["floors"](HOUSE["rooms"](tmp_path))
+
+
+def test_names_in_redis_have_one_home() -> None:
+    """No other module puts a key together, and the scripts know no name that stands nowhere else."""
+    home = ROOT / "service" / "redis_keys.py"
+    for folder in ("service", "worker", "server"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.JoinedStr)]
+            built = [ast.unparse(node) for node in parts if re.search(r"namespace\}:", ast.unparse(node))]
+            assert path == home or built == [], path
+    known = set(re.findall(r'_key\("([a-z-]+)"', home.read_text())) | SCRIPTS_ALONE.keys()
+    called = {
+        name for path in ROOT.glob("service/*/*.lua") for name in re.findall(r"key\('([a-z-]+)'", path.read_text())
+    }
+    assert "running" in called
+    assert called - known == set()
+    assert SCRIPTS_ALONE.keys() <= called
 
 
 @pytest.mark.parametrize("module", ["service.api.app", "mpd", "mpd.methods", "service.jobs.store", "service.webhooks"])

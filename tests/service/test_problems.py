@@ -12,8 +12,8 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.edge.middleware import Frame
+from service.api.edge.problem_response import response
 from service.api.edge.traffic import Traffic
-from service.api.routes.problems import response
 from service.problems import MEDIA_TYPE, PROBLEMS, Problem
 from tests.service.conftest import Api
 

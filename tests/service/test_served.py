@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from service.fleet.served import FRESH_SECONDS, GAP_SECONDS, Served, model_name
 from service.jobs.store import Jobs, NewJob
 from service.settings import Settings
+from worker.engine.served import FRESH_SECONDS, GAP_SECONDS, Served, model_name
 
 ONE, OTHER, THIRD = "svd-xt@a", "svd-xt@b", "sprites@c"
 

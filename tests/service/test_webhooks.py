@@ -14,7 +14,7 @@ import redis
 from rq.registry import ScheduledJobRegistry
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from service.auth import Keys
+from service.auth import ApiKeys
 from service.jobs.store import Job, Jobs, NewJob
 from service.outbound.client import Outbound
 from service.outbound.target import Target
@@ -177,18 +177,18 @@ class TestTrying:
         (request,) = receiver.received
         assert (request.method, request.path) == ("POST", "/hook?token=s3cret")
         assert request.headers["webhook-id"] == delivery_id
-        (secret,) = Keys(connection, settings).webhook_secrets("ann")
+        (secret,) = ApiKeys(connection, settings).webhook_secrets("ann")
         assert Webhook(secret).verify(request.body, request.headers) == json.loads(got(hooks, delivery_id).payload)
         with pytest.raises(WebhookVerificationError):
             Webhook(secret).verify(request.body + b" ", request.headers)
-        other = Keys(connection, settings).rotate_webhook_secret("bob")
+        other = ApiKeys(connection, settings).rotate_webhook_secret("bob")
         with pytest.raises(WebhookVerificationError):
             Webhook(other).verify(request.body, request.headers)
 
     def test_two_live_secrets_give_two_signatures(
         self, jobs: Jobs, settings: Settings, hooks: Webhooks, connection: redis.Redis, receiver: Any
     ) -> None:
-        keys = Keys(connection, settings)
+        keys = ApiKeys(connection, settings)
         (old,) = keys.webhook_secrets("ann")
         delivery_id = announced(jobs, settings, receiver)
         new = keys.rotate_webhook_secret("ann")

@@ -16,7 +16,7 @@ import httpx
 import pytest
 import yaml
 
-from service.auth import CALLER, Keys, Scope
+from service.auth import CALLER, ApiKeys, Scope
 from service.fleet import engines
 from service.fleet.engines import Engine, EngineState
 from tests.conftest import Receiver, free_port
@@ -106,7 +106,7 @@ def test_every_question_of_the_dashboard_has_an_answer(redis_server: str, tmp_pa
 
 
 def watch(site: Site, port: int, receiver: Receiver, folder: Path) -> None:
-    keys = Keys(site.redis, site.settings)
+    keys = ApiKeys(site.redis, site.settings)
     _, secret = keys.create("somebody", CALLER)
     _, watcher = keys.create("prometheus", [Scope.metrics])
     for command in ("worker", "keeper", "api"):

@@ -10,7 +10,7 @@ import sys
 import pytest
 import redis
 
-from service.auth import Keys, Scope
+from service.auth import ApiKeys, Scope
 from service.settings import Settings
 
 
@@ -39,7 +39,7 @@ def test_keys_are_made_listed_and_revoked(redis_url: str) -> None:
     assert made.returncode == 0, made.stderr
     secret = made.stdout.split("Bearer ")[1].split("`")[0]
     with redis.Redis.from_url(redis_url) as connection:
-        key = Keys(connection, Settings(_env_file=None)).verify(secret)
+        key = ApiKeys(connection, Settings(_env_file=None)).verify(secret)
     assert key is not None
     assert (key.name, key.owner, key.scopes) == ("ada", "studio", frozenset({Scope.submit, Scope.read}))
     listed = server("keys", "list", REDIS_URL=redis_url).stdout
@@ -47,7 +47,7 @@ def test_keys_are_made_listed_and_revoked(redis_url: str) -> None:
     assert secret not in listed
     shown = server("keys", "webhook-secret", "studio", REDIS_URL=redis_url).stdout
     with redis.Redis.from_url(redis_url) as connection:
-        assert Keys(connection, Settings(_env_file=None)).webhook_secrets("studio") == (shown.strip(),)
+        assert ApiKeys(connection, Settings(_env_file=None)).webhook_secrets("studio") == (shown.strip(),)
     newer = server("keys", "webhook-secret", "studio", REDIS_URL=redis_url).stdout
     for _ in range(2):
         live = server("keys", "webhook-secret", "studio", "--show", REDIS_URL=redis_url).stdout
@@ -61,7 +61,7 @@ def test_a_key_is_made_with_limits_of_its_own(redis_url: str) -> None:
     made = server("keys", "create", "ada", *own, REDIS_URL=redis_url)
     secret = made.stdout.split("Bearer ")[1].split("`")[0]
     with redis.Redis.from_url(redis_url) as connection:
-        key = Keys(connection, Settings(_env_file=None)).verify(secret)
+        key = ApiKeys(connection, Settings(_env_file=None)).verify(secret)
     assert key is not None
     assert (key.rate, key.active_jobs, key.gpu_seconds) == (60, 0, 3600)
     assert "rate 60  active-jobs 0  gpu-seconds 3600" in server("keys", "list", REDIS_URL=redis_url).stdout

@@ -19,7 +19,7 @@ from rq.registry import FailedJobRegistry, ScheduledJobRegistry
 from standardwebhooks import Webhook
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
-from service.auth import Keys
+from service.auth import ApiKeys
 from service.jobs.store import Job, Jobs, NewJob
 from service.settings import Settings
 from service.webhooks.deliveries import Delivery, Outcome, Webhooks, announce, queue_name
@@ -90,7 +90,7 @@ def test_a_receiver_that_fails_first_gets_the_same_event_again(
     assert first.headers["webhook-id"] == second.headers["webhook-id"] == delivery.id
     waited = int(second.headers["webhook-timestamp"]) - int(first.headers["webhook-timestamp"])
     assert waited >= 4
-    (secret,) = Keys(connection, settings).webhook_secrets("ann")
+    (secret,) = ApiKeys(connection, settings).webhook_secrets("ann")
     for request in (first, second):
         body = Webhook(secret).verify(request.body, request.headers)
         assert (body["type"], body["data"]["id"]) == ("inbetween.succeeded", job.id)

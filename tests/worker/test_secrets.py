@@ -19,7 +19,7 @@ import redis
 from tenacity import retry, stop_after_delay, wait_fixed
 
 from server import cli, up
-from service.auth import Keys, Scope, refuse_empty_ring
+from service.auth import ApiKeys, Scope, refuse_empty_ring
 from service.settings import Settings
 from tests.conftest import RedisProcess, free_port
 from tests.service.conftest import photo
@@ -106,7 +106,7 @@ def test_no_start_on_a_public_address_without_a_key(redis_url: str, capsys: pyte
     assert said.count("\n") == 1
     assert "keys create" in said
     with redis.Redis.from_url(redis_url) as connection:
-        keys = Keys(connection, settings)
+        keys = ApiKeys(connection, settings)
         on_loopback = settings.model_copy(update={"host": "127.0.0.1"})
         refuse_empty_ring(on_loopback, keys)
         keys.create("ann", [Scope.read])
@@ -123,7 +123,7 @@ def test_no_keys_do_not_go_with_any_origin(capsys: pytest.CaptureFixture[str]) -
 def test_keys_are_never_logged(redis_process: RedisProcess, tmp_path: Path) -> None:
     """Wherever a caller puts its key, and whatever goes wrong: no eight characters of it in the log, nor of a link."""
     with redis.Redis.from_url(redis_process.url) as connection:
-        keys = Keys(connection, Settings(_env_file=None))
+        keys = ApiKeys(connection, Settings(_env_file=None))
         key, secret = keys.create("ann", [Scope.submit, Scope.read])
         whsec = keys.rotate_webhook_secret(key.owner)
     log = tmp_path / "log"
@@ -182,7 +182,7 @@ def test_the_first_key_of_a_service_of_its_own_is_its_owners_to_read(redis_url: 
     path = tmp_path / up.FIRST_KEY
     path.write_text("of a service that was here before")
     with redis.Redis.from_url(redis_url) as connection:
-        keys = Keys(connection, Settings(_env_file=None))
+        keys = ApiKeys(connection, Settings(_env_file=None))
         up.make_first_key(keys, path)
         key = keys.verify(path.read_text().strip())
     assert key is not None

@@ -31,12 +31,12 @@ from mpd.progress import Progress, Take
 from service.database.connections import connect
 from service.fleet import engines
 from service.fleet.engines import ENGINE_ID, EngineState
-from service.fleet.served import Served, model_name
 from service.observe import logs, tracing
 from service.settings import Settings
 from worker.engine import protocol
 from worker.engine.gpu import Gpu
 from worker.engine.job_line import CudaFailed, Generate, Server
+from worker.engine.served import Served, model_name
 from worker.process import exit_codes
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.routes.problems import response
+from service.api.edge.problem_response import response
 from service.api.turns import Turns
 from service.problems import Problem
 

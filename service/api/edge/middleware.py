@@ -16,9 +16,9 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.edge.problem_response import response
+from service.api.edge.scope import ANSWERED, TRACEPARENT
 from service.api.edge.traffic import Traffic
-from service.api.routes.dependencies import ANSWERED, TRACEPARENT
-from service.api.routes.problems import response
 from service.observe import tracing
 from service.problems import Problem
 from service.settings import Settings

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.routes.problems import response
+from service.api.edge.problem_response import response
 from service.auth import is_loopback
 from service.problems import Problem
 from service.settings import Settings

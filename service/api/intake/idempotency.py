@@ -21,8 +21,8 @@ import structlog
 from redis.exceptions import RedisError
 
 from service.api.intake.fingerprint import Fingerprint
-from service.jobs.record import Keys
 from service.problems import Problem
+from service.redis_keys import RedisKeys
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ class Idempotency:
     def __init__(self, redis: Redis, settings: Settings, accepted: Callable[[str], bool], stale: float = STALE) -> None:
         self._accepted = accepted
         self._stale = stale
-        self._prefix = f"{settings.namespace}:idempotency:"
-        self._records = Keys(settings.namespace).job("")
+        self._keys = RedisKeys(settings.namespace)
         self._claim = redis.register_script(_CLAIM)
         self._renew = redis.register_script(_RENEW)
         self._answer = redis.register_script(_ANSWER)
@@ -73,7 +72,7 @@ class Idempotency:
         name = self.name(owner, key)
         mine = json.dumps({**fingerprint.stored, "job": job_id})
         prints = [fingerprint.before, fingerprint.asked, fingerprint.meant]
-        arguments: list[str | int] = [mine, KEPT, job_id, self._life_ms, self._records, *prints]
+        arguments: list[str | int] = [mine, KEPT, job_id, self._life_ms, self._keys.job(""), *prints]
         found: Any = self._claim(keys=[name, _life(name)], args=arguments)
         return None if found is None else self._replay(json.loads(found), fingerprint)
 
@@ -102,7 +101,7 @@ class Idempotency:
 
     def name(self, owner: str, key: str) -> str:
         """Of the claim in Redis."""
-        return f"{self._prefix}{owner}:{hashlib.sha256(key.encode()).hexdigest()}"
+        return self._keys.claim(owner, hashlib.sha256(key.encode()).hexdigest())
 
     @property
     def _life_ms(self) -> int:

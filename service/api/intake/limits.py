@@ -25,6 +25,7 @@ from service.auth import Key
 from service.database.outages import takes_no_writes
 from service.jobs.store import Allowance, Refused
 from service.problems import Problem
+from service.redis_keys import RedisKeys
 from service.settings import Settings
 
 RATE = 600
@@ -73,7 +74,9 @@ class Limits:
         self._rate = (RATE if keys else 0) if settings.rate_limit is None else settings.rate_limit
         self._jobs = (ACTIVE_JOBS if keys else 0) if settings.max_active_jobs is None else settings.max_active_jobs
         storage = RedisStorage(
-            settings.redis_url, connection_pool=connection.connection_pool, key_prefix=f"{settings.namespace}:rate"
+            settings.redis_url,
+            connection_pool=connection.connection_pool,
+            key_prefix=RedisKeys(settings.namespace).rate,
         )
         self._windows = SlidingWindowCounterRateLimiter(storage)
 

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from fastapi import Depends, Path, Request
 from fastapi.security import HTTPBearer
 
+from service.api.edge.scope import ANSWERED
 from service.api.intake.limits import too_fast
 from service.api.intake.request_body import announced
 from service.api.intake.room import Hold
@@ -25,12 +26,6 @@ _bearer = HTTPBearer(
     auto_error=False,
     description="An API key, `ibk_…`, with the scope a route needs: `read`, `submit`, `metrics` or `admin`.",
 )
-ANSWERED = "inbetween.headers"
-"""Where the request's scope has the headers that its answer will carry, whatever that is."""
-
-TRACEPARENT = "inbetween.traceparent"
-"""Where the request's scope has the trace that it belongs to, its own if the caller named none."""
-
 FIGURES = "/metrics"
 
 _JOB_ID = re.compile(r"job_[0-9a-z]{26}")

@@ -14,13 +14,13 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from mpd.methods import METHODS, SettingsError
 from service.api import openapi_examples
+from service.api.edge.scope import TRACEPARENT
 from service.api.intake import estimate, request_body
 from service.api.intake.fingerprint import fingerprint
 from service.api.intake.request_body import Wanted
 from service.api.routes.dependencies import (
     ONE_JOB,
     READ,
-    TRACEPARENT,
     Base,
     ChangeableJob,
     Here,

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from service.api import openai_videos
+from service.api.edge.scope import TRACEPARENT
 from service.api.intake import request_body
 from service.api.intake.request_body import Wanted
 from service.api.intake.room import Hold
@@ -21,7 +22,6 @@ from service.api.routes import files, jobs
 from service.api.routes.dependencies import (
     ONE_JOB,
     READ,
-    TRACEPARENT,
     Base,
     ChangeableJob,
     Here,

@@ -17,7 +17,7 @@ from typing import Any
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from service.jobs.record import Keys
+from service.redis_keys import RedisKeys
 
 BLOCK = 5.0
 """Seconds for which one read waits."""
@@ -110,7 +110,7 @@ class Fanout:
     Of one event loop: not for threads.
     """
 
-    def __init__(self, connection: redis.asyncio.Redis, keys: Keys) -> None:
+    def __init__(self, connection: redis.asyncio.Redis, keys: RedisKeys) -> None:
         self.connection = connection
         self.keys = keys
         self._waker = keys.waker(secrets.token_hex(8))

@@ -18,9 +18,9 @@ from mpd.segments import generate
 from mpd.sprites import world
 from mpd.svd.accelerate import fp8
 from mpd.svd.accelerate.compilation import Compiled, keep_in
-from mpd.svd.accelerate.network import Accelerated
 from mpd.svd.accelerate.reuse import Features, Interval
 from mpd.svd.model import Model, ModelError, load
+from mpd.svd.network import Accelerated
 from tests.mpd.accelerate.conftest import asked, error
 
 

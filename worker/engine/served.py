@@ -12,7 +12,8 @@ from typing import Any
 
 import redis
 
-from service.jobs.record import PRIORITIES, Keys
+from service.jobs.record import PRIORITIES
+from service.redis_keys import RedisKeys
 from service.settings import Settings
 
 FRESH_SECONDS = 60
@@ -87,11 +88,11 @@ class Served:
     def __init__(self, connection: redis.Redis, settings: Settings) -> None:
         self._script = connection.register_script(_ADMIT)
         self._change = settings.model_change
-        keys = Keys(settings.namespace)
+        keys = RedisKeys(settings.namespace)
         self._keys = [
-            f"{settings.namespace}:model",
-            f"{settings.namespace}:models",
-            f"{settings.namespace}:models-asking",
+            keys.model,
+            keys.models,
+            keys.models_asking,
             keys.running_in("gpu"),
             *(keys.queued("gpu", priority) for priority in PRIORITIES),
         ]
