@@ -48,8 +48,9 @@ def main() -> int:
 def rooms(root: Path) -> Rooms:
     """Find every room and those that it imports."""
     files = {_module(path.relative_to(root)): path for top in COLOURS for path in sorted((root / top).rglob("*.py"))}
-    found: Rooms = {_room(module, files): set() for module in files}
-    for module, path in files.items():
+    full = {module: path for module, path in files.items() if path.stat().st_size}
+    found: Rooms = {_room(module, files): set() for module in full}
+    for module, path in full.items():
         here = _room(module, files)
         found[here] |= {_room(other, files) for other in _imported(path, files)} - {here}
     return found
