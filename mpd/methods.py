@@ -60,6 +60,8 @@ class Method:
     calls_per_step: denoiser calls of one host step; one call is a conditional and an unconditional estimate.
     guidance: the default per-frame classifier-free guidance ramp (first frame, last frame), None where
         the method has no guidance scale (CFG++ with scale 1).
+    uses_end: whether the end keyframe has a part in the frames.
+    reverses_time: whether latents are sampled backwards in time too, for which the model's must be reversible.
     """
 
     name: str
@@ -70,6 +72,13 @@ class Method:
     distillation: Distillation | None = None
     guidance: tuple[float, float] | None = None
     min_keyframes: int = 2
+    uses_end: bool = True
+    reverses_time: bool = False
+
+    @property
+    def host_free(self) -> bool:
+        """Tell whether every step is an MPD step, so that there is no host to hand over from."""
+        return self.host == "mpd"
 
     @property
     def needs_model(self) -> bool:
@@ -92,6 +101,7 @@ _METHODS = (
         calls_per_step=1,
         guidance=(1.0, 3.0),
         min_keyframes=1,
+        uses_end=False,
     ),
     Method(
         "trf",
@@ -99,6 +109,7 @@ _METHODS = (
         "Forward and reversed estimates fused with a weight linear in the frame index.",
         host="trf",
         calls_per_step=2,
+        reverses_time=True,
         guidance=(1.0, 3.0),
     ),
     Method(
@@ -107,6 +118,7 @@ _METHODS = (
         "A forward and a reversed half-step one after the other, each pinned to the other keyframe.",
         host="vibid",
         calls_per_step=2,
+        reverses_time=True,
     ),
     Method(
         "mpd-trf",
@@ -114,6 +126,7 @@ _METHODS = (
         "Motion Prior Distillation in the early steps, Time Reversal Fusion after each (paper, Table 1).",
         host="trf",
         calls_per_step=2,
+        reverses_time=True,
         distillation=Distillation(gamma=0.3, k=2, lam=0.5, anchor="rigid"),
         guidance=(1.0, 3.0),
     ),
@@ -123,6 +136,7 @@ _METHODS = (
         "Motion Prior Distillation in the early steps, ViBiDSampler after each (paper, Table 1).",
         host="vibid",
         calls_per_step=2,
+        reverses_time=True,
         distillation=Distillation(gamma=0.2, k=3, lam=1.0, anchor="rigid"),
     ),
     Method(
@@ -249,10 +263,10 @@ def early_steps(share: float, steps: int) -> int:
 def shown_keyframes(settings: Settings, segments: Sequence[int]) -> tuple[int, ...]:
     """The frame of the finished video that shows each keyframe, for segments of so many frames, both ends included.
 
-    `svd` does not use the keyframe at a segment's end, so that the video's last keyframe is nowhere in it.
+    A method that does not use the keyframe at a segment's end shows the video's last keyframe nowhere.
     """
     frames = list(itertools.accumulate((length - 1 for length in segments), initial=0))
-    last_is_shown = not settings.loop and METHODS[settings.method].host != "svd"
+    last_is_shown = not settings.loop and METHODS[settings.method].uses_end
     return tuple(frames if last_is_shown else frames[:-1])
 
 
@@ -261,7 +275,7 @@ def denoiser_calls(settings: Settings, segments: int = 1) -> int:
     method = METHODS[settings.method]
     calls = method.calls_per_step * settings.steps
     distillation = settings.distillation
-    if distillation is not None and method.host != "mpd":
+    if distillation is not None and not method.host_free:
         calls += distillation.k * early_steps(distillation.gamma, settings.steps)
         calls -= (method.calls_per_step - 1) * early_steps(distillation.handover, settings.steps)
     elif distillation is not None:
@@ -401,7 +415,7 @@ def _check_method_has(settings: Settings) -> None:
     if own and method.distillation is None:
         with_it = ", ".join(other.name for other in METHODS.values() if other.distillation)
         raise SettingsError(own[0], f"{method.name} has no such parameter", f"Remove it, or choose one of {with_it}")
-    if settings.handover is not None and method.host == "mpd":
+    if settings.handover is not None and method.host_free:
         raise SettingsError("handover", "the host-free mpd has no host to hand over to", "Remove it")
     if settings.guidance is None:
         return

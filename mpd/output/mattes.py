@@ -44,7 +44,7 @@ def follow(
     for number, length in enumerate(lengths):
         # A loop's last segment ends where the video begins.
         indices = [(first + step) % len(frames) for step in range(length)]
-        uses_end = METHODS[settings.method].host != "svd" and len(keyframes) > 1
+        uses_end = METHODS[settings.method].uses_end and len(keyframes) > 1
         end = keyframes[(number + 1) % len(keyframes)] if uses_end else None
         found = _segment([frames[index] for index in indices], keyframes[number], end)
         wraps = settings.loop and number == len(lengths) - 1

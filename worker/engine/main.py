@@ -272,12 +272,13 @@ def _model_facts(model: Model) -> dict[str, Any]:
 def _capabilities(model: Model) -> dict[str, Any]:
     facts = _model_facts(model)
     del facts["name"], facts["dtype"], facts["acceleration"]
-    methods = tuple(method.name for method in METHODS.values() if method.needs_model)
+    sampled = [method for method in METHODS.values() if method.needs_model]
+    methods = tuple(method.name for method in sampled if model.reversible or not method.reverses_time)
     return {
         **facts,
         "state": EngineState.ready,
         "model": engines.shown_name(model.name),
-        "methods": methods if model.reversible else ("svd", "mpd"),
+        "methods": methods,
         "max_frames": model.max_frames,
         "max_pixels": model.room.pixels if model.room else None,
         "max_volume": model.room.volume if model.room else None,

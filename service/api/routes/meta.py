@@ -136,7 +136,7 @@ def _method(method: Method, able: list[Engine]) -> MethodView:
             k=distillation.k if distillation else None,
             lam=distillation.lam if distillation else None,
             anchor=distillation.anchor if distillation else None,
-            handover=distillation.handover if distillation and method.host != "mpd" else None,
+            handover=distillation.handover if distillation and not method.host_free else None,
             guidance=list(method.guidance) if method.guidance else None,
         ),
         available=available if method.needs_model else True,
