@@ -26,12 +26,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from mpd.tiny import build  # noqa: E402
-from tests.chaos import takeover  # noqa: E402
-from tests.chaos.customers import Customers  # noqa: E402
-from tests.chaos.faults import Faults  # noqa: E402
-from tests.chaos.house import House  # noqa: E402
-from tests.chaos.schedule import KINDS, schedule  # noqa: E402
-from tests.chaos.trial import run  # noqa: E402
+from trials.chaos import takeover  # noqa: E402
+from trials.chaos.customers import Customers  # noqa: E402
+from trials.chaos.faults import Faults  # noqa: E402
+from trials.chaos.house import House  # noqa: E402
+from trials.chaos.schedule import KINDS, schedule  # noqa: E402
+from trials.chaos.trial import run  # noqa: E402
 
 
 def main() -> int:

@@ -38,8 +38,8 @@ sys.path.insert(0, str(ROOT))
 
 from service.auth import CALLER, ApiKeys  # noqa: E402
 from service.settings import Settings  # noqa: E402
-from tests.conftest import RedisProcess, free_port  # noqa: E402
-from tests.service.conftest import photo  # noqa: E402
+from trials.pictures import photo  # noqa: E402
+from trials.servers import RedisProcess, free_port  # noqa: E402
 
 WARM_SECONDS = 2.0
 BURST_SECONDS = 10.0

@@ -26,7 +26,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.fuzz.trial import Plan, run  # noqa: E402
+from trials.fuzz.trial import Plan, run  # noqa: E402
 
 AMOUNTS = {
     "requests": "requests generated from the OpenAPI document, at least",

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.rolling import STEPS, run
+from trials.chaos.rolling import STEPS, run
 
 
 def main() -> int:

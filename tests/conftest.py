@@ -2,61 +2,23 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import threading
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
 import pytest
 import redis
-from tenacity import retry, stop_after_delay, wait_fixed
 
-from server.up import redis_executable
+from trials.receiver import Receiver
+from trials.servers import RedisProcess
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class RedisProcess:
-    """A real redis-server on a port of its own, which may be killed and started again with all it had written."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)]
-        self._command = [redis_executable(), *where, "--save", "", *options]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Returns when it answers."""
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-
-        @retry(stop=stop_after_delay(10), wait=wait_fixed(0.02), reraise=True)
-        def ready() -> None:
-            with redis.Redis.from_url(self.url) as client:
-                client.ping()
-
-        ready()
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
 
 
 @pytest.fixture(scope="session")
@@ -126,69 +88,6 @@ def s3_settings(s3_server: dict[str, str], s3_client: S3Client) -> dict[str, str
     bucket = f"test-{uuid.uuid4().hex}"
     s3_client.create_bucket(Bucket=bucket)
     return {**s3_server, "storage_url": f"s3://{bucket}/home"}
-
-
-@dataclass(frozen=True)
-class Received:
-    """One request as it arrived; header names in lower case."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-
-
-class Receiver(ThreadingHTTPServer):
-    """A real HTTP server on loopback that remembers what it receives.
-
-    answers: (status, headers, body) in the order they are given; the last one is given for ever.
-    """
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Receive)
-        self.answers: list[tuple[int, dict[str, str], bytes]] = [(200, {"content-type": "image/png"}, b"picture")]
-        self.received: list[Received] = []
-        self._arrived = threading.Condition()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def take(self, request: Received) -> tuple[int, dict[str, str], bytes]:
-        with self._arrived:
-            self.received.append(request)
-            self._arrived.notify_all()
-            return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-
-    def wait_for(self, count: int, timeout: float = 60) -> list[Received]:
-        """What has been received, once it is `count` requests."""
-        with self._arrived:
-            assert self._arrived.wait_for(lambda: len(self.received) >= count, timeout), self.received
-            return list(self.received)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A caller that hangs up early is no error here."""
-
-
-class _Receive(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        body = self.rfile.read(int(headers.get("content-length", 0)))
-        status, sent, content = self.server.take(Received(self.command, self.path, headers, body))
-        self.send_response(status)
-        for name, value in sent.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    do_GET = do_POST
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from benchmarks.serving.work import ROOT, jpeg
 from service.jobs.store import Job, Jobs, NewJob, new_id
 from service.settings import Settings
 from service.storage import open_storage
-from tests.conftest import RedisProcess, free_port
+from trials.servers import RedisProcess, free_port
 
 PATIENCE = 600.0
 LOOK_SECONDS = 0.1

@@ -25,7 +25,7 @@ from benchmarks.serving.caller import TIMEOUT, Caller, Refused, form
 from benchmarks.serving.work import FOLDER, ROOT, SHAPE, Work, jpeg
 from service.fleet.engines import EngineState, live
 from service.settings import Settings
-from tests.conftest import RedisProcess, free_port
+from trials.servers import RedisProcess, free_port
 
 START_SECONDS = 120.0
 POLL_SECONDS = 0.005

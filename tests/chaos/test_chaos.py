@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.schedule import KINDS, schedule
-from tests.chaos.trial import run
+from trials.chaos.schedule import KINDS, schedule
+from trials.chaos.trial import run
 
 SEED = 4
 

@@ -18,13 +18,13 @@ from service.outbound.target import UrlUnreadable, read_url
 from service.settings import Settings
 from service.storage import StorageError, StorageFull, open_storage
 from tests import odd_s3
-from tests.chaos import swaps
-from tests.chaos.databases import MARK, Databases, Lost
-from tests.chaos.machines import Machine
-from tests.chaos.proxy import Line, Proxy
-from tests.chaos.receivers import UNREADABLE, Health, Ill
-from tests.chaos.refusals import REFUSALS
-from tests.conftest import free_port
+from trials.chaos import swaps
+from trials.chaos.databases import MARK, Databases, Lost
+from trials.chaos.machines import Machine
+from trials.chaos.proxy import Line, Proxy
+from trials.chaos.receivers import UNREADABLE, Health, Ill
+from trials.chaos.refusals import REFUSALS
+from trials.servers import free_port
 
 
 @pytest.fixture

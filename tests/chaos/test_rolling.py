@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.rolling import run
+from trials.chaos.rolling import run
 
 STEPS = ("api-1", "api-2", "keeper-1", "launcher-cpu", "redis")
 

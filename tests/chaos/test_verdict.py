@@ -20,8 +20,8 @@ from mpd.output.clip import Clip
 from service.jobs.store import Jobs, NewJob, State, files_prefix
 from service.settings import Settings
 from service.storage import Storage, open_storage
-from tests.chaos.customers import Ledger
-from tests.chaos.verdict import Excuses, Heard, Verdict, at_rest, judge
+from trials.chaos.customers import Ledger
+from trials.chaos.verdict import Excuses, Heard, Verdict, at_rest, judge
 
 COLOURS = (40, 60, 90), (230, 200, 60)
 """Of the first and the last keyframe."""

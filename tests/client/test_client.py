@@ -34,8 +34,9 @@ from inbetween import (
 from service.jobs import options as served
 from service.problems import Problem
 from tests.client.conftest import QUICK, Either
-from tests.conftest import free_port
-from tests.service.conftest import Api, Make, photo
+from tests.service.conftest import Api, Make
+from trials.pictures import photo
+from trials.servers import free_port
 
 FLOW: dict[str, Any] = {"method": "flow"}
 

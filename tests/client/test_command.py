@@ -21,7 +21,7 @@ from inbetween.__main__ import main
 from inbetween.bar import Bar, clock
 from inbetween.records import Record
 from tests.client.conftest import Live
-from tests.conftest import free_port
+from trials.servers import free_port
 
 Run = Callable[..., tuple[int, str, str]]
 FLOW = ["--method", "flow", "--frames", "4"]

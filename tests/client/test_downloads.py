@@ -10,7 +10,7 @@ import pytest
 
 from inbetween import AsyncJob, Client, DownloadFailed, Job, NoResult, Retries
 from tests.client.conftest import Either
-from tests.conftest import Receiver
+from trials.receiver import Receiver
 
 CONTENT = bytes(range(256)) * 1000
 CUT = 100_000

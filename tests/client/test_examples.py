@@ -17,7 +17,7 @@ from PIL import Image
 
 from inbetween import Client
 from tests.client.conftest import Live
-from tests.conftest import free_port
+from trials.servers import free_port
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CLIENTS = ("batch", "image_sequence", "storyboard", "webhook_receiver")

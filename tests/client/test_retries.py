@@ -11,7 +11,7 @@ import pytest
 from inbetween import Client, Conflict, InbetweenError, ProblemError, Retries, ServerFault, TooMuch, Unreachable
 from inbetween.retries import retry_after
 from tests.client.conftest import QUICK, Either
-from tests.conftest import Receiver
+from trials.receiver import Receiver
 
 JSON = {"content-type": "application/json"}
 METHODS = (200, JSON, b'{"default": "flow"}')

@@ -16,7 +16,8 @@ from service.fleet.engines import Engine, EngineState
 from service.problems import Problem
 from tests.playground import test_page
 from tests.playground.conftest import Visitor
-from tests.service.conftest import Api, photo
+from tests.service.conftest import Api
+from trials.pictures import photo
 
 api = test_page.api
 visitor = test_page.visitor

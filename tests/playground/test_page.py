@@ -21,7 +21,8 @@ from service.jobs.store import Job
 from service.problems import Problem
 from service.settings import Settings
 from tests.playground.conftest import WAIT, Visitor
-from tests.service.conftest import Api, photo
+from tests.service.conftest import Api
+from trials.pictures import photo
 
 PREVIEW = "data:image/gif;base64,R0lGODlhAQABAIAAAAUEBAAAACwAAAAAAQABAAACAkQBADs="
 expect.set_options(timeout=WAIT)

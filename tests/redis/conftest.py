@@ -10,9 +10,10 @@ import httpx
 import pytest
 
 from inbetween import Client
-from tests.conftest import Receiver, free_port
 from tests.redis.servers import until
-from tests.worker.site import Site
+from trials.receiver import Receiver
+from trials.servers import free_port
+from trials.site import Site
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYFRAMES = [ROOT / "examples" / "keyframes" / f"arrow-{end}.png" for end in ("start", "end")]

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.conftest import free_port
+from trials.servers import free_port
 
 PATIENCE = 60.0
 DURABLE = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")

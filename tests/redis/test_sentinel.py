@@ -25,7 +25,7 @@ from service.jobs.store import TASK, Jobs, NewJob, State
 from service.settings import Settings
 from tests.redis.conftest import KEYFRAMES, Open
 from tests.redis.servers import DURABLE, SERVICE, Replicated, Server, until
-from tests.worker.site import LARGE
+from trials.site import LARGE
 from worker import listener
 from worker.task.lease import holder
 

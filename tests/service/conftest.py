@@ -22,15 +22,10 @@ from service.api.app import create_app
 from service.api.edge.server import Config
 from service.api.services import Services
 from service.jobs.store import Job, files_prefix
+from trials.pictures import photo
 from service.settings import Settings
 
 Make = Callable[..., "Api"]
-
-
-def photo(width: int = 64, height: int = 48, colour: str = "navy", format: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (width, height), colour).save(buffer, format)
-    return buffer.getvalue()
 
 
 class Server(uvicorn.Server):

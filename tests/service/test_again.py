@@ -16,7 +16,8 @@ from service.auth import Scope
 from service.jobs import replay
 from service.jobs.options import InbetweenRequest
 from service.jobs.store import Job, State
-from tests.service.conftest import Api, Make, photo, problem
+from tests.service.conftest import Api, Make, problem
+from trials.pictures import photo
 from worker import tasks
 from worker.task.lease import Lease
 

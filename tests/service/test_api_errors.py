@@ -21,9 +21,10 @@ from service.jobs.reconcile import erase_due
 from service.jobs.store import NewJob
 from service.problems import PROBLEMS, reference
 from service.storage import StorageFull, StorageUnavailable
-from tests.conftest import RedisProcess
 from tests.odd_s3 import refusal, serving
-from tests.service.conftest import Api, Make, photo, problem
+from tests.service.conftest import Api, Make, problem
+from trials.pictures import photo
+from trials.servers import RedisProcess
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,8 @@ import pytest
 
 from mpd import flow
 from service.fleet import engines
-from tests.service.conftest import Api, photo, problem
+from tests.service.conftest import Api, problem
+from trials.pictures import photo
 from tests.service.test_api_submit import ENGINE
 
 CALLS = 65

@@ -16,8 +16,8 @@ from tenacity import retry, stop_after_delay, wait_fixed
 
 from service.api import services
 from service.api.streams import events
-from tests.conftest import RedisProcess
 from tests.service.conftest import Api, Make, problem
+from trials.servers import RedisProcess
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 
 from service.auth import Key, Scope
-from tests.service.conftest import Api, Make, photo, problem
+from tests.service.conftest import Api, Make, problem
+from trials.pictures import photo
 
 
 def test_a_job_from_queue_to_result(api: Api) -> None:

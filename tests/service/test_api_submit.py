@@ -23,8 +23,9 @@ from service.fleet.engines import Engine, EngineState
 from service.jobs.options import Options, settings_of
 from service.jobs.reconcile import erase_due
 from service.jobs.store import State
-from tests.conftest import Receiver
-from tests.service.conftest import Api, Make, photo, problem
+from tests.service.conftest import Api, Make, problem
+from trials.pictures import photo
+from trials.receiver import Receiver
 
 ENGINE = Engine(
     id="e1",

@@ -20,7 +20,7 @@ from service.jobs.store import Conflict, Job, Jobs, NewJob, Superseded
 from service.outbound.client import Outbound
 from service.settings import Settings
 from service.webhooks.deliveries import SCHEDULE, Webhooks, announce
-from tests.conftest import Receiver
+from trials.receiver import Receiver
 from worker.task.engine_client import Report
 from worker.task.lease import Lease
 from worker.task.reporter import Reporter

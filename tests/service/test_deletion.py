@@ -18,8 +18,9 @@ from service.jobs.reconcile import announce_due, erase_due
 from service.jobs.store import Job, JobError, State
 from service.outbound.client import Outbound
 from service.webhooks.deliveries import announce
-from tests.conftest import Receiver
-from tests.service.conftest import Api, Make, photo, problem
+from tests.service.conftest import Api, Make, problem
+from trials.pictures import photo
+from trials.receiver import Receiver
 from worker.task.lease import Lease, Reason
 
 REFERENCE = "patient-4711"

@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from service.api.intake import keyframe_check
-from tests.service.conftest import Api, Make, photo, problem
+from tests.service.conftest import Api, Make, problem
+from trials.pictures import photo
 
 AT_ONCE = 50
 """Requests with pictures to decode: more than there are threads of any kind."""

@@ -16,7 +16,8 @@ from service.api.intake.fingerprint import DEFAULTS_BEFORE, Fingerprint, fingerp
 from service.api.intake.request_body import Picture, Wanted
 from service.jobs.options import InbetweenRequest, Keyframe, Options, Webhook
 from service.settings import Settings
-from tests.service.conftest import Api, photo, problem
+from tests.service.conftest import Api, problem
+from trials.pictures import photo
 
 SETTINGS = Settings(_env_file=None)
 URLS = ("https://a.example/1", "https://a.example/2")

@@ -9,8 +9,9 @@ import redis
 
 from service.api.votes import Vote
 from service.auth import Scope
-from tests.conftest import RedisProcess
-from tests.service.conftest import Make, photo
+from tests.service.conftest import Make
+from trials.pictures import photo
+from trials.servers import RedisProcess
 
 
 @pytest.fixture

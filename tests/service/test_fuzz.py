@@ -24,12 +24,12 @@ from service.api.app import create_app
 from service.api.intake.keyframe_check import inspect
 from service.problems import MEDIA_TYPE, Problem
 from service.settings import Settings
-from tests.fuzz.bodies import KINDS, hostile
-from tests.fuzz.cost import Cost, Probe
-from tests.fuzz.ledger import Ledger
-from tests.fuzz.memory import Memory
-from tests.fuzz.pictures import DAMAGES, damaged, originals, segments
-from tests.fuzz.trial import Plan, run
+from trials.fuzz.bodies import KINDS, hostile
+from trials.fuzz.cost import Cost, Probe
+from trials.fuzz.ledger import Ledger
+from trials.fuzz.memory import Memory
+from trials.fuzz.pictures import DAMAGES, damaged, originals, segments
+from trials.fuzz.trial import Plan, run
 
 ROOT = Path(__file__).parents[2]
 
@@ -139,7 +139,7 @@ def test_a_crowd_that_takes_too_much_and_a_long_silence_are_seen() -> None:
 
 MEASURED = """
 import os
-from tests.fuzz.cost import peak
+from trials.fuzz.cost import peak
 with peak(os.getpid()) as taken:
     held = bytearray(50_000_000)
     held[::4096] = b"x" * len(held[::4096])

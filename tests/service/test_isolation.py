@@ -18,7 +18,8 @@ from fastapi.routing import iter_route_contexts
 from service.api.app import create_app
 from service.auth import Scope
 from service.settings import Settings
-from tests.service.conftest import Api, Make, photo, problem
+from tests.service.conftest import Api, Make, problem
+from trials.pictures import photo
 from tests.service.test_api_jobs import Person
 
 PUBLIC = {

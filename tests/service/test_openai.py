@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from service.auth import Scope
-from tests.service.conftest import Api, Make, photo, problem
+from tests.service.conftest import Api, Make, problem
+from trials.pictures import photo
 
 KEYS = {
     "id", "object", "model", "status", "progress", "created_at", "completed_at", "expires_at", "prompt", "seconds",

@@ -17,8 +17,8 @@ from mpd.methods import LIMITS, Settings, SettingsError
 from service.jobs.options import SETTINGS_FIELDS, Options, settings_of
 from service.problems import Problem
 from service.validation import from_pydantic, from_settings
-from tests.fuzz.options import NAMES, documents, likely, objects, values
 from tests.service.conftest import Api
+from trials.fuzz.options import NAMES, documents, likely, objects, values
 
 thorough = hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 CLIENT = {

@@ -13,8 +13,8 @@ from redis.backoff import AbstractBackoff, ConstantBackoff
 from service.database.connections import connect
 from service.database.outages import OutageRetry, is_outage
 from service.settings import Settings
-from tests.conftest import RedisProcess
 from tests.redis.servers import until
+from trials.servers import RedisProcess
 
 NOWHERE = ("127.0.0.1", 1)
 

@@ -16,7 +16,8 @@ from service.api.intake.quoted import LONG, LONG_URI, MOST_REST, PIECE, Quoted, 
 from service.api.intake.request_body import _from_json
 from service.problems import Problem
 from service.settings import Settings
-from tests.service.conftest import Api, photo, problem
+from tests.service.conftest import Api, problem
+from trials.pictures import photo
 
 SETTINGS = Settings(_env_file=None)
 DATA = random.Random(1).randbytes(700_000)

@@ -16,7 +16,8 @@ import pytest
 from service.api.edge import server
 from service.machine import FILES_KEPT, most_connections
 from service.settings import Settings
-from tests.service.conftest import Api, Make, photo, problem
+from tests.service.conftest import Api, Make, problem
+from trials.pictures import photo
 from tests.service.test_slow_clients import connected, head
 
 

@@ -21,7 +21,8 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay
 from service.api.edge.middleware import SMALL_BODY, BodyCap
 from service.api.edge.server import MOST_HEADER_BYTES
 from service.api.intake import room
-from tests.service.conftest import Api, Make, photo, problem
+from tests.service.conftest import Api, Make, problem
+from trials.pictures import photo
 
 SECONDS = 0.6
 """CLIENT_SECONDS of these tests. None asserts how long anything took: a socket that is not given up times out."""

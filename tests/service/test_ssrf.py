@@ -18,9 +18,10 @@ from service.api.intake import submission
 from service.jobs.store import Job
 from service.outbound.client import Outbound, UrlRefused
 from service.webhooks.deliveries import announce
-from tests.conftest import Receiver
-from tests.service.conftest import Api, Make, photo, problem
+from tests.service.conftest import Api, Make, problem
+from trials.pictures import photo
 from tests.service.inside import DISGUISED, NAMED, WRITTEN, named, written
+from trials.receiver import Receiver
 
 PUBLIC = "93.184.215.14"
 PICTURE = "data:image/png;base64," + base64.b64encode(photo()).decode()

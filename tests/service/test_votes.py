@@ -9,7 +9,8 @@ import pytest
 
 from service.api import votes
 from service.auth import Scope
-from tests.service.conftest import Api, Make, photo, problem
+from tests.service.conftest import Api, Make, problem
+from trials.pictures import photo
 from tests.service.test_api_jobs import Person
 
 METHODS = ("flow", "vibid", "mpd")

@@ -19,9 +19,10 @@ import yaml
 from service.auth import CALLER, ApiKeys, Scope
 from service.fleet import engines
 from service.fleet.engines import Engine, EngineState
-from tests.conftest import Receiver, free_port
-from tests.service.conftest import photo
-from tests.worker.site import Site
+from trials.pictures import photo
+from trials.receiver import Receiver
+from trials.servers import free_port
+from trials.site import Site
 
 pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="apt-get install prometheus")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.site import Site
+from trials.site import Site
 
 
 @pytest.fixture(scope="module")

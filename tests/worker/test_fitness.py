@@ -19,7 +19,7 @@ from service.fleet import unwell
 from service.fleet.engines import ENGINE_ID
 from service.jobs.store import Job, Jobs, NewJob, State
 from service.settings import Settings
-from tests.worker.site import PATIENCE, Site
+from trials.site import PATIENCE, Site
 from worker.process import fitness
 from worker.process.fitness import (
     FIRST_PAUSE,

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from service.jobs.store import Job, Jobs, NewJob, State
 from service.settings import Settings
-from tests.conftest import RedisProcess
+from trials.servers import RedisProcess
 from worker import tasks
 from worker.task.lease import Lease
 from worker.task.reporter import Reporter

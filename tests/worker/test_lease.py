@@ -16,7 +16,7 @@ import structlog
 
 from service.jobs.store import Job, Jobs, NewJob, State, Verdict
 from service.settings import Settings
-from tests.conftest import RedisProcess
+from trials.servers import RedisProcess
 from worker.task.lease import DRAIN_FD, Interrupted, Lease, Reason
 
 SOON = 20.0

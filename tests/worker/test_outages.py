@@ -13,8 +13,8 @@ import redis
 from rq import Worker
 
 from service.jobs.store import Job, State, files_prefix
-from tests.conftest import RedisProcess
-from tests.worker.site import LARGE, PATIENCE, Site, gone
+from trials.servers import RedisProcess
+from trials.site import LARGE, PATIENCE, Site, gone
 
 LISTENERS = 3
 """Two for jobs, one for webhooks."""

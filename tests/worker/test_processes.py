@@ -24,7 +24,7 @@ import pytest
 from mpd.tiny import build
 from service.fleet.engines import EngineState, live
 from service.jobs.store import Job, NewJob, State, files_prefix, new_id
-from tests.worker.site import LARGE, Site, command, gone, picture
+from trials.site import LARGE, Site, command, gone, picture
 
 
 def test_a_flow_job_leaves_a_whole_result(site: Site) -> None:

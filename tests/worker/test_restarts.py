@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from service.jobs.store import State
-from tests.conftest import RedisProcess, free_port
-from tests.service.conftest import photo
-from tests.worker.site import PATIENCE, Site
+from trials.pictures import photo
+from trials.servers import RedisProcess, free_port
+from trials.site import PATIENCE, Site
 
 SUCCEEDED = 'jobs_total{outcome="succeeded",method="flow"}'
 FILES = {"start": ("a.png", photo(), "image/png"), "end": ("b.png", photo(colour="teal"), "image/png")}

@@ -16,8 +16,8 @@ from service.database.identity import Database, DatabaseUnknown
 from service.jobs.store import Job, Jobs, NewJob, State
 from service.settings import Settings
 from service.storage import Storage, open_storage
-from tests.conftest import RedisProcess
 from tests.redis.servers import until
+from trials.servers import RedisProcess
 from worker.process import exit_codes
 
 

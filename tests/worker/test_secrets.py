@@ -21,8 +21,8 @@ from tenacity import retry, stop_after_delay, wait_fixed
 from server import cli, up
 from service.auth import ApiKeys, Scope, refuse_empty_ring
 from service.settings import Settings
-from tests.conftest import RedisProcess, free_port
-from tests.service.conftest import photo
+from trials.pictures import photo
+from trials.servers import RedisProcess, free_port
 from worker.process import exit_codes
 
 SECRET = "very-secret-sesame"

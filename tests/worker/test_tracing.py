@@ -21,10 +21,11 @@ from service.jobs.reconcile import Watch, reclaim_dead
 from service.jobs.store import Job, Jobs, NewJob, State
 from service.observe import tracing
 from service.settings import Settings
-from tests.conftest import Receiver, free_port
-from tests.service.conftest import photo
+from trials.pictures import photo
 from tests.worker.collector import Collector, Span, collector
-from tests.worker.site import Site
+from trials.receiver import Receiver
+from trials.servers import free_port
+from trials.site import Site
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TRACE, CALLERS_SPAN = CALLER.split("-")[1:3]

@@ -22,7 +22,7 @@ from rq import Queue, Retry
 from rq.job import Job as Carried
 
 from service.jobs.store import Job, NewJob, State, files_prefix, new_id
-from tests.chaos.house import PATIENCE, House, below, has
+from trials.chaos.house import PATIENCE, House, below, has
 
 STEPS = 60
 """Of a job that is long enough to be hit in its middle."""

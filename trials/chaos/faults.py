@@ -19,13 +19,13 @@ import redis
 from service.jobs.store import split_ticket
 from service.storage import StorageError
 from service.webhooks.deliveries import Webhooks
-from tests.chaos import receivers, swaps
-from tests.chaos.databases import Lost
-from tests.chaos.house import KEEPERS, LAUNCHERS, House, families
-from tests.chaos.proxy import Line
-from tests.chaos.receivers import Health, Ill
-from tests.chaos.refusals import REFUSALS
-from tests.chaos.schedule import Fault
+from trials.chaos import receivers, swaps
+from trials.chaos.databases import Lost
+from trials.chaos.house import KEEPERS, LAUNCHERS, House, families
+from trials.chaos.proxy import Line
+from trials.chaos.receivers import Health, Ill
+from trials.chaos.refusals import REFUSALS
+from trials.chaos.schedule import Fault
 
 LOOK_SECONDS = 0.05
 AGAIN_SECONDS = 0.3

@@ -22,12 +22,12 @@ from rq import Worker
 from inbetween import Client, InbetweenError, Job
 from mpd.tiny import build
 from service.fleet.engines import EngineState, live
-from tests.chaos.balancer import Balancer
-from tests.chaos.customers import Ledger, picture
-from tests.chaos.house import KEEPERS, LAUNCHERS, PATIENCE, House, families
-from tests.chaos.trial import REST_SECONDS, heard, receivers
-from tests.chaos.verdict import Verdict, await_rest, judge
-from tests.conftest import free_port
+from trials.chaos.balancer import Balancer
+from trials.chaos.customers import Ledger, picture
+from trials.chaos.house import KEEPERS, LAUNCHERS, PATIENCE, House, families
+from trials.chaos.trial import REST_SECONDS, heard, receivers
+from trials.chaos.verdict import Verdict, await_rest, judge
+from trials.servers import free_port
 
 APIS = ("api-1", "api-2")
 STEPS = (*APIS, *KEEPERS, "webhooks", *LAUNCHERS, "redis", "s3")

@@ -22,15 +22,15 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import seed as hypothesis_seed
 from hypothesis import settings as hypothesis_settings
 
-from tests.conftest import Receiver
-from tests.fuzz import bodies, contract, options
-from tests.fuzz.bodies import Body
-from tests.fuzz.contract import EVERY, RANDOM, Campaign
-from tests.fuzz.cost import TIMES, Cost, Probe, peak
-from tests.fuzz.ledger import SORTS, Ledger
-from tests.fuzz.memory import TOLD, Memory
-from tests.fuzz.pictures import damaged, originals
-from tests.fuzz.site import Site, Stock
+from trials.fuzz import bodies, contract, options
+from trials.fuzz.bodies import Body
+from trials.fuzz.contract import EVERY, RANDOM, Campaign
+from trials.fuzz.cost import TIMES, Cost, Probe, peak
+from trials.fuzz.ledger import SORTS, Ledger
+from trials.fuzz.memory import TOLD, Memory
+from trials.fuzz.pictures import damaged, originals
+from trials.fuzz.site import Site, Stock
+from trials.receiver import Receiver
 
 ESTIMATE, CREATE = "POST /inbetween/estimate", "POST /inbetween"
 PARTS = {

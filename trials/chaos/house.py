@@ -29,10 +29,10 @@ from service.fleet.engines import EngineState, live
 from service.jobs.store import Jobs, new_id
 from service.settings import Settings
 from service.storage import Storage, open_storage
-from tests.chaos.databases import Databases
-from tests.chaos.machines import Machine
-from tests.chaos.proxy import Proxy
-from tests.conftest import free_port
+from trials.chaos.databases import Databases
+from trials.chaos.machines import Machine
+from trials.chaos.proxy import Proxy
+from trials.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 180.0

@@ -18,8 +18,8 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.config._checks import NEGATIVE_DATA_REJECTION_EXPECTED_STATUSES
 from schemathesis.engine import Status, events, from_schema
 
-from tests.fuzz.ledger import Ledger
-from tests.fuzz.site import Site, Stock
+from trials.fuzz.ledger import Ledger
+from trials.fuzz.site import Site, Stock
 
 BY_CHECK = {
     "not_a_server_error": "server errors",

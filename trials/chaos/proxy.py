@@ -9,7 +9,7 @@ import asyncio
 import threading
 from enum import StrEnum
 
-from tests.chaos.refusals import REFUSALS, Refusal, refuse
+from trials.chaos.refusals import REFUSALS, Refusal, refuse
 
 CHUNK = 16_384
 SLOW_SECONDS = 0.15

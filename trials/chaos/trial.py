@@ -17,13 +17,13 @@ import httpx
 
 from mpd.tiny import build
 from service.auth import CALLER, ApiKeys, Scope
-from tests.chaos.customers import Account, Customers
-from tests.chaos.faults import Faults, Victim
-from tests.chaos.house import House
-from tests.chaos.receivers import Ill
-from tests.chaos.schedule import KINDS, Fault
-from tests.chaos.verdict import Excuses, Heard, Verdict, await_rest, judge, taken_over
-from tests.conftest import Received, Receiver
+from trials.chaos.customers import Account, Customers
+from trials.chaos.faults import Faults, Victim
+from trials.chaos.house import House
+from trials.chaos.receivers import Ill
+from trials.chaos.schedule import KINDS, Fault
+from trials.chaos.verdict import Excuses, Heard, Verdict, await_rest, judge, taken_over
+from trials.receiver import Received, Receiver
 
 REST_SECONDS = 240.0
 """A delivery whose try was killed is taken up a minute later; nothing else takes as long."""

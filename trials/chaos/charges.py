@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from service.jobs.store import Job, Jobs, State
-from tests.chaos.databases import Lost
+from trials.chaos.databases import Lost
 
 LOST = "keyframe-lost"
 

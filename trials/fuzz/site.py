@@ -26,8 +26,8 @@ from service.problems import Problem
 from service.settings import Settings
 from service.storage import open_storage
 from service.webhooks.deliveries import announce
-from tests.conftest import RedisProcess, free_port
-from tests.fuzz.pictures import originals
+from trials.fuzz.pictures import originals
+from trials.servers import RedisProcess, free_port
 
 PATIENCE = 120.0
 UNLIMITED = dict.fromkeys(("RATE_LIMIT", "MAX_ACTIVE_JOBS", "GPU_SECONDS_PER_DAY", "MAX_QUEUE"), "0")

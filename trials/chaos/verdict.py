@@ -17,9 +17,9 @@ from rq.job import Job as Carried
 
 from service.jobs.store import LANES, PRIORITIES, Job, Jobs, State, files_prefix
 from service.storage import ObjectMissing, Storage
-from tests.chaos import charges, pictures
-from tests.chaos.customers import Ledger
-from tests.chaos.databases import Lost
+from trials.chaos import charges, pictures
+from trials.chaos.customers import Ledger
+from trials.chaos.databases import Lost
 
 ENDINGS = ("jobs_total", "webhook_deliveries_total")
 """Counters that grow while there is less and less to do."""
