@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -16,14 +15,13 @@ import httpx
 import pytest
 import structlog
 import uvicorn
-from PIL import Image
 
 from service.api.app import create_app
 from service.api.edge.server import Config
 from service.api.services import Services
 from service.jobs.store import Job, files_prefix
-from trials.pictures import photo
 from service.settings import Settings
+from trials.pictures import photo
 
 Make = Callable[..., "Api"]
 

@@ -11,8 +11,8 @@ import pytest
 from mpd import flow
 from service.fleet import engines
 from tests.service.conftest import Api, problem
-from trials.pictures import photo
 from tests.service.test_api_submit import ENGINE
+from trials.pictures import photo
 
 CALLS = 65
 """Denoiser calls of mpd-vibid at its 25 steps."""

@@ -19,8 +19,8 @@ from service.api.app import create_app
 from service.auth import Scope
 from service.settings import Settings
 from tests.service.conftest import Api, Make, problem
-from trials.pictures import photo
 from tests.service.test_api_jobs import Person
+from trials.pictures import photo
 
 PUBLIC = {
     "/": "the playground",

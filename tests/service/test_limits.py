@@ -24,8 +24,8 @@ from service.jobs.reconcile import erase_due
 from service.jobs.store import Allowance, Job, Jobs, NewJob, Refused, State
 from service.settings import Settings
 from tests.service.conftest import Api, Make, problem
-from trials.pictures import photo
 from tests.service.test_api_submit import ENGINE
+from trials.pictures import photo
 from trials.servers import RedisProcess
 
 Call = Callable[..., httpx.Client]

@@ -17,8 +17,8 @@ from service.api.edge import server
 from service.machine import FILES_KEPT, most_connections
 from service.settings import Settings
 from tests.service.conftest import Api, Make, problem
-from trials.pictures import photo
 from tests.service.test_slow_clients import connected, head
+from trials.pictures import photo
 
 
 @pytest.mark.parametrize(

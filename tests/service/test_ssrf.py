@@ -19,8 +19,8 @@ from service.jobs.store import Job
 from service.outbound.client import Outbound, UrlRefused
 from service.webhooks.deliveries import announce
 from tests.service.conftest import Api, Make, problem
-from trials.pictures import photo
 from tests.service.inside import DISGUISED, NAMED, WRITTEN, named, written
+from trials.pictures import photo
 from trials.receiver import Receiver
 
 PUBLIC = "93.184.215.14"

@@ -10,8 +10,8 @@ import pytest
 from service.api import votes
 from service.auth import Scope
 from tests.service.conftest import Api, Make, problem
-from trials.pictures import photo
 from tests.service.test_api_jobs import Person
+from trials.pictures import photo
 
 METHODS = ("flow", "vibid", "mpd")
 

@@ -21,8 +21,8 @@ from service.jobs.reconcile import Watch, reclaim_dead
 from service.jobs.store import Job, Jobs, NewJob, State
 from service.observe import tracing
 from service.settings import Settings
-from trials.pictures import photo
 from tests.worker.collector import Collector, Span, collector
+from trials.pictures import photo
 from trials.receiver import Receiver
 from trials.servers import free_port
 from trials.site import Site
