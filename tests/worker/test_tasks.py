@@ -170,7 +170,7 @@ def test_files_of_a_job_stay_that_redis_only_knows_as_a_request(
     redis_url: str, jobs: Jobs, storage: Away, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of a Redis that is some seconds older than it was: the copy fell between the files and the job."""
-    monkeypatch.setattr(lifeline, "die_with_parent", lambda _: None)
+    monkeypatch.setattr(parent_death, "die_with_parent", lambda _: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setenv("REDIS_URL", redis_url)
     job = submit(jobs, storage)
