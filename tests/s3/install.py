@@ -3,7 +3,7 @@
     python tests/s3/install.py
 
 The environment is SWIFT_VENV, or `.venv-swift` in the root of the repository. Prints its Python. Does nothing when the
-environment is there already, and any number may run at once. Swift stays out of our own environment because eventlet
+environment is there already, whichever Python made it, and any number may run at once. Swift stays out of our own environment because eventlet
 patches the interpreter it runs in.
 """
 
@@ -24,7 +24,7 @@ def install(folder: Path) -> Path:
     """The Python of a virtual environment at `folder` with Swift in it."""
     python = folder / "bin" / "python"
     done = folder / "installed"
-    wanted = f"{sys.version}\n{REQUIREMENTS.read_text()}"
+    wanted = REQUIREMENTS.read_text()
     with REQUIREMENTS.open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (done.is_file() and python.exists() and done.read_text() == wanted):
