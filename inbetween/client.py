@@ -20,8 +20,8 @@ from inbetween.connection import Server
 from inbetween.errors import InbetweenError, WaitTimeout
 from inbetween.following import follow
 from inbetween.images import Image, Keyframe
-from inbetween.options import Format, Options, State
-from inbetween.records import Event, File, Record
+from inbetween.options import Format, Options
+from inbetween.records import Event, File, Record, State
 from inbetween.retries import Retries
 from inbetween.story import Give, Open, Pause, Read, Send, Step, Story, Telling
 
