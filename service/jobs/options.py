@@ -7,11 +7,13 @@ show (a parameter that the method does not have, positions that do not rise) is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from mpd.methods import LIMITS, OPTIONS, Settings, SettingsError
+from service.jobs import baseline
 from service.jobs.option_fields import OptionFields
 from service.jobs.strict import Strict
 
@@ -61,19 +63,28 @@ class Options(OptionFields):
         return Settings.from_json(values)
 
     def normalised(self, positions: tuple[int, ...] | None = None) -> dict[str, Any]:
-        """The options as a job's record keeps them: `Settings` as JSON, every default filled in, and the
-        service's `formats` and `reference`. `settings_of` reads them back. Raises as `settings`.
+        """Give the options as a `Job` has them: `Settings` as JSON, every default filled in, and the service's own.
+
+        Those are `formats` and `reference`. `settings_of` reads them back. Raises as `settings`.
         """
         settings = self.settings(positions)
         values: dict[str, Any] = {name: getattr(settings, name) for name in sorted(SETTINGS_FIELDS)}
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         values |= {"formats": list(self.formats), "reference": self.reference}
-        return {name: value for name, value in values.items() if value is not None}
+        return {
+            name: value for name, value in values.items() if value is not None or baseline.OPTIONS[name] is not None
+        }
 
 
-def settings_of(options: dict[str, Any]) -> Settings:
-    """The `Settings` within the options of a job's record."""
-    return Settings.from_json({name: value for name, value in options.items() if name in SETTINGS_FIELDS})
+def settings_of(options: Mapping[str, Any]) -> Settings:
+    """Take the `Settings` out of a job's options: what is not there means what it meant when the job was written down.
+
+    Raises `SettingsError` for options that only a newer release knows.
+    """
+    for name in options:
+        if name not in baseline.OPTIONS:
+            raise SettingsError(name, "is known to newer releases alone", "Upgrade the workers, then send it again")
+    return Settings.from_json({name: options.get(name, baseline.OPTIONS[name]) for name in SETTINGS_FIELDS})
 
 
 IMAGE = (
