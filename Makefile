@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint types tests tests-image sprites gpu format constraints audit contract house licences images clean
+.PHONY: help demo up test lint types tests tests-image sprites gpu format constraints audit contract generated house licences images clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,9 @@ audit: $(READY) ## ask PyPI whether a pinned version is known to be vulnerable; 
 
 contract: $(READY) ## write docs/openapi.json anew: what the HTTP API promises
 	@$(BIN)/python .ci/contract.py
+
+generated: $(READY) ## write what is made from the definitions of options, methods, formats and settings
+	@$(BIN)/python .ci/generated.py
 
 house: $(READY) ## draw which room imports which: docs/house.svg
 	@$(BIN)/python .ci/house.py

@@ -7,10 +7,10 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 from inbetween.connection import API_KEY, DEFAULT_URL, URL, __version__
-from inbetween.options import SUFFIXES, Format, Method, Priority
+from inbetween.options import FLAGS, SUFFIXES, Flag
 from inbetween.records import STATES
 
 EXAMPLES = f"""\
@@ -78,16 +78,13 @@ def parser() -> argparse.ArgumentParser:
 
 def options(chosen: argparse.Namespace) -> dict[str, Any]:
     """The job's options: the named flags, then what `--set` says."""
-    named: dict[str, Any] = {
-        name: getattr(chosen, name) for name in ("method", "frames", "fps", "steps", "priority", "reference")
-    }
-    named["loop"] = chosen.loop or None
-    named["seeds"] = chosen.seed
+    named: dict[str, Any] = {flag.name: getattr(chosen, flag.name) for flag in FLAGS}
+    named["seeds"] = [*(named["seeds"] or ()), *(named.pop("seed") or ())] or None
     if chosen.size is not None:
         named["width"], named["height"] = chosen.size
     if chosen.webhook is not None:
         named["webhook"] = {"url": chosen.webhook}
-    asked = list(chosen.format or ())
+    asked = list(chosen.formats or ())
     for path in chosen.output or ():
         wanted = SUFFIXES[path.suffix.lower()]
         # A finer format of the same suffix, such as prores4444, will do.
@@ -99,26 +96,54 @@ def options(chosen: argparse.Namespace) -> dict[str, Any]:
 def _submit(submit: argparse.ArgumentParser) -> None:
     submit.add_argument("keyframes", nargs="+", metavar="KEYFRAME", help="a picture's path or URL, two or more")
     submit.add_argument("--at", type=_numbers, metavar="N,N,…", help="the frame at which each keyframe stands, from 0")
-    submit.add_argument("-m", "--method", metavar="NAME", help=f"one of {', '.join(get_args(Method))}")
-    submit.add_argument("-n", "--frames", type=int, help="frames from one keyframe to the next, both included")
-    submit.add_argument("--fps", type=int)
-    submit.add_argument("--seed", type=int, action="append", help="repeat for several takes")
-    submit.add_argument("--steps", type=int, help="sampling steps")
-    submit.add_argument("--size", type=_size, metavar="WxH")
+    submit.add_argument("--size", type=_size, metavar="WxH", help="--width and --height in one word")
+    options = submit.add_argument_group("options", "What is not said has the server's default.")
+    for flag in FLAGS:
+        kind = _flag_kind(flag)
+        help = flag.help + ("; repeat for several" if kind.get("action") == "append" else "")
+        options.add_argument(*_flag_names(flag), dest=flag.name, help=help.replace("%", "%%"), **kind)
     submit.add_argument(
-        "-f", "--format", action="append", metavar="NAME", help=f"repeat for several: {', '.join(get_args(Format))}"
-    )
-    submit.add_argument("--loop", action="store_true", help="return to the first keyframe at the end")
-    submit.add_argument("--priority", choices=get_args(Priority))
-    submit.add_argument("--webhook", metavar="URL", help="receives a signed POST when the job is over")
-    submit.add_argument("--reference", metavar="TEXT", help="your own name for the job")
-    submit.add_argument(
-        "--set", action="append", type=_setting, metavar="NAME=VALUE", help="any other option, such as lam=0.3; repeat"
+        "--set",
+        action="append",
+        type=_setting,
+        metavar="NAME=VALUE",
+        help="an option as JSON, such as seeds=[1,2]; repeat",
     )
     submit.add_argument(
         "--idempotency-key", metavar="TEXT", help="the same request with the same text is one job, for a day"
     )
     submit.add_argument("-w", "--wait", action="store_true", help="return when the job is over; Ctrl-C cancels it")
+
+
+_SHORT = {"method": "-m", "frames": "-n", "formats": "-f"}
+_KINDS: dict[str, dict[str, Any]] = {
+    "boolean": {"action": "store_true", "default": None},
+    "integer": {"type": int, "metavar": "N"},
+    "number": {"type": float, "metavar": "X"},
+    "colour": {"metavar": "#RRGGBB"},
+    "text": {"metavar": "TEXT"},
+    "webhook": {"metavar": "URL"},
+}
+"""What argparse is told of a flag, by the kind of its option."""
+
+
+def _flag_names(flag: Flag) -> list[str]:
+    """Spell a flag: `--exact-keyframes`. What may be said several times is said by its singular, such as `--format`."""
+    name = "format" if flag.name == "formats" else flag.name.replace("_", "-")
+    return [*([_SHORT[flag.name]] if flag.name in _SHORT else []), f"--{name}"]
+
+
+def _flag_kind(flag: Flag) -> dict[str, Any]:
+    if flag.name == "seed":
+        return {"type": int, "action": "append", "metavar": "N"}
+    if flag.kind in ("integers", "numbers"):
+        return {"type": _numbers if flag.kind == "integers" else _fractions, "metavar": "N,N,…"}
+    if flag.kind == "choices":
+        return {"action": "append", "metavar": "NAME"}
+    if flag.kind == "choice":
+        # The server may know methods that this version does not.
+        return {"metavar": "NAME"} if flag.name == "method" else {"choices": flag.choices}
+    return _KINDS[flag.kind]
 
 
 def _common() -> _Parser:
@@ -162,6 +187,13 @@ def _numbers(text: str) -> Sequence[int]:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not whole numbers with commas between, such as 0,12,48"
         ) from None
+
+
+def _fractions(text: str) -> Sequence[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not numbers with commas between, such as 1,2.5") from None
 
 
 def _size(text: str) -> tuple[int, int]:

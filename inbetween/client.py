@@ -20,9 +20,9 @@ from inbetween.errors import InbetweenError, WaitTimeout
 from inbetween.following import follow
 from inbetween.images import Image, Keyframe
 from inbetween.operations import Operations
-from inbetween.options import Format, Options, State
+from inbetween.options import Format, Options
 from inbetween.protocol import Driver, Emit, Exchange, Open, Pause, Read, Send, Step
-from inbetween.records import Event, File, Record
+from inbetween.records import Event, File, Record, State
 from inbetween.retries import Retries
 
 T = TypeVar("T")

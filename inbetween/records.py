@@ -6,12 +6,12 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from inbetween.errors import JobCanceled, JobFailed, NoResult, Problem, problem_of
-from inbetween.options import State
 
 T = TypeVar("T")
+State = Literal["queued", "running", "succeeded", "failed", "canceled"]
 OVER = ("succeeded", "failed", "canceled")
 STATES: tuple[str, ...] = get_args(State)
 

@@ -9,16 +9,16 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import mpd
 from mpd import fetch
-from mpd.methods import ANCHORS, DEFAULT_METHOD, FITS, LIMITS, METHODS, Settings, denoiser_calls, segment_frames
+from mpd.methods import DEFAULT_METHOD, METHODS, OPTIONS, Settings, denoiser_calls, segment_frames
+from mpd.options import GROUPS, Option
 from mpd.output.formats import FORMATS, OutputFormat, any_alpha, sample_bits
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ exit status: 0 done, 2 something cannot be used as given (one line says what), 1
 An interrupted or failed run leaves no half-written file; a file that is there is replaced.
 """
 
-_SETTINGS = [field.name for field in fields(Settings) if field.name != "method"]
 _SHEETS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
@@ -143,8 +142,8 @@ class _Console:
 
 def _settings(options: argparse.Namespace) -> Settings:
     method = options.method or (DEFAULT_METHOD if options.model else "flow")
-    given = {name: getattr(options, name) for name in _SETTINGS if getattr(options, name) is not None}
-    settings = Settings(method=method, **given)
+    given = {name: getattr(options, name) for name in OPTIONS if getattr(options, name) is not None}
+    settings = Settings(**{**given, "method": method})
     if METHODS[method].needs_model and not options.model:
         raise _Unusable(
             f"{method} needs a model: give --model (a diffusers folder or a hub id), or choose --method flow"
@@ -158,8 +157,7 @@ def _output(path: Path) -> tuple[Path, OutputFormat]:
     for format in sorted(FORMATS.values(), key=lambda format: -len(format.ending)):
         if path.name.lower().endswith(format.ending):
             return _writable(path), format
-    endings = ", ".join(format.ending for format in FORMATS.values())
-    raise _Unusable(f"-o {path}: the name has to end in one of {endings}")
+    raise _Unusable(f"-o {path}: the name has to end in one of {_endings(FORMATS.values())}")
 
 
 def _of_take(path: Path, take: Take, settings: Settings, ending: str) -> Path:
@@ -253,10 +251,6 @@ def _list_of(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
     return parse
 
 
-def _range(name: str) -> str:
-    return f"{LIMITS[name].low:g} to {LIMITS[name].high:g}"
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="mpd",
@@ -269,53 +263,34 @@ def _parser() -> argparse.ArgumentParser:
         "keyframes", nargs="*", metavar="KEYFRAME", help="pictures in order: JPEG, PNG, WebP, AVIF or HEIC, of any size"
     )
     _add_output_options(parser.add_argument_group("output"))
-    _add_video_options(parser.add_argument_group("the video"))
     _add_model_options(parser.add_argument_group("the model (torch)"))
-    _add_sampling_options(parser.add_argument_group("sampling (methods with a model; unset means the method's own)"))
+    for group, title in GROUPS.items():
+        of_group = [option for option in OPTIONS.values() if option.group == group]
+        if of_group:
+            section = parser.add_argument_group(title)
+            for option in of_group:
+                section.add_argument(f"--{option.name.replace('_', '-')}", help=_help(option), **_flag(option))
     return parser
 
 
+def _endings(formats: Iterable[OutputFormat]) -> str:
+    return ", ".join(format.ending for format in formats)
+
+
 def _add_output_options(group: Any) -> None:
+    keeping = [format for format in FORMATS.values() if format.alpha]
     group.add_argument(
         "-o",
         "--output",
         action="append",
         metavar="FILE",
-        help="where to, by the ending: .mp4, .webm, .gif, .apng, .webp, .zip of PNGs, -16bit.zip, "
-        ".mov (ProRes 422 HQ), -4444.mov; all but .mp4, .gif and .mov keep transparency; repeat for several "
-        "(default: inbetween.mp4)",
+        help=f"where to, by the ending: {_endings(FORMATS.values())}; {_endings(keeping)} keep transparency; "
+        "repeat for several (default: inbetween.mp4)",
     )
     group.add_argument("--contact-sheet", metavar="FILE", help="also all frames on one picture, .png or .jpg")
     group.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
     group.add_argument("--list-methods", action="store_true", help="list the methods and exit")
     group.add_argument("--version", action="version", version=f"mpd {mpd.__version__}")
-
-
-def _add_video_options(group: Any) -> None:
-    add = group.add_argument
-    add("--method", metavar="NAME", help=f"{', '.join(METHODS)} (default: flow, with --model {DEFAULT_METHOD})")
-    add("--frames", type=int, metavar="N", help=f"frames between two keyframes, both counted, {_range('frames')} "
-        "(default: the model's own, for flow 25)")  # fmt: skip
-    add(
-        "--positions",
-        type=_list_of(int),
-        metavar="N,N,...",
-        help="instead of --frames: the frame of each keyframe, from 0",
-    )
-    add("--loop", action="store_true", default=None, help="go on from the last keyframe to the first")
-    add(
-        "--exact-keyframes",
-        action="store_true",
-        default=None,
-        help="the keyframes' own pixels where the method makes its own of them",
-    )
-    add("--fps", type=int, metavar="N", help=f"frames a second, {_range('fps')} (default: 7)")
-    add("--width", type=int, metavar="N", help="with --height: the size to sample at (default: the model's own, turned "
-        "as the first keyframe is; for flow that keyframe's, at most 1280 a side)")  # fmt: skip
-    add("--height", type=int, metavar="N", help="with --width")
-    add("--fit", choices=FITS, help="how keyframes of another shape are fitted: crop, bars that are cut off again, or "
-        "distortion that is undone again (default: cover)")  # fmt: skip
-    add("--background", metavar="#RRGGBB", help="under transparent pixels and for bars (default: #000000)")
 
 
 def _add_model_options(group: Any) -> None:
@@ -337,28 +312,39 @@ def _add_model_options(group: Any) -> None:
     add("--dtype", default="auto", metavar="NAME", help="auto, float16, bfloat16 or float32 (default: %(default)s)")
 
 
-def _add_sampling_options(group: Any) -> None:
-    add = group.add_argument
-    add("--steps", type=int, metavar="N", help=f"{_range('steps')} (default: 25)")
-    add("--seeds", type=_list_of(int), metavar="N,N,...", help="one take each (default: 0)")
-    add("--gamma", type=float, metavar="X", help="MPD: share of the steps that begin with motion prior distillation")
-    add("--k", type=int, metavar="N", help="MPD: rounds at each such step")
-    add("--lam", type=float, metavar="X", help="MPD: weight of the distilled estimate")
-    add("--anchor", choices=ANCHORS, help="MPD: how the end error is spread over the frames")
-    add("--handover", type=float, metavar="X", help="MPD: share of the steps in which MPD takes the host's place")
-    add("--guidance", type=_list_of(float), metavar="X,X", help="guidance at the first and at the last frame")
-    add(
-        "--motion-bucket-id",
-        type=int,
-        metavar="N",
-        help=f"how much motion, {_range('motion_bucket_id')} (default: 127)",
-    )
-    add(
-        "--noise-aug-strength",
-        type=float,
-        metavar="X",
-        help="noise on the keyframes as the model sees them (default: 0.02)",
-    )
+_FLAGS: dict[str, dict[str, Any]] = {
+    "boolean": {"action": "store_true", "default": None},
+    "integer": {"type": int, "metavar": "N"},
+    "number": {"type": float, "metavar": "X"},
+    "integers": {"type": _list_of(int), "metavar": "N,N,..."},
+    "numbers": {"type": _list_of(float), "metavar": "X,X,..."},
+    "colour": {"metavar": "#RRGGBB"},
+    "text": {"metavar": "TEXT"},
+}
+"""What argparse is told of a flag, by the option's kind."""
+
+
+def _flag(option: Option) -> dict[str, Any]:
+    if option.kind == "choice":
+        # The library refuses an unknown method in its own words.
+        return {"metavar": "NAME"} if option.name == "method" else {"choices": option.choices}
+    return _FLAGS[option.kind]
+
+
+def _help(option: Option) -> str:
+    """The option's line, its limits, and what holds without it, as argparse reads a help text."""
+    facts = [f"{option.limit.low:g} to {option.limit.high:g}"] if option.limit and option.name != "seeds" else []
+    if option.name == "method":
+        facts = [", ".join(option.choices), f"default: flow, with --model {DEFAULT_METHOD}"]
+    elif option.unset:
+        facts.append(f"default: {option.unset}")
+    elif option.kind != "boolean":
+        facts.append(f"default: {_written(option.default)}")
+    return " ".join([option.hint, *([f"({'; '.join(facts)})"] if facts else [])]).replace("%", "%%")
+
+
+def _written(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 if __name__ == "__main__":

@@ -8,29 +8,19 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal, get_args
+
+from mpd.options import Limit as Limit
+from mpd.options import Option, Trait, option, options_of
+from mpd.options import SettingsError as SettingsError
 
 Anchor = Literal["pin", "rigid", "closure"]
 Fit = Literal["cover", "contain", "stretch"]
 ANCHORS: tuple[str, ...] = get_args(Anchor)
 FITS: tuple[str, ...] = get_args(Fit)
-
-
-class SettingsError(ValueError):
-    """A setting cannot be used as given.
-
-    `field` names the setting, `problem` says what is wrong with it, `remedy` what to send instead.
-    """
-
-    def __init__(self, field: str, problem: str, remedy: str) -> None:
-        super().__init__(f"{field}: {problem}. {remedy}.")
-        self.field = field
-        self.problem = problem
-        self.remedy = remedy
 
 
 @dataclass(frozen=True)
@@ -83,6 +73,22 @@ class Method:
     @property
     def needs_model(self) -> bool:
         return self.host is not None
+
+    def has(self, trait: Trait | None) -> bool:
+        """Tell whether an option of this trait means anything to the method."""
+        if trait == "guidance":
+            return self.guidance is not None
+        if trait == "host":
+            return self.distillation is not None and not self.host_free
+        return trait is None or self.distillation is not None
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The method's own values of the options that only some methods have; None for those that it has not."""
+        own = {**vars(self), **(vars(self.distillation) if self.distillation is not None else {})}
+        return {
+            name: own[name] if self.has(one.trait) else None for name, one in OPTIONS.items() if one.trait is not None
+        }
 
 
 _METHODS = (
@@ -159,70 +165,195 @@ FLOW_SIZE_MULTIPLE = 2
 """Video codecs halve both sides for colour."""
 
 
-@dataclass(frozen=True)
-class Limit:
-    """An inclusive range with the reason for its ends."""
-
-    low: float
-    high: float
-    why: str
-
-
-LIMITS: dict[str, Limit] = {
-    "frames": Limit(2, 241, "both keyframes are frames of the segment; beyond 241 one request should be several"),
-    "steps": Limit(1, 100, "25 is the methods' default; past 100 nothing visible changes"),
-    "seeds": Limit(0, 2**32 - 1, "seeds are unsigned 32-bit integers"),
-    "takes": Limit(1, 8, "each take costs a whole sampling run"),
-    "width": Limit(32, 2048, "SVD was trained at 1024x576"),
-    "height": Limit(32, 2048, "SVD was trained at 1024x576"),
-    "fps": Limit(1, 60, "the model is conditioned on it and was trained below 31"),
-    "motion_bucket_id": Limit(0, 255, "the range of the training data's motion scores"),
-    "noise_aug_strength": Limit(0, 1, "noise is added to a keyframe in [-1, 1]"),
-    "gamma": Limit(0, 1, "a share of the steps"),
-    "k": Limit(0, 10, "each round costs one denoiser call per early step"),
-    "lam": Limit(0, 1, "a weight between two estimates"),
-    "handover": Limit(0, 1, "a share of the steps"),
-    "guidance": Limit(0, 20, "larger scales burn the colours"),
-    "keyframes": Limit(1, 32, "each pair of neighbours is sampled as one segment"),
-}
+KEYFRAMES = Limit(1, 32, "each pair of neighbours is sampled as one segment")
+_TAKES = Limit(1, 8, "each take costs a whole sampling run")
+_SHARE = Limit(0, 1, "none of the steps to all of them")
+_SIDE = Limit(32, 2048, "SVD was trained at 1024x576")
+_MODELS = "the model's own"
+_METHODS_OWN = "the method's own"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything but the keyframes that decides what a video looks like.
+    """Everything but the keyframes that decides what a video looks like: the one definition of these options.
 
     `None`, where it is the default, means the method's or the model's own. Checked on construction: a value of another
-    kind or outside `LIMITS`, an unknown name, or a parameter that the method does not have raises `SettingsError`.
-
-    frames: frames per segment, both keyframes included. `positions`, when given, says instead at which frame
-        of the timeline each keyframe stands (first 0, strictly increasing); with `loop` one more position
-        says where the first keyframe comes round again.
-    seeds: one take per seed.
-    background: `#rrggbb`, under transparent pixels and around a `contain` fit.
-    exact_keyframes: the keyframes' frames are the keyframes' own pixels, and not what the method makes of them.
-    guidance: (first frame, last frame) of the guidance ramp, for methods that have one.
+    kind or outside its limit, an unknown name, or a parameter that the method does not have raises `SettingsError`.
     """
 
-    method: str = DEFAULT_METHOD
-    frames: int | None = None
-    positions: tuple[int, ...] | None = None
-    steps: int = 25
-    seeds: tuple[int, ...] = (0,)
-    width: int | None = None
-    height: int | None = None
-    fit: Fit = "cover"
-    background: str = "#000000"
-    loop: bool = False
-    exact_keyframes: bool = False
-    fps: int = 7
-    motion_bucket_id: int = 127
-    noise_aug_strength: float = 0.02
-    gamma: float | None = None
-    k: int | None = None
-    lam: float | None = None
-    anchor: Anchor | None = None
-    handover: float | None = None
-    guidance: tuple[float, float] | None = None
+    method: str = option(
+        DEFAULT_METHOD,
+        "choice",
+        "Method",
+        "How the frames are made.",
+        "basics",
+        choices=tuple(METHODS),
+        alias="MethodName",
+        example="mpd-vibid",
+    )
+    seeds: tuple[int, ...] = option(
+        (0,),
+        "integers",
+        "Seeds",
+        "One take for each seed; the same seed gives the same video.",
+        "basics",
+        limit=Limit(0, 2**32 - 1, "seeds are unsigned 32-bit integers"),
+        size=_TAKES,
+        example=[1, 2],
+    )
+    frames: int | None = option(
+        None,
+        "integer",
+        "Frames",
+        "Frames of each segment, both its keyframes included.",
+        "basics",
+        limit=Limit(2, 241, "both keyframes are frames of the segment; beyond 241 one request should be several"),
+        unset=f"{_MODELS} number; {FLOW_FRAMES} for `flow`",
+    )
+    fps: int = option(
+        7,
+        "integer",
+        "Frames / s",
+        "Frames per second of the video; the model is told it too.",
+        "basics",
+        limit=Limit(1, 60, "the model is conditioned on it and was trained below 31"),
+    )
+    width: int | None = option(
+        None,
+        "integer",
+        "Width",
+        "Width of the sampled frames, with height.",
+        "video",
+        limit=_SIDE,
+        unset=f"{_MODELS}, turned as the first keyframe is; for `flow` that keyframe's",
+    )
+    height: int | None = option(
+        None,
+        "integer",
+        "Height",
+        "Height of the sampled frames, with width.",
+        "video",
+        limit=_SIDE,
+        unset=f"{_MODELS}, turned as the first keyframe is; for `flow` that keyframe's",
+    )
+    fit: Fit = option(  # noqa: RUF009 - a field
+        "cover",
+        "choice",
+        "Fit",
+        "How a keyframe of another shape is made to fit: crop, bars that are cut off again, or distortion.",
+        "video",
+        choices=FITS,
+        alias="Fit",
+    )
+    background: str = option(
+        "#000000", "colour", "Background", "Colour under transparent pixels and of the bars, as #rrggbb.", "video"
+    )
+    loop: bool = option(
+        False, "boolean", "Loop", "Return to the first keyframe at the end, so that the video repeats.", "video"
+    )
+    exact_keyframes: bool = option(
+        False,
+        "boolean",
+        "Exact keyframes",
+        "Show the keyframes' own pixels at their frames, where a model has made its own of them.",
+        "video",
+    )
+    positions: tuple[int, ...] | None = option(
+        None,
+        "integers",
+        "Positions",
+        "The frame of each keyframe, from 0 and rising, instead of frames; with loop one more for the return.",
+        "timeline",
+        unset="neighbours are `frames` apart",
+    )
+    steps: int = option(
+        25,
+        "integer",
+        "Steps",
+        "Sampling steps. More take longer; past 25 little changes.",
+        "sampling",
+        limit=Limit(1, 100, "25 is the methods' default; past 100 nothing visible changes"),
+    )
+    motion_bucket_id: int = option(
+        127,
+        "integer",
+        "Motion",
+        "How much motion the model is asked for.",
+        "sampling",
+        limit=Limit(0, 255, "the range of the training data's motion scores"),
+    )
+    noise_aug_strength: float = option(
+        0.02,
+        "number",
+        "Noise on the keyframe",
+        "Noise on the keyframe as the model sees it: more leaves it more freedom.",
+        "sampling",
+        limit=Limit(0, 1, "noise is added to a keyframe in [-1, 1]"),
+    )
+    guidance: tuple[float, float] | None = option(
+        None,
+        "numbers",
+        "Guidance",
+        "Guidance scale at the first and at the last frame.",
+        "sampling",
+        limit=Limit(0, 20, "larger scales burn the colours"),
+        size=Limit(2, 2, "one at the first and one at the last frame"),
+        unset=_METHODS_OWN,
+        trait="guidance",
+        example=[1.0, 3.0],
+    )
+    gamma: float | None = option(
+        None,
+        "number",
+        "γ  early share",
+        "How much of the beginning is distilled: a share of the steps.",
+        "distillation",
+        limit=_SHARE,
+        unset=_METHODS_OWN,
+        trait="distillation",
+    )
+    k: int | None = option(
+        None,
+        "integer",
+        "k  rounds",
+        "Rounds of distillation at each of the early steps.",
+        "distillation",
+        limit=Limit(0, 10, "each round costs one denoiser call per early step"),
+        unset=_METHODS_OWN,
+        trait="distillation",
+    )
+    lam: float | None = option(
+        None,
+        "number",
+        "λ  strength",
+        "How strongly the start frame's motion is carried into the path to the end: 0 not at all, 1 fully.",
+        "distillation",
+        limit=Limit(0, 1, "a weight between two estimates"),
+        unset=_METHODS_OWN,
+        trait="distillation",
+    )
+    anchor: Anchor | None = option(  # noqa: RUF009 - a field
+        None,
+        "choice",
+        "Anchor",
+        "How the end keyframe's error is spread over the frames.",
+        "distillation",
+        choices=ANCHORS,
+        alias="Anchor",
+        unset=_METHODS_OWN,
+        trait="distillation",
+        more="`rigid` as in the paper, `pin` at the last frame alone, `closure` growing from the start to the end.",
+    )
+    handover: float | None = option(
+        None,
+        "number",
+        "Handover",
+        "Share of the steps, from the first, in which the MPD step replaces the host's step.",
+        "distillation",
+        limit=_SHARE,
+        unset=_METHODS_OWN,
+        trait="host",
+    )
 
     def __post_init__(self) -> None:
         _check(self)
@@ -230,10 +361,9 @@ class Settings:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Settings:
         """From decoded JSON, where tuples came as lists. An unknown name raises `SettingsError`."""
-        known = {field.name for field in fields(cls)}
         for name in values:
-            if name not in known:
-                raise SettingsError(name, "is not a setting", f"Known settings: {', '.join(sorted(known))}")
+            if name not in OPTIONS:
+                raise SettingsError(name, "is not a setting", f"Known settings: {', '.join(sorted(OPTIONS))}")
         arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**arguments)
 
@@ -243,16 +373,20 @@ class Settings:
         base = METHODS[self.method].distillation
         if base is None:
             return None
-        own = {
-            name: getattr(self, name)
-            for name in ("gamma", "k", "lam", "anchor", "handover")
-            if getattr(self, name) is not None
-        }
-        return replace(base, **own)
+        return replace(base, **{name: value for name in vars(base) if (value := getattr(self, name)) is not None})
 
     @property
     def guidance_ramp(self) -> tuple[float, float] | None:
         return self.guidance or METHODS[self.method].guidance
+
+
+OPTIONS: dict[str, Option] = options_of(Settings)
+LIMITS: dict[str, Limit] = {
+    **{name: one.limit for name, one in OPTIONS.items() if one.limit is not None},
+    "takes": _TAKES,
+    "keyframes": KEYFRAMES,
+}
+"""The limits of the options' numbers, of the seeds that may be sent (`takes`), and of the keyframes."""
 
 
 def early_steps(share: float, steps: int) -> int:
@@ -290,15 +424,15 @@ def segment_frames(settings: Settings, keyframes: int, native_frames: int) -> tu
     method, the loop or the positions.
     """
     method = METHODS[settings.method]
-    limit = LIMITS["keyframes"]
     if keyframes < method.min_keyframes:
         raise SettingsError(
             "keyframes",
             f"{settings.method} needs at least {method.min_keyframes}, got {keyframes}",
             "Send the start and the end image",
         )
-    if keyframes > limit.high:
-        raise SettingsError("keyframes", f"{keyframes} are too many", f"Send at most {limit.high:g}: {limit.why}")
+    if keyframes > KEYFRAMES.high:
+        remedy = f"Send at most {KEYFRAMES.high:g}: {KEYFRAMES.why}"
+        raise SettingsError("keyframes", f"{keyframes} are too many", remedy)
     if settings.loop and keyframes < 2:
         raise SettingsError("loop", "needs at least two keyframes", "Send a second keyframe or turn loop off")
     segments = keyframes if settings.loop else max(1, keyframes - 1)
@@ -330,64 +464,15 @@ def total_frames(segments: Sequence[int], loop: bool) -> int:
 
 
 def _check(settings: Settings) -> None:
-    _check_kinds(settings)
-    if settings.method not in METHODS:
-        raise SettingsError("method", f"unknown method {settings.method!r}", f"Choose one of {', '.join(METHODS)}")
-    for name in ("fit", "anchor"):
-        value, allowed = getattr(settings, name), FITS if name == "fit" else ANCHORS
-        if value is not None and value not in allowed:
-            raise SettingsError(name, f"unknown value {value!r}", f"Choose one of {', '.join(allowed)}")
-    for name in ("frames", "steps", "width", "height", "fps", "motion_bucket_id", "k"):
-        _check_number(name, getattr(settings, name), int)
-    for name in ("noise_aug_strength", "gamma", "lam", "handover"):
-        _check_number(name, getattr(settings, name), float)
+    for one in OPTIONS.values():
+        one.check(getattr(settings, one.name))
     if (settings.width is None) != (settings.height is None):
         missing = "height" if settings.height is None else "width"
         raise SettingsError(missing, "width and height come together", f"Send {missing} too, or neither")
-    takes = LIMITS["takes"]
-    if not takes.low <= len(settings.seeds) <= takes.high:
-        raise SettingsError("seeds", f"{len(settings.seeds)} takes", f"Send 1 to {takes.high:g} seeds: {takes.why}")
-    _check_each("seeds", settings.seeds, int)
     if len(set(settings.seeds)) != len(settings.seeds):
         raise SettingsError("seeds", "the same seed twice gives the same take twice", "Send each seed once")
-    if not re.fullmatch(r"#[0-9a-fA-F]{6}", settings.background):
-        raise SettingsError("background", f"{settings.background!r} is not a colour", "Write it as #rrggbb")
     _check_positions(settings)
     _check_method_has(settings)
-
-
-def _check_kinds(settings: Settings) -> None:
-    kinds: dict[str, tuple[str, type | tuple[type, ...]]] = {
-        **dict.fromkeys(("positions", "seeds", "guidance"), ("a list of numbers", (tuple, list))),
-        **dict.fromkeys(("method", "fit", "background", "anchor"), ("a text", str)),
-        **dict.fromkeys(("loop", "exact_keyframes"), ("true or false", bool)),
-    }
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        if value is None and field.default is not None:
-            raise SettingsError(field.name, "has no value", "Leave it out for its default")
-        noun, kind = kinds.get(field.name, ("", object))
-        if value is not None and not isinstance(value, kind):
-            raise SettingsError(field.name, f"{value!r} is not {noun}", f"Send {noun}")
-
-
-def _check_number(name: str, value: object, kind: type) -> None:
-    if value is None:
-        return
-    allowed = (int, float) if kind is float else (int,)
-    limit = LIMITS[name]
-    if isinstance(value, bool) or not isinstance(value, allowed) or not limit.low <= value <= limit.high:
-        noun = "a whole number" if kind is int else "a number"
-        raise SettingsError(
-            name, f"{value!r} is out of range", f"Send {noun} from {limit.low} to {limit.high}: {limit.why}"
-        )
-
-
-def _check_each(name: str, values: Sequence[object], kind: type) -> None:
-    for value in values:
-        if value is None:
-            raise SettingsError(name, "one of them has no value", "Send a number for each")
-        _check_number(name, value, kind)
 
 
 def _check_positions(settings: Settings) -> None:
@@ -396,8 +481,7 @@ def _check_positions(settings: Settings) -> None:
         return
     if settings.frames is not None:
         raise SettingsError("positions", "frames and positions both set the length", "Send one of the two")
-    whole = all(isinstance(position, int) and not isinstance(position, bool) for position in positions)
-    if len(positions) < 2 or not whole or positions[0] != 0:
+    if len(positions) < 2 or positions[0] != 0:
         raise SettingsError("positions", f"{positions!r} is not a timeline", "Start at 0, one whole number a keyframe")
     longest = LIMITS["frames"].high
     for before, after in itertools.pairwise(positions):
@@ -411,17 +495,7 @@ def _check_positions(settings: Settings) -> None:
 
 def _check_method_has(settings: Settings) -> None:
     method = METHODS[settings.method]
-    own = [name for name in ("gamma", "k", "lam", "anchor", "handover") if getattr(settings, name) is not None]
-    if own and method.distillation is None:
-        with_it = ", ".join(other.name for other in METHODS.values() if other.distillation)
-        raise SettingsError(own[0], f"{method.name} has no such parameter", f"Remove it, or choose one of {with_it}")
-    if settings.handover is not None and method.host_free:
-        raise SettingsError("handover", "the host-free mpd has no host to hand over to", "Remove it")
-    if settings.guidance is None:
-        return
-    if method.guidance is None:
-        with_it = ", ".join(other.name for other in METHODS.values() if other.guidance)
-        raise SettingsError("guidance", f"{method.name} has no guidance scale", f"Remove it, or use one of {with_it}")
-    if len(settings.guidance) != 2:
-        raise SettingsError("guidance", "is a ramp of two numbers", "Send [first frame, last frame]")
-    _check_each("guidance", settings.guidance, float)
+    for name, one in OPTIONS.items():
+        if getattr(settings, name) is not None and not method.has(one.trait):
+            with_it = ", ".join(other.name for other in METHODS.values() if other.has(one.trait))
+            raise SettingsError(name, f"{method.name} has no such parameter", f"Remove it, or choose one of {with_it}")

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from mpd.methods import LIMITS, METHODS, SettingsError
-from service.jobs.options import Keyframe, Options, Webhook
+from service.jobs.options import Keyframe, Options
+from service.jobs.strict import Webhook
 from service.problems import Problem
 
 _PLACES = ("body", "query", "path", "header", "cookie")

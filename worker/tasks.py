@@ -194,7 +194,7 @@ def make(job: Job, jobs: Jobs, lease: Lease) -> dict[str, Any]:
 
 def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter) -> dict[str, Any]:
     report.stage("fetching")
-    options = settings_of(job.options)
+    options = _settings(job)
     if fitness.worker_name() in job.refusals and _others_can(job, jobs, options):
         raise Elsewhere("it was refused here before")
     prefix = artifacts.attempt_prefix(job.id, job.attempt)
@@ -235,6 +235,16 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
             timings=report.seconds(),
             gpu_seconds=round(report.gpu_seconds(), 3),
         )
+
+
+def _settings(job: Job) -> Options:
+    """What the job asks of the sampler. Raises `Elsewhere` the first time for what only a newer release knows."""
+    try:
+        return settings_of(job.options)
+    except SettingsError as error:
+        if fitness.worker_name() in job.refusals:
+            raise from_settings(error) from error
+        raise Elsewhere(str(error)) from error
 
 
 def _keyframes(job: Job, storage: Storage, lease: Lease, folder: Path) -> Encoded:

@@ -24,7 +24,9 @@ from mpd.methods import LIMITS, SettingsError, segment_frames
 from service.api.intake.quoted import Quoted, cut
 from service.api.intake.request_body import Picture, Source, Wanted, file_bytes, refuse_many_values
 from service.api.views import JobView
-from service.jobs.options import IMAGE, MethodName, Options, Seed, Strict
+from service.jobs.option_fields import MethodName
+from service.jobs.options import IMAGE, Options
+from service.jobs.strict import Strict
 from service.problems import Problem
 from service.settings import Settings as ServiceSettings
 from service.validation import Fault, from_pydantic, refused
@@ -84,7 +86,9 @@ class VideoRequest(Strict):
         le=int(LIMITS["fps"].high),
         description="Frames per second. Default 7.",
     )
-    seed: Seed | None = Field(default=None, description="Default 0.")
+    seed: int | None = Field(
+        default=None, ge=int(LIMITS["seeds"].low), le=int(LIMITS["seeds"].high), description="Default 0."
+    )
 
 
 FORM_FIELDS = tuple(VideoRequest.model_fields)

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mpd.options import Group, Kind
 from service.jobs.record import file_key
 from service.jobs.store import Job, Jobs, State
 from service.settings import Settings
@@ -222,17 +223,6 @@ class EngineView(BaseModel):
     error: str | None
 
 
-class DefaultsView(BaseModel):
-    """The method's own values of the MPD knobs; null where it has none."""
-
-    gamma: float | None = None
-    k: int | None = None
-    lam: float | None = None
-    anchor: str | None = None
-    handover: float | None = None
-    guidance: list[float] | None = None
-
-
 class MethodView(BaseModel):
     """One way from keyframes to a video."""
 
@@ -240,9 +230,13 @@ class MethodView(BaseModel):
     title: str
     description: str
     needs_model: bool
+    uses_end: bool = Field(description="Whether the end keyframe has a part in the frames.")
     min_keyframes: int
+    native_frames: int | None = Field(description="Of a segment, unless the request says; null: the model's own.")
     denoiser_calls: int = Field(description="Of one segment of one take at the default steps.")
-    defaults: DefaultsView
+    defaults: dict[str, float | str | list[float] | None] = Field(
+        description="The method's own values of the options that not all methods have; null where it has none."
+    )
     available: bool | None = Field(description="Whether a live engine has it; null while no engine is ready.")
 
 
@@ -252,11 +246,28 @@ class LimitView(BaseModel):
     why: str
 
 
+class OptionView(BaseModel):
+    """One option of a request, with all that a form needs to ask for it."""
+
+    name: str
+    kind: Kind = Field(description="`integers`, `numbers` and `choices` are lists; `webhook` is an object.")
+    default: Any = Field(description="What holds where it is left out; null where `unset` says it.")
+    unset: str | None = Field(description="In words, what holds where it is left out, if that is no one value.")
+    limit: LimitView | None = Field(description="Of a number, of each one in a list.")
+    size: LimitView | None = Field(description="How many values a list has, how many characters a text.")
+    label: str
+    hint: str
+    group: Group
+    choices: list[str]
+    methods: list[str] = Field(description="Which methods have it; for others it is refused.")
+
+
 class MethodsView(BaseModel):
     """Everything a request can choose from."""
 
     default: str = Field(description="The method of a request that names none: what suits the models at work.")
     methods: list[MethodView]
+    options: list[OptionView]
     limits: dict[str, LimitView]
     formats: dict[str, str] = Field(description="Media type of each output format.")
     engines: list[EngineView]

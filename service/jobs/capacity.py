@@ -21,7 +21,7 @@ from mpd.methods import (
 )
 from mpd.output.formats import sample_bits
 from service.fleet.engines import Engine, EngineState
-from service.jobs.options import MethodName
+from service.jobs.option_fields import MethodName
 from service.problems import Problem
 from service.settings import Settings as ServiceSettings
 

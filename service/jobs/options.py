@@ -1,164 +1,28 @@
 """What a request may say, as pydantic models: the options of a job, its keyframes, an upload.
 
-The bounds and their reasons come from `mpd.methods`; what one field alone cannot show (a parameter that the method
-does not have, positions that do not rise) is checked there too, when `Options.settings` makes its `Settings`.
-Strict: a number in quotes is no number, an unknown field is refused by name.
+What an option is stands in `service.jobs.request_options`, its fields are made from there. What one field alone cannot
+show (a parameter that the method does not have, positions that do not rise) is checked in `mpd.methods`, when
+`Options.settings` makes its `Settings`.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from mpd.methods import LIMITS, Anchor, Fit, Settings, SettingsError
-from mpd.output.formats import FORMATS
+from mpd.methods import LIMITS, OPTIONS, Settings, SettingsError
+from service.jobs import baseline
+from service.jobs.option_fields import OptionFields
+from service.jobs.strict import Strict
 
-MethodName = Literal["flow", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"]
-Format = Literal["mp4", "webm", "gif", "apng", "webp", "png", "png16", "prores", "prores4444"]
-Priority = Literal["high", "default", "low"]
-EventType = Literal["inbetween.succeeded", "inbetween.failed", "inbetween.canceled"]
-EVENT_TYPES: tuple[EventType, ...] = ("inbetween.succeeded", "inbetween.failed", "inbetween.canceled")
-
-RESULT_TTL = (60, 31_536_000)
-SETTINGS_FIELDS = frozenset(field.name for field in fields(Settings))
+SETTINGS_FIELDS = frozenset(OPTIONS)
 """Names in a job's options that are `mpd.methods.Settings`; the others are the service's own."""
 
 
-def _bounded(name: str, description: str, default: Any = None) -> Any:
-    """A number within its `LIMITS`, whose reason goes into the description."""
-    limit = LIMITS[name]
-    low, high = (int(end) if float(end).is_integer() else end for end in (limit.low, limit.high))
-    return Field(default, ge=low, le=high, description=f"{description} {low} to {high}: {limit.why}.")
-
-
-Seed = Annotated[int, Field(ge=int(LIMITS["seeds"].low), le=int(LIMITS["seeds"].high))]
-Scale = Annotated[float, Field(ge=LIMITS["guidance"].low, le=LIMITS["guidance"].high)]
-
-
-def _every_event() -> list[EventType]:
-    return list(EVENT_TYPES)
-
-
-def _only_mp4() -> list[Format]:
-    return ["mp4"]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _whole(cls, value: Any) -> Any:
-        """JSON knows one kind of number: 25.0 is the whole number 25."""
-        return [_whole(entry) for entry in value] if isinstance(value, list) else _whole(value)
-
-
-def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-class Webhook(Strict):
-    """Where to send a signed event when the job is over."""
-
-    url: str = Field(
-        min_length=1,
-        max_length=2000,
-        description="Receives a POST signed as Standard Webhooks describe; the operator gives you the secret "
-        "(`inbetween-server keys webhook-secret OWNER`). https, unless the operator allows the host.",
-        examples=["https://example.com/hooks/inbetween"],
-    )
-    events: list[EventType] = Field(
-        default_factory=_every_event, min_length=1, max_length=3, description="Which events to send. Default: all."
-    )
-
-
-class Options(Strict):
+class Options(OptionFields):
     """Everything but the keyframes. All are optional; a null is the same as leaving the field out."""
-
-    method: MethodName | None = Field(
-        default=None,
-        description="How the frames are made; `GET /methods` describes each, and names this server's default.",
-        examples=["mpd-vibid"],
-    )
-    frames: int | None = _bounded(
-        "frames", "Frames of each segment, both its keyframes included. Default: the model's own number.", None
-    )
-    steps: int = _bounded("steps", "Sampling steps.", 25)
-    seed: int | None = _bounded("seeds", "Shorthand for `seeds` with one seed. Default 0.", None)
-    seeds: list[Seed] | None = Field(
-        default=None,
-        min_length=int(LIMITS["takes"].low),
-        max_length=int(LIMITS["takes"].high),
-        description=f"One take per seed, each used once; {LIMITS['takes'].why}.",
-        examples=[[1, 2]],
-    )
-    width: int | None = _bounded("width", "Width of the sampled frames, with `height`. Default: the model's own.", None)
-    height: int | None = _bounded("height", "Height of the sampled frames, with `width`.", None)
-    fit: Fit = Field(
-        default="cover", description="How a keyframe of another shape is made to fit: crop, bars, or distort."
-    )
-    background: str = Field(
-        default="#000000", pattern=r"^#[0-9a-fA-F]{6}$", description="Colour under transparent pixels and of the bars."
-    )
-    loop: bool = Field(default=False, description="Return to the first keyframe at the end, so that the video repeats.")
-    exact_keyframes: bool = Field(
-        default=False,
-        description="Show the keyframes' own pixels at their frames, where a model has made its own of them.",
-    )
-    loop_frame: int | None = Field(
-        default=None,
-        ge=1,
-        le=10_000,
-        description="With `loop` and keyframes at given frames: the frame at which the first keyframe comes again.",
-    )
-    fps: int = _bounded("fps", "Frames per second of the video.", 7)
-    motion_bucket_id: int = _bounded("motion_bucket_id", "How much motion the model is asked for.", 127)
-    noise_aug_strength: float = _bounded("noise_aug_strength", "Noise added to the conditioning keyframe.", 0.02)
-    gamma: float | None = _bounded(
-        "gamma", "MPD: share of the early steps that are distilled. Default: the method's.", None
-    )
-    k: int | None = _bounded("k", "MPD: rounds at each early step. Default: the method's.", None)
-    lam: float | None = _bounded("lam", "MPD: weight λ of the distilled estimate. Default: the method's.", None)
-    anchor: Anchor | None = Field(
-        default=None, description="MPD: how the end keyframe's error is spread over the frames."
-    )
-    handover: float | None = _bounded(
-        "handover", "MPD: share of the early steps in which the MPD step replaces the host's step.", None
-    )
-    guidance: list[Scale] | None = Field(
-        default=None,
-        min_length=2,
-        max_length=2,
-        description="Guidance scale at the first and the last frame, for methods that have one.",
-        examples=[[1.0, 3.0]],
-    )
-    formats: list[Format] = Field(
-        default_factory=_only_mp4,
-        min_length=1,
-        max_length=len(FORMATS),
-        description="What to deliver: "
-        + "; ".join(f"`{one.name}`, {one.description}" for one in FORMATS.values())
-        + ". Transparency that all keyframes have is kept in "
-        + ", ".join(f"`{one.name}`" for one in FORMATS.values() if one.alpha)
-        + "; elsewhere `background` shows through.",
-        examples=[["mp4", "gif"]],
-    )
-    priority: Priority = Field(default="default", description="Which line the job waits in.")
-    result_ttl: int | None = Field(
-        default=None,
-        ge=RESULT_TTL[0],
-        le=RESULT_TTL[1],
-        description="Seconds the finished job and its files are kept. Default: the server's.",
-    )
-    webhook: Webhook | None = None
-    reference: str | None = Field(
-        default=None,
-        max_length=200,
-        description="Your own name for the job; comes back unchanged.",
-        examples=["shot-012"],
-    )
 
     @model_validator(mode="before")
     @classmethod
@@ -199,19 +63,28 @@ class Options(Strict):
         return Settings.from_json(values)
 
     def normalised(self, positions: tuple[int, ...] | None = None) -> dict[str, Any]:
-        """The options as a job's record keeps them: `Settings` as JSON, every default filled in, and the
-        service's `formats` and `reference`. `settings_of` reads them back. Raises as `settings`.
+        """Give the options as a `Job` has them: `Settings` as JSON, every default filled in, and the service's own.
+
+        Those are `formats` and `reference`. `settings_of` reads them back. Raises as `settings`.
         """
         settings = self.settings(positions)
         values: dict[str, Any] = {name: getattr(settings, name) for name in sorted(SETTINGS_FIELDS)}
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         values |= {"formats": list(self.formats), "reference": self.reference}
-        return {name: value for name, value in values.items() if value is not None}
+        return {
+            name: value for name, value in values.items() if value is not None or baseline.OPTIONS[name] is not None
+        }
 
 
-def settings_of(options: dict[str, Any]) -> Settings:
-    """The `Settings` within the options of a job's record."""
-    return Settings.from_json({name: value for name, value in options.items() if name in SETTINGS_FIELDS})
+def settings_of(options: Mapping[str, Any]) -> Settings:
+    """Take the `Settings` out of a job's options: what is not there means what it meant when the job was written down.
+
+    Raises `SettingsError` for options that only a newer release knows.
+    """
+    for name in options:
+        if name not in baseline.OPTIONS:
+            raise SettingsError(name, "is known to newer releases alone", "Upgrade the workers, then send it again")
+    return Settings.from_json({name: options.get(name, baseline.OPTIONS[name]) for name in SETTINGS_FIELDS})
 
 
 IMAGE = (

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from service.jobs import stored_options
+
 Lane = Literal["gpu", "cpu"]
 Priority = Literal["high", "default", "low"]
 LANES: tuple[Lane, ...] = ("gpu", "cpu")
@@ -117,7 +119,8 @@ class Allowance:
 class NewJob:
     """A job about to be submitted. Its keyframes are in storage already, under `files_prefix(id)`.
 
-    options: the normalised request. keyframes: key, content_type, width, height, sha256, size of each.
+    options: in full, as `Options.normalised` gives them.
+    keyframes: key, content_type, width, height, sha256, size of each.
     webhook: url and events. result_ttl: seconds the result is kept. gpu_seconds: the estimate, where there is one.
     size: (width, height) of a frame, where it is known before. uploads: ids of those that keyframes came by.
     """
@@ -207,7 +210,7 @@ def encode(job: NewJob) -> dict[str, str]:
         "owner": job.owner,
         "priority": job.priority,
         "lane": job.lane,
-        "options": json.dumps(job.options),
+        "options": json.dumps(stored_options.stored(job.options)),
         "keyframes": json.dumps(job.keyframes),
         "result_ttl": str(job.result_ttl),
     }
@@ -256,7 +259,7 @@ def decode(fields: Mapping[bytes, bytes]) -> Job:
         errors=int(text["errors"]),
         priority=text["priority"],  # type: ignore[arg-type]
         lane=text["lane"],  # type: ignore[arg-type]
-        options=value("options") or {},
+        options=stored_options.complete(value("options")) if "options" in text else {},
         keyframes=value("keyframes") or [],
         webhook=value("webhook"),
         created_at=float(text["created_at"]),

@@ -5,9 +5,6 @@ import { h, icon, iconButton } from "./element.js";
 import { makeFields } from "./fields.js";
 import { Keyframes } from "./keyframes.js";
 
-const KNOBS = ["gamma", "k", "lam"];
-const MORE = ["steps", "motion_bucket_id", "noise_aug_strength", "handover", "anchor", "guidance", "width", "height",
-  "fit", "background", "loop", "exact_keyframes", "priority", "reference"];
 const LIGHT_FORMATS = ["mp4", "webm", "gif", "png"];
 const SMALL_MODEL = 128; // pixels of the longer side: a model to try things out with, not one for photographs
 
@@ -30,7 +27,7 @@ export class Form extends EventTarget {
     super();
     this.#form = form;
     this.keyframes = new Keyframes(say);
-    this.fields = makeFields(catalogue.limits);
+    this.fields = makeFields(catalogue.options);
     this.#about.id = "about-method";
     this.#lay();
     this.update(catalogue);
@@ -53,7 +50,7 @@ export class Form extends EventTarget {
     this.#select.value = chosen;
     this.#boxes.replaceChildren(...catalogue.methods.map((method) => h("label", {},
       h("input", { type: "checkbox", value: method.name, disabled: !this.#able(method),
-        checked: chosenBoxes.size ? chosenBoxes.has(method.name) : this.#able(method) && method.name !== "svd" }),
+        checked: chosenBoxes.size ? chosenBoxes.has(method.name) : this.#able(method) && method.uses_end }),
       named(method))));
     if (!this.#formats.children.length) {
       this.#formats.append(...Object.keys(catalogue.formats).map((name) => h("label", {},
@@ -65,11 +62,11 @@ export class Form extends EventTarget {
   /** Fill the form in, such as from a sample or from a job. files: null leaves the keyframes as they are. */
   fill(files, options) {
     if (files) this.keyframes.set(files);
-    for (const field of Object.values(this.fields)) field.write(options[field.name]);
+    for (const [name, field] of Object.entries(this.fields)) field.write(options[name]);
     if (options.seeds) this.fields.seed.write(options.seeds[0]);
     const method = this.#method(options.method);
     if (method && this.#able(method)) this.#select.value = method.name;
-    else if (options.method) this.#select.value = "flow";
+    else if (options.method) this.#select.value = this.catalogue.methods.find((each) => !each.needs_model).name;
     this.#touched = true;
     this.#show();
   }
@@ -109,22 +106,23 @@ export class Form extends EventTarget {
     this.single = h("div", {}, h("label", { for: "method", class: "unseen" }, "Method"), this.#select, this.#about);
     this.multiple = h("div", {}, this.#boxes, h("label", { class: "line" }, this.#blind, "Judge them blind, then vote"));
     this.#several.closest("label").dataset.mode = "several";
-    const field = (name) => this.fields[name].element;
+    const { seed, ...others } = this.fields;
+    const of = (...groups) => Object.values(others).filter(({ option }) => groups.includes(option.group)).map(({ element }) => element);
     const dice = iconButton("dice", "A random seed", () => {
       this.fields.seed.write(crypto.getRandomValues(new Uint16Array(1))[0]);
     });
-    field("seed").classList.add("with-button");
-    field("seed").querySelector("input").after(dice);
-    this.knobs = h("fieldset", { class: "knobs" }, h("legend", {}, "Motion Prior Distillation"), KNOBS.map(field));
+    seed.element.classList.add("with-button");
+    seed.element.querySelector("input").after(dice);
+    this.knobs = h("fieldset", { class: "knobs" }, h("legend", {}, "Motion Prior Distillation"), of("distillation"));
     this.#form.replaceChildren(
       h("section", {}, h("h2", {}, "Keyframes"), this.keyframes.element,
         h("p", { class: "hint" }, "Drop, paste or pick pictures. Drag them, or use the arrow keys, to change the order.")),
       h("section", {}, h("div", { class: "heading" }, h("h2", {}, "Method"), mode), this.single, this.multiple),
-      h("section", {}, h("div", { class: "three" }, ["seed", "frames", "fps"].map(field)),
+      h("section", {}, h("div", { class: "three" }, seed.element, of("basics")),
         h("p", { class: "hint" }, "The same seed gives the same video. Frames are those of each segment, both keyframes included.")),
       this.knobs,
       h("details", { class: "more" }, h("summary", {}, "More settings"),
-        h("div", { class: "two" }, MORE.map(field)),
+        h("div", { class: "two" }, of("video", "sampling", "delivery")),
         h("div", { class: "field", "data-field": "formats" }, h("span", { class: "label" }, "Formats"), this.#formats,
           h("small", { class: "fault", hidden: true }))),
       h("div", { class: "send" }, this.#fault, this.#submit));
@@ -137,11 +135,13 @@ export class Form extends EventTarget {
     this.single.hidden = several;
     this.multiple.hidden = !several;
     this.#about.replaceChildren(method?.description ?? "", ...this.#engineNote(method));
-    const withKnobs = chosen.map((name) => this.#method(name)).filter((each) => each?.defaults.lam !== null);
-    this.knobs.hidden = !withKnobs.length;
-    const defaults = withKnobs.length === 1 ? withKnobs[0].defaults : {};
-    for (const name of [...KNOBS, "handover", "anchor"]) this.fields[name].fallback(defaults[name], "own");
-    this.fields.guidance.fallback(method?.defaults.guidance);
+    for (const [name, field] of Object.entries(this.fields)) {
+      if (field.option.methods.length === this.catalogue.methods.length) continue;
+      const having = chosen.filter((each) => field.option.methods.includes(each));
+      field.element.hidden = !having.length;
+      field.fallback(having.length === 1 ? this.#method(having[0]).defaults[name] : undefined, "own");
+    }
+    this.knobs.hidden = !this.knobs.querySelector(".field:not([hidden])");
     this.fields.frames.fallback(undefined, this.#nativeFrames(method));
     const words = several ? `Make ${chosen.length} videos` : "Make the video";
     // A change comes as the button is pressed; were its words replaced then, the click would be lost.
@@ -161,7 +161,7 @@ export class Form extends EventTarget {
   }
 
   #nativeFrames(method) {
-    if (method && !method.needs_model) return "25";
+    if (method?.native_frames) return method.native_frames;
     return this.catalogue.engines.find((engine) => engine.state === "ready")?.native_frames ?? "the model's";
   }
 
@@ -195,11 +195,10 @@ export class Form extends EventTarget {
 
   /** The options of a request with one of the chosen methods: what differs from the defaults, and fits the method. */
   options(name) {
-    const { defaults } = this.#method(name);
     const options = { method: name };
-    for (const [field, value] of Object.entries(this.fields).map(([key, each]) => [key, each.read()])) {
-      const foreign = field in defaults && defaults[field] === null;
-      if (value !== undefined && value !== "" && !foreign) options[field] = value;
+    for (const [key, field] of Object.entries(this.fields)) {
+      const value = field.read();
+      if (value !== undefined && value !== "" && field.option.methods.includes(name)) options[key] = value;
     }
     const common = this.#several.checked && this.#commonFrames();
     return { ...(common ? { frames: common } : {}), ...options, formats: this.#ticked(this.#formats) };

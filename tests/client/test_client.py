@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import httpx
 import pytest
@@ -29,9 +29,7 @@ from inbetween import (
     Retries,
     Unreachable,
     WaitTimeout,
-    options,
 )
-from service.jobs import options as served
 from service.problems import Problem
 from tests.client.conftest import QUICK, Either
 from tests.service.conftest import Api, Make
@@ -452,21 +450,6 @@ def test_the_key_goes_to_the_server_alone(receiver: Any) -> None:
     assert asked.headers["authorization"] == "Bearer ibk_secret"
     assert "authorization" not in put.headers
     assert put.body == photo()
-
-
-def test_options_are_the_servers() -> None:
-    """A new option of the server's belongs into the client's types."""
-    assert set(get_type_hints(options.Options)) == set(served.Options.model_fields)
-    for ours, theirs in (
-        (options.Method, served.MethodName),
-        (options.Format, served.Format),
-        (options.Priority, served.Priority),
-        (options.EventType, served.EventType),
-        (options.Fit, served.Fit),
-        (options.Anchor, served.Anchor),
-    ):
-        assert ours == theirs
-    assert set(options.SUFFIXES.values()) <= set(options.Format.__args__)
 
 
 def test_both_clients_have_the_same_methods() -> None:

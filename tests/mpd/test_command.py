@@ -10,7 +10,6 @@ import sys
 import termios
 import zipfile
 from contextlib import suppress
-from dataclasses import fields
 from pathlib import Path
 
 import av
@@ -22,7 +21,7 @@ from PIL import Image
 from skimage import data
 
 from mpd import tiny
-from mpd.methods import METHODS, Settings
+from mpd.methods import METHODS
 
 COMMAND = str(Path(sys.executable).with_name("mpd"))
 
@@ -217,12 +216,6 @@ def test_help_names_everything(tmp_path: Path) -> None:
     for word in (*METHODS, "--seeds", "--noise-aug-strength", "examples:", "exit status", "inbetween.mp4"):
         assert word in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 106
-
-
-def test_every_setting_has_its_option(tmp_path: Path) -> None:
-    shown = mpd(tmp_path, "--help").stdout
-    for field in fields(Settings):
-        assert f"--{field.name.replace('_', '-')}" in shown
 
 
 def test_list_of_methods(tmp_path: Path) -> None:

@@ -13,10 +13,13 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 from redis.exceptions import RedisError
 
+from mpd.methods import METHODS
+from mpd.options import Option
 from service.api.routes.playground import policy
 from service.auth import CALLER, ApiKeys
 from service.fleet import engines
 from service.fleet.engines import Engine, EngineState
+from service.jobs.request_options import REQUEST_OPTIONS
 from service.jobs.store import Job
 from service.problems import Problem
 from service.settings import Settings
@@ -153,6 +156,59 @@ def test_a_refusal_is_shown_at_its_field(api: Api, visitor: Visitor) -> None:
     assert page.get_attribute("#field-frames", "aria-invalid") == "true"
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     visitor.accessible()
+
+
+UNDRAWN = {"method", "formats", "seeds", "webhook", "loop_frame"}
+"""Options that the page asks for by other means, or not at all."""
+
+
+def said(page: Page, one: Option) -> Any:
+    """Give the option's field another value than its default; what the request should have."""
+    field = page.locator(f"#field-{one.name}")
+    expect(page.locator(f"label[for=field-{one.name}]")).to_have_text(one.label)
+    expect(page.locator(f"#about-{one.name}")).to_have_text(one.hint)
+    if one.kind == "boolean":
+        field.check()
+        return True
+    if one.kind == "choice":
+        assert field.locator("option").evaluate_all("all => all.map((each) => each.value)") == ["", *one.choices]
+        value = next(choice for choice in one.choices if choice != one.default)
+        field.select_option(value)
+        return value
+    if one.limit is not None:
+        assert (field.get_attribute("min"), field.get_attribute("max")) == (f"{one.limit.low:g}", str(one.limit.high))
+    if one.kind == "numbers":
+        page.get_by_label(f"{one.label} at the first frame").fill("2")
+        page.get_by_label(f"{one.label} at the last frame").fill("2.5")
+        return [2, 2.5]
+    values = {"number": 0.5, "colour": "#abcdef", "text": "word", "integer": 64}
+    value = values[one.kind] if one.limit is None or one.kind == "number" else min(64, int(one.limit.high) - 1)
+    field.fill(str(value))
+    return value
+
+
+def test_every_option_can_be_asked_for(api: Api, visitor: Visitor) -> None:
+    engine = Engine("e1", EngineState.ready, model="m", device="cpu", started_at=0, methods=("mpd-trf", "svd"))
+    able = replace(engine, native_frames=12, native_size=(64, 64))
+    engines.publish(api.services.redis, api.settings, able, ttl=600)
+    page = visitor.open()
+    page.get_by_role("button", name="Coffee").click()
+    page.get_by_text("More settings").click()
+    drawn = page.locator("[data-field]").evaluate_all("all => all.map((each) => each.dataset.field)")
+    assert {*drawn, *UNDRAWN} == {*REQUEST_OPTIONS} | {"formats"}
+    page.select_option("#method", "svd")
+    some = [name for name, one in REQUEST_OPTIONS.items() if one.trait is not None]
+    shown = [name for name in some if page.locator(f"#field-{name}").is_visible()]
+    assert shown == [name for name in some if METHODS["svd"].has(REQUEST_OPTIONS[name].trait)]
+    page.select_option("#method", "mpd-trf")
+    wanted = {name: said(page, one) for name, one in REQUEST_OPTIONS.items() if name not in UNDRAWN}
+    visitor.picture("options")
+    visitor.accessible()
+    page.get_by_role("button", name="Make the video").click()
+    page.wait_for_selector(".progress")
+    job = api.jobs.list("local", 1).jobs[0]
+    made = {**job.options, "seed": job.options["seeds"][0], "priority": job.priority, "result_ttl": job.result_ttl}
+    assert {name: made.get(name) for name in wanted} == wanted
 
 
 def test_the_request_is_exact_whatever_the_files_are_called(api: Api, visitor: Visitor, tmp_path: Path) -> None:

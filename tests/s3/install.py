@@ -3,8 +3,8 @@
     python tests/s3/install.py
 
 The environment is SWIFT_VENV, or `.venv-swift` in the root of the repository. Prints its Python. Does nothing when the
-environment is there already, whichever Python made it, and any number may run at once. Swift stays out of our own environment because eventlet
-patches the interpreter it runs in.
+environment is there already, whichever Python made it, and any number may run at once. Swift stays out of our own
+environment because eventlet patches the interpreter it runs in.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from mpd.methods import METHODS
 from service.fleet import engines
 from service.fleet.engines import EngineState
 from service.jobs import metrics
+from service.jobs.request_options import REQUEST_OPTIONS
 from tests.service.conftest import Api, Make, problem
 from tests.service.test_api_submit import ENGINE
 
@@ -28,6 +29,8 @@ def test_methods_with_the_engines_at_work(api: Api) -> None:
     assert idle["engines"] == []
     assert idle["limits"]["frames"]["maximum"] == 241
     assert idle["limits"]["frames"]["why"]
+    assert {method["name"] for method in idle["methods"] if not method["uses_end"]} == {"svd"}
+    assert [method["native_frames"] for method in idle["methods"]] == [25, *[None] * (len(METHODS) - 1)]
     assert idle["formats"]["mp4"] == "video/mp4"
     engines.publish(api.services.redis, api.settings, ENGINE)
     engines.publish(api.services.redis, api.settings, replace(ENGINE, id="e2", state=EngineState.starting))
@@ -38,6 +41,20 @@ def test_methods_with_the_engines_at_work(api: Api) -> None:
     knobs = next(method for method in live["methods"] if method["name"] == "mpd-vibid")
     assert knobs["defaults"]["gamma"] == 0.2
     assert knobs["denoiser_calls"] == 65
+
+
+@pytest.mark.parametrize("name", REQUEST_OPTIONS)
+def test_methods_tell_all_of_every_option(api: Api, name: str) -> None:
+    one = REQUEST_OPTIONS[name]
+    told = next(option for option in api.client.get("/methods").json()["options"] if option["name"] == name)
+    for limit in ("limit", "size"):
+        asked, given = getattr(one, limit), told.pop(limit)
+        ends = None if given is None else (given["minimum"], given["maximum"], given["why"])
+        assert ends == (None if asked is None else (asked.low, asked.high, asked.why))
+    assert told.pop("methods") == [method.name for method in METHODS.values() if method.has(one.trait)]
+    for fact, value in told.items():
+        mine = getattr(one, fact)
+        assert value == (list(mine) if isinstance(mine, tuple) else mine or None if fact == "unset" else mine)
 
 
 def test_metrics_are_the_names_and_the_counts(api: Api) -> None:

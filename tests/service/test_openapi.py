@@ -9,11 +9,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from mpd.methods import METHODS
-from mpd.output.formats import OUTPUT_FORMATS
 from service.api import openapi_examples
 from service.api.views import JobView
-from service.jobs.options import Format, InbetweenRequest, MethodName, Options
+from service.jobs.options import InbetweenRequest, Options
 from tests.service.conftest import Api
 
 
@@ -98,11 +96,6 @@ def test_answers_fit_their_schemas(api: Api, document: dict[str, Any]) -> None:
     check(api.client.get("/methods").json(), "MethodsView")
     check(api.client.get("/nothing").json(), "ProblemView")
     check(api.post({"frames": 0}).json(), "ProblemView")
-
-
-def test_the_names_are_the_librarys() -> None:
-    assert list(MethodName.__args__) == list(METHODS)  # type: ignore[attr-defined]
-    assert list(Format.__args__) == list(OUTPUT_FORMATS)  # type: ignore[attr-defined]
 
 
 def test_options_have_the_librarys_defaults() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import redis
 from PIL import Image
+from rq.utils import import_attribute
 from structlog.testing import capture_logs
 
 from mpd.keyframes import KeyframeError
@@ -21,10 +22,11 @@ from mpd.methods import METHODS, SettingsError
 from service import machine
 from service.fleet import engines
 from service.fleet.engines import ENGINE_ID, Engine, EngineState
-from service.jobs.store import Job, Jobs, Lane, NewJob, State, files_prefix, new_id
+from service.jobs.store import TASK, Job, Jobs, Lane, NewJob, State, files_prefix, new_id
 from service.settings import Settings
 from service.storage import LocalStorage, StorageFull, StorageUnavailable
-from worker import tasks
+from service.webhooks import deliveries as sending
+from worker import deliveries, tasks
 from worker.process import fitness, parent_death
 from worker.process.fitness import LAUNCHER_FD, Pipe
 from worker.task import artifacts, retrying
@@ -435,3 +437,30 @@ def test_a_job_that_comes_back_to_an_engine_that_refused_it_is_left_at_once_unti
     assert asked == ["here", "there"]
     assert job.error is not None
     assert job.error["status"] == 422
+
+
+def test_a_job_that_uses_what_only_a_newer_release_knows_is_left_to_its_workers(
+    jobs: Jobs, storage: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While an upgrade goes on, some of them are there; where none takes it, it fails and says why."""
+    monkeypatch.setattr(tasks, "ELSEWHERE_SECONDS", 0.0)
+    monkeypatch.setenv(ENGINE_ID, "here")
+    known = submit(jobs, storage)
+    new = NewJob("local", {**known.options, "tempo": 3}, known.keyframes, "cpu", result_ttl=600)
+    left = attempt(jobs, jobs.submit(new))
+    assert (left.state, left.attempt, left.errors, left.refusals) == (State.queued, 2, 0, {"here": 1})
+    failed = attempt(jobs, left)
+    assert failed.state is State.failed
+    assert failed.error is not None
+    assert (failed.error["status"], failed.error["field"]) == (422, "options.tempo")
+    assert attempt(jobs, known).state is State.succeeded
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "queued"),
+    [("worker.tasks.run", tasks.run, TASK), ("worker.deliveries.deliver", deliveries.deliver, sending.TASK)],
+)
+def test_the_names_that_wait_in_queues_stay(name: str, function: Callable[..., Any], queued: str) -> None:
+    """Releases run side by side: what one of them has queued another takes."""
+    assert import_attribute(name) is function
+    assert queued == name

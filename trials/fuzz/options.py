@@ -11,10 +11,13 @@ from typing import Any, get_args
 
 from hypothesis import strategies as st
 
-from mpd.methods import LIMITS, METHODS
-from service.jobs.options import Format, Options
+from mpd.methods import LIMITS
+from mpd.options import COLOUR, Option
+from service.jobs.options import Options
+from service.jobs.request_options import REQUEST_OPTIONS
 
 NAMES = sorted(Options.model_fields)
+assert sorted(REQUEST_OPTIONS) == NAMES, "an option that is never tried"
 _CHOICES = [
     choice for name in NAMES for choice in get_args(Options.model_fields[name].annotation) if isinstance(choice, str)
 ]
@@ -51,37 +54,30 @@ def values() -> st.SearchStrategy[Any]:
 
 def likely() -> st.SearchStrategy[dict[str, Any]]:
     """Objects of which many are right: each option within its own bounds, whatever the others are."""
-    share = st.floats(0, 1) | st.integers(0, 1)
-    plausible: dict[str, st.SearchStrategy[Any]] = {
-        "method": st.sampled_from(list(METHODS)),
-        "frames": st.none() | st.integers(2, 241),
-        "steps": st.integers(1, 100),
-        "seed": st.integers(0, 2**32 - 1),
-        "seeds": st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=8, unique=True),
-        "width": st.integers(16, 128).map(lambda n: 16 * n),
-        "height": st.integers(16, 128).map(lambda n: 16 * n),
-        "fit": st.sampled_from(["cover", "contain", "stretch"]),
-        "background": st.from_regex(r"#[0-9a-fA-F]{6}", fullmatch=True),
-        "loop": st.booleans(),
-        "loop_frame": st.integers(1, 300),
-        "fps": st.integers(1, 60),
-        "motion_bucket_id": st.integers(0, 255),
-        "noise_aug_strength": share,
-        "gamma": share,
-        "k": st.integers(0, 10),
-        "lam": share,
-        "anchor": st.sampled_from(["pin", "rigid", "closure"]),
-        "handover": share,
-        "guidance": st.lists(st.floats(0, 20), min_size=2, max_size=2),
-        "formats": st.lists(st.sampled_from(get_args(Format)), min_size=1, unique=True),
-        "exact_keyframes": st.booleans(),
-        "priority": st.sampled_from(["high", "default", "low"]),
-        "result_ttl": st.integers(60, 31_536_000),
-        "reference": st.text(max_size=200),
+    return st.fixed_dictionaries({}, optional={name: _plausible(one) for name, one in REQUEST_OPTIONS.items()})
+
+
+def _plausible(one: Option) -> st.SearchStrategy[Any]:
+    """Values of an option that are right as long as nobody looks at the others."""
+    low, high = (one.limit.low, one.limit.high) if one.limit is not None else (0, 2**31)
+    least, most = (int(one.size.low), int(one.size.high)) if one.size is not None else (0, 9)
+    if one.name in ("width", "height"):
+        return st.integers(16, 128).map(lambda n: 16 * n)
+    whole = st.integers(int(low), int(high))
+    by_kind: dict[str, st.SearchStrategy[Any]] = {
+        "integer": whole,
+        "number": st.floats(low, high) | whole,
+        "boolean": st.booleans(),
+        "text": st.text(min_size=least, max_size=most),
+        "colour": st.from_regex(COLOUR, fullmatch=True),
+        "integers": st.lists(whole, min_size=least, max_size=most, unique=True),
+        "numbers": st.lists(st.floats(low, high), min_size=least, max_size=most),
         "webhook": st.just({"url": "https://example.com/hook"}),
     }
-    assert sorted(plausible) == NAMES, "an option that is never tried"
-    return st.fixed_dictionaries({}, optional=plausible)
+    if one.choices:
+        choice = st.sampled_from(one.choices)
+        return st.lists(choice, min_size=least, max_size=most, unique=True) if one.kind == "choices" else choice
+    return by_kind[one.kind] | st.none() if one.name == "frames" else by_kind[one.kind]
 
 
 def objects() -> st.SearchStrategy[dict[str, Any]]:

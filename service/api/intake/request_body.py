@@ -24,7 +24,8 @@ from service.api.intake.byte_budget import Hold
 from service.api.intake.data_uris import is_data_uri
 from service.api.intake.keyframe_check import check_size
 from service.api.intake.quoted import Quoted, cut
-from service.jobs.options import InbetweenRequest, Keyframe, MethodName, Options
+from service.jobs.option_fields import MethodName
+from service.jobs.options import InbetweenRequest, Keyframe, Options
 from service.problems import Problem
 from service.settings import Settings as ServiceSettings
 from service.validation import Fault, from_pydantic, from_settings, refused

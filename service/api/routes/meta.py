@@ -9,17 +9,19 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from redis.exceptions import RedisError
 
-from mpd.methods import LIMITS, METHODS, Method, Settings, denoiser_calls
+from mpd.methods import FLOW_FRAMES, LIMITS, METHODS, Method, Settings, denoiser_calls
+from mpd.options import Limit, Option
 from mpd.output.formats import OUTPUT_FORMATS
 from service.api import exposition, reference_page
 from service.api.routes.dependencies import READ, Here, Metrics, Reader, problems
 from service.api.services import Services
-from service.api.views import DefaultsView, EngineView, HealthView, LimitView, MethodsView, MethodView
+from service.api.views import EngineView, HealthView, LimitView, MethodsView, MethodView, OptionView
 from service.database.identity import DatabaseUnknown
 from service.database.outages import takes_no_writes
 from service.fleet import engines
 from service.fleet.engines import Engine
 from service.jobs.capacity import default_method, ready
+from service.jobs.request_options import REQUEST_OPTIONS
 from service.storage import StorageUnavailable
 
 STORAGE_PATIENCE = 3.0
@@ -41,9 +43,8 @@ def list_methods(here: Here, key: Reader) -> MethodsView:
     return MethodsView(
         default=default_method(live),
         methods=[_method(method, ready(live)) for method in METHODS.values()],
-        limits={
-            name: LimitView(minimum=limit.low, maximum=limit.high, why=limit.why) for name, limit in LIMITS.items()
-        },
+        options=[_option(option) for option in REQUEST_OPTIONS.values()],
+        limits={name: _limit(limit) for name, limit in LIMITS.items()},
         formats=OUTPUT_FORMATS,
         engines=[EngineView.model_validate(engine) for engine in live],
     )
@@ -123,21 +124,35 @@ def docs(request: Request) -> HTMLResponse:
 
 def _method(method: Method, able: list[Engine]) -> MethodView:
     available = any(method.name in engine.methods for engine in able) if able else None
-    distillation = method.distillation
     return MethodView(
         name=method.name,
         title=method.title,
         description=method.description,
         needs_model=method.needs_model,
+        uses_end=method.uses_end,
         min_keyframes=method.min_keyframes,
+        native_frames=None if method.needs_model else FLOW_FRAMES,
         denoiser_calls=denoiser_calls(Settings(method=method.name)),
-        defaults=DefaultsView(
-            gamma=distillation.gamma if distillation else None,
-            k=distillation.k if distillation else None,
-            lam=distillation.lam if distillation else None,
-            anchor=distillation.anchor if distillation else None,
-            handover=distillation.handover if distillation and not method.host_free else None,
-            guidance=list(method.guidance) if method.guidance else None,
-        ),
+        defaults=method.defaults,
         available=available if method.needs_model else True,
     )
+
+
+def _option(option: Option) -> OptionView:
+    return OptionView(
+        name=option.name,
+        kind=option.kind,
+        default=option.default,
+        unset=option.unset or None,
+        limit=None if option.limit is None else _limit(option.limit),
+        size=None if option.size is None else _limit(option.size),
+        label=option.label,
+        hint=option.hint,
+        group=option.group,
+        choices=list(option.choices),
+        methods=[method.name for method in METHODS.values() if method.has(option.trait)],
+    )
+
+
+def _limit(limit: Limit) -> LimitView:
+    return LimitView(minimum=limit.low, maximum=limit.high, why=limit.why)

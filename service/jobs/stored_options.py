@@ -1,0 +1,53 @@
+"""A job's options as its record keeps them: what differs from the first defaults (`baseline`), and their version.
+
+So an older release reads what a newer one wrote, unless the job uses what is new; and a record keeps its picture when
+a default, or a method's own value, becomes another. Records without a version state all that they mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mpd.methods import METHODS
+from service.jobs import baseline
+
+STATED = frozenset(("formats", "loop", "method", "seeds"))
+"""Stated whatever they are: releases that know no version look these up."""
+
+
+def stored(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out of a job's options what version `baseline.VERSION` means anyhow."""
+    values = {**dict(_moved(options, now=True)), **options}
+    kept = {name: value for name, value in values.items() if name in STATED or value != baseline.OPTIONS.get(name)}
+    return {"version": baseline.VERSION, **kept}
+
+
+def complete(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a job's options in full: an option that is not there is None, and was when the job was written down.
+
+    A record of a version that this release does not know stays as it is, version and all.
+    """
+    if record.get("version", baseline.VERSION) != baseline.VERSION:
+        return dict(record)
+    values = {**baseline.OPTIONS, **record}
+    values.pop("version", None)
+    values |= dict(_moved(values, now=False))
+    return {name: values[name] for name in sorted(values) if values[name] is not None or _means_something(name)}
+
+
+def _means_something(name: str) -> bool:
+    """Tell whether None is another thing to say of an option than nothing."""
+    return baseline.OPTIONS.get(name) is not None
+
+
+def _moved(options: Mapping[str, Any], now: bool) -> Iterator[tuple[str, Any]]:
+    """Give the options left to the method whose own value has changed, with today's value or the first one."""
+    name = options.get("method", baseline.OPTIONS["method"])
+    if name not in METHODS or name not in baseline.METHODS:
+        return
+    today = METHODS[name].defaults
+    for option, first in baseline.METHODS[name].items():
+        present = list(today[option]) if isinstance(today[option], tuple) else today[option]
+        if options.get(option) is None and first != present:
+            yield option, present if now else first

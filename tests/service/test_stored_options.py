@@ -1,0 +1,205 @@
+"""What is stored keeps its meaning: between releases that run side by side, and when a default becomes another."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from pydantic import Field, ValidationError, create_model
+
+from mpd.methods import METHODS, Settings, SettingsError
+from service.jobs import baseline
+from service.jobs.options import Options, settings_of
+from service.jobs.record import NewJob, decode, encode
+from service.jobs.replay import request_of
+from tests.service.conftest import Api
+from trials.fuzz.options import likely
+
+thorough = hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+
+FIRST: dict[str, Any] = {
+    "method": "mpd-vibid",
+    "frames": None,
+    "positions": None,
+    "steps": 25,
+    "seeds": [0],
+    "width": None,
+    "height": None,
+    "fit": "cover",
+    "background": "#000000",
+    "loop": False,
+    "exact_keyframes": False,
+    "fps": 7,
+    "motion_bucket_id": 127,
+    "noise_aug_strength": 0.02,
+    "gamma": None,
+    "k": None,
+    "lam": None,
+    "anchor": None,
+    "handover": None,
+    "guidance": None,
+}
+"""The defaults of the releases before records had a version: they fill a record's gaps with these."""
+FIRST_METHODS = {
+    "svd": {"guidance": [1.0, 3.0]},
+    "trf": {"guidance": [1.0, 3.0]},
+    "mpd-trf": {"gamma": 0.3, "k": 2, "lam": 0.5, "anchor": "rigid", "handover": 0.0, "guidance": [1.0, 3.0]},
+    "mpd-vibid": {"gamma": 0.2, "k": 3, "lam": 1.0, "anchor": "rigid", "handover": 0.0},
+    "mpd": {"gamma": 0.0, "k": 0, "lam": 1.0, "anchor": "closure"},
+}
+
+BEFORE: list[dict[str, Any]] = [
+    {
+        "background": "#000000",
+        "exact_keyframes": False,
+        "fit": "cover",
+        "fps": 24,
+        "loop": False,
+        "method": "flow",
+        "motion_bucket_id": 127,
+        "noise_aug_strength": 0.02,
+        "seeds": [0],
+        "steps": 25,
+        "formats": ["mp4"],
+    },
+    {
+        "anchor": "pin",
+        "background": "#204060",
+        "exact_keyframes": True,
+        "fit": "contain",
+        "fps": 7,
+        "gamma": 0.4,
+        "guidance": [1.0, 2.5],
+        "loop": True,
+        "method": "mpd-trf",
+        "motion_bucket_id": 127,
+        "noise_aug_strength": 0.02,
+        "positions": [0, 4, 9],
+        "seeds": [3, 4],
+        "steps": 30,
+        "formats": ["mp4", "gif"],
+        "reference": "shot-7",
+    },
+]
+"""Options as the releases before wrote them: all that has a value, and no version."""
+
+
+def written(options: dict[str, Any]) -> dict[str, Any]:
+    """What stands in the record of a job with these options."""
+    job = NewJob("ann", options, [], "gpu", result_ttl=600)
+    found: dict[str, Any] = json.loads(encode(job)["options"])
+    return found
+
+
+def read(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a job whose record holds these."""
+    texts = encode(NewJob("ann", {}, [], "gpu", result_ttl=600))
+    texts |= {"options": json.dumps(options), "state": "queued", "attempt": "1", "deaths": "0", "errors": "0"}
+    return decode({name.encode(): value.encode() for name, value in {**texts, "created_at": "0"}.items()}).options
+
+
+def before(record: dict[str, Any]) -> dict[str, Any]:
+    """What a worker of the releases before makes of a record: the names it knows, and its own defaults."""
+    return {**FIRST, **{name: value for name, value in record.items() if name in FIRST}}
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    values = {one.name: getattr(settings, one.name) for one in fields(settings)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def test_what_silence_means_never_changes() -> None:
+    assert {name: baseline.OPTIONS[name] for name in FIRST} == FIRST
+    assert baseline.OPTIONS["formats"] == ["mp4"]
+    assert baseline.OPTIONS["reference"] is None
+    for name in ("flow", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"):
+        assert {one: v for one, v in baseline.METHODS[name].items() if v is not None} == FIRST_METHODS.get(name, {})
+
+
+@thorough
+@given(values=likely())
+def test_a_record_keeps_what_differs_and_reads_as_it_was_asked(values: dict[str, Any]) -> None:
+    try:
+        options = Options.model_validate(values)
+        settings = options.settings()
+    except (ValidationError, SettingsError):
+        return
+    record = written(options.normalised())
+    assert record.pop("version") == 1
+    assert read(record) == read({**record, "version": 1}) == options.normalised()
+    assert settings_of(read(record)) == settings
+    assert before(record) == plain(settings), "as a worker of the releases before reads it"
+    assert all(value != baseline.OPTIONS[name] for name, value in record.items() if name not in ALWAYS)
+    assert record.keys() >= ALWAYS, "which those releases look up"
+
+
+ALWAYS = {"method", "seeds", "loop", "formats"}
+
+
+def test_an_ordinary_record_is_short() -> None:
+    record = written(Options(method="flow", fps=24).normalised())
+    always = {"formats": ["mp4"], "loop": False, "method": "flow", "seeds": [0]}
+    assert record == {"version": 1, "fps": 24, **always}
+
+
+@pytest.mark.parametrize("record", BEFORE, ids=["plain", "full"])
+def test_a_record_without_a_version_is_what_it_says(record: dict[str, Any]) -> None:
+    assert read(record) == record
+    assert plain(settings_of(read(record))) == before(record)
+
+
+@pytest.fixture
+def changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later release, with another default and with another value of a method's own."""
+    names = [one.name for one in fields(Settings)]
+    defaults = dict(zip(names, Settings.__init__.__defaults__ or (), strict=True)) | {"steps": 30, "frames": 14}
+    monkeypatch.setattr(Settings.__init__, "__defaults__", tuple(defaults.values()))
+    method = METHODS["mpd-vibid"]
+    assert method.distillation is not None
+    other = replace(method, distillation=replace(method.distillation, gamma=0.5))
+    monkeypatch.setitem(METHODS, "mpd-vibid", other)
+
+
+def test_a_record_keeps_its_picture_when_a_default_changes(changed: None) -> None:
+    assert (Settings().steps, Settings().frames) == (30, 14)
+    for record in ({"version": 1, "method": "mpd-vibid", "seeds": [0]}, {"method": "mpd-vibid", "fps": 7}):
+        settings = settings_of(read(record))
+        assert (settings.steps, settings.frames) == (25, None)
+        assert settings.distillation is not None
+        assert settings.distillation.gamma == 0.2
+    assert settings_of(read({"version": 1, "gamma": 0.4})).gamma == 0.4, "what was stated is not the method's own"
+
+
+def test_a_release_with_other_defaults_states_them(changed: None) -> None:
+    newer = create_model("Newer", __base__=Options, steps=(int, Field(default=30)))
+    record = written(newer(method="mpd-vibid").normalised())
+    assert (record["steps"], record["frames"], record["gamma"]) == (30, 14, 0.5)
+    assert before(record) | {"steps": 30, "gamma": 0.5} == before(record), "and workers of today know them"
+    assert "steps" not in written(newer(steps=25).normalised()), "which is what silence means"
+
+
+@pytest.mark.parametrize("record", [{"version": 1, "tempo": 3}, {"version": 2, "method": "flow"}])
+def test_what_only_a_newer_release_knows_is_shown_and_not_run(record: dict[str, Any]) -> None:
+    assert record.items() <= ({"version": 1} | read(record)).items()
+    with pytest.raises(SettingsError, match="is known to newer releases alone"):
+        settings_of(read(record))
+
+
+def test_callers_see_all_options_and_the_record_does_not(api: Api) -> None:
+    made = api.submit({"method": "flow", "fps": 9})
+    assert made["options"]["steps"] == 25
+    assert "version" not in made["options"]
+    [listed] = api.client.get("/inbetween").json()["jobs"]
+    assert listed["options"] == made["options"]
+    text = api.services.redis.hget(api.jobs.keys.job(made["id"]), "options")
+    assert json.loads(text or "") == written(made["options"])
+    assert "steps" not in json.loads(text or "")
+    job = api.jobs.get(made["id"])
+    assert job is not None
+    again = request_of(job.id, job.options, job.keyframes)["options"]
+    assert Options.model_validate(again).normalised() == job.options
+    assert again["noise_aug_strength"] == 0.02
