@@ -15,20 +15,20 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mpd.base import Base, ModelError
     from mpd.inbetween import inbetween
     from mpd.keyframes import KeyframeError
+    from mpd.loader import load
     from mpd.methods import DEFAULT_METHOD, METHODS, Settings, SettingsError
     from mpd.progress import Progress, Take
-    from mpd.svd.model import Model, load
-    from mpd.svd.weights import ModelError
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DEFAULT_METHOD",
     "METHODS",
+    "Base",
     "KeyframeError",
-    "Model",
     "ModelError",
     "Progress",
     "Settings",
@@ -41,15 +41,15 @@ __all__ = [
 _HOMES = {
     "DEFAULT_METHOD": "methods",
     "METHODS": "methods",
+    "Base": "base",
     "KeyframeError": "keyframes",
-    "Model": "svd.model",
-    "ModelError": "svd.weights",
+    "ModelError": "base",
     "Progress": "progress",
     "Settings": "methods",
     "SettingsError": "methods",
     "Take": "progress",
     "inbetween": "inbetween",
-    "load": "svd.model",
+    "load": "loader",
 }
 
 

@@ -21,13 +21,13 @@ from mpd.output.finish import Finish
 from mpd.progress import Pictures, Progress, Take
 
 if TYPE_CHECKING:
-    from mpd.svd.model import Model
+    from mpd.base import Base
 
 Source = Image.Image | Pictures | str | Path | bytes
 
 
 def inbetween(
-    model: Model | None, sources: Sequence[Source], settings: Settings, *, bits: int = 8, matte: bool = False
+    model: Base | None, sources: Sequence[Source], settings: Settings, *, bits: int = 8, matte: bool = False
 ) -> Iterator[Progress | Take]:
     """The inbetween video of two or more keyframes: one `Progress` per step, one `Take` per seed.
 
@@ -54,9 +54,7 @@ def inbetween(
     return _finished(generate(model, pictures, settings, bits), Finish(images, settings, frame, lengths, matte))
 
 
-def generate(
-    model: Model, pictures: Sequence[Pictures], settings: Settings, bits: int = 8
-) -> Iterator[Progress | Take]:
+def generate(model: Base, pictures: Sequence[Pictures], settings: Settings, bits: int = 8) -> Iterator[Progress | Take]:
     """The second half: from pictures of the model's size to frames of that size (`mpd.segments.generate`)."""
     from mpd import segments
 

@@ -16,10 +16,10 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from mpd.base import Denoiser
 from mpd.methods import METHODS, Anchor, Distillation, early_steps
 from mpd.operators import euler, flip, fuse, guide, pin, ramp, renoise
 from mpd.residual import distill
-from mpd.svd.denoiser import Denoiser
 
 T = TypeVar("T")
 Noise = Callable[[Tensor], Tensor]

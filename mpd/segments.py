@@ -15,16 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mpd.base import Base, Denoiser, Keyframe
 from mpd.methods import METHODS, Settings, SettingsError, segment_frames
 from mpd.progress import Frames, Pictures, Progress, Take
 from mpd.samplers import Paths, Step, sample
-from mpd.svd.denoiser import Denoiser
-from mpd.svd.model import Keyframe, Model
 
 
-def generate(
-    model: Model, pictures: Sequence[Pictures], settings: Settings, bits: int = 8
-) -> Iterator[Progress | Take]:
+def generate(model: Base, pictures: Sequence[Pictures], settings: Settings, bits: int = 8) -> Iterator[Progress | Take]:
     """One `Progress` per step and one `Take` per seed.
 
     pictures: (H, W, 3) uint8, all alike, their sides multiples of `model.size_multiple`. bits: 8 or 16, of the frames'
@@ -46,7 +43,7 @@ def generate(
     return _takes(model, pictures, settings, frames, bits)
 
 
-def _check_room(model: Model, settings: Settings, frames: int, width: int, height: int) -> None:
+def _check_room(model: Base, settings: Settings, frames: int, width: int, height: int) -> None:
     """Raises `SettingsError` for a segment that the GPU's memory cannot hold."""
     room, size = model.room, width * height
     if room is None:
@@ -85,7 +82,7 @@ class Noise:
 
 @torch.inference_mode()
 def _takes(
-    model: Model, pictures: Sequence[Pictures], settings: Settings, frames: tuple[int, ...], bits: int
+    model: Base, pictures: Sequence[Pictures], settings: Settings, frames: tuple[int, ...], bits: int
 ) -> Iterator[Progress | Take]:
     stops: list[Keyframe | None] = [model.keyframe(picture) for picture in pictures]
     if settings.loop or len(stops) == 1:
@@ -126,7 +123,7 @@ class Beginning:
     x: Tensor
 
 
-def begin(model: Model, segment: Segment, settings: Settings, noise: Noise) -> Beginning:
+def begin(model: Base, segment: Segment, settings: Settings, noise: Noise) -> Beginning:
     """Noise is drawn in this order: the start keyframe's augmentation, x_T, the end keyframe's; then the sampler's."""
 
     def denoiser(keyframe: Keyframe, augmentation: Tensor) -> Denoiser:
@@ -143,7 +140,7 @@ def begin(model: Model, segment: Segment, settings: Settings, noise: Noise) -> B
     return Beginning(Paths(forward, backward, start.z, end.z if end is not None else None), sigmas, x)
 
 
-def _sample(model: Model, segment: Segment, settings: Settings, noise: Noise) -> Iterator[Step]:
+def _sample(model: Base, segment: Segment, settings: Settings, noise: Noise) -> Iterator[Step]:
     begun = begin(model, segment, settings, noise)
     return sample(
         settings.method,

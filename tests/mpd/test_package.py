@@ -18,8 +18,8 @@ def test_the_names() -> None:
     assert set(mpd.__all__) == {
         "DEFAULT_METHOD",
         "METHODS",
+        "Base",
         "KeyframeError",
-        "Model",
         "ModelError",
         "Progress",
         "Settings",

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from mpd import segments
+from mpd.base import Room
 from mpd.methods import METHODS, Settings, SettingsError, denoiser_calls
 from mpd.progress import Pictures, Progress, Take
 from mpd.samplers import Paths, Step
 from mpd.segments import generate
 from mpd.svd.denoiser import Condition, SvdDenoiser
-from mpd.svd.memory import Room
 from mpd.svd.model import Model
 
 DIFFUSION = [name for name, method in METHODS.items() if method.needs_model]
