@@ -30,6 +30,10 @@ def generate(model: Base, pictures: Sequence[Pictures], settings: Settings, bits
     """
     if not METHODS[settings.method].needs_model:
         raise SettingsError("method", f"{settings.method} samples nothing from a model", "Choose another method")
+    able = methods(model)
+    if settings.method not in able:
+        problem = f"{settings.method} samples backwards in time too, and the latents of {model.name} cannot be reversed"
+        raise SettingsError("method", problem, f"Choose one of {', '.join(able)}")
     shapes = {picture.shape for picture in pictures}
     if len(shapes) > 1:
         raise SettingsError("keyframes", "differ in size", "Bring all to one size first")
@@ -38,9 +42,18 @@ def generate(model: Base, pictures: Sequence[Pictures], settings: Settings, bits
             size = f"{width}x{height}"
             raise SettingsError("width", f"{size} does not suit the model", f"Use multiples of {model.size_multiple}")
     frames = segment_frames(settings, len(pictures), model.native_frames)
+    if max(frames) > model.max_frames:
+        problem = f"{max(frames)} are too many for a segment of {model.name}"
+        raise SettingsError(_length(settings), problem, f"Use at most {model.max_frames}")
     for height, width, _ in shapes:
         _check_room(model, settings, max(frames), width, height)
     return _takes(model, pictures, settings, frames, bits)
+
+
+def methods(model: Base) -> tuple[str, ...]:
+    """Name the methods that can sample from a model: all, or with latents that cannot be reversed those of one path."""
+    sampled = [method for method in METHODS.values() if method.needs_model]
+    return tuple(method.name for method in sampled if model.reversible or not method.reverses_time)
 
 
 def _check_room(model: Base, settings: Settings, frames: int, width: int, height: int) -> None:
@@ -52,9 +65,14 @@ def _check_room(model: Base, settings: Settings, frames: int, width: int, height
         most = min(room.pixels, room.volume // 2)
         raise SettingsError("width", f"{width}x{height} is too large for this GPU", f"Use at most {most} pixels")
     if frames * size > room.volume:
-        field = "frames" if settings.positions is None else "positions"
         problem = f"a segment of {frames} frames of {width}x{height} is too long for this GPU"
-        raise SettingsError(field, problem, f"Use at most {room.volume // size} frames at this size, or a smaller one")
+        remedy = f"Use at most {room.volume // size} frames at this size, or a smaller one"
+        raise SettingsError(_length(settings), problem, remedy)
+
+
+def _length(settings: Settings) -> str:
+    """Name the setting that says how long a segment is."""
+    return "frames" if settings.positions is None else "positions"
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ import structlog
 
 from mpd import hub, loader
 from mpd.base import Base, ModelError
-from mpd.methods import METHODS, denoiser_calls
 from mpd.methods import Settings as Options
+from mpd.methods import denoiser_calls
 from mpd.progress import Progress, Take
 from service.database.connections import connect
 from service.fleet import engines
@@ -265,15 +265,15 @@ def _model_facts(model: Base) -> dict[str, Any]:
 
 
 def _capabilities(model: Base) -> dict[str, Any]:
+    from mpd.segments import methods
+
     facts = _model_facts(model)
     del facts["name"], facts["dtype"], facts["acceleration"]
-    sampled = [method for method in METHODS.values() if method.needs_model]
-    methods = tuple(method.name for method in sampled if model.reversible or not method.reverses_time)
     return {
         **facts,
         "state": EngineState.ready,
         "model": engines.shown_name(model.name),
-        "methods": methods,
+        "methods": methods(model),
         "max_frames": model.max_frames,
         "max_pixels": model.room.pixels if model.room else None,
         "max_volume": model.room.volume if model.room else None,
