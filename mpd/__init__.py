@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from mpd.inbetween import inbetween
     from mpd.keyframes import KeyframeError
     from mpd.loader import load
-    from mpd.methods import DEFAULT_METHOD, METHODS, Settings, SettingsError
+    from mpd.methods import DEFAULT_METHOD, METHODS, Distillation, Method, Settings, SettingsError
     from mpd.progress import Progress, Take
+    from mpd.registration import register
 
 __version__ = "0.1.0"
 
@@ -28,7 +29,9 @@ __all__ = [
     "DEFAULT_METHOD",
     "METHODS",
     "Base",
+    "Distillation",
     "KeyframeError",
+    "Method",
     "ModelError",
     "Progress",
     "Settings",
@@ -36,13 +39,16 @@ __all__ = [
     "Take",
     "inbetween",
     "load",
+    "register",
 ]
 
 _HOMES = {
     "DEFAULT_METHOD": "methods",
     "METHODS": "methods",
     "Base": "base",
+    "Distillation": "methods",
     "KeyframeError": "keyframes",
+    "Method": "methods",
     "ModelError": "base",
     "Progress": "progress",
     "Settings": "methods",
@@ -50,6 +56,7 @@ _HOMES = {
     "Take": "progress",
     "inbetween": "inbetween",
     "load": "loader",
+    "register": "registration",
 }
 
 

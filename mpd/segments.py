@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +21,9 @@ from mpd.progress import Frames, Pictures, Progress, Take
 from mpd.samplers import Paths, Step, sample
 
 
-def generate(model: Base, pictures: Sequence[Pictures], settings: Settings, bits: int = 8) -> Iterator[Progress | Take]:
+def generate(
+    model: Base, pictures: Sequence[Pictures], settings: Settings, bits: int = 8
+) -> Generator[Progress | Take, None, None]:
     """One `Progress` per step and one `Take` per seed.
 
     pictures: (H, W, 3) uint8, all alike, their sides multiples of `model.size_multiple`. bits: 8 or 16, of the frames'
@@ -101,7 +103,7 @@ class Noise:
 @torch.inference_mode()
 def _takes(
     model: Base, pictures: Sequence[Pictures], settings: Settings, frames: tuple[int, ...], bits: int
-) -> Iterator[Progress | Take]:
+) -> Generator[Progress | Take, None, None]:
     stops: list[Keyframe | None] = [model.keyframe(picture) for picture in pictures]
     if settings.loop or len(stops) == 1:
         stops.append(stops[0] if settings.loop else None)

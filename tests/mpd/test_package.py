@@ -19,7 +19,9 @@ def test_the_names() -> None:
         "DEFAULT_METHOD",
         "METHODS",
         "Base",
+        "Distillation",
         "KeyframeError",
+        "Method",
         "ModelError",
         "Progress",
         "Settings",
@@ -27,6 +29,7 @@ def test_the_names() -> None:
         "Take",
         "inbetween",
         "load",
+        "register",
     }
     for name in mpd.__all__:
         assert getattr(mpd, name) is not None

@@ -175,7 +175,7 @@ def test_a_job_stops_where_it_is_closed_and_leaves_no_mode_behind(
     reports = generate(tiny_model, pictures[:2], Settings(steps=3, frames=2))
     next(reports)
     assert not torch.is_inference_mode_enabled()
-    reports.close()  # type: ignore[attr-defined]
+    reports.close()
     assert not torch.is_inference_mode_enabled()
     assert list(reports) == []
     assert decoded == []
