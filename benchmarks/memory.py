@@ -17,6 +17,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from benchmarks import pages
 from benchmarks.card.models import FULL
+from mpd.base import Room
 from mpd.methods import LIMITS
 from mpd.svd import memory
 from mpd.svd.accelerate import Acceleration
@@ -87,7 +88,7 @@ def table(needs: dict[str, memory.Need], dtype: str) -> Iterator[str]:
         yield f"| {name} | {' | '.join(cells)} |"
 
 
-def largest(room: memory.Room) -> tuple[int, int]:
+def largest(room: Room) -> tuple[int, int]:
     """(width, height): the widest of about 16:9 of which 25 frames fit."""
     sizes = [(width, round(width * 9 / 16 / 8) * 8) for width in range(STEP, int(LIMITS["width"].high) + 1, STEP)]
     return max((w, h) for w, h in sizes if w * h <= room.pixels and 25 * w * h <= room.volume)

@@ -15,20 +15,23 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mpd.base import Base, ModelError
     from mpd.inbetween import inbetween
     from mpd.keyframes import KeyframeError
-    from mpd.methods import DEFAULT_METHOD, METHODS, Settings, SettingsError
+    from mpd.loader import load
+    from mpd.methods import DEFAULT_METHOD, METHODS, Distillation, Method, Settings, SettingsError
     from mpd.progress import Progress, Take
-    from mpd.svd.model import Model, load
-    from mpd.svd.weights import ModelError
+    from mpd.registration import register
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DEFAULT_METHOD",
     "METHODS",
+    "Base",
+    "Distillation",
     "KeyframeError",
-    "Model",
+    "Method",
     "ModelError",
     "Progress",
     "Settings",
@@ -36,20 +39,24 @@ __all__ = [
     "Take",
     "inbetween",
     "load",
+    "register",
 ]
 
 _HOMES = {
     "DEFAULT_METHOD": "methods",
     "METHODS": "methods",
+    "Base": "base",
+    "Distillation": "methods",
     "KeyframeError": "keyframes",
-    "Model": "svd.model",
-    "ModelError": "svd.weights",
+    "Method": "methods",
+    "ModelError": "base",
     "Progress": "progress",
     "Settings": "methods",
     "SettingsError": "methods",
     "Take": "progress",
     "inbetween": "inbetween",
-    "load": "svd.model",
+    "load": "loader",
+    "register": "registration",
 }
 
 

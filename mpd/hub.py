@@ -72,7 +72,7 @@ def snapshot(source: str, revision: str | None, variant: str | None) -> Path:
     return Path(folder)
 
 
-def file(source: str, revision: str, name: str) -> Path | None:
+def file(source: str, revision: str | None, name: str) -> Path | None:
     """One file of a repository, fetched where it is not in the cache; None when the repository has none of that name.
 
     Raises `HubError`.

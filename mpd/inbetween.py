@@ -9,7 +9,7 @@ Loads torch only for methods that need a model. Knows nothing of video formats o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,14 +21,14 @@ from mpd.output.finish import Finish
 from mpd.progress import Pictures, Progress, Take
 
 if TYPE_CHECKING:
-    from mpd.svd.model import Model
+    from mpd.base import Base
 
 Source = Image.Image | Pictures | str | Path | bytes
 
 
 def inbetween(
-    model: Model | None, sources: Sequence[Source], settings: Settings, *, bits: int = 8, matte: bool = False
-) -> Iterator[Progress | Take]:
+    model: Base | None, sources: Sequence[Source], settings: Settings, *, bits: int = 8, matte: bool = False
+) -> Generator[Progress | Take, None, None]:
     """The inbetween video of two or more keyframes: one `Progress` per step, one `Take` per seed.
 
     model: None suffices for `flow`. sources: Pillow images, (H, W, 3) uint8 arrays, or image files by path or content.
@@ -55,15 +55,15 @@ def inbetween(
 
 
 def generate(
-    model: Model, pictures: Sequence[Pictures], settings: Settings, bits: int = 8
-) -> Iterator[Progress | Take]:
+    model: Base, pictures: Sequence[Pictures], settings: Settings, bits: int = 8
+) -> Generator[Progress | Take, None, None]:
     """The second half: from pictures of the model's size to frames of that size (`mpd.segments.generate`)."""
     from mpd import segments
 
     return segments.generate(model, pictures, settings, bits)
 
 
-def _finished(reports: Iterator[Progress | Take], finish: Finish) -> Iterator[Progress | Take]:
+def _finished(reports: Iterator[Progress | Take], finish: Finish) -> Generator[Progress | Take, None, None]:
     for report in reports:
         yield finish(report) if isinstance(report, Take) else report
 

@@ -8,18 +8,19 @@ A step takes x from noise level sigma to sigma_next and gives it back with the e
 
 from __future__ import annotations
 
+import inspect
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
+from mpd.base import Denoiser
 from mpd.methods import METHODS, Anchor, Distillation, early_steps
 from mpd.operators import euler, flip, fuse, guide, pin, ramp, renoise
 from mpd.residual import distill
-from mpd.svd.denoiser import Denoiser
 
 T = TypeVar("T")
 Noise = Callable[[Tensor], Tensor]
@@ -91,16 +92,21 @@ def mpd_step(
 
 
 HostStep = Callable[[Paths, Tensor, float, float], tuple[Tensor, Tensor]]
+"""A step that needs nothing more: paths, x, sigma and sigma_next in; x at sigma_next and the estimate x̂0 out."""
+
+Host = Callable[..., tuple[Tensor, Tensor]]
+"""A `HostStep` that may ask for more, by the names of its further parameters: some of `OFFERED`."""
+
+OFFERED = ("noise", "guidance", "lam", "anchor")
+"""What a host is given if it names it: where noise comes from, the guidance ramp, MPD's λ and its anchor."""
+
+HOSTS: dict[str, Host] = {"svd": svd_step, "trf": trf_step, "vibid": vibid_step, "mpd": mpd_step}
+"""Every host's ordinary step. Another is added with `mpd.register`."""
 
 
-def _hosts(noise: Noise, guidance: tuple[float, float], mpd: HostStep) -> dict[str, HostStep]:
-    """Every host's ordinary step. Another host is another line here, and MPD over it a line in `mpd.methods`."""
-    return {
-        "svd": partial(svd_step, guidance=guidance),
-        "trf": partial(trf_step, guidance=guidance),
-        "vibid": partial(vibid_step, noise=noise),
-        "mpd": mpd,
-    }
+def asked(host: Host) -> tuple[str, ...]:
+    """Name what of `OFFERED` a host wants."""
+    return tuple(name for name in inspect.signature(host).parameters if name in OFFERED)
 
 
 def sample(
@@ -122,9 +128,18 @@ def sample(
     if spec.host is None:
         raise ValueError(f"{method} samples nothing")
     plan = distillation or spec.distillation or Distillation(gamma=0.0, k=0, lam=0.0, anchor="rigid")
-    mpd: HostStep = partial(mpd_step, lam=plan.lam, anchor=plan.anchor)
-    host = _hosts(noise, guidance or spec.guidance or (1.0, 1.0), mpd)[spec.host]
-    return algorithm(paths, x, sigmas, plan, mpd, host, noise)
+    given = {
+        "noise": noise,
+        "guidance": guidance or spec.guidance or (1.0, 1.0),
+        "lam": plan.lam,
+        "anchor": plan.anchor,
+    }
+    return algorithm(paths, x, sigmas, plan, bound(mpd_step, given), bound(HOSTS[spec.host], given), noise)
+
+
+def bound(host: Host, given: Mapping[str, Any]) -> HostStep:
+    """Give a host what it asks for. given: by all names of `OFFERED`."""
+    return partial(host, **{name: given[name] for name in asked(host)})
 
 
 def algorithm(

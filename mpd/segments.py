@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,16 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mpd.base import Base, Denoiser, Keyframe
 from mpd.methods import METHODS, Settings, SettingsError, segment_frames
 from mpd.progress import Frames, Pictures, Progress, Take
 from mpd.samplers import Paths, Step, sample
-from mpd.svd.denoiser import Denoiser
-from mpd.svd.model import Keyframe, Model
 
 
 def generate(
-    model: Model, pictures: Sequence[Pictures], settings: Settings, bits: int = 8
-) -> Iterator[Progress | Take]:
+    model: Base, pictures: Sequence[Pictures], settings: Settings, bits: int = 8
+) -> Generator[Progress | Take, None, None]:
     """One `Progress` per step and one `Take` per seed.
 
     pictures: (H, W, 3) uint8, all alike, their sides multiples of `model.size_multiple`. bits: 8 or 16, of the frames'
@@ -33,6 +32,10 @@ def generate(
     """
     if not METHODS[settings.method].needs_model:
         raise SettingsError("method", f"{settings.method} samples nothing from a model", "Choose another method")
+    able = methods(model)
+    if settings.method not in able:
+        problem = f"{settings.method} samples backwards in time too, and the latents of {model.name} cannot be reversed"
+        raise SettingsError("method", problem, f"Choose one of {', '.join(able)}")
     shapes = {picture.shape for picture in pictures}
     if len(shapes) > 1:
         raise SettingsError("keyframes", "differ in size", "Bring all to one size first")
@@ -41,12 +44,21 @@ def generate(
             size = f"{width}x{height}"
             raise SettingsError("width", f"{size} does not suit the model", f"Use multiples of {model.size_multiple}")
     frames = segment_frames(settings, len(pictures), model.native_frames)
+    if max(frames) > model.max_frames:
+        problem = f"{max(frames)} are too many for a segment of {model.name}"
+        raise SettingsError(_length(settings), problem, f"Use at most {model.max_frames}")
     for height, width, _ in shapes:
         _check_room(model, settings, max(frames), width, height)
     return _takes(model, pictures, settings, frames, bits)
 
 
-def _check_room(model: Model, settings: Settings, frames: int, width: int, height: int) -> None:
+def methods(model: Base) -> tuple[str, ...]:
+    """Name the methods that can sample from a model: all, or with latents that cannot be reversed those of one path."""
+    sampled = [method for method in METHODS.values() if method.needs_model]
+    return tuple(method.name for method in sampled if model.reversible or not method.reverses_time)
+
+
+def _check_room(model: Base, settings: Settings, frames: int, width: int, height: int) -> None:
     """Raises `SettingsError` for a segment that the GPU's memory cannot hold."""
     room, size = model.room, width * height
     if room is None:
@@ -55,9 +67,14 @@ def _check_room(model: Model, settings: Settings, frames: int, width: int, heigh
         most = min(room.pixels, room.volume // 2)
         raise SettingsError("width", f"{width}x{height} is too large for this GPU", f"Use at most {most} pixels")
     if frames * size > room.volume:
-        field = "frames" if settings.positions is None else "positions"
         problem = f"a segment of {frames} frames of {width}x{height} is too long for this GPU"
-        raise SettingsError(field, problem, f"Use at most {room.volume // size} frames at this size, or a smaller one")
+        remedy = f"Use at most {room.volume // size} frames at this size, or a smaller one"
+        raise SettingsError(_length(settings), problem, remedy)
+
+
+def _length(settings: Settings) -> str:
+    """Name the setting that says how long a segment is."""
+    return "frames" if settings.positions is None else "positions"
 
 
 @dataclass(frozen=True)
@@ -85,8 +102,8 @@ class Noise:
 
 @torch.inference_mode()
 def _takes(
-    model: Model, pictures: Sequence[Pictures], settings: Settings, frames: tuple[int, ...], bits: int
-) -> Iterator[Progress | Take]:
+    model: Base, pictures: Sequence[Pictures], settings: Settings, frames: tuple[int, ...], bits: int
+) -> Generator[Progress | Take, None, None]:
     stops: list[Keyframe | None] = [model.keyframe(picture) for picture in pictures]
     if settings.loop or len(stops) == 1:
         stops.append(stops[0] if settings.loop else None)
@@ -126,7 +143,7 @@ class Beginning:
     x: Tensor
 
 
-def begin(model: Model, segment: Segment, settings: Settings, noise: Noise) -> Beginning:
+def begin(model: Base, segment: Segment, settings: Settings, noise: Noise) -> Beginning:
     """Noise is drawn in this order: the start keyframe's augmentation, x_T, the end keyframe's; then the sampler's."""
 
     def denoiser(keyframe: Keyframe, augmentation: Tensor) -> Denoiser:
@@ -143,7 +160,7 @@ def begin(model: Model, segment: Segment, settings: Settings, noise: Noise) -> B
     return Beginning(Paths(forward, backward, start.z, end.z if end is not None else None), sigmas, x)
 
 
-def _sample(model: Model, segment: Segment, settings: Settings, noise: Noise) -> Iterator[Step]:
+def _sample(model: Base, segment: Segment, settings: Settings, noise: Noise) -> Iterator[Step]:
     begun = begin(model, segment, settings, noise)
     return sample(
         settings.method,

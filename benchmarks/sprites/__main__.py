@@ -15,8 +15,8 @@ from typing import Any
 from benchmarks.sprites import commands
 from benchmarks.sprites.rows import RunError
 from benchmarks.sprites.variants import CONTROLS, KNOWN, METHODS, SWEEPS
+from mpd.base import ModelError
 from mpd.sprites import PATH
-from mpd.svd.model import ModelError
 
 RUNS = Path("var/benchmark-sprites")
 

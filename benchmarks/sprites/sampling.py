@@ -13,10 +13,10 @@ from torch import Tensor
 
 from benchmarks.sprites import experiments
 from benchmarks.sprites.variants import Variant
+from mpd.base import Denoiser
 from mpd.methods import METHODS, Distillation, Settings
 from mpd.operators import flip
 from mpd.samplers import HostStep, Noise, Paths, Step, algorithm, sample, trf_step, vibid_step
-from mpd.svd.denoiser import Denoiser
 
 
 class Conditional:

@@ -81,7 +81,7 @@ class Clips:
 
 @dataclass(frozen=True)
 class Ideal:
-    """The perfect denoiser: `conditional` clips for x̂0_c, `all` for x̂0_∅. A `mpd.svd.denoiser.Denoiser`."""
+    """The perfect denoiser: `conditional` clips for x̂0_c, `all` for x̂0_∅. A `mpd.base.Denoiser`."""
 
     conditional: Clips
     all: Clips

@@ -1,6 +1,6 @@
 """D_θ(x; σ): noisy latents in, the estimates of the clean ones out.
 
-The samplers see only the `Denoiser` protocol. `SvdDenoiser` puts EDM's preconditioning (Karras et al. 2022, Table 1,
+The samplers see only `mpd.base.Denoiser`. `SvdDenoiser` puts EDM's preconditioning (Karras et al. 2022, Table 1,
 with v-prediction) over SVD's UNet; preconditioning, half precision and the UNet's inputs are known nowhere else.
 """
 
@@ -12,17 +12,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-
-
-class Denoiser(Protocol):
-    """E[x0 | x0 + σn = x] for one conditioning frame."""
-
-    def __call__(self, x: Tensor, sigma: float, need_uncond: bool = True) -> tuple[Tensor, Tensor | None]:
-        """x: (N, C, H, W) at noise level sigma > 0. Gives (x̂0_c, x̂0_∅), shaped like x.
-
-        x̂0_∅ may be None when it is not needed.
-        """
-        ...
 
 
 class Branch(Protocol):

@@ -17,8 +17,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mpd.base import ModelError, Room
 from mpd.svd.accelerate import Acceleration, fp8
-from mpd.svd.weights import ModelError, Parts
+from mpd.svd.weights import Parts
 
 RUNTIME = 1_000_000_000
 """Bytes that CUDA, cuDNN and cuBLAS take for themselves. An estimate on the safe side."""
@@ -78,14 +79,6 @@ def bytes_of(module: nn.Module) -> int:
     """Of its weights."""
     tensors = [*module.parameters(), *module.buffers()]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-@dataclass(frozen=True)
-class Room:
-    """What a card holds. pixels: width × height of a frame; volume: that times the frames of a segment."""
-
-    pixels: int
-    volume: int
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""A base model: loaded once, it turns keyframes into conditions and latents into frames.
+"""Stable Video Diffusion as a base model: loaded once, it turns keyframes into conditions and latents into frames.
 
-Stable Video Diffusion's diffusers layout is the one known here: a folder, or a hub id such as
+Its diffusers layout is the one known here: a folder, or a hub id such as
 `stabilityai/stable-video-diffusion-img2vid-xt` as it stands. What the samplers do with a denoiser is not known here.
 
 Precision: the UNet, the image encoder and the VAE's decoder run in the model's dtype; the VAE's encoder always in
@@ -23,18 +23,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mpd.base import ModelError, Room
 from mpd.methods import LIMITS
 from mpd.progress import Frames, Pictures
 from mpd.schedule import karras
 from mpd.svd import memory, weights
 from mpd.svd.accelerate import ACCELERATIONS, Acceleration
 from mpd.svd.denoiser import Condition, Plain, SvdDenoiser
-from mpd.svd.weights import ModelError
 
 if TYPE_CHECKING:
     from mpd.svd.network import Accelerated
-
-__all__ = ["Keyframe", "Model", "ModelError", "load", "spans"]
 
 CPU_DECODE_BUDGET = 8e9
 """Bytes of activations that one decoded chunk may take without a GPU."""
@@ -52,7 +50,7 @@ the convolution's output and workspace, and the residual. An estimate on the saf
 
 @dataclass(frozen=True)
 class Keyframe:
-    """A keyframe as the model sees it, before any noise.
+    """A keyframe as SVD sees it, before any noise.
 
     pixels: (3, H, W) float32 in [-1, 1]; z: (C, h, w) float32, scaled latent; embedding: (1, 1, D), CLIP's.
     """
@@ -63,12 +61,9 @@ class Keyframe:
 
 
 class Model:
-    """SVD's parts on one device, and what a caller must know of them.
+    """Hold SVD's parts on one device, as `mpd.base.Base` asks for them.
 
-    name: the folder or hub id as given; revision: the hub commit, if known; license: as the model card names it.
-    native_frames, native_size (w, h): what it was trained at; size_multiple: width and height must be multiples of it.
-    acceleration: of the UNet and the decoder. room: what the GPU holds; None where that is not known.
-    reversible: latents reversed in time are the latents of the reversed video, which the two-path methods rely on.
+    acceleration: of the UNet and the decoder. A latent is a frame's alone, so that they may be reversed in time.
     """
 
     reversible = True
@@ -81,7 +76,7 @@ class Model:
         device: torch.device,
         dtype: torch.dtype,
         acceleration: Acceleration = "off",
-        room: memory.Room | None = None,
+        room: Room | None = None,
     ) -> None:
         self.name = name
         self.revision = parts.revision
@@ -251,14 +246,13 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     accelerate: str = "auto",
+    compile_cache: Path | None = None,
 ) -> Model:
-    """Loads a diffusers folder or hub id.
+    """Load SVD from a diffusers folder or hub id, with the parameters of `mpd.load`. Raises `ModelError`."""
+    if compile_cache is not None:
+        from mpd.svd.accelerate import compilation
 
-    revision and variant (such as `fp16`) are the hub's; a folder that holds one variant alone needs no naming of it.
-    device: `auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:1`. dtype: `auto` (float16 on CUDA, float32 on CPU),
-    `float16`, `bfloat16` or `float32`. accelerate: `auto` (exact on CUDA, off on CPU), `off`, `exact` or `max`
-    (mpd/svd/accelerate). Raises `ModelError`, one line that says what is wrong.
-    """
+        compilation.keep_in(compile_cache)
     place = _device(device)
     precision = _dtype(dtype, place)
     acceleration = _acceleration(accelerate, place)

@@ -13,13 +13,10 @@ from typing import Any
 import torch
 
 from mpd import hub
+from mpd.base import ModelError
 from mpd.hub import CONFIGS, first_line
 
 PIPELINE = "StableVideoDiffusionPipeline"
-
-
-class ModelError(Exception):
-    """A model cannot be loaded. The message is one line for the person who named it."""
 
 
 @dataclass(frozen=True)

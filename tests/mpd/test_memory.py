@@ -12,11 +12,12 @@ import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 
+from mpd.base import ModelError, Room
 from mpd.svd import memory, model, weights
 from mpd.svd.accelerate import Acceleration
 from mpd.svd.denoiser import Condition, Plain, SvdDenoiser
 from mpd.svd.memory import Alive, bytes_of, peak
-from mpd.svd.model import Model, ModelError
+from mpd.svd.model import Model
 
 HALF = torch.float16
 IMAGE_ENCODER = 632_076_800
@@ -143,7 +144,7 @@ def test_a_card_holds_what_is_needed_and_no_more(needs: dict[str, memory.Need]) 
     assert need.total(frames, WIDTH, HEIGHT) <= 24_000_000_000 < need.total(frames + 1, WIDTH, HEIGHT)
     assert frames > FRAMES
     assert need.total(1, room.pixels, 1) <= 24_000_000_000
-    assert need.room(4_000_000_000) == memory.Room(0, 0)
+    assert need.room(4_000_000_000) == Room(0, 0)
 
 
 def test_a_card_too_small_for_anything_is_refused_before_it_is_filled(

@@ -24,12 +24,13 @@ from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file
 
 from mpd import sprites, tiny
+from mpd.base import ModelError
 from mpd.methods import Settings
 from mpd.progress import Pictures, Take
 from mpd.segments import generate
 from mpd.sprites import world
 from mpd.svd.denoiser import Plain, SvdDenoiser
-from mpd.svd.model import Model, ModelError, load, spans
+from mpd.svd.model import Model, load, spans
 
 
 def test_what_a_caller_must_know_of_a_model(tiny_model: Model, tiny_folder: Path) -> None:

@@ -18,8 +18,10 @@ def test_the_names() -> None:
     assert set(mpd.__all__) == {
         "DEFAULT_METHOD",
         "METHODS",
+        "Base",
+        "Distillation",
         "KeyframeError",
-        "Model",
+        "Method",
         "ModelError",
         "Progress",
         "Settings",
@@ -27,6 +29,7 @@ def test_the_names() -> None:
         "Take",
         "inbetween",
         "load",
+        "register",
     }
     for name in mpd.__all__:
         assert getattr(mpd, name) is not None

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from mpd import segments
+from mpd.base import Room
 from mpd.methods import METHODS, Settings, SettingsError, denoiser_calls
 from mpd.progress import Pictures, Progress, Take
 from mpd.samplers import Paths, Step
 from mpd.segments import generate
 from mpd.svd.denoiser import Condition, SvdDenoiser
-from mpd.svd.memory import Room
 from mpd.svd.model import Model
 
 DIFFUSION = [name for name, method in METHODS.items() if method.needs_model]
@@ -175,7 +175,7 @@ def test_a_job_stops_where_it_is_closed_and_leaves_no_mode_behind(
     reports = generate(tiny_model, pictures[:2], Settings(steps=3, frames=2))
     next(reports)
     assert not torch.is_inference_mode_enabled()
-    reports.close()  # type: ignore[attr-defined]
+    reports.close()
     assert not torch.is_inference_mode_enabled()
     assert list(reports) == []
     assert decoded == []

@@ -50,6 +50,20 @@ def test_the_service_knows_the_methods_and_formats_and_nothing_else_of_the_libra
     ] == []
 
 
+def test_a_base_model_is_known_by_what_bases_have_in_common() -> None:
+    """SVD by name: itself, what makes small models of its architecture, and tests and measurements of it."""
+    others = [pair for folder in ("mpd", "worker", "service", "server") for pair in of(folder)]
+    makers = [ROOT / "mpd" / name for name in ("svd", "sprites", "tiny.py")]
+    naming = {path.relative_to(ROOT) for path, name in others if within(name, "mpd.svd") and not _in(path, makers)}
+    assert naming == set()
+    assert any(within(name, "mpd.svd") and _in(path, makers) for path, name in others)
+    assert any(within(name, "mpd.base") for path, name in of("worker/engine"))
+
+
+def _in(path: Path, places: list[Path]) -> bool:
+    return any(path == place or place in path.parents for place in places)
+
+
 def test_the_worker_never_imports_the_application() -> None:
     assert [(path, name) for path, name in of("worker") if within(name, "service.api")] == []
 

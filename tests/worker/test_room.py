@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mpd.svd.memory import Room
+from mpd.base import Room
 from mpd.svd.model import Model, load
 from worker.engine import main
 

@@ -18,15 +18,16 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import redis
 import structlog
 
-from mpd import hub
-from mpd.methods import METHODS, denoiser_calls
+from mpd import hub, loader
+from mpd.base import Base, ModelError
 from mpd.methods import Settings as Options
+from mpd.methods import denoiser_calls
 from mpd.progress import Progress, Take
 from service.database.connections import connect
 from service.fleet import engines
@@ -38,9 +39,6 @@ from worker.engine.gpu import Gpu
 from worker.engine.job_line import CudaFailed, Generate, Server
 from worker.engine.served import Served, model_name
 from worker.process import exit_codes
-
-if TYPE_CHECKING:
-    from mpd.svd.model import Model
 
 PUBLISH_SECONDS = 5.0
 WARM_UP_STEPS = 4
@@ -134,7 +132,7 @@ class Pace:
         self._latest.append(seconds / (denoiser_calls(options) * volume))
 
 
-def warm_up_size(model: Model) -> tuple[int, int]:
+def warm_up_size(model: Base) -> tuple[int, int]:
     """(width, height): the native size on a GPU, halved until its memory holds it; a small one elsewhere."""
     width, height = model.native_size
     if model.device.type == "cpu":
@@ -145,7 +143,7 @@ def warm_up_size(model: Model) -> tuple[int, int]:
     return max(multiple, width - width % multiple), max(multiple, height - height % multiple)
 
 
-def warm_up(model: Model, generate: Generate) -> float:
+def warm_up(model: Base, generate: Generate) -> float:
     """Run a short job, and return the seconds of one call per megapixel-frame."""
     width, height = warm_up_size(model)
     picture = np.full((height, width, 3), 127, np.uint8)
@@ -208,29 +206,26 @@ class _Unusable(Exception):
     """The model cannot be loaded; the message is one line."""
 
 
-def _load(settings: Settings) -> tuple[Model, Generate]:
+def _load(settings: Settings) -> tuple[Base, Generate]:
     # torch takes seconds to import: until then the socket answers already, with state `starting`.
     from mpd.segments import generate
-    from mpd.svd import model as models
-    from mpd.svd.accelerate import compilation
 
-    if settings.compile_cache is not None:
-        compilation.keep_in(settings.compile_cache)
     try:
-        model = models.load(
+        model = loader.load(
             settings.model,
             revision=settings.model_revision,
             variant=settings.model_variant,
             device=settings.device,
             dtype=settings.dtype,
             accelerate=settings.accelerate,
+            compile_cache=settings.compile_cache,
         )
-    except models.ModelError as error:
+    except ModelError as error:
         raise _Unusable(error) from error
     return model, partial(generate, model)
 
 
-def _gpu(model: Model) -> Gpu:
+def _gpu(model: Base) -> Gpu:
     import torch
 
     return Gpu(str(torch.cuda.get_device_properties(model.device).uuid))
@@ -248,14 +243,14 @@ def _terminate(server: Server) -> None:
     server.stop()
 
 
-def _name(settings: Settings, model: Model) -> str:
+def _name(settings: Settings, model: Base) -> str:
     """The model as a namespace knows it; a folder that is no hub's snapshot by what lies in it."""
     folder = Path(settings.model).expanduser()
     revision = model.revision or settings.model_revision or (hub.mark(folder) if folder.is_dir() else None)
     return model_name(engines.shown_name(model.name), revision)
 
 
-def _model_facts(model: Model) -> dict[str, Any]:
+def _model_facts(model: Base) -> dict[str, Any]:
     return {
         "name": engines.shown_name(model.name),
         "revision": model.revision,
@@ -269,16 +264,16 @@ def _model_facts(model: Model) -> dict[str, Any]:
     }
 
 
-def _capabilities(model: Model) -> dict[str, Any]:
+def _capabilities(model: Base) -> dict[str, Any]:
+    from mpd.segments import methods
+
     facts = _model_facts(model)
     del facts["name"], facts["dtype"], facts["acceleration"]
-    sampled = [method for method in METHODS.values() if method.needs_model]
-    methods = tuple(method.name for method in sampled if model.reversible or not method.reverses_time)
     return {
         **facts,
         "state": EngineState.ready,
         "model": engines.shown_name(model.name),
-        "methods": methods,
+        "methods": methods(model),
         "max_frames": model.max_frames,
         "max_pixels": model.room.pixels if model.room else None,
         "max_volume": model.room.volume if model.room else None,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mpd import sprites
+from mpd.base import ModelError
 from mpd.methods import Settings
 from mpd.progress import Pictures, Take
 from mpd.segments import generate
@@ -19,7 +20,7 @@ from mpd.sprites import world
 from mpd.svd.accelerate import fp8
 from mpd.svd.accelerate.compilation import Compiled, keep_in
 from mpd.svd.accelerate.reuse import Features, Interval
-from mpd.svd.model import Model, ModelError, load
+from mpd.svd.model import Model, load
 from mpd.svd.network import Accelerated
 from tests.mpd.accelerate.conftest import asked, error
 
