@@ -13,7 +13,7 @@ from service.settings import Settings
 
 TASKS = """
 import os, redis
-from service.jobs.store.store import Jobs, JobError
+from service.jobs.store import Jobs, JobError
 from service.settings import Settings
 
 def run(job_id, attempt):
