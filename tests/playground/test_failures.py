@@ -19,6 +19,7 @@ from tests.playground.conftest import Visitor
 from tests.service.conftest import Api
 from trials.pictures import photo
 
+pytestmark = pytest.mark.needs("chromium")
 api = test_page.api
 visitor = test_page.visitor
 AWAY = "The server does not answer"

@@ -26,6 +26,7 @@ from trials.pictures import photo
 
 PREVIEW = "data:image/gif;base64,R0lGODlhAQABAIAAAAUEBAAAACwAAAAAAQABAAACAkQBADs="
 expect.set_options(timeout=WAIT)
+pytestmark = pytest.mark.needs("chromium")
 
 
 @pytest.fixture

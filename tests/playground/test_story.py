@@ -20,7 +20,7 @@ from service.settings import Settings
 from tests.playground.conftest import WAIT, Visitor
 
 expect.set_options(timeout=WAIT)
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(900)]
 PLAYGROUND = Path(__file__).parents[2] / "service" / "playground"
 
 

@@ -1,13 +1,11 @@
 """Real servers to be reached in every way that REDIS_URL knows: one alone, and a primary with replicas and sentinels.
 
 REDIS_SERVER names the redis-server to use, or another's that speaks the same language, such as valkey-server; else it
-is the one on PATH (Debian's has TLS). Sentinels are the same program.
+is the one on PATH (Debian's has TLS), or the valkey-server that pip brought. Sentinels are the same program.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -17,6 +15,8 @@ from typing import Any
 import pytest
 import redis
 
+from server.up import redis_executable
+from tests.needs import redis_server
 from trials.servers import free_port
 
 PATIENCE = 60.0
@@ -27,9 +27,7 @@ SENTINEL_PASSWORD = "sentinel-secret"
 
 
 def executable() -> str:
-    found = os.environ.get("REDIS_SERVER") or shutil.which("redis-server")
-    assert found, "install redis-server (Debian: apt-get install redis-server), or set REDIS_SERVER"
-    return found
+    return redis_server() or redis_executable()
 
 
 def oldest() -> str:

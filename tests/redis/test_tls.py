@@ -16,6 +16,9 @@ from service.settings import Settings
 from tests.redis.conftest import Open
 from tests.redis.servers import DURABLE, SERVICE, Server
 
+pytestmark = pytest.mark.needs("redis-server")
+"""The valkey-server that pip brings knows no TLS."""
+
 FILES = ("redis_ca_file", "redis_cert_file", "redis_key_file")
 
 
