@@ -96,10 +96,10 @@ def test_where_nothing_can_be_mounted_processes_run_out_of_descriptors(
     ):
         assert machine.lacking == "descriptors"
         assert opener.stdin
-        assert opener.stdout
 
         def told() -> str:
             print("go", file=opener.stdin, flush=True)
+            assert opener.stdout
             return opener.stdout.readline().strip()
 
         assert told() == "opened"

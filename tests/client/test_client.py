@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import httpx
 import pytest
@@ -31,6 +31,8 @@ from inbetween import (
     WaitTimeout,
     options,
 )
+from mpd import methods
+from service.auth import Scope
 from service.jobs import options as served
 from service.problems import Problem
 from tests.client.conftest import QUICK, Either
@@ -314,6 +316,7 @@ def test_a_broken_stream_is_taken_up_where_it_was(api: Api, client: Client) -> N
 
         def __iter__(self) -> Iterator[bytes]:
             got = b""
+            assert isinstance(self.response.stream, httpx.SyncByteStream)
             for piece in self.response.stream:
                 got += piece
                 if b"\n\n" in got:
@@ -366,6 +369,7 @@ class FirstPiece(httpx.SyncByteStream):
         self.response = response
 
     def __iter__(self) -> Iterator[bytes]:
+        assert isinstance(self.response.stream, httpx.SyncByteStream)
         yield next(iter(self.response.stream))
         raise httpx.ReadError("cut")
 
@@ -410,7 +414,7 @@ def test_the_server_and_the_key_come_from_the_environment(
     make_api: Make, either: Either, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api = make_api(auth="keys")
-    _, secret = api.services.keys.create("test", ["submit", "read"])
+    _, secret = api.services.keys.create("test", [Scope.submit, Scope.read])
     monkeypatch.setenv("INBETWEEN_URL", api.url + "/")
     with pytest.raises(inbetween.NotAllowed) as refused:
         either.do(either.client(None).methods())
@@ -462,11 +466,11 @@ def test_options_are_the_servers() -> None:
         (options.Format, served.Format),
         (options.Priority, served.Priority),
         (options.EventType, served.EventType),
-        (options.Fit, served.Fit),
-        (options.Anchor, served.Anchor),
+        (options.Fit, methods.Fit),
+        (options.Anchor, methods.Anchor),
     ):
         assert ours == theirs
-    assert set(options.SUFFIXES.values()) <= set(options.Format.__args__)
+    assert set(options.SUFFIXES.values()) <= set(get_args(options.Format))
 
 
 def test_both_clients_have_the_same_methods() -> None:

@@ -223,7 +223,8 @@ def test_settings_and_commands_are_those_of_the_code(overlay: str) -> None:
             continue
         fields = {key: value for key, value in variables.items() if key not in secrets | FOREIGN}
         assert {key.lower() for key in fields} <= set(Settings.model_fields)
-        Settings(_env_file=None, **{key.lower(): value for key, value in fields.items()})
+        named: dict[str, Any] = {key.lower(): value for key, value in fields.items()}
+        Settings(_env_file=None, **named)
         # From the image: api and webhooks know no model.
         assert ("MODEL" in variables) == (name == "worker")
 

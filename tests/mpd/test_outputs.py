@@ -140,7 +140,7 @@ def test_pngs(written: tuple[Clip, Path], name: str) -> None:
     assert all(content[37:41] == b"sRGB" for content in contents)
     bits = sample_bits([name])
     for index, content in enumerate(contents):
-        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        picture: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
         order = cv2.COLOR_BGR2RGB if clip.matte is None else cv2.COLOR_BGRA2RGBA
         assert picture.dtype == (np.uint16 if bits == 16 else np.uint8)
         assert (cv2.cvtColor(picture, order) == clip.straight(index, bits)).all()
@@ -191,7 +191,8 @@ def test_more_than_8_bits_are_there(tmp_path: Path, name: str) -> None:
     if name == "png16":
         with zipfile.ZipFile(path) as archive:
             content = np.frombuffer(archive.read("frame-0001.png"), np.uint8)
-        green = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)[0, :, 1].astype(int)
+        whole: Any = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+        green = whole[0, :, 1].astype(int)
         assert (green == ramp).all()
         return
     green = decoded(path, "rgba64le", size=(512, 32))[0, 16, :, 1].astype(int)

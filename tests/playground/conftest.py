@@ -73,7 +73,7 @@ class Visitor:
         """Nothing that axe finds wrong, in the light and in the dark."""
         self.page.evaluate(f"window.axe || (() => {{ {AXE} }})()")
         for colours in ("light", "dark"):
-            self.page.emulate_media(color_scheme=colours)  # type: ignore[arg-type]
+            self.page.emulate_media(color_scheme=colours)
             self.page.evaluate(SETTLED)
             found: list[dict[str, Any]] = self.page.evaluate(
                 "axe.run(document, {resultTypes: ['violations']}).then((result) => result.violations)"

@@ -103,7 +103,7 @@ class Replicated:
         self.data = [Server(area / f"redis-{n}", *DURABLE, *secret, *fenced, password=DATA_PASSWORD) for n in range(3)]
         self.sentinels = [self._sentinel(area / f"sentinel-{n}") for n in range(3)]
         hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "redis_url": f"redis+sentinel://{hosts}/{SERVICE}/0",
             "redis_password": DATA_PASSWORD,
             "redis_sentinel_password": SENTINEL_PASSWORD,
@@ -131,7 +131,7 @@ class Replicated:
     def primary(self) -> Server:
         """Whom the sentinels call the primary now."""
         with self.sentinels[0].client() as client:
-            _, port = client.sentinel_get_master_addr_by_name(SERVICE)  # type: ignore[no-untyped-call]
+            _, port = client.sentinel_get_master_addr_by_name(SERVICE)
         return next(server for server in self.data if server.port == int(port))
 
     def following(self, primary: Server) -> int:
@@ -155,5 +155,5 @@ class Replicated:
 
     def _knows(self, sentinel: Server) -> bool:
         with sentinel.client() as client:
-            told: Any = client.sentinel_master(SERVICE)  # type: ignore[no-untyped-call]
+            told: Any = client.sentinel_master(SERVICE)
         return bool(told["num-other-sentinels"] == 2 and told["num-slaves"] == 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.needs("redis-server")
 FILES = ("redis_ca_file", "redis_cert_file", "redis_key_file")
 
 
-def write(folder: Path, authority: trustme.CA, name: str) -> dict[str, str]:
+def write(folder: Path, authority: trustme.CA, name: str) -> dict[str, Any]:
     """The settings of one side: whom it believes, and what it shows."""
     issued = authority.issue_cert("127.0.0.1")
     paths = [folder / f"{name}-{part}.pem" for part in ("ca", "cert", "key")]
