@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint types tests tests-image sprites gpu format constraints audit contract generated house licences images clean
+.PHONY: help demo up test lint types lint-playground types-playground tests slowest tests-image sprites gpu format constraints audit contract generated house licences images clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -19,15 +19,40 @@ up: $(READY) ## run the service here until Ctrl-C, and print how to call it
 
 test: lint types tests ## what decides whether a change lands
 
+# What looks at Lua and JavaScript, which pip does not bring: where it is missing, that is said in a line, and where CI is
+# set it is an error.
+PLAYGROUND := .ci/playground
+NODE_MODULES := $(PLAYGROUND)/node_modules/.package-lock.json
+missing = { echo "left out: $(1): apt-get install $(2)"; test -z "$$CI"; }
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@if command -v luacheck >/dev/null; then luacheck --quiet service; \
+		else $(call missing,luacheck over the Lua of Redis,lua-check); fi
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory lint-playground; \
+		else $(call missing,Biome over the JavaScript of the playground,nodejs npm); fi
 
 types: $(READY)
 	$(BIN)/mypy
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory types-playground; \
+		else $(call missing,TypeScript over the JavaScript of the playground,nodejs npm); fi
+
+lint-playground: $(NODE_MODULES)
+	$(PLAYGROUND)/node_modules/.bin/biome lint --config-path=$(PLAYGROUND) --error-on-warnings service/playground
+
+types-playground: $(NODE_MODULES)
+	$(PLAYGROUND)/node_modules/.bin/tsc --project $(PLAYGROUND)
+
+$(NODE_MODULES): $(PLAYGROUND)/package.json $(PLAYGROUND)/package-lock.json
+	npm ci --prefix $(PLAYGROUND) --no-audit --no-fund
+	@touch $@
 
 tests: $(READY)
 	$(BIN)/pytest -q
+
+slowest: $(READY) ## the forty tests that take longest
+	$(BIN)/pytest -q --durations=40
 
 # The images' Python is Debian's, without torch; it has security fixes that change how URLs are read, and others have not.
 IMAGE_PYTHON ?= /usr/bin/python3
@@ -72,7 +97,7 @@ images: ## build the images inbetween-api and inbetween-worker (CONTAINERS=podma
 	$(CONTAINERS) build -f docker/worker.Dockerfile -t inbetween-worker .
 
 clean: ## remove the virtual environment and everything the service kept here
-	rm -rf .venv .venv-* var demo
+	rm -rf .venv .venv-* var demo $(PLAYGROUND)/node_modules
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "make: no python3 here. Install Python 3.11 or newer, or run: make PYTHON=/path/to/python3.11"; exit 1; }
@@ -81,8 +106,9 @@ $(READY): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null \
 		|| { echo "make: $(PYTHON) has no venv. On Debian: apt-get install python3-venv (or python3.11-venv)"; exit 1; }
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
-	@echo "Installing into .venv; the first time this takes some minutes."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	@echo "Installing into .venv; the first time this takes some minutes, and pip says what it is at."
+	@quiet=$$(test ! -e $@ || echo --quiet); \
+		$(BIN)/python -m pip install $$quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
 	@touch $@
 
 .venv-image/ready: pyproject.toml constraints.txt docker/python.txt

@@ -52,7 +52,8 @@ def main() -> int:
     if chosen.flood:
         print("ready", flush=True)
         sys.stdin.readline()
-        asyncio.run(_flood(*chosen.flood, chosen.what, chosen.connections, chosen.seconds))
+        url, key = chosen.flood
+        asyncio.run(_flood(url, key, chosen.what, chosen.connections, chosen.seconds))
         return 0
     with tempfile.TemporaryDirectory(prefix="flood-") as folder:
         server = RedisProcess(Path(folder), "--appendonly", "yes", "--appendfsync", "always")

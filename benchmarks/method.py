@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 from xml.sax.saxutils import escape
 
 import torch
 
-from mpd.methods import ANCHORS, METHODS, Anchor
+from mpd.methods import METHODS, Anchor
 from mpd.residual import distill
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "pictures" / "method.svg"
@@ -51,7 +52,7 @@ def _spread() -> Iterator[str]:
     for frame in range(FRAMES):
         yield _text(_across(frame) - 3, TOP + UP + 16, str(frame + 1), small=True)
     yield _line([float(n) for n in range(FRAMES)], "#222", "forward estimate x̂0", dashes="5 4")
-    for number, anchor in enumerate(ANCHORS):
+    for number, anchor in enumerate(get_args(Anchor)):
         yield _line(positions(anchor), COLOURS[anchor], anchor, nudge=3 * (number - 1))
     for frame, place, name in ((0, 0.0, "start"), (FRAMES - 1, FRAMES - 1 + MISSED, "end")):
         yield f'<circle cx="{_across(frame)}" cy="{_up(place):.1f}" r="6" fill="none" stroke="#222" stroke-width="2"/>'

@@ -16,6 +16,8 @@ import redis
 from trials.receiver import Receiver
 from trials.servers import RedisProcess
 
+pytest_plugins = ["tests.needs"]
+
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 

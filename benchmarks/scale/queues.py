@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import redis
@@ -69,11 +70,11 @@ def _questions(site: Site, port: int, times: int) -> dict[str, dict[str, float]]
         for number in range(-10, times):
             accepted = ask("submit", lambda: caller.ask("POST", "/inbetween", 202, body, headers))[0]
             path = f"/inbetween/{json.loads(accepted)['id']}"
-            ask("status", lambda path=path: caller.ask("GET", path, 200))
+            ask("status", partial(caller.ask, "GET", path, 200))
             job = site.jobs.get(path.rpartition("/")[2])
             assert job is not None
-            assert ask("position", lambda job=job: site.jobs.position(job)) is not None
-            ask("cancel", lambda path=path: caller.ask("POST", f"{path}/cancel", 200))
+            assert ask("position", partial(site.jobs.position, job)) is not None
+            ask("cancel", partial(caller.ask, "POST", f"{path}/cancel", 200))
             if number == -1:
                 for values in took.values():
                     values.clear()

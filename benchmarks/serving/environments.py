@@ -24,8 +24,8 @@ def python(name: str) -> Path:
         print(f"installing {name} into {home.relative_to(ROOT)}", flush=True)
         shutil.rmtree(home, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", home], check=True)
-        command = [home / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*command, "--no-deps", "-r", pins], check=True)
+        command = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*command, "--no-deps", "-r", str(pins)], check=True)
         shutil.copy(pins, made)
     return home / "bin" / "python"
 

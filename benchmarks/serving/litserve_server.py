@@ -21,7 +21,7 @@ class Inbetween(litserve.LitAPI):
         self.work = Work.here()
 
     def decode_request(self, request: Request) -> Any:
-        return self.work.decode([request[name].file.read() for name in ("start", "end")])  # type: ignore[index]
+        return self.work.decode([request[name].file.read() for name in ("start", "end")])
 
     def predict(self, pictures: Any) -> Any:
         return self.work.generate(pictures)

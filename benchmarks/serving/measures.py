@@ -84,7 +84,7 @@ def _gaps(system: System, plan: Plan) -> list[float]:
             for _ in range(plan.gaps):
                 system.submit(caller)
         deadline = time.monotonic() + plan.gaps * (LONG + 5)
-        held = []
+        held: list[Any] = []
         while len(held) < plan.gaps:
             held += system.work.held()
             assert time.monotonic() < deadline, f"{system.name} made {len(held)} of {plan.gaps} videos"

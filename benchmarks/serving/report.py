@@ -23,7 +23,7 @@ def figures(run: dict[str, Any], rounds: Rounds, durable: dict[str, str]) -> dic
 
 def _server(measured: list[dict[str, Any]]) -> dict[str, Any]:
     def median(path: str, value: str) -> float:
-        return round(statistics.median(one[path][value] for one in measured), 4)
+        return round(statistics.median(float(one[path][value]) for one in measured), 4)
 
     def times(values: list[float]) -> dict[str, float]:
         return {f"p{share}_ms": round(1000 * quantile(values, share / 100), 2) for share in (50, 90, 99)}

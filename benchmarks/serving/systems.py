@@ -91,11 +91,11 @@ class System(ABC):
 
     def memory(self) -> int:
         """Bytes of memory that belong to its processes, what several share divided among them (PSS)."""
-        return sum(_measured(one, lambda one: one.memory_full_info().pss) for one in self._family())
+        return int(sum(_measured(one, lambda one: one.memory_full_info().pss) for one in self._family()))
 
     def processor(self) -> float:
         """Seconds of it that its processes have used, those too that have ended."""
-        return sum(_measured(one, lambda one: sum(one.cpu_times()[:4])) for one in self._family())
+        return float(sum(_measured(one, lambda one: sum(one.cpu_times()[:4])) for one in self._family()))
 
     def _started(self) -> list[psutil.Process]:
         return [one for process in self._processes for one in (process, *_below(process))]
@@ -274,7 +274,7 @@ def _below(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def _measured(process: psutil.Process, measure: Callable[[psutil.Process], float]) -> Any:
+def _measured(process: psutil.Process, measure: Callable[[psutil.Process], Any]) -> Any:
     """Nothing, for one that has ended meanwhile."""
     try:
         return measure(process)

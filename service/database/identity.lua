@@ -1,6 +1,7 @@
--- Refuses to do anything on a Redis that is not the database which is expected: goes before a script whose arguments are
--- a verb, the namespace and more, and takes an argument before these away, `id:epoch` or nothing for any database.
--- Answers {'elsewhere'} where the identity is another or not there, or its epoch an earlier one (service/database/identity.py).
+-- Refuses to do anything on a Redis that is not the database which is expected: goes before a script whose arguments
+-- are a verb, the namespace and more, and takes an argument before these away, `id:epoch` or nothing for any database.
+-- Answers {'elsewhere'} where the identity is another or not there, or its epoch an earlier one
+-- (service/database/identity.py).
 
 local expected = table.remove(ARGV, 1)
 if expected ~= '' then

@@ -30,8 +30,8 @@ function allowance.settle(key, clock, job)
 end
 
 -- Why the job cannot be taken now; nothing when it can.
--- most.active: jobs its owner may have under way. most.gpu: GPU time they may take a day. most.queued: jobs in its lane.
--- 0 is any amount.
+-- most.active: jobs its owner may have under way. most.gpu: GPU time they may take a day. most.queued: jobs in its
+-- lane. 0 is any amount.
 function allowance.refusal(key, clock, job, most)
   local active = redis.call('ZCARD', key('owned', 'queued', job.owner))
     + redis.call('ZCARD', key('owned', 'running', job.owner))

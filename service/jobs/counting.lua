@@ -1,4 +1,4 @@
--- How scripts add to the running totals, as service/jobs/metrics.py reads them. Goes behind `BOUNDS` and before a script.
+-- How scripts add to the running totals, as service/jobs/metrics.py reads them. Goes between `BOUNDS` and a script.
 
 local counting = {}
 

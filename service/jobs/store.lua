@@ -6,8 +6,8 @@
 -- everything as it was.
 --
 -- Every record is in exactly one of the sets queued, running, expiry (ended) and tombstones (expired), the one that
--- fits its state. The other keys are built from the namespace, so all of them live in one Redis, not in a cluster.
--- What owners may have under way is counted by allowance.lua, what Prometheus reads by counting.lua; both go before this file.
+-- fits its state. The other keys are built from the namespace, so all of them live in one Redis, not in a cluster. What
+-- owners may have under way is counted by allowance.lua, what Prometheus reads by counting.lua; both go before.
 
 local verb, namespace, id = ARGV[1], ARGV[2], ARGV[3]
 local record = KEYS[1]
@@ -197,14 +197,16 @@ function on_job.admit()
   return allowance.refusal(key, clock, job, most) or {'ok', 'queued'}
 end
 
--- The files of a request that may still make a job of them: erased after so many seconds, unless it does. Argument: these.
+-- The files of a request that may still make a job of them: erased after so many seconds, unless it does.
+-- Argument: these.
 function on_job.reserve()
   redis.call('ZADD', key('reserved'), stamp, id)
   redis.call('ZADD', key('erasures'), string.format('%.6f', now + tonumber(ARGV[4])), id)
   return {'ok', 'queued'}
 end
 
--- Arguments as of `admit`, the first of them what names this one call. KEYS[2], if given: a claim that must be this job's.
+-- Arguments as of `admit`, the first of them what names this one call.
+-- KEYS[2], if given: a claim that must be this job's.
 function on_job.submit()
   if job.state then
     -- The driver sends a call again when the answer was lost: it is the same submission.
@@ -262,8 +264,8 @@ local function forget_claim()
   end
 end
 
--- Of the stream nothing is left but, for who follows the job, that it is over. Where a worker may still be at one of its
--- attempts the same is its mark that the job was deleted: a record that is merely not there is no proof of it.
+-- Of the stream nothing is left but, for who follows the job, that it is over. Where a worker may still be at one of
+-- its attempts the same is its mark that the job was deleted: a record that is merely not there is no proof of it.
 local function forget_events(before)
   local events = key('events', id)
   local held = before == 'running' or (before ~= 'expired' and tonumber(job.attempt) > 1)
@@ -277,8 +279,7 @@ end
 
 -- Argument: seconds until a running attempt must have noticed.
 function on_job.delete()
-  local before, reply = job.state, nil
-  reply = answer(before)
+  local before, reply = job.state, answer(job.state)
   leave()
   local due = now
   if before == 'queued' or before == 'running' then
@@ -335,8 +336,8 @@ local function bury()
   local before = job.state
   leave()
   enter('expired')
-  unset('options', 'keyframes', 'webhook', 'progress', 'result', 'error', 'quarantined', 'traceparent', 'worker', 'claim',
-    'uploads', 'faults', 'refusals')
+  unset('options', 'keyframes', 'webhook', 'progress', 'result', 'error', 'quarantined', 'traceparent', 'worker',
+    'claim', 'uploads', 'faults', 'refusals')
   -- A hash that once held a long value stays in the form for long ones, which takes several times the memory.
   local short = redis.call('HGETALL', record)
   redis.call('DEL', record)

@@ -21,7 +21,7 @@ export function ballot(ids, { say, titles }) {
     title: () => null,
     done: async (jobs) => {
       const made = jobs.filter((job) => job.state === "succeeded" && playable(job));
-      element.replaceChildren(...made.length < 2 ? none(jobs) : await paper(made, { say, titles, element }));
+      element.replaceChildren(...made.length < 2 ? none(jobs) : await paper(made, { say, titles }));
     },
   });
   element.append(h("header", { class: "heading" }, h("h2", {}, "A blind vote")), work.element);
@@ -56,7 +56,7 @@ export function shuffled(list) {
   return mixed;
 }
 
-async function paper(jobs, { say, titles, element }) {
+async function paper(jobs, { say, titles }) {
   const votes = jobs.map((job, index) => new Vote(job, LETTERS[index], jobs.length));
   const clips = await Promise.all(jobs.map((job, index) => clipOf(job, 1, votes[index].element)));
   clips.forEach((clip, index) => { clip.label = `Video ${LETTERS[index]}`; });
@@ -114,6 +114,7 @@ async function paper(jobs, { say, titles, element }) {
 class Vote {
   rank = 0;
   before = 0;
+  /** @type {(rank: number) => void} */
   onrank = () => {};
   #name = h("strong", {});
   #radios;

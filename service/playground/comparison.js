@@ -14,7 +14,7 @@ export function comparison(ids, { say, titles, finished }) {
     title: (job) => titles[job.options.method] ?? job.options.method,
     done: async (jobs) => {
       element.replaceChildren(...await compared(jobs, titles));
-      element.querySelector(".player")?.focus({ preventScroll: true });
+      /** @type {HTMLElement | null} */ (element.querySelector(".player"))?.focus({ preventScroll: true });
       say("All videos are over.");
       finished();
     },

@@ -8,9 +8,8 @@ const BRIGHTER = 4;
 export function difference(player, clips) {
   const canvas = h("canvas", { role: "img", "aria-label": "Difference of the two videos" });
   const words = h("output", { class: "measure" });
-  const options = clips.map(({ label }, index) => h("option", { value: index }, label));
   const choose = (label, index) => h("select", { "aria-label": label, onchange: () => draw() },
-    options.map((option) => option.cloneNode(true)).map((option) => (option.selected = Number(option.value) === index, option)));
+    clips.map((clip, each) => h("option", { value: each, selected: each === index }, clip.label)));
   const first = choose("First video", 0);
   const second = choose("Second video", 1);
 

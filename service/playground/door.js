@@ -20,7 +20,10 @@ export async function enter(place) {
   }
 }
 
-/** Shows the field until a key was given. */
+/**
+ * Shows the field until a key was given.
+ * @returns {Promise<void>}
+ */
 function asked(place, fault) {
   return new Promise((resolve) => {
     const words = h("p", { id: "key-fault", role: "alert" }, fault);

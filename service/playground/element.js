@@ -2,16 +2,18 @@
 
 /**
  * An element with its attributes, listeners and children.
- * @param {string} tag
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
  * @param {object} props `onclick` and the like are listeners; undefined, null and false leave an attribute out
  * @param {...any} children nodes or text; null, undefined and false are left out
+ * @returns {HTMLElementTagNameMap[Tag]}
  */
 export function h(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {
     if (value === undefined || value === null || value === false) continue;
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (name === "value") node.value = value;
+    else if (name === "value" && "value" in node) node.value = value;
     else node.setAttribute(name, value === true ? "" : String(value));
   }
   node.append(...children.flat(3).filter((child) => child !== null && child !== undefined && child !== false));
@@ -47,7 +49,7 @@ const FILLED = new Set(["play", "pause"]);
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   const attributes = { viewBox: "0 0 24 24", width: 20, height: 20, "aria-hidden": "true", class: "glyph" };
-  for (const [key, value] of Object.entries(attributes)) svg.setAttribute(key, value);
+  for (const [key, value] of Object.entries(attributes)) svg.setAttribute(key, String(value));
   const path = document.createElementNS(SVG, "path");
   path.setAttribute("d", ICONS[name]);
   path.setAttribute("class", FILLED.has(name) ? "filled" : "stroked");

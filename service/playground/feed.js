@@ -104,6 +104,7 @@ export class Feed {
     }
   }
 
+  /** @param {{ id?: string, event?: string, data?: any }} event */
   #take({ id, event, data }) {
     if (id !== undefined) this.#last = id;
     if (event === "state") this.#lookQuietly(data.job);
@@ -133,8 +134,12 @@ export class Feed {
   #wake = () => this.#waker?.();
 }
 
-/** One event of a stream: its `id`, its `event`, and `data` from JSON. A comment has none of them. */
+/**
+ * One event of a stream: its `id`, its `event`, and `data` from JSON. A comment has none of them.
+ * @returns {{ id?: string, event?: string, data?: any }}
+ */
 export function parse(block) {
+  /** @type {Record<string, string>} */
   const fields = {};
   for (const line of block.split(/\r?\n/)) {
     const colon = line.indexOf(":");

@@ -31,7 +31,10 @@ class NumberField {
     this.input.addEventListener("input", () => this.#note());
     const control = slider ? h("div", { class: "knob" }, this.slider, this.input) : this.input;
     this.element = framed(option, this.input);
-    if (slider) this.input.replaceWith(control), control.append(this.input);
+    if (slider) {
+      this.input.replaceWith(control);
+      control.append(this.input);
+    }
     this.element.querySelector("label").after(this.#toDefault);
     this.fallback(option.default, option.unset?.length <= ROOM ? option.unset : undefined);
   }

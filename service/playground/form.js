@@ -168,7 +168,7 @@ export class Form extends EventTarget {
   #preferred() {
     const { methods, default: usual } = this.catalogue;
     const found = methods.find((method) => method.name === usual);
-    return found && found.available ? usual : methods.find((method) => this.#able(method))?.name;
+    return found?.available ? usual : methods.find((method) => this.#able(method))?.name;
   }
 
   #method(name) {

@@ -58,11 +58,17 @@ export class Keyframes extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
+  /** The keyframe at that place; where there is none, the first slot. */
+  #focus(index) {
+    const card = this.#strip.children[index];
+    (card instanceof HTMLElement ? card : this.#strip.querySelector("button"))?.focus();
+  }
+
   #move(from, to) {
     if (to < 0 || to >= this.list.length || from === to) return;
     this.list.splice(to, 0, ...this.list.splice(from, 1));
     this.#changed();
-    this.#strip.children[to].focus();
+    this.#focus(to);
     this.#say(`Keyframe moved to place ${to + 1} of ${this.list.length}.`);
   }
 
@@ -70,7 +76,7 @@ export class Keyframes extends EventTarget {
     URL.revokeObjectURL(this.list[index].url);
     this.list.splice(index, 1);
     this.#changed();
-    (this.#strip.children[Math.min(index, this.list.length - 1)] ?? this.#strip.querySelector("button"))?.focus();
+    this.#focus(Math.min(index, this.list.length - 1));
     this.#say("Keyframe removed.");
   }
 

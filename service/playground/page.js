@@ -49,7 +49,7 @@ async function start(sample) {
   } finally {
     form.busy = false;
   }
-  document.querySelector(".send .primary").focus({ preventScroll: true });
+  /** @type {HTMLElement} */ (document.querySelector(".send .primary")).focus({ preventScroll: true });
   const { top } = form.keyframes.element.getBoundingClientRect();
   if (top < 0 || top > innerHeight / 2) document.getElementById("form").scrollIntoView();
   say(`${sample.name}: both keyframes are in place.`);
@@ -107,14 +107,15 @@ const VIEWS = {
 };
 
 async function show() {
-  const mine = (turn += 1);
+  turn += 1;
+  const mine = turn;
   const [name, ids] = location.hash.slice(1).split("=");
   const wanted = (ids ?? "").split(",").filter(Boolean);
   const known = Object.hasOwn(VIEWS, name) && (wanted.length || name === "votes") ? name : "";
   view?.stop();
   hush();
   main.dataset.view = known;
-  for (const link of document.querySelectorAll("[data-page]")) {
+  for (const link of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("[data-page]"))) {
     const current = (link.dataset.page === "votes") === (known === "votes");
     if (current) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");

@@ -139,7 +139,7 @@ export class Player extends EventTarget {
     this.#button.replaceChildren(icon(name.toLowerCase()));
     this.#button.setAttribute("aria-label", name);
     this.#button.title = name;
-    this.element.dataset.playing = this.playing;
+    this.element.dataset.playing = String(this.playing);
   }
 
   /** Keys that a control within does not want for itself. */

@@ -4,7 +4,10 @@
 import { Problem } from "./api.js";
 import { h, iconButton } from "./element.js";
 
-/** An error of the API, or one with the same words. */
+/**
+ * An error of the API, or one with the same words.
+ * @param {{ title: string, detail?: string, remedy?: string }} problem
+ */
 export function problemBox({ title, detail, remedy }) {
   return h("div", { class: "problem", role: "alert" }, h("strong", {}, title), detail && h("p", {}, detail),
     remedy && h("p", {}, remedy));

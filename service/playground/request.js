@@ -14,7 +14,7 @@ function partsOf(count) {
 export async function submit(files, options) {
   const form = new FormData();
   const parts = partsOf(files.length);
-  files.forEach((file, index) => form.append(parts[index], file, file.name));
+  files.forEach((file, index) => { form.append(parts[index], file, file.name); });
   form.append("options", JSON.stringify(options));
   const name = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   const request = { method: "POST", body: form, headers: { "Idempotency-Key": name } };

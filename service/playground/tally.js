@@ -3,6 +3,7 @@
 import { ask, read } from "./api.js";
 import { h } from "./element.js";
 
+/** @type {[string, string, (each: any) => string][]} */
 const COLUMNS = [
   ["Mean rank", "lower is better", (each) => each.mean_rank.toFixed(2)],
   ["Ranked first", "higher is better", (each) => percent(each.first)],

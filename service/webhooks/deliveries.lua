@@ -9,9 +9,9 @@
 -- The events of one job reach its receiver in the order of its attempts: a delivery waits while one of an earlier
 -- attempt is pending, and one whose later event may have been seen is superseded.
 --
--- An owner has at most AT_ONCE places: one is taken by a try that RQ has or a process makes, and given back when the try
--- is over. Whatever else of the owner's is due waits in a line of its own, so that RQ's queue has a few tries of each
--- owner, in turns, however many one of them has due.
+-- An owner has at most AT_ONCE places: one is taken by a try that RQ has or a process makes, and given back when the
+-- try is over. Whatever else of the owner's is due waits in a line of its own, so that RQ's queue has a few tries of
+-- each owner, in turns, however many one of them has due.
 
 local record = KEYS[1]
 local verb, namespace, id = ARGV[1], ARGV[2], ARGV[3]
@@ -62,8 +62,8 @@ local function closed()
   return key('webhook-closed', get('endpoint'))
 end
 
--- A host that does not answer costs each try its whole time-out. While it rests, the other events of the same owner
--- for it are put off without being tried, so that it holds up nobody else's. It is known by its name, as the URL has it,
+-- A host that does not answer costs each try its whole time-out. While it rests, the other events of the same owner for
+-- it are put off without being tried, so that it holds up nobody else's. It is known by its name, as the URL has it,
 -- and by the address that was connected to, whatever names lead there.
 local function resting(host)
   return key('webhook-resting', host)
@@ -106,8 +106,8 @@ local function take_place(owner, member)
   redis.call('EXPIRE', at_work(owner), LEASE)
 end
 
--- Whoever goes first in line is looked at as soon as the places of processes that died are over; nobody else may come to
--- hand theirs on.
+-- Whoever goes first in line is looked at as soon as the places of processes that died are over; nobody else may come
+-- to hand theirs on.
 local function watch(owner)
   for _, member in ipairs(redis.call('ZRANGE', line(owner), 0, AT_ONCE - 1)) do
     due(LEASE, member)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +25,7 @@ def shell(line: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.needs("curl")
 def test_the_curl_line_makes_a_video(caller: Caller) -> None:
     (line,) = [line for line in LINES if line.startswith("curl")]
     assert DEFAULT_URL in line

@@ -34,7 +34,7 @@ class Either:
         self._runner = asyncio.Runner()
         self._open: list[Client | AsyncClient] = []
 
-    def client(self, url: str, **more: Any) -> Any:
+    def client(self, url: str | None, **more: Any) -> Any:
         made = self.kind(url, **{"retries": QUICK, **more})
         self._open.append(made)
         return made

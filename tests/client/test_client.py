@@ -30,6 +30,7 @@ from inbetween import (
     Unreachable,
     WaitTimeout,
 )
+from service.auth import Scope
 from service.problems import Problem
 from tests.client.conftest import QUICK, Either
 from tests.service.conftest import Api, Make
@@ -312,6 +313,7 @@ def test_a_broken_stream_is_taken_up_where_it_was(api: Api, client: Client) -> N
 
         def __iter__(self) -> Iterator[bytes]:
             got = b""
+            assert isinstance(self.response.stream, httpx.SyncByteStream)
             for piece in self.response.stream:
                 got += piece
                 if b"\n\n" in got:
@@ -364,6 +366,7 @@ class FirstPiece(httpx.SyncByteStream):
         self.response = response
 
     def __iter__(self) -> Iterator[bytes]:
+        assert isinstance(self.response.stream, httpx.SyncByteStream)
         yield next(iter(self.response.stream))
         raise httpx.ReadError("cut")
 
@@ -408,7 +411,7 @@ def test_the_server_and_the_key_come_from_the_environment(
     make_api: Make, either: Either, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api = make_api(auth="keys")
-    _, secret = api.services.keys.create("test", ["submit", "read"])
+    _, secret = api.services.keys.create("test", [Scope.submit, Scope.read])
     monkeypatch.setenv("INBETWEEN_URL", api.url + "/")
     with pytest.raises(inbetween.NotAllowed) as refused:
         either.do(either.client(None).methods())

@@ -5,6 +5,7 @@ The schema is compose-spec's own (Apache-2.0, its licence lies beside it), as Py
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
@@ -76,7 +77,7 @@ def test_each_command_is_one_of_inbetween_server(name: str) -> None:
 def test_models_are_fetched_by_mpd_fetch(capsys: pytest.CaptureFixture[str]) -> None:
     assert SERVICES["fetch"]["entrypoint"] == ["/usr/bin/tini", "--", "mpd", "fetch"]
     with pytest.raises(SystemExit):
-        fetch.parser(fetch.argparse.ArgumentParser).parse_args(SERVICES["fetch"]["command"])
+        fetch.parser(argparse.ArgumentParser).parse_args(SERVICES["fetch"]["command"])
     assert "--accept-license" in capsys.readouterr().out
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -24,6 +23,7 @@ from benchmarks.fleet import answer
 from server import cli
 from service.jobs.metrics import METRICS
 from service.settings import SECRETS, Settings
+from tests.needs import kustomize
 from worker.task.lease import UNWIND_SECONDS
 
 ROOT = Path(__file__).parents[2]
@@ -47,12 +47,9 @@ def kustomizations() -> list[Path]:
 
 @cache
 def rendered(overlay: str) -> tuple[Manifest, ...]:
-    """What would be applied. Skips where no kustomize is."""
-    for command in (["kustomize", "build"], ["kubectl", "kustomize"]):
-        if shutil.which(command[0]):
-            break
-    else:
-        pytest.skip("needs kustomize or kubectl")
+    """What would be applied."""
+    command = kustomize()
+    assert command is not None
     done = subprocess.run([*command, str(FOLDER / overlay)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return tuple(found for found in yaml.safe_load_all(done.stdout) if found)
@@ -119,6 +116,7 @@ def test_what_stands_in_the_files_is_valid_as_it_is() -> None:
                 valid(json.dumps(one), NEWEST)
 
 
+@pytest.mark.needs("kubectl 1.21")
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_what_is_rendered_is_valid(overlay: str) -> None:
     for one in rendered(overlay):
@@ -133,6 +131,7 @@ def test_the_schema_of_keda_refuses_what_keda_does_not_know(wrong: Manifest) -> 
         valid(json.dumps({**scaled, "spec": {**scaled["spec"], **wrong}}), NEWEST)
 
 
+@pytest.mark.needs("kubectl 1.21")
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_pod_is_locked_down(overlay: str) -> None:
     dockerfiles = [ROOT / "docker" / f"{name}.Dockerfile" for name in ("api", "worker")]
@@ -161,6 +160,7 @@ def test_every_pod_is_locked_down(overlay: str) -> None:
                 assert mount["readOnly"] is True
 
 
+@pytest.mark.needs("kubectl 1.21")
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_what_a_manifest_names_is_there(overlay: str) -> None:
     """Accounts, claims, settings, and the pods that services, budgets and policies are about."""
@@ -203,6 +203,7 @@ def test_what_a_manifest_names_is_there(overlay: str) -> None:
     assert budgets == {one["metadata"]["name"] for one in manifests if one["kind"] == "Deployment"}
 
 
+@pytest.mark.needs("kubectl 1.21")
 @pytest.mark.parametrize("overlay", ["overlays/gpu", "overlays/cpu"])
 def test_settings_and_commands_are_those_of_the_code(overlay: str) -> None:
     manifests = rendered(overlay)
@@ -222,11 +223,13 @@ def test_settings_and_commands_are_those_of_the_code(overlay: str) -> None:
             continue
         fields = {key: value for key, value in variables.items() if key not in secrets | FOREIGN}
         assert {key.lower() for key in fields} <= set(Settings.model_fields)
-        Settings(_env_file=None, **{key.lower(): value for key, value in fields.items()})
+        named: dict[str, Any] = {key.lower(): value for key, value in fields.items()}
+        Settings(_env_file=None, **named)
         # From the image: api and webhooks know no model.
         assert ("MODEL" in variables) == (name == "worker")
 
 
+@pytest.mark.needs("kubectl 1.21")
 def test_a_pod_is_killed_only_after_what_it_needs_to_end() -> None:
     for overlay in ("overlays/gpu", "overlays/cpu"):
         manifests = rendered(overlay)
@@ -239,6 +242,7 @@ def test_a_pod_is_killed_only_after_what_it_needs_to_end() -> None:
         assert api["terminationGracePeriodSeconds"] >= pause + 30
 
 
+@pytest.mark.needs("kubectl 1.21")
 def test_redis_is_that_of_the_compose_file_and_forgets_nothing() -> None:
     redis = named(rendered("overlays/gpu"), "StatefulSet", "redis")["spec"]["template"]["spec"]["containers"][0]
     given = " ".join(redis["args"])

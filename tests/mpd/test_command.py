@@ -11,6 +11,7 @@ import termios
 import zipfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -80,7 +81,8 @@ def pngs(path: Path) -> NDArray[np.uint16]:
     """The pictures of a zip, as deep as they are."""
     with zipfile.ZipFile(path) as archive:
         contents = [np.frombuffer(archive.read(name), np.uint8) for name in archive.namelist()]
-    return np.stack([cv2.imdecode(content, cv2.IMREAD_UNCHANGED) for content in contents])
+    pictures: list[Any] = [cv2.imdecode(content, cv2.IMREAD_UNCHANGED) for content in contents]
+    return np.stack(pictures)
 
 
 class TestFlow:

@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,7 +106,8 @@ def test_the_size_is_that_of_the_picture_as_it_is_seen() -> None:
     tall = Image.new("RGB", (40, 64))
     meta = PngInfo()
     meta.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
-    for options in ({"exif": exif}, {"pnginfo": meta}, {}):
+    wordy: list[dict[str, Any]] = [{"exif": exif}, {"pnginfo": meta}, {}]
+    for options in wordy:
         buffer = io.BytesIO()
         tall.save(buffer, "PNG", **options)
         assert keyframes.size_of(buffer.getvalue()) == keyframes.load(buffer.getvalue()).size

@@ -64,7 +64,7 @@ def dissolve(start: Picture, end: Picture, time: float) -> Picture:
 
 
 def psnr(picture: Picture, truth: Picture) -> float:
-    return float(10 * np.log10(255**2 / max(1e-9, np.mean((picture.astype(float) - truth) ** 2))))
+    return float(10 * np.log10(255**2 / max(1e-9, float(np.mean((picture.astype(float) - truth) ** 2)))))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ def final(method: str, paths: Paths, like: Tensor, seed: int, anchor: Anchor | N
 def samples(method: str, asked: Question, count: int, seed: int = 0) -> Tensor:
     """(count, N, C, H, W), sampled side by side."""
     ends = (asked.truth[frame].repeat(count, 1, 1) for frame in (0, -1))
-    found = final(method, Paths(asked.start, asked.end, *ends), asked.truth.repeat(1, count, 1, 1), seed)
+    found: Any = final(method, Paths(asked.start, asked.end, *ends), asked.truth.repeat(1, count, 1, 1), seed)
     return found.unflatten(1, (count, -1)).transpose(0, 1)
 
 
@@ -93,7 +94,7 @@ def test_two_paths_find_the_true_clip_once_the_end_knows_reversed_motion(seed: i
     count = len(start.frames) + 1
     everything = Clips(torch.cat([start.frames, back]), torch.full((count,), 1 / count, dtype=torch.float64))
     paths = Paths(Ideal(start, everything), Ideal(end, everything), asked.truth[0], asked.truth[-1])
-    found = final(method, paths, asked.truth, seed)
+    found: Any = final(method, paths, asked.truth, seed)
     assert (found - asked.truth).abs().max() < 1e-4
 
 

@@ -91,6 +91,6 @@ def test_closing_stops_the_sampling(tiny_model: Model, files: list[Path], monkey
     monkeypatch.setattr(tiny_model, "decode", decoded.append)
     reports = mpd.inbetween(tiny_model, files, mpd.Settings(steps=2, frames=2))
     next(reports)
-    reports.close()  # type: ignore[attr-defined]
+    reports.close()
     assert list(reports) == []
     assert decoded == []

@@ -20,7 +20,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from huggingface_hub.utils import filter_repo_objects
+from huggingface_hub.utils._paths import filter_repo_objects
 from safetensors.torch import load_file
 
 from mpd import sprites, tiny
@@ -236,8 +236,7 @@ def test_only_the_files_that_are_read_are_fetched(
 
     def snapshot(source: str, *, revision: str, allow_patterns: list[str], ignore_patterns: list[str] | None) -> str:
         assert (source, revision) == ("stabilityai/stable-video-diffusion-img2vid-xt", "9e43909")
-        wanted = {"allow_patterns": allow_patterns, "ignore_patterns": ignore_patterns}
-        fetched.extend(filter_repo_objects(SVD_XT, **wanted))
+        fetched.extend(filter_repo_objects(SVD_XT, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns))
         return str(tiny_folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)

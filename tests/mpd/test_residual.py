@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 from torch import Tensor
 
-from mpd.methods import ANCHORS
+from mpd.methods import Anchor
 from mpd.operators import flip
 from mpd.residual import backward_estimate, distill, gains
 
@@ -39,7 +41,7 @@ def test_rigid_survives_the_highest_noise_in_single_precision() -> None:
 
 def test_each_frame_moves_by_its_gain_times_the_end_error() -> None:
     x0, n, z_end = latents(3)
-    for anchor in ANCHORS:
+    for anchor in get_args(Anchor):
         g = gains(anchor, x0)
         assert g.shape == (7, 1, 1, 1)
         literal = torch.stack([x0[i] + 0.7 * g[i] * (z_end - x0[-1]) for i in range(7)])

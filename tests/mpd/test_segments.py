@@ -212,11 +212,14 @@ def test_a_segment_is_sampled_from_its_start_to_its_end_as_the_settings_say(
     own = {"method": "mpd-trf", "steps": 7, "k": 4, "anchor": "pin", "guidance": (2.0, 5.0)}
     takes(tiny_model, pictures, loop=True, noise_aug_strength=0.0, **own)
     z = [tiny_model.keyframe(picture).z for picture in pictures]
-    plan = replace(METHODS["mpd-trf"].distillation, k=4, anchor="pin")
+    usual = METHODS["mpd-trf"].distillation
+    assert usual is not None
+    plan = replace(usual, k=4, anchor="pin")
     for (method, paths, sigmas, options), (start, end) in zip(sampled, [(0, 1), (1, 2), (2, 0)], strict=True):
         for found, known in [(paths.z_start, z[start]), (paths.z_end, z[end])]:
             torch.testing.assert_close(found, known)
-        for condition, known in [(paths.start, z[start]), (paths.end, z[end])]:
+        conditions: list[tuple[Any, Any]] = [(paths.start, z[start]), (paths.end, z[end])]
+        for condition, known in conditions:
             torch.testing.assert_close(condition.image_latents, known / 0.18215)
         assert (method, len(sigmas)) == ("mpd-trf", 8)
         assert (options["distillation"], options["guidance"]) == (plan, (2.0, 5.0))

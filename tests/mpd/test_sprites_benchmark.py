@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -219,7 +220,8 @@ def test_without_the_unconditional_estimate_a_step_is_eulers() -> None:
     paths, noise = asked(5)
     variant, sigmas = Variant("mpd", unconditional=False), karras(3, 0.1, 10.0)
     *_, step = walk(variant, variant.settings(), paths, 10 * noise, sigmas, torch.zeros_like, CHANNELS)
-    single = replace(paths.start, all=paths.start.conditional)  # type: ignore[type-var]
+    start: Any = paths.start
+    single = replace(start, all=start.conditional)
     expected = walk(
         Variant("mpd"), variant.settings(), replace(paths, start=single), 10 * noise, sigmas, torch.zeros_like, 2
     )

@@ -101,7 +101,7 @@ class TestGif:
         video.encode(Clip(frames, fps), "gif", tmp_path / "a.gif")
         with Image.open(tmp_path / "a.gif") as image:
             durations = []
-            for index in range(image.n_frames):
+            for index in range(image.n_frames):  # type: ignore[attr-defined]
                 image.seek(index)
                 durations.append(image.info["duration"])
             assert image.info["loop"] == 0

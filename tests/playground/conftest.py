@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ import pytest
 import structlog
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
 
+from tests.needs import chromium
+
 AXE = (Path(__file__).parent / "axe-4.14.1.min.js").read_text()
 WAIT = 240_000
 """Milliseconds that anything may take before it counts as never."""
@@ -19,7 +20,6 @@ SETTLED = """() => {
   const fading = document.getAnimations().filter((one) => one instanceof CSSTransition);
   return Promise.all(fading.map((one) => one.finished));
 }"""
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,11 +31,9 @@ def log_of_the_test() -> None:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Of the module, not of the session: Playwright's loop keeps others from running in this thread."""
-    found = next((path for path in map(shutil.which, NAMES) if path), None)
-    assert found, "install Chromium: apt-get install chromium"
     arguments = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=found, args=arguments)
+        launched = playwright.chromium.launch(executable_path=chromium(), args=arguments)
         yield launched
         launched.close()
 
@@ -75,7 +73,7 @@ class Visitor:
         """Nothing that axe finds wrong, in the light and in the dark."""
         self.page.evaluate(f"window.axe || (() => {{ {AXE} }})()")
         for colours in ("light", "dark"):
-            self.page.emulate_media(color_scheme=colours)  # type: ignore[arg-type]
+            self.page.emulate_media(color_scheme=colours)
             self.page.evaluate(SETTLED)
             found: list[dict[str, Any]] = self.page.evaluate(
                 "axe.run(document, {resultTypes: ['violations']}).then((result) => result.violations)"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from pillow_heif import from_pillow
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, FilePayload, Page, Route, expect
 
 from service.auth import CALLER, ApiKeys
 from service.fleet import engines
@@ -19,6 +19,7 @@ from tests.playground.conftest import Visitor
 from tests.service.conftest import Api
 from trials.pictures import photo
 
+pytestmark = pytest.mark.needs("chromium")
 api = test_page.api
 visitor = test_page.visitor
 AWAY = "The server does not answer"
@@ -33,7 +34,7 @@ def told(page: Page, words: str) -> None:
 
 
 def pick(page: Page, *files: tuple[str, str, bytes]) -> None:
-    page.locator("#picker").set_input_files([{"name": n, "mimeType": t, "buffer": b} for n, t, b in files])
+    page.locator("#picker").set_input_files([FilePayload(name=n, mimeType=t, buffer=b) for n, t, b in files])
 
 
 def test_a_press_that_fails_is_told(api: Api, visitor: Visitor) -> None:
@@ -156,10 +157,14 @@ def test_half_a_comparison_is_none(api: Api, visitor: Visitor) -> None:
     page.locator("[data-mode=several]").click()
     refusal = Problem(503, "queue-full", "The queue is full.").to_dict()
     sent: list[str] = []
-    page.route(
-        "**/inbetween",
-        lambda route: route.fulfill(status=503, json=refusal) if sent else sent.append("one") or route.continue_(),
-    )
+
+    def only_one(route: Route) -> None:
+        if sent:
+            return route.fulfill(status=503, json=refusal)
+        sent.append("one")
+        return route.continue_()
+
+    page.route("**/inbetween", only_one)
     page.get_by_role("button", name="Make 2 videos").click()
     expect(page.locator(".send .problem")).to_contain_text("The queue is full.")
     expect(page.get_by_role("button", name="Make 2 videos")).to_be_enabled()

@@ -29,6 +29,7 @@ from trials.pictures import photo
 
 PREVIEW = "data:image/gif;base64,R0lGODlhAQABAIAAAAUEBAAAACwAAAAAAQABAAACAkQBADs="
 expect.set_options(timeout=WAIT)
+pytestmark = pytest.mark.needs("chromium")
 
 
 @pytest.fixture
@@ -181,10 +182,10 @@ def said(page: Page, one: Option) -> Any:
         page.get_by_label(f"{one.label} at the first frame").fill("2")
         page.get_by_label(f"{one.label} at the last frame").fill("2.5")
         return [2, 2.5]
-    values = {"number": 0.5, "colour": "#abcdef", "text": "word", "integer": 64}
-    value = values[one.kind] if one.limit is None or one.kind == "number" else min(64, int(one.limit.high) - 1)
-    field.fill(str(value))
-    return value
+    values: dict[str, object] = {"number": 0.5, "colour": "#abcdef", "text": "word", "integer": 64}
+    filled = values[one.kind] if one.limit is None or one.kind == "number" else min(64, int(one.limit.high) - 1)
+    field.fill(str(filled))
+    return filled
 
 
 def test_every_option_can_be_asked_for(api: Api, visitor: Visitor) -> None:

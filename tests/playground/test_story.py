@@ -18,7 +18,7 @@ from tests.playground.conftest import WAIT, Visitor
 from trials.processes import stack
 
 expect.set_options(timeout=WAIT)
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(900)]
 PLAYGROUND = Path(__file__).parents[2] / "service" / "playground"
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
 from inbetween import Client
+from inbetween.options import Webhook
 from tests.redis.servers import until
 from trials.receiver import Receiver
 from trials.servers import free_port
@@ -18,7 +19,7 @@ from trials.site import Site
 ROOT = Path(__file__).resolve().parents[2]
 KEYFRAMES = [ROOT / "examples" / "keyframes" / f"arrow-{end}.png" for end in ("start", "end")]
 
-Open = Callable[..., "Service"]
+Open = Callable[..., AbstractContextManager["Service"]]
 
 
 class Service:
@@ -35,7 +36,7 @@ class Service:
 
     def whole_job(self) -> None:
         """One job all the way: asked for with a key, followed by its events, downloaded, told by webhook, deleted."""
-        webhook = {"url": f"{self.receiver.url}/hook"}
+        webhook: Webhook = {"url": f"{self.receiver.url}/hook"}
         job = self.client.inbetween(*KEYFRAMES, method="flow", frames=3, webhook=webhook)
         states = [event.state for event in job.events() if event.type == "state"]
         assert states[-1] == "succeeded", self.site.log()

@@ -1,13 +1,11 @@
 """Real servers to be reached in every way that REDIS_URL knows: one alone, and a primary with replicas and sentinels.
 
 REDIS_SERVER names the redis-server to use, or another's that speaks the same language, such as valkey-server; else it
-is the one on PATH (Debian's has TLS). Sentinels are the same program.
+is the one on PATH (Debian's has TLS), or the valkey-server that pip brought. Sentinels are the same program.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -17,6 +15,8 @@ from typing import Any
 import pytest
 import redis
 
+from server.up import redis_executable
+from tests.needs import redis_server
 from trials.servers import free_port
 
 PATIENCE = 60.0
@@ -27,9 +27,7 @@ SENTINEL_PASSWORD = "sentinel-secret"
 
 
 def executable() -> str:
-    found = os.environ.get("REDIS_SERVER") or shutil.which("redis-server")
-    assert found, "install redis-server (Debian: apt-get install redis-server), or set REDIS_SERVER"
-    return found
+    return redis_server() or redis_executable()
 
 
 def oldest() -> str:
@@ -105,7 +103,7 @@ class Replicated:
         self.data = [Server(area / f"redis-{n}", *DURABLE, *secret, *fenced, password=DATA_PASSWORD) for n in range(3)]
         self.sentinels = [self._sentinel(area / f"sentinel-{n}") for n in range(3)]
         hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "redis_url": f"redis+sentinel://{hosts}/{SERVICE}/0",
             "redis_password": DATA_PASSWORD,
             "redis_sentinel_password": SENTINEL_PASSWORD,
@@ -133,7 +131,7 @@ class Replicated:
     def primary(self) -> Server:
         """Whom the sentinels call the primary now."""
         with self.sentinels[0].client() as client:
-            _, port = client.sentinel_get_master_addr_by_name(SERVICE)  # type: ignore[no-untyped-call]
+            _, port = client.sentinel_get_master_addr_by_name(SERVICE)
         return next(server for server in self.data if server.port == int(port))
 
     def following(self, primary: Server) -> int:
@@ -157,5 +155,5 @@ class Replicated:
 
     def _knows(self, sentinel: Server) -> bool:
         with sentinel.client() as client:
-            told: Any = client.sentinel_master(SERVICE)  # type: ignore[no-untyped-call]
+            told: Any = client.sentinel_master(SERVICE)
         return bool(told["num-other-sentinels"] == 2 and told["num-slaves"] == 2)

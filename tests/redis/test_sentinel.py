@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -88,7 +89,7 @@ def test_nothing_accepted_is_lost_or_doubled_when_the_primary_is_killed(replicat
 
 def test_a_command_that_is_sent_again_goes_to_the_new_primary(replicated: Replicated) -> None:
     settings = Settings(_env_file=None, **replicated.settings)
-    backoff, tries = ConstantBackoff(0.1), 300  # type: ignore[no-untyped-call]
+    backoff, tries = ConstantBackoff(0.1), 300
 
     async def push(waits: Callable[[], bool]) -> None:
         async with connect_async(settings, most=1, timeout=5, retry=AsyncRetry(backoff, tries)) as connection:
@@ -142,7 +143,7 @@ def test_a_planned_failover_ends_no_process(replicated: Replicated, service: Ope
         launcher = running.processes["worker"]
         site.below(launcher, 3)  # a worker for jobs, one for webhooks and RQ's scheduler
 
-        def heartbeats() -> list[bytes | None]:
+        def heartbeats() -> list[object]:
             return [site.redis.hget(key, "last_heartbeat") for key in site.redis.keys("rq:scheduler:*")]
 
         until("the scheduler lives", lambda: any(heartbeats()))
@@ -161,7 +162,7 @@ def test_a_planned_failover_ends_no_process(replicated: Replicated, service: Ope
 
 
 def events(connection: redis.Redis, jobs: Jobs, job_id: str) -> list[tuple[str, dict[str, str]]]:
-    found = connection.xrange(jobs.keys.events(job_id))
+    found: Any = connection.xrange(jobs.keys.events(job_id))
     return [(fields[b"type"].decode(), json.loads(fields[b"data"])) for _, fields in found]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -16,10 +17,13 @@ from service.settings import Settings
 from tests.redis.conftest import Open
 from tests.redis.servers import DURABLE, SERVICE, Server
 
+pytestmark = pytest.mark.needs("redis-server")
+"""The valkey-server that pip brings knows no TLS."""
+
 FILES = ("redis_ca_file", "redis_cert_file", "redis_key_file")
 
 
-def write(folder: Path, authority: trustme.CA, name: str) -> dict[str, str]:
+def write(folder: Path, authority: trustme.CA, name: str) -> dict[str, Any]:
     """The settings of one side: whom it believes, and what it shows."""
     issued = authority.issue_cert("127.0.0.1")
     paths = [folder / f"{name}-{part}.pem" for part in ("ca", "cert", "key")]

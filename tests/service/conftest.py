@@ -172,7 +172,7 @@ def make_api(redis_url: str, tmp_path: Path) -> Iterator[Make]:
         values = {"auth": "off", "redis_url": redis_url, "storage_url": str(tmp_path / "storage")} | settings
         running = Api(Settings(_env_file=None, **values)).running()
         with_all.append(running)
-        return running.__enter__()  # type: ignore[no-any-return]
+        return running.__enter__()
 
     yield make
     for running in reversed(with_all):

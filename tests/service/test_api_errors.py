@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -164,7 +165,8 @@ def test_a_storage_that_hangs_keeps_nobody_waiting(make_api: Make, monkeypatch: 
             assert api.client.delete(f"/inbetween/{job_id}").status_code == 204
             assert api.jobs.get(job_id) is None
         assert entered.is_set()
-        due = {member.decode() for member in api.services.redis.zrange(api.jobs.keys.erasures, 0, -1)}
+        members: Any = api.services.redis.zrange(api.jobs.keys.erasures, 0, -1)
+        due = {member.decode() for member in members}
         assert due >= set(gone), "the keeper erases them"
         assert time.monotonic() - began < 20
         leave.set()

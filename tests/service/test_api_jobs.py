@@ -175,7 +175,7 @@ class Person:
 def test_a_key_that_is_none(make_api: Make) -> None:
     api = make_api(auth="keys")
     for sent in ("Bearer ibk_wrong", "Basic x", "Bearer", "ibk_wrong", "Bearer \x80"):
-        answer = api.client.get("/inbetween", headers={"Authorization": sent.encode("latin-1")})
+        answer = api.client.get("/inbetween", headers={b"Authorization": sent.encode("latin-1")})
         problem(answer, 401, "unauthorized")
 
 

@@ -250,7 +250,7 @@ def test_a_form_is_utf_8_whatever_charset_it_names(api: Api, charset: str) -> No
     """RFC 7578 knows no such parameter."""
     form = httpx.Request("POST", api.url, files={"start": photo(), "end": photo()}, data={"options": FLOW_SHOT})
     kind = form.headers["content-type"].encode() + b"; charset=" + charset.encode()
-    answer = api.client.post("/inbetween", content=form.read(), headers={"content-type": kind})
+    answer = api.client.post("/inbetween", content=form.read(), headers={b"content-type": kind})
     assert answer.status_code == 202, answer.text
     assert answer.json()["reference"] == "Bäume"
 
@@ -280,7 +280,12 @@ def test_pictures_that_lie_elsewhere_are_in_hand_one_at_a_time(
     api = make_api(fetch_allow_hosts=("127.0.0.1",), max_bodies_bytes=8_000_000)
     ledger, held = api.services.submission.pictures.ledger, []
     take = ledger.take
-    monkeypatch.setattr(ledger, "take", lambda owner, more: (take(owner, more), held.append(ledger.held)))
+
+    def watched(owner: str, more: int) -> None:
+        take(owner, more)
+        held.append(ledger.held)
+
+    monkeypatch.setattr(ledger, "take", watched)
     upload = api.client.post("/uploads", json={"content_type": "image/png", "size": len(picture)}).json()
     assert httpx.put(upload["url"], headers=upload["headers"], content=picture).status_code == 200
     images = [receiver.url, upload["image"]] * 3
@@ -514,7 +519,8 @@ def test_an_answer_lost_in_a_crash_is_found_again_by_its_job(api: Api) -> None:
     headers = {"Idempotency-Key": "abc"}
     first = api.submit({"method": "flow"}, headers=headers)
     [name] = api.services.redis.keys("*:idempotency:*")
-    record = json.loads(api.services.redis.get(name))
+    answer: Any = api.services.redis.get(name)
+    record = json.loads(answer)
     del record["answer"]
     api.services.redis.set(name, json.dumps(record))
     assert api.submit({"method": "flow"}, headers=headers)["id"] == first["id"]
@@ -529,7 +535,8 @@ def test_images_of_a_request_whose_process_dies_are_found_by_the_keeper(
     put, due = api.storage.put, []
 
     def watched(*arguments: Any) -> None:
-        due.append({member.decode() for member in api.services.redis.zrange(api.jobs.keys.erasures, 0, -1)})
+        members: Any = api.services.redis.zrange(api.jobs.keys.erasures, 0, -1)
+        due.append({member.decode() for member in members})
         put(*arguments)
 
     monkeypatch.setattr(api.storage, "put", watched)

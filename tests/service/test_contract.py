@@ -38,10 +38,11 @@ OPTIONS = ("components", "schemas", "Options")
 JOB = ("components", "schemas", "JobView")
 
 
-def at(document: dict[str, Any], *path: str) -> dict[str, Any]:
+def at(document: dict[str, Any], *path: str) -> Any:
+    found: Any = document
     for name in path:
-        document = document[name]
-    return document
+        found = found[name]
+    return found
 
 
 BREAKING: dict[str, tuple[Change, str]] = {

@@ -32,16 +32,15 @@ def everything(connection: redis.Redis) -> dict[str, str]:
     """Each key of Redis, of whatever type, with all that is in it."""
     found = {}
     for key in connection.scan_iter("*"):
-        kind = connection.type(key)
-        read: dict[bytes, Callable[[], Any]] = {
-            b"string": lambda key=key: connection.get(key),
-            b"hash": lambda key=key: connection.hgetall(key),
-            b"list": lambda key=key: connection.lrange(key, 0, -1),
-            b"set": lambda key=key: connection.smembers(key),
-            b"zset": lambda key=key: connection.zrange(key, 0, -1),
-            b"stream": lambda key=key: connection.xrange(key),
+        read: dict[object, Callable[..., Any]] = {
+            b"string": connection.get,
+            b"hash": connection.hgetall,
+            b"list": lambda key: connection.lrange(key, 0, -1),
+            b"set": connection.smembers,
+            b"zset": lambda key: connection.zrange(key, 0, -1),
+            b"stream": connection.xrange,
         }
-        found[key.decode()] = str(read[kind]())
+        found[key.decode()] = str(read[connection.type(key)](key))
     return found
 
 
@@ -54,9 +53,8 @@ def naming(api: Api, *words: str) -> set[str]:
 
 def swept(api: Api) -> None:
     """What the keeper does, once the erasures' time has come."""
-    api.services.redis.zadd(
-        api.jobs.keys.erasures, dict.fromkeys(api.services.redis.zrange(api.jobs.keys.erasures, 0, -1), 0.0)
-    )
+    waiting: Any = api.services.redis.zrange(api.jobs.keys.erasures, 0, -1)
+    api.services.redis.zadd(api.jobs.keys.erasures, dict.fromkeys(waiting, 0.0))
     erase_due(api.jobs, api.storage, api.services.webhooks.forget)
 
 
@@ -82,7 +80,8 @@ def test_of_a_queued_job_its_id_alone_is_left_until_its_files_are_gone(api: Api)
     deleted(api, job_id)
     assert naming(api, REFERENCE, HOOK) == set()
     assert naming(api, job_id) == {api.jobs.keys.erasures, api.jobs.keys.events(job_id)}
-    [(_, last)] = api.services.redis.xrange(api.jobs.keys.events(job_id))
+    told: Any = api.services.redis.xrange(api.jobs.keys.events(job_id))
+    [(_, last)] = told
     assert json.loads(last[b"data"]).keys() == {"state", "attempt", "deaths", "errors", "cancel_requested"}
     assert 0 < api.services.redis.ttl(api.jobs.keys.events(job_id)) <= 300
     swept(api)
@@ -95,14 +94,15 @@ def test_of_a_running_job_nothing_comes_back_from_the_worker_that_was_at_it(api:
     api.jobs.progress(job_id, job.attempt, {"stage": "sampling"}, "data:image/png;base64,AAAA")
     deleted(api, job_id)
     assert naming(api, REFERENCE, HOOK, "base64") == set()
-    for verb in (
+    verbs: list[Callable[[], object]] = [
         lambda: api.jobs.progress(job_id, job.attempt, {"stage": REFERENCE}, REFERENCE),
         lambda: api.jobs.succeed(job_id, job.attempt, {"files": [REFERENCE]}),
         lambda: api.jobs.fail(job_id, job.attempt, {"detail": REFERENCE}, True),
         lambda: api.jobs.died(job_id, job.attempt, "work-horse"),
         lambda: api.jobs.release(job_id, job.attempt),
         lambda: api.jobs.start(job_id, job.attempt, "other"),
-    ):
+    ]
+    for verb in verbs:
         with pytest.raises(JobError):
             verb()
     assert api.services.redis.ttl(api.jobs.keys.events(job_id)) > 80_000
@@ -172,7 +172,8 @@ def test_a_claim_that_outlived_its_job_makes_a_new_one(api: Api) -> None:
 def test_another_jobs_claim_is_left_alone(api: Api) -> None:
     first = asked(api)
     [claim] = api.services.redis.keys("*:idempotency:*")
-    taken_over = json.loads(api.services.redis.get(claim)) | {"job": "job_other"}
+    held: Any = api.services.redis.get(claim)
+    taken_over = json.loads(held) | {"job": "job_other"}
     api.services.redis.set(claim, json.dumps(taken_over))
     deleted(api, first)
     assert api.services.redis.exists(claim)

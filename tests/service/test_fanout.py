@@ -143,7 +143,7 @@ def test_when_the_last_watcher_has_left_nothing_is_read(redis_url: str, monkeypa
         await begin(shared, "a")
         await write(shared, "a", 1)
         for _ in range(2):
-            watching = follow(shared, ["a"], [START])
+            watching: Any = follow(shared, ["a"], [START])
             assert (await anext(watching)).data["step"] == 1
             task = shared._task
             await watching.aclose()

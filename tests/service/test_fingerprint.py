@@ -98,7 +98,7 @@ def test_a_request_with_another_webhook_is_another_request(name: str, value: Any
     assert not same(one, other)
 
 
-PICTURES = {
+PICTURES: dict[str, tuple[Any, ...]] = {
     "source": ("https://a.example/3", photo(), "upload:0"),
     "sha256": ("0" * 64,),
 }
@@ -113,7 +113,7 @@ def test_a_request_with_another_picture_is_another_request(name: str, number: in
         assert not same(wanted(), wanted(pictures=tuple(pictures))), (name, value)
 
 
-REQUESTS = {
+REQUESTS: dict[str, tuple[Any, ...]] = {
     "pictures": (wanted().pictures[::-1], (*wanted().pictures, wanted().pictures[0]), wanted().pictures[:1]),
     "positions": ((0, 7), (0, 8), (1, 8)),
     "options": (Options(reference="shot-1"), Options(reference="shot-2")),
@@ -152,7 +152,7 @@ def test_how_a_picture_is_named_does_not_count() -> None:
 
 @pytest.mark.parametrize("asked", [{}, {"fit": "cover"}, {"webhook": {"url": HOOK}, "steps": 25}], ids=str)
 def test_a_version_with_more_options_and_other_defaults_knows_the_request_again(asked: dict[str, Any]) -> None:
-    fit = (str | None, Field(default=None))
+    fit: Any = (str | None, Field(default=None))
     newer = create_model("Newer", __base__=Options, fit=fit, tempo=(int, Field(default=3)))
     one, again = (wanted(model.model_validate(asked)) for model in (Options, newer))
     assert same(one, again)

@@ -147,7 +147,8 @@ def test_a_request_that_was_stopped_makes_no_second_job(
     problem(going.post({"method": "flow"}, headers=headers), 409, "idempotency-in-flight")
     connection = going.services.redis
     [alive] = connection.keys("*:alive")
-    left = connection.get(alive).decode()
+    found: Any = connection.get(alive)
+    left = found.decode()
     assert 0 < connection.ttl(alive) <= STALE
     connection.delete(alive)
     made = going.submit({"method": "flow"}, headers=headers)["id"]

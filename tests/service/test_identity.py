@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 import redis
 
@@ -56,7 +57,9 @@ class Place:
 
     def backup(self) -> Callable[[], None]:
         """All of Redis now; call what it gives to restore it."""
-        held = [(key, max(0, self.redis.pttl(key)), self.redis.dump(key)) for key in self.redis.scan_iter("*")]
+        held: list[Any] = [
+            (key, max(0, self.redis.pttl(key)), self.redis.dump(key)) for key in self.redis.scan_iter("*")
+        ]
 
         def restore_it() -> None:
             self.redis.flushdb()
@@ -138,26 +141,26 @@ def test_every_verb_leaves_another_database_as_it_is(
     served.start(running.id, 1, "horse")
     become(place)
     before = {key: place.redis.dump(key) for key in place.redis.keys("*")}
+    verbs: dict[str, Callable[[Jobs], object]] = {
+        "submit": submitted,
+        "reserve": lambda jobs: jobs.reserve_files("job_of_a_request", 60),
+        "cancel": lambda jobs: jobs.cancel(queued.id),
+        "delete": lambda jobs: jobs.delete(queued.id),
+        "redrive": lambda jobs: jobs.redrive(queued.id),
+        "expire": lambda jobs: jobs.expire(queued.id),
+        "start": lambda jobs: jobs.start(queued.id, 1, "horse"),
+        "renew": lambda jobs: jobs.renew(running.id, 1),
+        "progress": lambda jobs: jobs.progress(running.id, 1, {}),
+        "succeed": lambda jobs: jobs.succeed(running.id, 1, {}),
+        "fail": lambda jobs: jobs.fail(running.id, 1, {}, False),
+        "release": lambda jobs: jobs.release(running.id, 1),
+        "died": lambda jobs: jobs.died(running.id, 1, "lease"),
+        "requeue": lambda jobs: jobs.requeue(queued.id, 1),
+    }
     for jobs in (served, place.process()):
-        verbs: dict[str, Callable[[], object]] = {
-            "submit": lambda jobs=jobs: submitted(jobs),
-            "reserve": lambda jobs=jobs: jobs.reserve_files("job_of_a_request", 60),
-            "cancel": lambda jobs=jobs: jobs.cancel(queued.id),
-            "delete": lambda jobs=jobs: jobs.delete(queued.id),
-            "redrive": lambda jobs=jobs: jobs.redrive(queued.id),
-            "expire": lambda jobs=jobs: jobs.expire(queued.id),
-            "start": lambda jobs=jobs: jobs.start(queued.id, 1, "horse"),
-            "renew": lambda jobs=jobs: jobs.renew(running.id, 1),
-            "progress": lambda jobs=jobs: jobs.progress(running.id, 1, {}),
-            "succeed": lambda jobs=jobs: jobs.succeed(running.id, 1, {}),
-            "fail": lambda jobs=jobs: jobs.fail(running.id, 1, {}, False),
-            "release": lambda jobs=jobs: jobs.release(running.id, 1),
-            "died": lambda jobs=jobs: jobs.died(running.id, 1, "lease"),
-            "requeue": lambda jobs=jobs: jobs.requeue(queued.id, 1),
-        }
         for name, verb in verbs.items():
             with pytest.raises(DatabaseUnknown):
-                verb()
+                verb(jobs)
             assert {key: place.redis.dump(key) for key in place.redis.keys("*")} == before, name
 
 
@@ -475,9 +478,9 @@ def test_callers_are_asked_to_come_back_and_not_told_that_their_jobs_or_keys_are
     _, secret = api.services.keys.create("ann", CALLER)
     api.client.headers["Authorization"] = f"Bearer {secret}"
     job = api.submit({"method": "flow"})["id"]
-    held = [(key, api.services.redis.dump(key)) for key in api.services.redis.keys("*")]
+    held: list[Any] = [(key, api.services.redis.dump(key)) for key in api.services.redis.keys("*")]
     api.services.redis.flushdb()
-    for ask in (
+    asks: list[Callable[[], httpx.Response]] = [
         lambda: api.client.get(f"/inbetween/{job}"),
         lambda: api.client.get(f"/inbetween/{job}/events"),
         lambda: api.client.get("/inbetween"),
@@ -486,7 +489,8 @@ def test_callers_are_asked_to_come_back_and_not_told_that_their_jobs_or_keys_are
         lambda: api.post({"method": "flow"}, headers={"Idempotency-Key": "a"}),
         lambda: api.client.get("/readyz"),
         lambda: api.client.get("/metrics"),
-    ):
+    ]
+    for ask in asks:
         told = ask()
         assert int(told.headers["Retry-After"]) > 0
         assert "empty" in problem(told, 503, "database-unknown")["detail"]
@@ -504,7 +508,7 @@ def test_nobody_is_told_that_a_job_or_key_is_gone_as_the_known_database_comes_ba
     api.client.headers["Authorization"] = f"Bearer {secret}"
     job = api.submit({"method": "flow"})["id"]
     for owner, verb in ((api.services.jobs, "get"), (api.services.keys, "verify")):
-        asked = []
+        asked: list[str] = []
 
         def from_an_empty_one(what: str, look: Any = getattr(owner, verb), asked: list[str] = asked) -> object:
             asked.append(what)

@@ -90,7 +90,7 @@ def carried(jobs: Jobs, job: Job) -> list[str]:
 
 
 def events(jobs: Jobs, job: Job) -> list[tuple[str, dict[str, Any]]]:
-    found = jobs.redis.xrange(jobs.keys.events(job.id))
+    found: Any = jobs.redis.xrange(jobs.keys.events(job.id))
     return [(fields[b"type"].decode(), json.loads(fields[b"data"])) for _, fields in found]
 
 
@@ -336,7 +336,8 @@ def test_cancel_of_a_queued_job_is_immediate(jobs: Jobs) -> None:
 
 def test_cancel_of_a_running_job_asks_once_and_wakes_its_worker(jobs: Jobs) -> None:
     job = running(jobs)
-    with jobs.redis.pubsub(ignore_subscribe_messages=False) as listener:
+    connection: Any = jobs.redis
+    with connection.pubsub(ignore_subscribe_messages=False) as listener:
         listener.subscribe(jobs.keys.cancel)
         assert listener.get_message(timeout=5)["type"] == "subscribe"
         asked = jobs.cancel(job.id)
@@ -416,7 +417,8 @@ def test_delete_forgets_a_job_in_any_state(jobs: Jobs, state: State) -> None:
     assert due == pytest.approx(jobs.now() + (20 if live else 0), abs=5)
     if live:
         assert states(jobs, job)[-1] == "canceled", "whoever follows the job learns that it is over"
-    left = {key.decode() for key in jobs.redis.keys("inbetween:*")}
+    keys: Any = jobs.redis.keys("inbetween:*")
+    left = {key.decode() for key in keys}
     assert left <= {f"inbetween:{name}" for name in ("order", "counters", "erasures", f"events:{job.id}")}
 
 
@@ -458,7 +460,7 @@ ALLOWED = {
 
 def snapshot(jobs: Jobs) -> dict[bytes, Any]:
     """Everything in Redis that is ours or RQ's queues."""
-    read = {
+    read: dict[object, Callable[..., Any]] = {
         b"hash": jobs.redis.hgetall,
         b"zset": lambda key: jobs.redis.zrange(key, 0, -1, withscores=True),
         b"list": lambda key: jobs.redis.lrange(key, 0, -1),

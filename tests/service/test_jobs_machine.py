@@ -280,7 +280,7 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
             found = {job.id: job for job in self.jobs.get_many(self.attempt)}
             assert self.deleted.isdisjoint(found)
             assert self.deleted | set(found) == set(self.attempt)
-            sets = {
+            sets: dict[object, str] = {
                 **{(lane, priority): keys.queued(lane, priority) for lane in LANES for priority in PRIORITIES},
                 "running": keys.running,
                 "ended": keys.expiry,
@@ -310,7 +310,8 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
             assert where == {name: members(connection, key) for name, key in sets.items()}
             for lane in LANES:
                 at_work = {job.ticket for job in found.values() if job.state is State.running and job.lane == lane}
-                assert {member.decode() for member in connection.smembers(keys.running_in(lane))} == at_work
+                held: Any = connection.smembers(keys.running_in(lane))
+                assert {member.decode() for member in held} == at_work
             for state in (None, *State):
                 expected = {job.id for job in found.values() if state in (None, job.state)}
                 assert members(connection, keys.owned("ann", state)) == expected
@@ -333,9 +334,9 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
         def gpu_time_is_promised_to_what_is_under_way_and_charged_at_its_end(self) -> None:
             live = [job for job in self.jobs.get_many(self.attempt) if not job.state.is_terminal]
             promised = sum(round(1000 * (ESTIMATES[job.lane] or 0)) for job in live)
-            assert int(connection.get(self.jobs.keys.gpu_promised("ann")) or 0) == promised  # type: ignore[arg-type]
+            assert int(connection.get(self.jobs.keys.gpu_promised("ann")) or 0) == promised
             days: Any = connection.keys(self.jobs.keys.gpu_used("ann", 0)[:-1] + "*")
-            assert sum(int(connection.get(day)) for day in days) == self.used  # type: ignore[arg-type]
+            assert sum(int(connection.get(day) or 0) for day in days) == self.used
 
         @invariant()
         def rq_holds_every_queued_ticket_in_the_order_of_positions(self) -> None:
@@ -359,7 +360,7 @@ def members(connection: redis.Redis, key: str) -> set[str]:
 def test_any_order_of_verbs_keeps_the_invariants(redis_url: str) -> None:
     effective = Settings(_env_file=None, redis_url=redis_url)
     with redis.Redis.from_url(redis_url) as connection:
-        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(
             machine(connection, effective),
             settings=settings(
                 max_examples=40,

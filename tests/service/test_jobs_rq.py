@@ -45,7 +45,7 @@ def test_a_stock_worker_runs_what_is_enqueued(redis_url: str, tmp_path: Path) ->
         jobs.cancel(canceled)
         jobs.requeue(moved, 1)  # its first ticket is still in the list, and must do nothing
 
-        command = [Path(sys.executable).parent / "rq", "worker", "--burst", "--url", redis_url]
+        command = [str(Path(sys.executable).parent / "rq"), "worker", "--burst", "--url", redis_url]
         command += ["--serializer", "rq.serializers.JSONSerializer", *settings.queues["gpu"]]
         environment = {"PYTHONPATH": f"{tmp_path}:{Path.cwd()}", "REDIS_URL": redis_url, "PATH": "/usr/bin:/bin"}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)

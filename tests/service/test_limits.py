@@ -306,7 +306,7 @@ def test_a_submission_sent_twice_by_the_driver_counts_once(jobs: Jobs, monkeypat
 
 
 def used(jobs: Jobs, owner: str = "ann") -> float:
-    return float(jobs.redis.get(jobs.keys.gpu_used(owner, int(jobs.now() // 86400))) or 0) / 1000  # type: ignore[arg-type]
+    return float(jobs.redis.get(jobs.keys.gpu_used(owner, int(jobs.now() // 86400))) or 0) / 1000
 
 
 def test_the_day_is_charged_with_what_a_job_really_took(jobs: Jobs) -> None:
@@ -317,14 +317,18 @@ def test_the_day_is_charged_with_what_a_job_really_took(jobs: Jobs) -> None:
     jobs.succeed(job.id, job.attempt, {"gpu_seconds": 5.25})
     assert used(jobs) == 5.25
     assert jobs.redis.get(jobs.keys.gpu_promised("ann")) is None
-    for ending in (lambda job: jobs.stopped(job.id, job.attempt), lambda job: jobs.delete(job.id)):
+    endings: list[Callable[[Job], object]] = [
+        lambda job: jobs.stopped(job.id, job.attempt),
+        lambda job: jobs.delete(job.id),
+    ]
+    for ending in endings:
         job = started(jobs, jobs.submit(new(8)))
         jobs.progress(job.id, job.attempt, {}, gpu_seconds=1.5)
         jobs.cancel(job.id)
         ending(job)
     assert used(jobs) == 8.25, "cancelling gives back what was not used, and nothing else"
     day = jobs.keys.gpu_used("ann", int(jobs.now() // 86400))
-    assert 86400 < jobs.redis.ttl(day) <= 2 * 86400  # type: ignore[operator]
+    assert 86400 < jobs.redis.ttl(day) <= 2 * 86400
 
 
 def test_an_attempt_that_was_given_back_is_not_charged(jobs: Jobs) -> None:

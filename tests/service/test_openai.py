@@ -100,7 +100,7 @@ REFUSED: list[tuple[dict[str, str], str]] = [
 
 
 @pytest.mark.parametrize(("fields", "field"), REFUSED)
-def test_what_cannot_be_is_refused_by_the_name_it_was_sent_under(api: Api, fields: dict[str, str], field: str) -> None:
+def test_what_cannot_be_is_refused_by_the_name_it_was_sent_under(api: Api, fields: dict[str, Any], field: str) -> None:
     answer = create(api, **fields)
     assert answer.status_code == 422, answer.text
     body = answer.json()
@@ -117,7 +117,8 @@ def test_images_that_are_missing_or_too_few(api: Api) -> None:
         assert problem(create(api, files), 422, "invalid-request")["field"] == "input_reference"
     one = [("input_reference", ("a.png", photo(), "image/png"))]
     assert problem(create(api, one), 422, "invalid-request")["field"] == "input_reference"
-    for images in ({}, {"input_reference": {}}, {"input_reference": []}, {"input_reference": 5}):
+    wrong: list[dict[str, Any]] = [{}, {"input_reference": {}}, {"input_reference": []}, {"input_reference": 5}]
+    for images in wrong:
         answer = api.client.post("/v1/videos", json={"model": "flow", **images})
         assert problem(answer, 422, "invalid-request")["field"].startswith("input_reference")
     broken = api.client.post("/v1/videos", content=b"{", headers={"content-type": "application/json"})

@@ -119,7 +119,8 @@ def test_a_value_alone_is_judged_by_both_alike(name: str, value: Any) -> None:
 def test_each_bound_is_where_it_is_said_to_be(name: str) -> None:
     limit = LIMITS[name]
     step = 1 if Options.model_fields[name].annotation in (int, int | None) else 1e-6
-    for wrong in (limit.low - step, limit.high + step, "1", [], {}, True, -1e308, 10**400, math.inf, math.nan):
+    beyond: list[Any] = [limit.low - step, limit.high + step, "1", [], {}, True, -1e308, 10**400, math.inf, math.nan]
+    for wrong in beyond:
         problem = taken(json.dumps({name: wrong}).encode())
         assert isinstance(problem, Problem), (name, wrong)
         assert fields(problem) == {name}

@@ -22,7 +22,7 @@ NOWHERE = ("127.0.0.1", 1)
 @pytest.fixture
 def patient(redis_process: RedisProcess) -> Iterator[redis.Redis]:
     """A connection that repeats its commands."""
-    retry = OutageRetry(ConstantBackoff(0.05), 400)  # type: ignore[no-untyped-call]
+    retry = OutageRetry(ConstantBackoff(0.05), 400)
     with connect(Settings(_env_file=None, redis_url=redis_process.url), timeout=None, retry=retry) as connection:
         yield connection
 

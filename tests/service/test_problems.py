@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -134,12 +135,12 @@ def test_a_reader_that_leaves_is_no_error_of_ours(api: Api, caplog: pytest.LogCa
         raise ExceptionGroup("streaming", [anyio.BrokenResourceError(), KeyError()])
 
     async def ask(app: ASGIApp) -> None:
-        async def nothing(*_: object) -> None:
+        async def nothing(*_: object) -> Any:
             """Neither sent nor received."""
 
         await Frame(app, RequestMetrics(api.jobs))(
             {"type": "http", "method": "GET", "path": "/events", "headers": []}, nothing, nothing
-        )  # type: ignore[arg-type]
+        )
 
     anyio.run(ask, stream)
     assert "unforeseen" not in caplog.text

@@ -86,7 +86,7 @@ def test_connections_that_cannot_be_taken_are_told_of_once(caplog: pytest.LogCap
                 await asked.wait()
         listening.close()
         loop.set_exception_handler(None)
-        loop.default_exception_handler = others.append  # type: ignore[method-assign]
+        setattr(loop, "default_exception_handler", others.append)  # noqa: B010
         handler(loop, {"exception": ValueError("another"), "message": "x"})
         assert [str(each["exception"]) for each in others] == ["another"]
 

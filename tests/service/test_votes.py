@@ -103,7 +103,8 @@ def test_a_vote_that_compares_nothing_is_refused(api: Api) -> None:
     fault = problem(cast(api, made[:2], artifacts=[made[2]]), 422, "invalid-request")
     assert fault["field"] == "artifacts"
     for name, value in (("voter", "a b"), ("voter", ""), ("study", "a:b"), ("study", " ")):
-        assert problem(cast(api, made, **{name: value}), 422, "invalid-request")["field"] == name
+        given: dict[str, Any] = {name: value}
+        assert problem(cast(api, made, **given), 422, "invalid-request")["field"] == name
     assert api.client.get("/votes").json()["studies"] == []
 
 

@@ -390,7 +390,8 @@ class TestTurns:
                 hooks.attempt(name, 1, outbound)
         hooks.queue.empty()
         seconds, _ = hooks.redis.time()
-        due = dict(hooks.redis.zrange("hooks:deliveries-due", 0, -1, withscores=True))
+        listed: Any = hooks.redis.zrange("hooks:deliveries-due", 0, -1, withscores=True)
+        due = dict(listed)
         soon = [name for name in many if due.get(name.encode(), 1e12) <= seconds + 61]
         assert soon == many[2:4], "who is first in line, and not all who are"
         hooks.redis.zadd("hooks:webhook-at-work:ann", dict.fromkeys(many[:2], 1))
@@ -763,7 +764,8 @@ class TestSweep:
     """`due` moves a delivery's time into the past, as if it had passed."""
 
     def due(self, hooks: Webhooks) -> None:
-        for member in hooks.redis.zrange("hooks:deliveries-due", 0, -1):
+        members: Any = hooks.redis.zrange("hooks:deliveries-due", 0, -1)
+        for member in members:
             hooks.redis.zadd("hooks:deliveries-due", {member: 1})
 
     def test_what_rq_lost_is_put_back(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:

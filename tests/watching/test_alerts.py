@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ import pytest
 import yaml
 
 from service.jobs.metrics import METRICS, PREFIX
-
-pytestmark = pytest.mark.skipif(shutil.which("promtool") is None, reason="apt-get install prometheus")
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "docker" / "prometheus"
@@ -132,6 +129,7 @@ CASES: dict[str, tuple[Series, Series | list[Series], dict[str, str]]] = {
 }
 
 
+@pytest.mark.needs("prometheus")
 def test_every_rule_fires_when_it_should_and_is_quiet_when_it_should(tmp_path: Path) -> None:
     assert CASES.keys() == ALERTS.keys()
     tests = []
@@ -155,6 +153,7 @@ def test_every_rule_fires_when_it_should_and_is_quiet_when_it_should(tmp_path: P
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.needs("prometheus")
 @pytest.mark.parametrize(
     "command", [("rules", "rules.yml"), ("config", "--syntax-only", "prometheus.yml")], ids=["rules", "config"]
 )

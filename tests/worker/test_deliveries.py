@@ -109,7 +109,8 @@ def test_rq_comes_back_when_the_receiver_says(
     with worker(settings, tmp_path, "--burst") as process:
         process.wait(60)
     scheduled = ScheduledJobRegistry(queue=hooks.queue)
-    ((name, moment),) = connection.zrange(scheduled.key, 0, -1, withscores=True)
+    found: Any = connection.zrange(scheduled.key, 0, -1, withscores=True)
+    ((name, moment),) = found
     (delivery,) = hooks.deliveries(None, 10).deliveries
     assert name.decode() == f"{delivery.id}-1"
     assert abs(moment - delivery.log[0].at - 1000) < 30

@@ -159,7 +159,7 @@ def test_work_that_does_not_stop_is_ended_with_its_process(redis_url: str, jobs:
     """In a process of its own, whose main thread sleeps through the cancellation."""
     code = f"""
 import time, redis
-from service.jobs.store.store import Jobs
+from service.jobs.store import Jobs
 from service.settings import Settings
 from worker.task import lease
 lease.UNWIND_SECONDS = 0.1

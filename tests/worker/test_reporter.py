@@ -39,7 +39,7 @@ def step(number: int, steps: int, take: int = 0, takes: int = 1) -> Report:
 
 def written(jobs: Jobs, job_id: str) -> list[dict[str, Any]]:
     """All progress that readers of the job's events have heard, oldest first."""
-    entries = jobs.redis.xrange(jobs.keys.events(job_id))
+    entries: Any = jobs.redis.xrange(jobs.keys.events(job_id))
     return [json.loads(fields[b"data"]) for _, fields in entries if fields[b"type"] == b"progress"]
 
 
@@ -76,7 +76,7 @@ def test_a_job_that_another_attempt_has_taken_over_hears_so_from_its_own_report(
 def test_the_last_step_is_written_down_however_soon_it_comes(
     jobs: Jobs, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = SimpleNamespace(monotonic=lambda: 100.0)
+    clock: Any = SimpleNamespace(monotonic=lambda: 100.0)
     monkeypatch.setattr("worker.task.reporter.time", clock)
     report = Reporter(job, jobs, Lease(jobs, job.id, job.attempt))
     for number in range(1, 26):
@@ -116,14 +116,14 @@ def test_progress_says_where_the_job_is_in_the_order_in_which_it_was_there(
 
 
 def stages(jobs: Jobs, job_id: str) -> list[str]:
-    entries = jobs.redis.xrange(jobs.keys.events(job_id))
+    entries: Any = jobs.redis.xrange(jobs.keys.events(job_id))
     return [json.loads(fields[b"data"])["stage"] for _, fields in entries if fields[b"type"] == b"progress"]
 
 
 def test_gpu_time_is_the_engines_own_figure_and_until_then_the_time_since_it_began(
     jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
+    clock: Any = SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
     monkeypatch.setattr("worker.task.reporter.time", clock)
     submitted = jobs.submit(NewJob("local", {}, [], "gpu", result_ttl=600))
     job = jobs.start(submitted.id, submitted.attempt, "this-1")

@@ -79,7 +79,7 @@ def test_a_rolling_restart_of_every_process_under_load_loses_nothing(site: Site)
             process.terminate()
             assert process.wait(60) in (0, -signal.SIGTERM), site.log()
             start(command, number)
-            wait_for(lambda done=done: len(customer.accepted) > done, site)  # type: ignore[misc]
+            wait_for(lambda done=done: len(customer.accepted) > done, site)
     finally:
         customer.home.set()
         customer.join(60)

@@ -29,7 +29,7 @@ from service.webhooks import deliveries as sending
 from worker import deliveries, tasks
 from worker.process import fitness, parent_death
 from worker.process.fitness import LAUNCHER_FD, Pipe
-from worker.task import artifacts, retrying
+from worker.task import retrying
 from worker.task.lease import Lease
 
 SECRET = b"k" * 32
@@ -255,9 +255,9 @@ def test_a_fault_of_the_machine_costs_the_job_nothing(
             raise KeyframeError("The file is damaged.", "Send another.") from error
 
     if place == "fetching":
-        monkeypatch.setattr(tasks.keyframes, "load", misread)
+        monkeypatch.setattr("mpd.keyframes.load", misread)
     else:
-        monkeypatch.setattr(artifacts.video, "encode", failing)
+        monkeypatch.setattr("mpd.output.video.encode", failing)
     job = submit(jobs, storage)
     monkeypatch.setattr(machine, "trouble", lambda: "no room")
     for number in range(1, 6):
@@ -281,7 +281,7 @@ def test_no_path_of_the_machine_is_told_to_a_caller(jobs: Jobs, storage: Away, m
     def failing(*_: object, **__: object) -> Any:
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/private/tmp/take-1.mp4")
 
-    monkeypatch.setattr(artifacts.video, "encode", failing)
+    monkeypatch.setattr("mpd.output.video.encode", failing)
     job = attempt(jobs, attempt(jobs, submit(jobs, storage)))
     assert (job.state, job.errors) == (State.failed, 2)
     assert job.error is not None

@@ -22,9 +22,13 @@ def test_results_come_in_the_order_of_their_pieces_and_each_only_once() -> None:
         assert second.wait(10)
         return 1
 
+    def after() -> int:
+        second.set()
+        return 2
+
     with ThreadGroup[int](2, nothing, nothing) as group:
         group.submit(first)
-        group.submit(lambda: second.set() or 2)
+        group.submit(after)
         assert group.results() == [1, 2]
         group.submit(lambda: 3)
         assert group.results() == [3]

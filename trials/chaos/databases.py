@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -86,7 +87,8 @@ class Databases:
                     lost.revived.add(name)
                 elif _stage(now[name]) != _stage(before[name]):
                     lost.rewound.add(name)
-            mine, its = (set(jobs.redis.zrange(jobs.keys.erasures, 0, -1)) for jobs in self._jobs[1:])
+            listed: list[Any] = [jobs.redis.zrange(jobs.keys.erasures, 0, -1) for jobs in self._jobs[1:]]
+            mine, its = map(set, listed)
             lost.reserved |= {name.decode() for name in mine - its}
             self._run(_RESTORE)
         self.away = False

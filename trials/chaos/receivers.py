@@ -8,6 +8,7 @@ import socket
 import threading
 from enum import StrEnum
 from socketserver import BaseRequestHandler, ThreadingTCPServer
+from typing import Any
 
 from service.jobs.store import Jobs, State
 from service.webhooks.deliveries import Webhooks
@@ -116,7 +117,8 @@ def afflict(hooks: Webhooks, jobs: Jobs, owner: str, poison: bool) -> bool:
             if jobs.redis.exists(key):
                 jobs.redis.hset(key, "url", url)
                 jobs.redis.hdel(key, "target")
-        for name in jobs.redis.zrange(jobs.keys.owned(owner, State.queued), 0, -1):  # type: ignore[union-attr]
+        waiting: Any = jobs.redis.zrange(jobs.keys.owned(owner, State.queued), 0, -1)
+        for name in waiting:
             jobs.redis.eval(_POISON, 1, jobs.keys.job(name.decode()), next(urls))
     for delivery in latest:
         with contextlib.suppress(LookupError):  # its job was deleted meanwhile

@@ -45,7 +45,7 @@ class Estate(House):
 
     services = (*APIS, *KEEPERS, "webhooks", *LAUNCHERS)
 
-    def __init__(self, area: Path, model: Path, **variables: str) -> None:
+    def __init__(self, area: Path, model: Path, **variables: Any) -> None:
         super().__init__(area, model, **variables)
         self._of = {name: free_port() for name in APIS}
         self._balancer = Balancer(self._ports["api"], list(self._of.values()))

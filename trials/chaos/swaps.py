@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 
@@ -61,7 +62,8 @@ def _put(jobs: Jobs, storage: Storage, swapped: Swap, data: bytes) -> None:
 def _unfinished(jobs: Jobs) -> list[Job]:
     """Of all owners, those that wait before those that run."""
     owned = jobs.keys.owned("*", State.queued), jobs.keys.owned("*", State.running)
-    names = [member for key in owned for name in jobs.redis.keys(key) for member in jobs.redis.zrange(name, 0, -1)]  # type: ignore[union-attr]
+    connection: Any = jobs.redis
+    names = [member for key in owned for name in connection.keys(key) for member in connection.zrange(name, 0, -1)]
     return [job for job in jobs.get_many(name.decode() for name in names) if not job.state.is_terminal]
 
 

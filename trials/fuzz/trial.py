@@ -83,7 +83,7 @@ class Report:
         return self.ledger.clean and self.memory.flat and self.cost.bounded and not self.errors and not self.crashed
 
     def to_dict(self) -> dict[str, Any]:
-        statuses = {part: {} for part in PARTS}
+        statuses: dict[str, dict[str, int]] = {part: {} for part in PARTS}
         for (part, status), count in sorted(self.ledger.answers.items()):
             statuses[part][str(status)] = count
         return {
@@ -225,7 +225,8 @@ class _Trial:
         """busy: whether the service may have no room for it."""
         told = f"{body.name} as {body.content_type[:200]!r}"
         # Python's client would write a header as Latin-1 or not at all.
-        sent = {**headers, "Content-Type": body.content_type.encode()}
+        sent = {name.encode(): value.encode() for name, value in headers.items()}
+        sent[b"Content-Type"] = body.content_type.encode()
         try:
             answer = self.client.post(operation.partition(" ")[2], content=body.content, headers=sent)
         except httpx.TransportError as error:
