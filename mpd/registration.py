@@ -57,7 +57,7 @@ def read_file(path: str | Path) -> None:
         spec.loader.exec_module(module)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise SettingsError("methods", f"{path} cannot be run ({reason})", "Correct the file") from error
+        raise SettingsError("methods", f"{path} cannot be run ({reason})", "Give a file that runs") from error
     if len(METHODS) == before:
         raise SettingsError("methods", f"{path} adds no method", "Let it call mpd.register")
 
