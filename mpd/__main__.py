@@ -73,6 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
+    if options.methods is not None:
+        from mpd import registration
+
+        registration.read_file(options.methods)
     if options.list_methods:
         print(_methods())
         return
@@ -289,6 +293,7 @@ def _add_output_options(group: Any) -> None:
     )
     group.add_argument("--contact-sheet", metavar="FILE", help="also all frames on one picture, .png or .jpg")
     group.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
+    group.add_argument("--methods", metavar="FILE", help="a Python file that adds methods with mpd.register")
     group.add_argument("--list-methods", action="store_true", help="list the methods and exit")
     group.add_argument("--version", action="version", version=f"mpd {mpd.__version__}")
 

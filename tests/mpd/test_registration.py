@@ -223,11 +223,8 @@ def test_a_file_of_methods_is_read(tmp_path: Path) -> None:
     path.write_text(FILE)
     registration.read_file(path)
     assert METHODS["pinned"].title == "Pinned"
-    code = (
-        "import sys; from mpd import registration; from mpd.__main__ import main\n"
-        "registration.read_file(sys.argv[1]); main(['--list-methods'])"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "mpd", "--methods", str(path), "--list-methods"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "pinned      Pinned                    25  The last frame pinned." in done.stdout
 
 
