@@ -465,7 +465,9 @@ def total_frames(segments: Sequence[int], loop: bool) -> int:
 
 def _check(settings: Settings) -> None:
     for one in OPTIONS.values():
-        one.check(getattr(settings, one.name))
+        # Methods may have been registered since.
+        known = replace(one, choices=tuple(METHODS)) if one.name == "method" else one
+        known.check(getattr(settings, one.name))
     if (settings.width is None) != (settings.height is None):
         missing = "height" if settings.height is None else "width"
         raise SettingsError(missing, "width and height come together", f"Send {missing} too, or neither")
