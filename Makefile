@@ -48,8 +48,11 @@ $(NODE_MODULES): $(PLAYGROUND)/package.json $(PLAYGROUND)/package-lock.json
 	npm ci --prefix $(PLAYGROUND) --no-audit --no-fund
 	@touch $@
 
+# Files side by side, each as a whole: one core for each process.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
+
 tests: $(READY)
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q $(SIDE_BY_SIDE)
 
 slowest: $(READY) ## the forty tests that take longest
 	$(BIN)/pytest -q --durations=40
@@ -57,7 +60,7 @@ slowest: $(READY) ## the forty tests that take longest
 # The images' Python is Debian's, without torch; it has security fixes that change how URLs are read, and others have not.
 IMAGE_PYTHON ?= /usr/bin/python3
 tests-image: .venv-image/ready ## the tests of the service on the Python of the images, without torch
-	.venv-image/bin/pytest -q tests/service
+	.venv-image/bin/pytest -q $(SIDE_BY_SIDE) tests/service
 
 JOBS ?= 2
 sprites: $(READY) ## methods compared on the sprite model: all of docs/sprites.md anew, hours on two cores

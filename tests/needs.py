@@ -65,37 +65,37 @@ NEEDS = {
     "to mount a file system": Need(mounts, "run them as root, outside a container"),
 }
 
-_LEFT_OUT = pytest.StashKey[dict[str, str]]()
-"""What each test lacks, by the test's id."""
+_LACKS = "needs "
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"needs(what, …): left out where one of these is missing: {', '.join(NEEDS)}")
-    config.stash[_LEFT_OUT] = {}
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out what cannot be run. Comes last, when what nobody asked for is deselected already."""
-    lacking = config.stash[_LEFT_OUT]
+    lacking = []
     for item in items:
         wanted = [what for marker in item.iter_markers("needs") for what in marker.args]
         if unknown := set(wanted) - set(NEEDS):
             raise pytest.UsageError(f"{item.nodeid}: {__name__} does not know {', '.join(unknown)}")
         missing = next((what for what in wanted if not NEEDS[what].found()), None)
         if missing:
-            lacking[item.nodeid] = missing
-            item.add_marker(pytest.mark.skip(reason=f"needs {missing}"))
+            lacking.append(missing)
+            item.add_marker(pytest.mark.skip(reason=f"{_LACKS}{missing}"))
     if lacking and os.environ.get("CI"):
-        raise pytest.UsageError("CI is set, and nothing may be left out there.", *_told(lacking.values()))
+        raise pytest.UsageError("CI is set, and nothing may be left out there.", *_told(lacking))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
     """Say last what was left out."""
     yield
-    skipped = {report.nodeid for report in terminalreporter.stats.get("skipped", [])}
-    for line in _told(what for test, what in config.stash[_LEFT_OUT].items() if test in skipped):
+    # From the reports: tests may have been collected in other processes.
+    reasons = (str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", []))
+    lacking = (reason.removeprefix(f"Skipped: {_LACKS}") for reason in reasons if _LACKS in reason)
+    for line in _told(what for what in lacking if what in NEEDS):
         terminalreporter.write_line(line, yellow=True)
 
 

@@ -42,6 +42,12 @@ def test_what_is_missing_is_left_out_and_named_last(inner: pytest.Pytester) -> N
     assert "1 passed, 4 skipped" in counted
 
 
+def test_what_is_missing_is_named_by_tests_side_by_side_too(inner: pytest.Pytester) -> None:
+    told = inner.runpytest("--strict-markers", "-n2")
+    told.assert_outcomes(passed=1, skipped=4)
+    told.stdout.fnmatch_lines(["left out: 3 tests that need chromium: *", "left out: 1 test that needs curl: *"])
+
+
 def test_what_is_there_is_run(inner: pytest.Pytester) -> None:
     for name in ("google-chrome", "curl"):
         (inner.path / name).touch(0o755)
