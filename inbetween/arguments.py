@@ -18,7 +18,7 @@ examples:
   inbetween submit a.png b.png -o out.mp4                    wait, with a progress bar, and bring the video
   inbetween submit a.png b.png c.png --at 0,12,48 -m vibid -o shot.mov -o shot.gif
   inbetween submit a.png b.png --seed 1 --seed 2 -o out.mp4  two takes: out-take-1.mp4, out-take-2.mp4
-  id=$(inbetween submit a.png b.png --set lam=0.3)           without waiting: prints the job's id
+  id=$(inbetween submit a.png b.png --lam 0.3)               without waiting: prints the job's id
   inbetween watch $id                                        its progress; Ctrl-C leaves it running
   inbetween get $id -o out.mp4
   inbetween list --state running

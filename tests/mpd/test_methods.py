@@ -168,7 +168,7 @@ def test_every_method_can_be_asked_for_and_described() -> None:
         assert method.title
         assert method.description.endswith(".")
         assert (method.host is None) == (method.calls_per_step == 0)
-        assert method.reverses_time == (method.host in ("trf", "vibid"))
+        assert method.reverses_time == (method.calls_per_step == 2)
         assert method.uses_end == (name != "svd")
         assert method.host_free == (name == "mpd")
         assert replace(method, name="other").needs_model == method.needs_model
