@@ -17,7 +17,7 @@ from tenacity import retry, stop_after_delay, wait_fixed
 from mpd import sprites
 from server.up import Stack
 from service.settings import Settings
-from tests.playground.conftest import WAIT, Visitor
+from tests.playground.conftest import WAIT, Visitor, take_sample
 
 expect.set_options(timeout=WAIT)
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(900)]
@@ -68,7 +68,7 @@ def test_from_a_sample_to_a_played_video(visitor: Visitor, tmp_path: Path) -> No
     page.wait_for_selector("#method option[value=mpd]:not([disabled])", state="attached")
     visitor.picture("welcome")
     visitor.accessible()
-    page.get_by_role("button", name="Arrow").click()
+    take_sample(page, "Arrow")
     page.get_by_role("button", name="Make the video").click()
     page.wait_for_selector(".progress[data-step] .preview")
     assert "of 25" in page.inner_text(".words")
