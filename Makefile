@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint types lint-playground types-playground tests slowest tests-image sprites gpu format constraints audit house licences images clean
+.PHONY: help demo up test lint types lint-playground types-playground tests slowest tests-image sprites gpu format constraints audit contract house licences images clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -78,6 +78,9 @@ constraints: $(READY) ## write constraints.txt anew from what is installed in .v
 
 audit: $(READY) ## ask PyPI whether a pinned version is known to be vulnerable; says so where it cannot ask
 	@$(BIN)/python .ci/audit.py
+
+contract: $(READY) ## write docs/openapi.json anew: what the HTTP API promises
+	@$(BIN)/python .ci/contract.py
 
 house: $(READY) ## draw which room imports which: docs/house.svg
 	@$(BIN)/python .ci/house.py

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -39,6 +38,7 @@ sys.path.insert(0, str(ROOT))
 from service.auth import CALLER, ApiKeys  # noqa: E402
 from service.settings import Settings  # noqa: E402
 from trials.pictures import photo  # noqa: E402
+from trials.processes import Processes  # noqa: E402
 from trials.servers import RedisProcess, free_port  # noqa: E402
 
 WARM_SECONDS = 2.0
@@ -80,7 +80,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _measure(chosen: argparse.Namespace, redis_url: str, folder: Path) -> int:
     environment = {
-        **os.environ,
         "REDIS_URL": redis_url,
         "STORAGE_URL": str(folder / "storage"),
         "PORT": str(free_port()),
@@ -92,21 +91,18 @@ def _measure(chosen: argparse.Namespace, redis_url: str, folder: Path) -> int:
         keys = ApiKeys(connection, Settings(_env_file=None, redis_url=redis_url))
         _, other = keys.create("other", CALLER, rate=0)
         flooding = [keys.create("flooding", CALLER)[1] for _ in range(chosen.rounds)]
-    api = subprocess.Popen([sys.executable, "-m", "server.cli", "api"], cwd=ROOT, env=environment)
-    try:
-        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {other}"}, timeout=60) as client:
-            _up(client)
-            path = f"/inbetween/{_submit(client).json()['id']}"
-            Part().watch(client, path, WARM_SECONDS)
-            parts = {name: Part() for name in ("quiet", "first ten seconds", "the rest")}
-            for key in tqdm(flooding, unit="flood", disable=None):
-                parts["quiet"].watch(client, path, chosen.seconds)
-                with _flooding(chosen, BURST_SECONDS + chosen.seconds, url, key):
-                    parts["first ten seconds"].watch(client, path, BURST_SECONDS)
-                    parts["the rest"].watch(client, path, chosen.seconds - 1)
-    finally:
-        api.terminate()
-        api.wait()
+    processes = Processes(folder, environment)
+    caller = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {other}"}, timeout=60)
+    with processes, processes.running("api"), caller as client:
+        _up(client)
+        path = f"/inbetween/{_submit(client).json()['id']}"
+        Part().watch(client, path, WARM_SECONDS)
+        parts = {name: Part() for name in ("quiet", "first ten seconds", "the rest")}
+        for key in tqdm(flooding, unit="flood", disable=None):
+            parts["quiet"].watch(client, path, chosen.seconds)
+            with _flooding(chosen, BURST_SECONDS + chosen.seconds, url, key):
+                parts["first ten seconds"].watch(client, path, BURST_SECONDS)
+                parts["the rest"].watch(client, path, chosen.seconds - 1)
     return _report(parts)
 
 

@@ -99,11 +99,11 @@ def measure(site: Site, asked: argparse.Namespace, sockets: Path) -> dict[str, A
     def rest() -> None:
         time.sleep(asked.idle)
 
-    server = [sys.executable, "-m", "server.cli"]
-    site.run([*server, "api"])
-    site.run([*server, "keeper"])
-    api = httpx.Client(base_url=f"http://127.0.0.1:{site.variables['PORT']}", timeout=60, trust_env=False)
-    site.until(lambda: _answers(api), "the API does not start")
+    site.processes.start("api")
+    site.processes.start("keeper")
+    url = f"http://127.0.0.1:{site.variables['PORT']}"
+    site.processes.until_ready(url)
+    api = httpx.Client(base_url=url, timeout=60, trust_env=False)
     found: dict[str, Any] = {"idle": watched(rest)}
 
     ids: list[str] = []
@@ -114,29 +114,23 @@ def measure(site: Site, asked: argparse.Namespace, sockets: Path) -> dict[str, A
     for job in ids:
         api.post(f"/inbetween/{job}/cancel").raise_for_status()
 
-    site.run([sys.executable, "-m", "benchmarks.scale.engines", str(sockets), "1", str(asked.generation)])
+    engine = [sys.executable, "-m", "benchmarks.scale.engines", str(sockets), "1", str(asked.generation)]
+    site.processes.start("engines", engine)
     listen = [sys.executable, "-m", "worker.listener"]
-    site.run([*listen, *site.settings.queues["gpu"]], ENGINE_DIR=str(sockets / "0"))
+    site.processes.start("gpu", [*listen, *site.settings.queues["gpu"]], ENGINE_DIR=str(sockets / "0"))
     site.until(lambda: site.redis.scard("rq:workers") == 1, "no worker starts")
     _run(site, [_submit(api, "mpd-vibid")], 0)  # what a first job alone needs, such as scripts
     found["idle_with_worker"] = watched(rest)
     ran = watched(lambda: _run(site, [_submit(api, "mpd-vibid") for _ in range(asked.jobs)], asked.generation))
     found["job"] = each(ran, found["idle_with_worker"], asked.jobs)
 
-    site.run([*listen, *site.settings.queues["cpu"]])
+    site.processes.start("cpu", [*listen, *site.settings.queues["cpu"]])
     flow = _submit(api, "flow", frames=25, width=1024, height=576)
     _run(site, [flow], 0)
     found["stored"] = _stored(site, flow)
     found["kept"] = _kept(site, site.jobs.get_many([flow])[0], asked.kept)
     api.close()
     return found
-
-
-def _answers(api: httpx.Client) -> bool:
-    try:
-        return api.get("/readyz").is_success
-    except httpx.TransportError:
-        return False
 
 
 def _submit(api: httpx.Client, method: str, **options: Any) -> str:

@@ -16,10 +16,8 @@ import base64
 import json
 import multiprocessing
 import os
-import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,16 +25,16 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import httpx
 import psutil
 import redis
 
 from server.up import redis_executable
 from service.jobs.store import Job, Jobs, NewJob
 from service.settings import Settings
+from trials.processes import Processes
+from trials.servers import free_port
 
 PREVIEW = "data:image/jpeg;base64," + base64.b64encode(os.urandom(9000)).decode()
-START_SECONDS = 60.0
 
 
 def main() -> None:
@@ -71,36 +69,21 @@ def main() -> None:
 @contextmanager
 def service(folder: Path) -> Iterator[tuple[str, Settings, psutil.Process]]:
     """A redis-server and one API process: its address, its settings, and the process."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     path = folder / "redis.sock"
     store = subprocess.Popen(
         [redis_executable(), "--port", "0", "--unixsocket", path, "--save", "", "--dir", folder],
         stdout=subprocess.DEVNULL,
     )
     own = {"REDIS_URL": f"unix://{path}", "PORT": str(port), "AUTH": "off", "STORAGE_URL": str(folder / "storage")}
-    command = [sys.executable, "-m", "server.cli", "api"]
-    api = subprocess.Popen(command, env={**os.environ, **own, "LOG_LEVEL": "warning"})
+    url = f"http://127.0.0.1:{port}"
     try:
-        url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + START_SECONDS
-        while not answers(url):
-            assert time.monotonic() < deadline, "the API does not answer"
-            time.sleep(0.05)
-        settings = Settings(_env_file=None, redis_url=own["REDIS_URL"], auth="off")
-        yield url, settings, psutil.Process(api.pid)
+        with Processes(folder, {**own, "LOG_LEVEL": "warning"}) as processes, processes.running("api") as api:
+            processes.until_ready(url, api)
+            yield url, Settings(_env_file=None, redis_url=own["REDIS_URL"], auth="off"), api
     finally:
-        for process in (api, store):
-            process.terminate()
-            process.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", trust_env=False).is_success
-    except httpx.TransportError:
-        return False
+        store.terminate()
+        store.wait()
 
 
 def begin(jobs: Jobs, number: int) -> Job:

@@ -19,15 +19,15 @@ from typing import Any, TypeVar, Unpack
 import httpx
 
 from inbetween import downloads, images
-from inbetween.calls import Calls
 from inbetween.connection import Server
 from inbetween.errors import InbetweenError, WaitTimeout
 from inbetween.following import follow
 from inbetween.images import Image, Keyframe
+from inbetween.operations import Operations
 from inbetween.options import Format, Options, State
+from inbetween.protocol import Driver, Emit, Exchange, Open, Pause, Read, Send, Step
 from inbetween.records import Event, File, Record
 from inbetween.retries import Retries
-from inbetween.story import Give, Open, Pause, Read, Send, Step, Story, Telling
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class AsyncClient:
         http: httpx.AsyncClient | None = None,
     ) -> None:
         self._server = Server.named(url, api_key, timeout)
-        self._calls = Calls(retries)
+        self._calls = Operations(retries)
         self._own = http is None
         self._http = http or httpx.AsyncClient(**self._server.settings())
 
@@ -103,21 +103,21 @@ class AsyncClient:
         (part,) = images.parts([image])
         return str((await self._run(self._calls.upload(part))).source)
 
-    async def _run(self, story: Story[T]) -> T:
-        telling = Telling(story)
+    async def _run(self, story: Exchange[T]) -> T:
+        telling = Driver(story)
         async for _ in self._tell(telling):
             pass
         return telling.result
 
-    def _each(self, story: Story[Any]) -> AsyncGenerator[Any, None]:
-        return self._tell(Telling(story))
+    def _each(self, story: Exchange[Any]) -> AsyncGenerator[Any, None]:
+        return self._tell(Driver(story))
 
-    async def _tell(self, telling: Telling[Any]) -> AsyncGenerator[Any, None]:
+    async def _tell(self, telling: Driver[Any]) -> AsyncGenerator[Any, None]:
         """Do what the story wants done, to its end; what it gives is passed on."""
         stream = _Stream()
         try:
             while telling.step is not None:
-                if isinstance(telling.step, Give):
+                if isinstance(telling.step, Emit):
                     yield telling.step.value
                     telling.reply()
                     continue
@@ -199,7 +199,7 @@ class AsyncJob(Record):
         except asyncio.CancelledError:
             if cancel_on_interrupt:
                 with suppress(InbetweenError):
-                    self.data = await self._client._run(Calls(Retries(most=0)).cancel(self.id))
+                    self.data = await self._client._run(Operations(Retries(most=0)).cancel(self.id))
             raise
         if not self.over:
             raise WaitTimeout(f"{self.id} is still {self.state} after {timeout:g} seconds")
@@ -257,7 +257,7 @@ class AsyncJob(Record):
             await self._client._run(downloads.file(self._client._calls, self.id, file, into))
         return target
 
-    async def _read(self, download: Callable[..., Story[None]], *wanted: Any) -> bytes:
+    async def _read(self, download: Callable[..., Exchange[None]], *wanted: Any) -> bytes:
         buffer = io.BytesIO()
         await self._client._run(download(self._client._calls, self.id, *wanted, buffer))
         return buffer.getvalue()

@@ -15,15 +15,15 @@ from typing import Any, TypeVar, Unpack
 import httpx
 
 from inbetween import downloads, images
-from inbetween.calls import Calls
 from inbetween.connection import Server
 from inbetween.errors import InbetweenError, WaitTimeout
 from inbetween.following import follow
 from inbetween.images import Image, Keyframe
+from inbetween.operations import Operations
 from inbetween.options import Format, Options, State
+from inbetween.protocol import Driver, Emit, Exchange, Open, Pause, Read, Send, Step
 from inbetween.records import Event, File, Record
 from inbetween.retries import Retries
-from inbetween.story import Give, Open, Pause, Read, Send, Step, Story, Telling
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Client:
         http: httpx.Client | None = None,
     ) -> None:
         self._server = Server.named(url, api_key, timeout)
-        self._calls = Calls(retries)
+        self._calls = Operations(retries)
         self._own = http is None
         self._http = http or httpx.Client(**self._server.settings())
 
@@ -104,21 +104,21 @@ class Client:
         (part,) = images.parts([image])
         return str(self._run(self._calls.upload(part)).source)
 
-    def _run(self, story: Story[T]) -> T:
-        telling = Telling(story)
+    def _run(self, story: Exchange[T]) -> T:
+        telling = Driver(story)
         for _ in self._tell(telling):
             pass
         return telling.result
 
-    def _each(self, story: Story[Any]) -> Generator[Any, None, None]:
-        return self._tell(Telling(story))
+    def _each(self, story: Exchange[Any]) -> Generator[Any, None, None]:
+        return self._tell(Driver(story))
 
-    def _tell(self, telling: Telling[Any]) -> Generator[Any, None, None]:
+    def _tell(self, telling: Driver[Any]) -> Generator[Any, None, None]:
         """Do what the story wants done, to its end; what it gives is passed on."""
         stream = _Stream()
         try:
             while telling.step is not None:
-                if isinstance(telling.step, Give):
+                if isinstance(telling.step, Emit):
                     yield telling.step.value
                     telling.reply()
                     continue
@@ -201,7 +201,7 @@ class Job(Record):
         except KeyboardInterrupt:
             if cancel_on_interrupt:
                 with suppress(InbetweenError):
-                    self.data = self._client._run(Calls(Retries(most=0)).cancel(self.id))
+                    self.data = self._client._run(Operations(Retries(most=0)).cancel(self.id))
             raise
         if not self.over:
             raise WaitTimeout(f"{self.id} is still {self.state} after {timeout:g} seconds")
@@ -262,7 +262,7 @@ class Job(Record):
             self._client._run(downloads.file(self._client._calls, self.id, file, into))
         return target
 
-    def _read(self, download: Callable[..., Story[None]], *wanted: Any) -> bytes:
+    def _read(self, download: Callable[..., Exchange[None]], *wanted: Any) -> bytes:
         buffer = io.BytesIO()
         self._client._run(download(self._client._calls, self.id, *wanted, buffer))
         return buffer.getvalue()

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from inbetween.story import Request
+from inbetween.protocol import Request
 
 __version__ = "0.1.0"
 URL = "INBETWEEN_URL"

@@ -12,18 +12,18 @@ from typing import BinaryIO
 
 import httpx
 
-from inbetween.calls import Calls, path
 from inbetween.errors import DownloadFailed, RequestRefused
+from inbetween.operations import Operations, path
+from inbetween.protocol import Exchange, Pause, Read, Request
 from inbetween.records import File
-from inbetween.story import Pause, Read, Request, Story
 
 
-def file(calls: Calls, job_id: str, wanted: File, into: BinaryIO) -> Story[None]:
+def file(calls: Operations, job_id: str, wanted: File, into: BinaryIO) -> Exchange[None]:
     """A file of the result. Raises `DownloadFailed` when it comes otherwise than the job says, as often as we try."""
     yield from _Download(calls, into, wanted.size, wanted.sha256).run(path(job_id, "files", wanted.name))
 
 
-def frame(calls: Calls, job_id: str, number: int, take: int, into: BinaryIO) -> Story[None]:
+def frame(calls: Operations, job_id: str, number: int, take: int, into: BinaryIO) -> Exchange[None]:
     """A single frame as a JPEG; frames are numbered from 0, takes from 1."""
     yield from _Download(calls, into).run(path(job_id, "frames", str(number)), take=take)
 
@@ -44,14 +44,14 @@ def whole_file(target: Path) -> Iterator[BinaryIO]:
 class _Download:
     """One file on its way. size, sha256: None where nobody said."""
 
-    def __init__(self, calls: Calls, into: BinaryIO, size: int | None = None, sha256: str | None = None) -> None:
+    def __init__(self, calls: Operations, into: BinaryIO, size: int | None = None, sha256: str | None = None) -> None:
         self._calls = calls
         self._into = into
         self._size = size
         self._sha256 = sha256
         self._start_again()
 
-    def run(self, url: str, **params: int) -> Story[None]:
+    def run(self, url: str, **params: int) -> Exchange[None]:
         request = Request("GET", url, params=params or None)
         tries, furthest = 0, 0
         while True:
@@ -65,7 +65,7 @@ class _Download:
                 raise DownloadFailed(f"{url}: {fault}")
             yield Pause(pause)
 
-    def _attempt(self, request: Request) -> Story[str | None]:
+    def _attempt(self, request: Request) -> Exchange[str | None]:
         """What went wrong, None when all is here."""
         # Compressed on the way, its bytes could not be counted.
         headers = {"Accept-Encoding": "identity"}

@@ -8,11 +8,11 @@ from dataclasses import asdict, replace
 
 import httpx
 
-from inbetween.calls import Calls, path, problem_in, rest
 from inbetween.events import Parser
+from inbetween.operations import Operations, path, problem_in, rest
+from inbetween.protocol import Emit, Exchange, Open, Pause, Read, Request
 from inbetween.records import OVER, Event, Record
 from inbetween.retries import STATUSES
-from inbetween.story import Give, Open, Pause, Read, Request, Story
 
 HEARTBEAT = 15.0
 """Seconds between signs of life on a silent stream."""
@@ -24,14 +24,14 @@ PATIENCE = 3
 """Tries more than a single question has: a server that restarts is waited for."""
 
 
-def follow(calls: Calls, job: Record, after: str | None = None, deadline: float = math.inf) -> Story[None]:
+def follow(calls: Operations, job: Record, after: str | None = None, deadline: float = math.inf) -> Exchange[None]:
     """Gives the job's events until it is over, or the deadline on the monotonic clock; `job` is brought up to each.
 
     after: the id of the last event seen. When the stream breaks it is taken up where it was; what the job is at the
     end is asked for, for the stream is a hint. Raises as `Calls.job` does.
     """
     retries = replace(calls.retries, most=calls.retries.most + PATIENCE) if calls.retries.most else calls.retries
-    patient = Calls(retries, deadline)
+    patient = Operations(retries, deadline)
     stream = _Stream(job, after)
     barren = 0
     while True:
@@ -42,7 +42,7 @@ def follow(calls: Calls, job: Record, after: str | None = None, deadline: float 
         job.data, pause = yield from patient.look(job.id)
         # News that the next stream will bring is left to it.
         for event in stream.unheard() if barren or not streaming or job.over else ():
-            yield Give(event)
+            yield Emit(event)
         if job.over:
             return
         left = deadline - time.monotonic()
@@ -61,7 +61,7 @@ class _Stream:
         self._end: Event | None = None
         self._progress = job.progress
 
-    def read(self, deadline: float) -> Story[bool]:
+    def read(self, deadline: float) -> Exchange[bool]:
         """Gives what one connection brings; whether it brought anything.
 
         Ends early while the deadline is near: the next sign of life might come after it.
@@ -87,7 +87,7 @@ class _Stream:
                         return True
                     self._job.heard(event)
                     self._state, self._progress = self._job.state, self._job.progress
-                    yield Give(event)
+                    yield Emit(event)
         except httpx.RequestError:
             return heard
         return heard

@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from service.jobs.metrics import MEASURES, PREFIX, Measure
+from service.jobs.metrics import METRICS, PREFIX, Metric
 from service.settings import SECRETS, Settings
 
 _INTRODUCTION = """# Reference
@@ -36,7 +36,7 @@ def markdown() -> str:
     """The whole page."""
     fields = Settings.model_fields.items()
     settings = _table(("variable", "default", "takes", "meaning"), (_setting(name, field) for name, field in fields))
-    metrics = _table(("metric", "kind", "labels", "meaning"), map(_metric, MEASURES.values()))
+    metrics = _table(("metric", "kind", "labels", "meaning"), map(_metric, METRICS.values()))
     return f"{_INTRODUCTION}\n{settings}{_METRICS}\n{metrics}"
 
 
@@ -61,7 +61,7 @@ def _takes(field: FieldInfo) -> str:
     return " ".join(words)
 
 
-def _metric(measure: Measure) -> tuple[str, str, str, str]:
+def _metric(measure: Metric) -> tuple[str, str, str, str]:
     labels = [f"`{name}`" + (f": {', '.join(values)}" if values else "") for name, values in measure.labels.items()]
     buckets = f" Buckets: {', '.join(f'{bound:g}' for bound in measure.buckets)}." if measure.buckets else ""
     return f"`{PREFIX}{measure.name}`", measure.kind, "; ".join(labels), measure.help + buckets

@@ -13,8 +13,8 @@ from typing import Any
 
 import structlog
 
-from service.api.views import file_key
 from service.database.identity import Database
+from service.jobs.record import file_key
 from service.jobs.store import Job, JobError, Jobs, State
 from service.storage import ObjectMissing, Storage
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,10 +94,5 @@ def s3_settings(s3_server: dict[str, str], s3_client: S3Client) -> dict[str, str
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     """A real HTTP server that callers' URLs can point to; FETCH_ALLOW_HOSTS must name 127.0.0.1 to reach it."""
-    server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with Receiver.running() as server:
+        yield server

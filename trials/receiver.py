@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -30,6 +32,20 @@ class Receiver(ThreadingHTTPServer):
         self.answers: list[tuple[int, dict[str, str], bytes]] = [(200, {"content-type": "image/png"}, b"picture")]
         self.received: list[Received] = []
         self._arrived = threading.Condition()
+
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator[Receiver]:
+        """Have one that answers for as long as the context lasts."""
+        server = cls()
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
 
     @property
     def url(self) -> str:

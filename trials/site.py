@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,20 +20,17 @@ from service.fleet.engines import Engine, EngineState, live
 from service.jobs.store import Job, Jobs, NewJob, State, files_prefix, new_id
 from service.settings import Settings
 from service.storage import Storage, open_storage
-
-PATIENCE = 120.0
-"""Seconds that nothing here should ever take; a test that waits this long has failed."""
-
+from trials.processes import PATIENCE, Processes
 
 LARGE = [(1200, 800), (1200, 800)]
 """Sizes of keyframes that keep `flow` busy for a while."""
 
 
-class Site:
+class Site(Processes):
     """One namespace with its settings, and the processes started in it."""
 
     def __init__(self, redis_url: str, area: Path, **variables: str) -> None:
-        self.variables = {
+        given = {
             "REDIS_URL": redis_url,
             "NAMESPACE": f"site-{new_id()[-8:]}",
             "STORAGE_URL": str(area / "storage"),
@@ -44,23 +39,13 @@ class Site:
             "OMP_NUM_THREADS": "1",
             **variables,
         }
-        self.area = area
+        super().__init__(area, given)
         self.settings = Settings(_env_file=None, **{name.lower(): value for name, value in self.variables.items()})
         self.redis = connect(self.settings)
         self.jobs = Jobs(self.redis, self.settings)
         self.storage: Storage = open_storage(self.settings, self.redis)
-        self.started: list[psutil.Popen] = []
 
     launcher: psutil.Popen
-
-    def start(self, command: str, **variables: str) -> psutil.Popen:
-        environment = {**os.environ, **self.variables, **variables}
-        with (self.area / f"{command}.log").open("ab") as output:
-            process = psutil.Popen(
-                [sys.executable, "-m", "server.cli", command], env=environment, stdout=output, stderr=output
-            )
-        self.started.append(process)
-        return process
 
     def submit(
         self, method: str, sizes: list[tuple[int, int]] | None = None, see_through: bool = False, **options: Any
@@ -140,21 +125,8 @@ class Site:
             time.sleep(0.05)
         raise AssertionError(f"no {word} below {of}")
 
-    def said(self, command: str, words: str) -> None:
-        """Wait until this is in the log of a command."""
-        deadline = time.monotonic() + PATIENCE
-        while words not in (self.area / f"{command}.log").read_text():
-            assert time.monotonic() < deadline, self.log()
-            time.sleep(0.02)
-
-    def log(self) -> str:
-        return "\n".join(path.read_text() for path in sorted(self.area.glob("*.log")))
-
     def close(self) -> None:
-        for process in self.started:
-            if process.is_running():
-                process.kill()
-            process.wait(10)
+        super().close()
         self.redis.close()
 
 

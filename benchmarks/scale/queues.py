@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ QUESTIONS = ("submit", "status", "position", "cancel")
 
 def measure(site: Site, depths: list[int], times: int) -> Iterator[dict[str, Any]]:
     """What each question takes while so many jobs wait for an engine that is not there."""
-    site.run([sys.executable, "-m", "server.cli", "api"])
+    site.processes.start("api")
     port = site.settings.port
 
     def answers() -> bool:

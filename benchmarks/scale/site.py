@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +10,11 @@ from typing import Any
 
 import redis
 
-from benchmarks.serving.work import ROOT, jpeg
+from benchmarks.serving.work import jpeg
 from service.jobs.store import Job, Jobs, NewJob, new_id
 from service.settings import Settings
 from service.storage import open_storage
+from trials.processes import Processes
 from trials.servers import RedisProcess, free_port
 
 PATIENCE = 600.0
@@ -29,7 +28,6 @@ class Site:
         self.area = area
         (area / "redis").mkdir(parents=True)
         self._server = RedisProcess(area / "redis", "--appendonly", "yes", "--appendfsync", "always")
-        self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Site:
         self._server.start()
@@ -45,27 +43,19 @@ class Site:
         self.settings = Settings.model_validate({name.lower(): value for name, value in self.variables.items()})
         self.redis = redis.Redis.from_url(self._server.url)
         self.jobs = Jobs(self.redis, self.settings)
+        self.processes = Processes(self.area, self.variables)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._processes:
-            process.terminate()
-        for process in self._processes:
-            process.wait()
+        self.processes.close()
         self.redis.close()
         self._server.kill()
-
-    def run(self, command: list[str], **variables: str) -> None:
-        environment = {**os.environ, **self.variables, **variables}
-        with (self.area / "log").open("ab") as log:
-            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-        self._processes.append(process)
 
     def until(self, true: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + PATIENCE
         while not true():
             time.sleep(LOOK_SECONDS)
-            assert time.monotonic() < deadline, f"{what}:\n{(self.area / 'log').read_text()[-3000:]}"
+            assert time.monotonic() < deadline, f"{what}:\n{self.processes.log()[-3000:]}"
 
     def commands(self) -> int:
         """How many Redis has carried out, those of scripts too."""

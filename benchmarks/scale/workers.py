@@ -15,10 +15,16 @@ from service.jobs.store import Job, State
 def measure(site: Site, count: int, seconds: float, each: int) -> dict[str, Any]:
     """So many workers, each with so many jobs to do."""
     with tempfile.TemporaryDirectory(prefix="engines-") as sockets:
-        site.run([sys.executable, "-m", "benchmarks.scale.engines", sockets, str(count), str(seconds)])
+        site.processes.start(
+            "engines", [sys.executable, "-m", "benchmarks.scale.engines", sockets, str(count), str(seconds)]
+        )
         for number in range(count):
             folder = Path(sockets) / str(number)
-            site.run([sys.executable, "-m", "worker.listener", *site.settings.queues["gpu"]], ENGINE_DIR=str(folder))
+            site.processes.start(
+                "listener",
+                [sys.executable, "-m", "worker.listener", *site.settings.queues["gpu"]],
+                ENGINE_DIR=str(folder),
+            )
         site.until(lambda: site.redis.scard("rq:workers") == count, "the workers do not start")
         keyframes = keyframes_of(site)
         _ended(site, [submit(site.jobs, keyframes) for _ in range(count)])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -25,6 +24,7 @@ from benchmarks.serving.caller import TIMEOUT, Caller, Refused, form
 from benchmarks.serving.work import FOLDER, ROOT, SHAPE, Work, jpeg
 from service.fleet.engines import EngineState, live
 from service.settings import Settings
+from trials.processes import Processes
 from trials.servers import RedisProcess, free_port
 
 START_SECONDS = 120.0
@@ -105,16 +105,7 @@ class System(ABC):
         return self._started()
 
     def _run(self, name: str, command: list[str], **variables: str) -> psutil.Popen:
-        with (self.area / f"{name}.log").open("ab") as log:
-            process = psutil.Popen(
-                command,
-                cwd=ROOT,
-                env={**self.environment, **variables},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        process = Processes(self.area, self.environment).start(name, command, **variables)
         self._processes.append(process)
         return process
 

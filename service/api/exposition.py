@@ -11,18 +11,19 @@ from collections.abc import Iterator
 from itertools import accumulate, product
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import Metric as MetricFamily
 from prometheus_client.registry import Collector
 
 from service.fleet import engines, unwell
 from service.fleet.engines import WorkerState
-from service.jobs.metrics import MEASURES, PREFIX, Measure, bounds
+from service.jobs.metrics import METRICS, PREFIX, Metric, bounds
 from service.jobs.store import Jobs
 from service.webhooks.deliveries import Webhooks
 
 _LABEL = re.compile(r'([a-z_]+)="([^"]*)"')
 _Series = dict[tuple[str, ...], float]
-"""Values by their labels' values, in the measure's order of labels."""
+"""Values by their labels' values, in the metric's order of labels."""
 
 
 def render(jobs: Jobs, webhooks: Webhooks, storage_up: bool) -> bytes:
@@ -38,19 +39,19 @@ class _Read(Collector):
         self._webhooks = webhooks
         self._storage_up = storage_up
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[MetricFamily]:
         looked_up = _gauges(self._jobs, self._webhooks) | {"storage_up": {(): float(self._storage_up)}}
         totals = _totals(self._jobs.counters())
-        for measure in MEASURES.values():
-            match measure.kind:
+        for metric in METRICS.values():
+            match metric.kind:
                 case "gauge":
-                    yield _gauge(measure, looked_up[measure.name])
+                    yield _gauge(metric, looked_up[metric.name])
                 case "counter":
-                    yield _counter(measure, totals[measure.name])
+                    yield _counter(metric, totals[metric.name])
                 case "histogram":
-                    yield _histogram(measure, totals)
+                    yield _histogram(metric, totals)
 
-    def describe(self) -> Iterator[Metric]:
+    def describe(self) -> Iterator[MetricFamily]:
         # Registering would otherwise collect once more just to learn the names.
         return iter(())
 
@@ -87,35 +88,35 @@ def _totals(counters: dict[str, float]) -> defaultdict[str, _Series]:
     for field, value in counters.items():
         name, _, labels = field.partition("{")
         found = dict(_LABEL.findall(labels))
-        known = MEASURES.get(name.removesuffix("_le").removesuffix("_sum"))
+        known = METRICS.get(name.removesuffix("_le").removesuffix("_sum"))
         expected = [*known.labels, *(["le"] if name.endswith("_le") else [])] if known else []
         if known is not None and list(found) == expected:
             totals[name][tuple(found.values())] = value
     return totals
 
 
-def _gauge(measure: Measure, values: _Series) -> Metric:
-    family = GaugeMetricFamily(PREFIX + measure.name, measure.help, labels=list(measure.labels))
+def _gauge(metric: Metric, values: _Series) -> MetricFamily:
+    family = GaugeMetricFamily(PREFIX + metric.name, metric.help, labels=list(metric.labels))
     for labels, value in sorted(values.items()):
         family.add_metric(labels, value)
     return family
 
 
-def _counter(measure: Measure, values: _Series) -> Metric:
-    family = CounterMetricFamily(PREFIX + measure.name, measure.help, labels=list(measure.labels))
+def _counter(metric: Metric, values: _Series) -> MetricFamily:
+    family = CounterMetricFamily(PREFIX + metric.name, metric.help, labels=list(metric.labels))
     # Unknown values make an empty product: such a counter appears with its first count.
-    nothing = dict.fromkeys(product(*measure.labels.values()), 0.0)
+    nothing = dict.fromkeys(product(*metric.labels.values()), 0.0)
     for labels, value in sorted((nothing | values).items()):
         family.add_metric(labels, value)
     return family
 
 
-def _histogram(measure: Measure, totals: defaultdict[str, _Series]) -> Metric:
-    family = HistogramMetricFamily(PREFIX + measure.name, measure.help, labels=list(measure.labels))
-    within = totals[measure.name + "_le"]
-    every = [*bounds(measure.name), "+Inf"]
+def _histogram(metric: Metric, totals: defaultdict[str, _Series]) -> MetricFamily:
+    family = HistogramMetricFamily(PREFIX + metric.name, metric.help, labels=list(metric.labels))
+    within = totals[metric.name + "_le"]
+    every = [*bounds(metric.name), "+Inf"]
     for labels in sorted({labels[:-1] for labels in within}):
         counts = accumulate(within.get((*labels, bound), 0.0) for bound in every)
-        seconds = totals[measure.name + "_sum"].get(labels, 0.0)
+        seconds = totals[metric.name + "_sum"].get(labels, 0.0)
         family.add_metric(labels, buckets=list(zip(every, counts, strict=True)), sum_value=seconds)
     return family

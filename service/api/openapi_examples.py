@@ -1,9 +1,12 @@
-"""Request bodies and answers as the reference shows them."""
+"""Request bodies and answers as the reference shows them, made of the very models that the routes answer with."""
 
 from __future__ import annotations
 
+import hashlib
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from service.api.views import FileView, JobView, KeyframeView, ProgressView, ResultView, job_links
 from service.jobs.options import InbetweenRequest, Options
 
 _OPTIONS: dict[str, Any] = {"method": "mpd-vibid", "frames": 25, "seed": 7, "formats": ["mp4"]}
@@ -86,72 +89,70 @@ REQUEST_BODY: dict[str, Any] = {
     },
 }
 
-QUEUED: dict[str, Any] = {
-    "id": _ID,
-    "state": "queued",
-    "priority": "default",
-    "position": 0,
-    "attempt": 1,
-    "created_at": "2026-01-05T10:00:00Z",
-    "queued_at": "2026-01-05T10:00:00Z",
-    "options": {"method": "mpd-vibid", "frames": 25, "steps": 25, "seeds": [7], "fps": 7, "formats": ["mp4"]},
-    "keyframes": [
-        {
-            "url": f"{_FILES}/keyframes/0?signature=…",
-            "content_type": "image/jpeg",
-            "width": 1024,
-            "height": 576,
-            "size": 180000,
-            "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-        }
+_AT = datetime(2026, 1, 5, 10, 0, 0, tzinfo=UTC)
+_QUEUED = JobView(
+    id=_ID,
+    state="queued",
+    priority="default",
+    position=0,
+    attempt=1,
+    created_at=_AT,
+    queued_at=_AT,
+    options=Options.model_validate(_OPTIONS).normalised(),
+    keyframes=[
+        KeyframeView(
+            url=f"{_FILES}/keyframes/{number}?signature=…",
+            content_type="image/jpeg",
+            width=1024,
+            height=576,
+            size=180_000 + number,
+            sha256=hashlib.sha256(name).hexdigest(),
+        )
+        for number, name in enumerate((b"a.jpg", b"b.jpg"))
     ],
-    "cancel_requested": False,
-    "links": {"self": _URL, "cancel": f"{_URL}/cancel", "events": f"{_URL}/events"},
-}
-RUNNING: dict[str, Any] = {
-    **QUEUED,
-    "state": "running",
-    "position": None,
-    "started_at": "2026-01-05T10:00:02Z",
-    "progress": {"stage": "sampling", "fraction": 0.4, "step": 10, "steps": 25, "take": 0, "takes": 1, "eta": 21.5},
-    "eta": 21.5,
-}
-SUCCEEDED: dict[str, Any] = {
-    **QUEUED,
-    "state": "succeeded",
-    "position": None,
-    "started_at": "2026-01-05T10:00:02Z",
-    "finished_at": "2026-01-05T10:00:40Z",
-    "expires_at": "2026-01-12T10:00:40Z",
-    "result": {
-        "frames": 25,
-        "fps": 7,
-        "width": 1024,
-        "height": 576,
-        "duration": 3.571,
-        "seeds": [7],
-        "settings": {"method": "mpd-vibid", "steps": 25},
-        "files": [
-            {
-                "name": "take-1.mp4",
-                "take": 1,
-                "format": "mp4",
-                "content_type": "video/mp4",
-                "size": 812345,
-                "sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
-                "url": f"{_FILES}/take-1.mp4?signature=…",
-            }
-        ],
-    },
-    "links": {
-        **QUEUED["links"],
-        "video": f"{_URL}/video",
-        "poster": f"{_URL}/poster",
-        "contact_sheet": f"{_URL}/files/contact-sheet.jpg",
-        "metadata": f"{_URL}/files/metadata.json",
-        "frame": f"{_URL}/frames/{{n}}",
-    },
-}
+    cancel_requested=False,
+    links=job_links(_URL, finished=False),
+)
+_RUNNING = _QUEUED.model_copy(
+    update={
+        "state": "running",
+        "position": None,
+        "started_at": _AT + timedelta(seconds=2),
+        "progress": ProgressView(stage="sampling", fraction=0.4, step=10, steps=25, take=1, takes=1, eta=21.5),
+        "eta": 21.5,
+    }
+)
+_SUCCEEDED = _QUEUED.model_copy(
+    update={
+        "state": "succeeded",
+        "position": None,
+        "started_at": _AT + timedelta(seconds=2),
+        "finished_at": _AT + timedelta(seconds=40),
+        "expires_at": _AT + timedelta(days=7, seconds=40),
+        "result": ResultView(
+            frames=25,
+            fps=7,
+            width=1024,
+            height=576,
+            duration=round(25 / 7, 3),
+            seeds=[7],
+            settings=Options.model_validate(_OPTIONS).normalised(),
+            files=[
+                FileView(
+                    name="take-1.mp4",
+                    take=1,
+                    format="mp4",
+                    content_type="video/mp4",
+                    size=812_345,
+                    sha256=hashlib.sha256(b"take-1.mp4").hexdigest(),
+                    url=f"{_FILES}/take-1.mp4?signature=…",
+                )
+            ],
+        ),
+        "links": job_links(_URL, finished=True),
+    }
+)
+QUEUED, RUNNING, SUCCEEDED = (view.model_dump(mode="json") for view in (_QUEUED, _RUNNING, _SUCCEEDED))
 
 _FOLLOW = {
     "getInbetween": {

@@ -9,16 +9,16 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from service.api.edge.traffic import Traffic
+from service.api.caller_semaphores import CallerSemaphore, ThreadCallerSemaphore
+from service.api.edge.request_metrics import RequestMetrics
 from service.api.erasure import Eraser
+from service.api.intake.byte_budget import ByteBudget, ThreadByteBudget
 from service.api.intake.idempotency import Idempotency
 from service.api.intake.limits import Limits
-from service.api.intake.room import Room, ThreadRoom
 from service.api.intake.submission import Submission
 from service.api.readiness import Readiness
 from service.api.streams.events import MOST_STREAMS, Readers
 from service.api.streams.fanout import BLOCK, Fanout
-from service.api.turns import ThreadTurns, Turns
 from service.api.votes import Votes
 from service.auth import ApiKeys
 from service.database.connections import connect, connect_async
@@ -59,8 +59,8 @@ class Services:
     storage: Storage
     keys: ApiKeys
     limits: Limits
-    turns: Turns
-    bodies: Room
+    turns: CallerSemaphore
+    bodies: ByteBudget
     uploads: Uploads
     submission: Submission
     idempotency: Idempotency
@@ -69,7 +69,7 @@ class Services:
     eraser: Eraser
     readers: Readers
     readiness: Readiness
-    traffic: Traffic
+    traffic: RequestMetrics
 
 
 def open_services(settings: Settings) -> Services:
@@ -89,10 +89,10 @@ def open_services(settings: Settings) -> Services:
     uploads = Uploads(connection, storage, settings)
     outbound = Outbound(settings.fetch_allow_hosts)
     # Where everybody is one owner, turns would keep everybody waiting.
-    turns = ThreadTurns(SUBMISSIONS if settings.auth == "off" else 1)
-    storing = turns if isinstance(storage, LocalStorage) else ThreadTurns(SUBMISSIONS)
+    turns = ThreadCallerSemaphore(SUBMISSIONS if settings.auth == "off" else 1)
+    storing = turns if isinstance(storage, LocalStorage) else ThreadCallerSemaphore(SUBMISSIONS)
     shared = settings.auth != "off"
-    pictures = ThreadRoom(settings.max_bodies_bytes * PICTURES // 100, shared)
+    pictures = ThreadByteBudget(settings.max_bodies_bytes * PICTURES // 100, shared)
     return Services(
         settings=settings,
         redis=connection,
@@ -103,8 +103,8 @@ def open_services(settings: Settings) -> Services:
         storage=storage,
         keys=ApiKeys(connection, settings),
         limits=Limits(connection, settings),
-        turns=Turns(SUBMISSIONS if settings.auth == "off" else SUBMISSIONS // 4),
-        bodies=Room(settings.max_bodies_bytes * BODIES // 100, shared, whole=False),
+        turns=CallerSemaphore(SUBMISSIONS if settings.auth == "off" else SUBMISSIONS // 4),
+        bodies=ByteBudget(settings.max_bodies_bytes * BODIES // 100, shared, whole=False),
         uploads=uploads,
         submission=Submission(settings, jobs, storage, outbound, uploads, turns, storing, pictures),
         idempotency=Idempotency(connection, settings, lambda job_id: jobs.get(job_id) is not None),
@@ -114,7 +114,7 @@ def open_services(settings: Settings) -> Services:
         # Nobody's streams take the connections that others need.
         readers=Readers(min(MOST_STREAMS, most_connections(settings.max_connections) // (2 if shared else 1))),
         readiness=Readiness(lambda: _ask(connection, storage, database)),
-        traffic=Traffic(jobs),
+        traffic=RequestMetrics(jobs),
     )
 
 

@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.jobs.store import Job, Jobs, State, files_prefix
+from service.jobs.record import file_key
+from service.jobs.store import Job, Jobs, State
 from service.settings import Settings
 from service.storage import Storage
 from service.webhooks.deliveries import Delivery
@@ -88,10 +89,10 @@ class ProgressView(BaseModel):
 
     stage: str | None = Field(default=None, description="Such as `fetching`, `sampling`, `encoding`, `uploading`.")
     fraction: float | None = Field(default=None, description="Share of the whole job's steps done, from 0 to 1.")
-    step: int | None = None
-    steps: int | None = None
-    take: int | None = None
-    takes: int | None = None
+    step: int | None = Field(default=None, ge=1, description="From 1 to `steps`.")
+    steps: int | None = Field(default=None, ge=1)
+    take: int | None = Field(default=None, ge=1, description="From 1 to `takes`.")
+    takes: int | None = Field(default=None, ge=1)
     eta: float | None = Field(default=None, description="Seconds left, as far as can be told.")
 
 
@@ -309,18 +310,7 @@ class DeliveryList(BaseModel):
 
 def job_view(job: Job, jobs: Jobs, storage: Storage, settings: Settings, base: str) -> JobView:
     """The record as its owner sees it. An expired job has no view."""
-    url = f"{base}/inbetween/{job.id}"
-    links = Links(self=url, cancel=f"{url}/cancel", events=f"{url}/events")
-    if job.result is not None:
-        links = links.model_copy(
-            update={
-                "video": f"{url}/video",
-                "poster": f"{url}/poster",
-                "contact_sheet": f"{url}/files/contact-sheet.jpg",
-                "metadata": f"{url}/files/metadata.json",
-                "frame": f"{url}/frames/{{n}}",
-            }
-        )
+    links = job_links(f"{base}/inbetween/{job.id}", finished=job.result is not None)
     progress = ProgressView.model_validate(job.progress) if job.progress and job.state is State.running else None
     return JobView(
         id=job.id,
@@ -347,6 +337,22 @@ def job_view(job: Job, jobs: Jobs, storage: Storage, settings: Settings, base: s
     )
 
 
+def job_links(url: str, finished: bool) -> Links:
+    """Name where to go from a job. url: the job's own. finished: whether there is a result."""
+    links = Links(self=url, cancel=f"{url}/cancel", events=f"{url}/events")
+    if not finished:
+        return links
+    return links.model_copy(
+        update={
+            "video": f"{url}/video",
+            "poster": f"{url}/poster",
+            "contact_sheet": f"{url}/files/contact-sheet.jpg",
+            "metadata": f"{url}/files/metadata.json",
+            "frame": f"{url}/frames/{{n}}",
+        }
+    )
+
+
 def delivery_view(delivery: Delivery) -> DeliveryView:
     return DeliveryView(
         id=delivery.id,
@@ -361,12 +367,6 @@ def delivery_view(delivery: Delivery) -> DeliveryView:
             TryView(at=moment(entry.at), status=entry.status, ms=entry.ms, error=entry.error) for entry in delivery.log
         ],
     )
-
-
-def file_key(job: Job, name: str) -> str:
-    """Where a file of the result lies in storage: under the attempt that committed it."""
-    attempt = (job.result or {}).get("attempt", job.attempt)
-    return f"{files_prefix(job.id)}{attempt}/{name}"
 
 
 def absolute(url: str, base: str) -> str:

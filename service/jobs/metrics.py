@@ -23,7 +23,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class Measure:
+class Metric:
     """One metric. name: without the prefix. labels: the values each may have, none where they are not known before.
 
     buckets: upper bounds of a histogram, in seconds. A counter whose labels' values are all known begins at zero for
@@ -50,14 +50,14 @@ _STAGE = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 
 _ANSWER = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 _ALL = (
-    Measure("jobs_submitted_total", "counter", "Jobs accepted."),
-    Measure(
+    Metric("jobs_submitted_total", "counter", "Jobs accepted."),
+    Metric(
         "jobs_total",
         "counter",
         "Jobs ended, by outcome and method.",
         {"outcome": _ENDS, "method": (*METHODS, _UNKNOWN)},
     ),
-    Measure(
+    Metric(
         "job_seconds",
         "histogram",
         "Seconds from a job's last start to its end. Size is that of a frame, in pixels: `small` up to 300,000, "
@@ -65,95 +65,95 @@ _ALL = (
         {"method": (*METHODS, _UNKNOWN), "size": (*SIZES, _UNKNOWN), "outcome": _ENDS},
         _WORK,
     ),
-    Measure(
+    Metric(
         "queue_wait_seconds",
         "histogram",
         "Seconds from being queued to being started.",
         {"lane": LANES, "priority": PRIORITIES},
         _WAITS,
     ),
-    Measure(
+    Metric(
         "stage_seconds",
         "histogram",
         "Seconds that jobs which made a video spent in each stage.",
         {"stage": ("starting", "fetching", "waiting", "sampling", "encoding", "uploading")},
         _STAGE,
     ),
-    Measure("gpu_seconds_total", "counter", "Seconds of sampling on engines, of jobs which made a video."),
-    Measure("retries_total", "counter", "Jobs queued again after an application error."),
-    Measure("releases_total", "counter", "Jobs given back by a worker that shut down, or that waited in vain."),
-    Measure("machine_faults_total", "counter", "Jobs given back because the worker's machine failed or ran out."),
-    Measure("redrives_total", "counter", "Failed jobs set going again by an operator."),
-    Measure("quarantines_total", "counter", "Jobs set aside because their workers kept dying."),
-    Measure(
+    Metric("gpu_seconds_total", "counter", "Seconds of sampling on engines, of jobs which made a video."),
+    Metric("retries_total", "counter", "Jobs queued again after an application error."),
+    Metric("releases_total", "counter", "Jobs given back by a worker that shut down, or that waited in vain."),
+    Metric("machine_faults_total", "counter", "Jobs given back because the worker's machine failed or ran out."),
+    Metric("redrives_total", "counter", "Failed jobs set going again by an operator."),
+    Metric("quarantines_total", "counter", "Jobs set aside because their workers kept dying."),
+    Metric(
         "reclaims_total",
         "counter",
         "Jobs taken back: from a dead engine, work-horse or machine (its lease ran out), or lost by the queue.",
         {"cause": ("engine", "work-horse", "lease", "lost")},
     ),
-    Measure(
+    Metric(
         "webhook_deliveries_total",
         "counter",
         "Tries of webhook deliveries, by what came of them.",
         {"result": ("delivered", "retried", "failed", "disabled")},
     ),
-    Measure(
+    Metric(
         "sweep_faults_total",
         "counter",
         "Items that a sweep of the keeper could not deal with and put last. Whole: the sweep itself ended early.",
         {"sweep": SWEEPS},
     ),
-    Measure(
+    Metric(
         "http_requests_total",
         "counter",
         "Requests answered by the API. Route is the path's template, `none` where there is no such path.",
         {"route": (), "method": (), "status": ()},
     ),
-    Measure(
+    Metric(
         "http_request_seconds",
         "histogram",
         "Seconds from a request's headers to the first byte of its answer.",
         {"route": (), "method": ()},
         _ANSWER,
     ),
-    Measure("queue_depth", "gauge", "Queued jobs.", {"lane": LANES, "priority": PRIORITIES}),
-    Measure("jobs_running", "gauge", "Jobs being run.", {"lane": LANES}),
-    Measure("oldest_queued_age_seconds", "gauge", "Longest wait of a queued job; 0 when none waits."),
-    Measure("dead_letters", "gauge", "Quarantined jobs that nobody has set going again or erased."),
-    Measure(
+    Metric("queue_depth", "gauge", "Queued jobs.", {"lane": LANES, "priority": PRIORITIES}),
+    Metric("jobs_running", "gauge", "Jobs being run.", {"lane": LANES}),
+    Metric("oldest_queued_age_seconds", "gauge", "Longest wait of a queued job; 0 when none waits."),
+    Metric("dead_letters", "gauge", "Quarantined jobs that nobody has set going again or erased."),
+    Metric(
         "workers",
         "gauge",
         "Engines by state: `idle` and `busy` ones are ready, `failed` ones ended and are started again.",
         {"state": tuple(WorkerState)},
     ),
-    Measure("workers_unwell", "gauge", "Workers that take no jobs, because their machine is not well."),
-    Measure("keepers", "gauge", "1 while a keeper is at work, else 0."),
-    Measure(
+    Metric("workers_unwell", "gauge", "Workers that take no jobs, because their machine is not well."),
+    Metric("keepers", "gauge", "1 while a keeper is at work, else 0."),
+    Metric(
         "database_known",
         "gauge",
         "1 when Redis is the database that was there before, 0 when it came up empty, older or as another.",
     ),
-    Measure("storage_up", "gauge", "1 when storage answered and could be written, else 0."),
-    Measure(
+    Metric("storage_up", "gauge", "1 when storage answered and could be written, else 0."),
+    Metric(
         "erasures_oldest_due_seconds",
         "gauge",
         "How long the files that are due to be erased have been so at most; 0 when none are.",
     ),
-    Measure("webhooks_pending", "gauge", "Events that have not reached their receiver yet, and are still tried."),
-    Measure(
+    Metric("webhooks_pending", "gauge", "Events that have not reached their receiver yet, and are still tried."),
+    Metric(
         "webhooks_oldest_due_seconds",
         "gauge",
         "How long the try of an event that is due has waited for somebody to make it; 0 when none waits.",
     ),
-    Measure("gpu_memory_used_bytes", "gauge", "Memory in use on an engine's GPU, by whomever.", {"engine": ()}),
-    Measure("gpu_memory_total_bytes", "gauge", "Memory of an engine's GPU.", {"engine": ()}),
-    Measure("gpu_utilization_ratio", "gauge", "Share of the last moments in which the GPU computed.", {"engine": ()}),
+    Metric("gpu_memory_used_bytes", "gauge", "Memory in use on an engine's GPU, by whomever.", {"engine": ()}),
+    Metric("gpu_memory_total_bytes", "gauge", "Memory of an engine's GPU.", {"engine": ()}),
+    Metric("gpu_utilization_ratio", "gauge", "Share of the last moments in which the GPU computed.", {"engine": ()}),
 )
-MEASURES: dict[str, Measure] = {measure.name: measure for measure in _ALL}
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 
 
 def counted(name: str, amount: float = 1, **labels: str) -> dict[str, float]:
-    """What to add to the running totals for a counter. Raises KeyError for a metric that is not in `MEASURES`."""
+    """What to add to the running totals for a counter. Raises KeyError for a metric that is not in `METRICS`."""
     return {name + _braced(_ordered(name, labels)): amount}
 
 
@@ -166,21 +166,21 @@ def observed(name: str, seconds: float, **labels: str) -> dict[str, float]:
 
 def bounds(name: str) -> list[str]:
     """The upper bounds of a histogram as its fields have them, without the last, which has none."""
-    return [f"{bound:g}" for bound in MEASURES[name].buckets]
+    return [f"{bound:g}" for bound in METRICS[name].buckets]
 
 
 def lua() -> str:
     """The bounds for the scripts that count too: `BOUNDS[name]`, texts in order."""
     tables = (
         f"['{name}'] = {{{', '.join(repr(bound) for bound in bounds(name))}}}"
-        for name, measure in MEASURES.items()
-        if measure.kind == "histogram"
+        for name, metric in METRICS.items()
+        if metric.kind == "histogram"
     )
     return f"local BOUNDS = {{{', '.join(tables)}}}\n"
 
 
 def _ordered(name: str, labels: Mapping[str, str]) -> Labels:
-    known = MEASURES[name].labels
+    known = METRICS[name].labels
     if labels.keys() != known.keys():
         raise KeyError(f"{name} has the labels {list(known)}")
     return tuple((label, labels[label]) for label in known)

@@ -194,6 +194,12 @@ def files_prefix(job_id: str) -> str:
     return f"jobs/{job_id}/"
 
 
+def file_key(job: Job, name: str) -> str:
+    """Say where a file of the result lies in storage: under the attempt that committed it."""
+    attempt = (job.result or {}).get("attempt", job.attempt)
+    return f"{files_prefix(job.id)}{attempt}/{name}"
+
+
 def encode(job: NewJob) -> dict[str, str]:
     """The fields of the record that never change after submission."""
     fields = {

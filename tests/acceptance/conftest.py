@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from mpd import tiny
-from server.up import Stack
-from service.settings import Settings
+from trials.processes import stack
 
 Files = list[tuple[str, tuple[str, bytes, str]]]
 
@@ -51,20 +48,7 @@ class Caller:
 def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
     """A caller of a running service that can do every method."""
     area = tmp_path_factory.mktemp("stack")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = Settings(_env_file=None, host="127.0.0.1", port=port, drain_grace=0)
-    model: Path = tiny.build(area / "tiny")
-    environment = {
-        "AUTH": "off",
-        "DEVICE": "cpu",
-        "DRAIN_GRACE": "0",
-        "MODEL": str(model),
-        "OMP_NUM_THREADS": "1",
-        "STORAGE_URL": str(area / "storage"),
-    }
-    with Stack(settings, area / "kept", environment, logs=area) as stack:
-        caller = Caller(stack.url)
+    with stack(area, DEVICE="cpu", MODEL=str(tiny.build(area / "tiny"))) as running:
+        caller = Caller(running.url)
         yield caller
         caller.http.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,11 @@ import redis
 from PIL import Image
 
 from inbetween import AsyncClient, Client, Retries
-from server.up import Stack
 from service.auth import ApiKeys
 from service.settings import Settings
 from tests.service import conftest as of_the_service
 from tests.service.conftest import Api
+from trials.processes import stack
 
 QUICK = Retries(first=0.001)
 
@@ -106,19 +105,7 @@ class Live:
 @pytest.fixture(scope="session")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     area = tmp_path_factory.mktemp("stack")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = Settings(_env_file=None, host="127.0.0.1", port=port, drain_grace=0)
-    environment = {
-        "AUTH": "off",
-        "DRAIN_GRACE": "0",
-        "FETCH_ALLOW_HOSTS": "127.0.0.1",
-        "MODEL": "",
-        "OMP_NUM_THREADS": "1",
-        "STORAGE_URL": str(area / "storage"),
-    }
-    with Stack(settings, area / "kept", environment, logs=area) as stack:
-        with redis.Redis.from_url(stack.redis_url) as connection:
-            secret = ApiKeys(connection, settings).webhook_secrets("local")[0]
-        yield Live(stack.url, secret)
+    with stack(area, FETCH_ALLOW_HOSTS="127.0.0.1") as running:
+        with redis.Redis.from_url(running.redis_url) as connection:
+            secret = ApiKeys(connection, Settings(_env_file=None)).webhook_secrets("local")[0]
+        yield Live(running.url, secret)

@@ -181,7 +181,7 @@ def test_an_interrupt_cancels_or_leaves_the_job(api: Api, either: Either, cancel
 
 
 def test_the_list_is_fetched_page_by_page(api: Api, either: Either, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inbetween.calls.PAGE", 2)
+    monkeypatch.setattr("inbetween.operations.PAGE", 2)
     client = either.client(api.url)
     ids = [either.do(client.inbetween(photo(), photo(), **FLOW)).id for _ in range(5)]
     either.do(either.do(client.job(ids[0])).cancel())

@@ -21,7 +21,7 @@ import yaml
 
 from benchmarks.fleet import answer
 from server import cli
-from service.jobs.metrics import MEASURES
+from service.jobs.metrics import METRICS
 from service.settings import SECRETS, Settings
 from tests.needs import kustomize
 from worker.task.lease import UNWIND_SECONDS
@@ -277,7 +277,7 @@ def test_the_rule_counts_what_waits_and_what_runs_of_this_lane_once() -> None:
     terms = re.findall(r"sum\(max by \((\w+)\) \(inbetween_(\w+)\{(\w+)=\"(\w+)\"\}\)\)", query)
     assert {name for _, name, _, _ in terms} == {"queue_depth", "jobs_running"}
     for by, name, label, value in terms:
-        labels = MEASURES[name].labels
+        labels = METRICS[name].labels
         assert {by, label} == set(labels) if len(labels) == 2 else by == label in labels
         assert value in labels[label]
     # Nothing is left over: the sum of these two and no more.

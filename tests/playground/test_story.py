@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,9 +14,8 @@ from playwright.sync_api import Browser, Page, expect
 from tenacity import retry, stop_after_delay, wait_fixed
 
 from mpd import sprites
-from server.up import Stack
-from service.settings import Settings
 from tests.playground.conftest import WAIT, Visitor, take_sample
+from trials.processes import stack
 
 expect.set_options(timeout=WAIT)
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(900)]
@@ -27,20 +25,8 @@ PLAYGROUND = Path(__file__).parents[2] / "service" / "playground"
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     area = tmp_path_factory.mktemp("stack")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = Settings(_env_file=None, host="127.0.0.1", port=port, drain_grace=0)
-    environment = {
-        "AUTH": "off",
-        "DEVICE": "cpu",
-        "DRAIN_GRACE": "0",
-        "MODEL": str(sprites.PATH),
-        "OMP_NUM_THREADS": "1",
-        "STORAGE_URL": str(area / "storage"),
-    }
-    with Stack(settings, area / "kept", environment, logs=area) as stack:
-        yield stack.url
+    with stack(area, DEVICE="cpu", MODEL=str(sprites.PATH)) as running:
+        yield running.url
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ class Service:
         self.url = f"http://127.0.0.1:{site.variables['PORT']}"
         self.processes = {command: site.start(command) for command in ("api", "worker", "keeper")}
         until("the service is ready", self._ready)
-        site.said("keeper", "keeping")
+        site.until_said("keeper", "keeping")
         self.client = Client(self.url, timeout=20)
 
     def whole_job(self) -> None:

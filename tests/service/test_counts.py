@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import redis
 
-from service.api.edge.traffic import Traffic
+from service.api.edge.request_metrics import RequestMetrics
 from service.jobs import metrics
-from service.jobs.metrics import MEASURES
+from service.jobs.metrics import METRICS
 from service.jobs.store import Conflict, Job, Jobs, NewJob, Superseded
 from service.outbound.client import Outbound
 from service.settings import Settings
@@ -157,7 +157,7 @@ def _told(status: int, spent: int = 0) -> Act:
 
 
 def _answered(world: World) -> Callable[[], Any]:
-    traffic = Traffic(world.jobs)
+    traffic = RequestMetrics(world.jobs)
 
     def answer() -> None:
         traffic.count("/inbetween", "POST", 202, 0.02)
@@ -169,7 +169,7 @@ def _answered(world: World) -> Callable[[], Any]:
 def _reported(world: World) -> Callable[[], Any]:
     job = world.running()
     report = Reporter(job, world.jobs, Lease(world.jobs, job.id, job.attempt))
-    report._seconds = dict.fromkeys(MEASURES["stage_seconds"].labels["stage"], 0.5)
+    report._seconds = dict.fromkeys(METRICS["stage_seconds"].labels["stage"], 0.5)
     report._stage = "uploading"
     report.heard(Report("sampled", {"seconds": 1.0}))
     return report.count
@@ -249,7 +249,7 @@ EVENTS: dict[str, tuple[Act, list[str] | Callable[[World], list[str]]]] = {
         _reported,
         [
             "gpu_seconds_total",
-            *(f'stage_seconds{{stage="{stage}"}}' for stage in MEASURES["stage_seconds"].labels["stage"]),
+            *(f'stage_seconds{{stage="{stage}"}}' for stage in METRICS["stage_seconds"].labels["stage"]),
         ],
     ),
 }
@@ -288,12 +288,12 @@ def test_every_total_of_the_catalogue_is_made_by_an_event_here() -> None:
     nothing.ended = partial(World.ended, nothing)
     made = [name for _, expected in EVENTS.values() for name in (expected(nothing) if callable(expected) else expected)]
     assert {name.partition("{")[0] for name in made} == {
-        name for name, measure in MEASURES.items() if measure.kind != "gauge"
+        name for name, measure in METRICS.items() if measure.kind != "gauge"
     }
     for label, values in (
-        ("cause", MEASURES["reclaims_total"].labels["cause"]),
-        ("result", MEASURES["webhook_deliveries_total"].labels["result"]),
-        ("outcome", MEASURES["jobs_total"].labels["outcome"]),
+        ("cause", METRICS["reclaims_total"].labels["cause"]),
+        ("result", METRICS["webhook_deliveries_total"].labels["result"]),
+        ("outcome", METRICS["jobs_total"].labels["outcome"]),
     ):
         for value in values:
             assert any(f'{label}="{value}"' in name for name in made), (label, value)

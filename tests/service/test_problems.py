@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.edge.middleware import Frame
 from service.api.edge.problem_response import response
-from service.api.edge.traffic import Traffic
+from service.api.edge.request_metrics import RequestMetrics
 from service.problems import MEDIA_TYPE, PROBLEMS, Problem
 from tests.service.conftest import Api
 
@@ -138,7 +138,7 @@ def test_a_reader_that_leaves_is_no_error_of_ours(api: Api, caplog: pytest.LogCa
         async def nothing(*_: object) -> Any:
             """Neither sent nor received."""
 
-        await Frame(app, Traffic(api.jobs))(
+        await Frame(app, RequestMetrics(api.jobs))(
             {"type": "http", "method": "GET", "path": "/events", "headers": []}, nothing, nothing
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from server import reference
-from service.jobs.metrics import MEASURES, PREFIX, counted, observed
+from service.jobs.metrics import METRICS, PREFIX, counted, observed
 from service.settings import SECRETS, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ def test_the_page_is_what_the_code_says() -> None:
 
 def test_it_has_every_setting_and_every_metric_once() -> None:
     rows = re.findall(r"^\| `([A-Za-z_]+)`", reference.markdown(), re.MULTILINE)
-    assert rows == [name.upper() for name in Settings.model_fields] + [PREFIX + name for name in MEASURES]
+    assert rows == [name.upper() for name in Settings.model_fields] + [PREFIX + name for name in METRICS]
 
 
 def test_every_setting_says_what_it_means() -> None:
@@ -44,8 +44,8 @@ def test_no_page_names_a_setting_or_a_metric_that_is_not_there(page: Path) -> No
     composed = ROOT / ".env.example"
     of_compose = set(re.findall(r"^#? ?([A-Z_]+)=", composed.read_text(), re.MULTILINE)) if composed.exists() else set()
     assert {name for name in named - SETTINGS - OTHERS - of_compose if not name.startswith("OTEL_")} == set()
-    parts = {f"{name}_{part}" for name, one in MEASURES.items() if one.kind == "histogram" for part in PARTS}
-    assert {name.removeprefix(PREFIX) for name in re.findall(rf"\b{PREFIX}[a-z_]+", text)} <= MEASURES.keys() | parts
+    parts = {f"{name}_{part}" for name, one in METRICS.items() if one.kind == "histogram" for part in PARTS}
+    assert {name.removeprefix(PREFIX) for name in re.findall(rf"\b{PREFIX}[a-z_]+", text)} <= METRICS.keys() | parts
 
 
 PARTS = ("bucket", "sum", "count")
@@ -61,10 +61,10 @@ def test_what_is_counted_is_known_and_what_is_known_is_counted() -> None:
     scripts = "".join(text for path, text in package.items() if path.suffix == ".lua")
     calls = re.findall(r"\b(?:count|observe)\((?:key\('counters'\), )?'([a-z_]+)", scripts)
     assert len(calls) >= 8
-    assert set(calls) <= MEASURES.keys()
+    assert set(calls) <= METRICS.keys()
     own = ROOT / "service" / "jobs" / "metrics.py"
     rest = "".join(text for path, text in package.items() if path != own and path.suffix in (".py", ".lua"))
-    assert [name for name in MEASURES if not re.search(rf"['\"]{name}\b", rest)] == []
+    assert [name for name in METRICS if not re.search(rf"['\"]{name}\b", rest)] == []
 
 
 def test_a_count_with_a_name_or_a_label_that_is_not_known_is_refused() -> None:

@@ -20,7 +20,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay
 
 from service.api.edge.middleware import SMALL_BODY, BodyCap
 from service.api.edge.server import MOST_HEADER_BYTES
-from service.api.intake import room
+from service.api.intake import byte_budget
 from tests.service.conftest import Api, Make, problem
 from trials.pictures import photo
 
@@ -413,7 +413,7 @@ def test_where_all_connections_are_at_work_a_new_one_is_told_so(make_api: Make) 
 
 def test_bodies_held_at_once_have_a_limit(make_api: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is announced counts from the first byte on: room is never found to be missing in the middle."""
-    monkeypatch.setattr(room, "PATIENCE", 0.2)
+    monkeypatch.setattr(byte_budget, "PATIENCE", 0.2)
     api = make_api(client_seconds=60, max_bodies_bytes=4_000_000)
     held = b"Content-Type: application/json\r\nContent-Length: 600000\r\n"
     with connected(api) as first, connected(api) as second:

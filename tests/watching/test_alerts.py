@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.jobs.metrics import MEASURES, PREFIX
+from service.jobs.metrics import METRICS, PREFIX
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "docker" / "prometheus"
@@ -170,10 +170,10 @@ def test_every_alert_has_its_page_in_the_runbook_and_every_page_its_alert() -> N
 
 
 def test_rules_and_dashboard_ask_for_nothing_that_is_not_there() -> None:
-    known = {PREFIX + name for name in MEASURES}
+    known = {PREFIX + name for name in METRICS}
     known |= {
         f"{PREFIX}{name}_{part}"
-        for name, measure in MEASURES.items()
+        for name, measure in METRICS.items()
         if measure.kind == "histogram"
         for part in ("bucket", "sum", "count")
     }

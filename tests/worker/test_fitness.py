@@ -19,7 +19,8 @@ from service.fleet import unwell
 from service.fleet.engines import ENGINE_ID
 from service.jobs.store import Job, Jobs, NewJob, State
 from service.settings import Settings
-from trials.site import PATIENCE, Site
+from trials.processes import PATIENCE
+from trials.site import Site
 from worker.process import fitness
 from worker.process.fitness import (
     FIRST_PAUSE,
@@ -138,7 +139,7 @@ def test_a_worker_on_a_full_disk_gives_its_job_back_and_takes_none_until_there_i
             file.write(bytes(4096))
     job = bare.submit("flow")
     assert bare.until(job, "state", attempt=2)["deaths"] == 0
-    bare.said("worker", "the machine is not well, taking no jobs")
+    bare.until_said("worker", "the machine is not well, taking no jobs")
     assert unwell.count(bare.redis, bare.settings.namespace) == 1
     _until(lambda: not _listening(bare))
     after = bare.jobs.get(job.id)
@@ -148,7 +149,7 @@ def test_a_worker_on_a_full_disk_gives_its_job_back_and_takes_none_until_there_i
     filler.unlink()
     done = bare.ended(job)
     assert (done.state, done.deaths, done.errors, done.faults) == (State.succeeded, 0, 0, {})
-    bare.said("worker", "the machine is well again, taking jobs")
+    bare.until_said("worker", "the machine is well again, taking jobs")
     assert unwell.count(bare.redis, bare.settings.namespace) == 0
 
 

@@ -13,8 +13,9 @@ import redis
 from rq import Worker
 
 from service.jobs.store import Job, State, files_prefix
+from trials.processes import PATIENCE
 from trials.servers import RedisProcess
-from trials.site import LARGE, PATIENCE, Site, gone
+from trials.site import LARGE, Site, gone
 
 LISTENERS = 3
 """Two for jobs, one for webhooks."""
@@ -40,7 +41,7 @@ def busy(site: Site) -> tuple[psutil.Popen, Job, set[int]]:
         time.sleep(0.05)
     job = site.submit("flow", LARGE, frames=20)
     site.until(job, "progress", stage="sampling")
-    site.said("keeper", "keeping")
+    site.until_said("keeper", "keeping")
     return launcher, job, below(launcher)
 
 

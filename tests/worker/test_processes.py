@@ -214,7 +214,7 @@ def test_a_second_sigterm_gives_a_running_job_back_within_the_grace(bare: Site) 
     job = bare.submit("flow", LARGE, frames=100)
     bare.until(job, "progress", stage="sampling")
     launcher.terminate()
-    bare.said("worker", "stopping")
+    bare.until_said("worker", "stopping")
     launcher.terminate()
     assert launcher.wait(60) == 0
     released = bare.jobs.get(job.id)

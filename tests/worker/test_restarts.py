@@ -14,8 +14,9 @@ import pytest
 
 from service.jobs.store import State
 from trials.pictures import photo
+from trials.processes import PATIENCE
 from trials.servers import RedisProcess, free_port
-from trials.site import PATIENCE, Site
+from trials.site import Site
 
 SUCCEEDED = 'jobs_total{outcome="succeeded",method="flow"}'
 FILES = {"start": ("a.png", photo(), "image/png"), "end": ("b.png", photo(colour="teal"), "image/png")}

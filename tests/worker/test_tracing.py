@@ -129,7 +129,7 @@ def test_every_transition_is_one_line_of_json_with_the_job_and_the_trace(site: S
     job_id = post(site, f"{receiver.url}/hook", method="flow")
     assert site.ended(found(site, job_id)).state is State.succeeded
     receiver.wait_for(1)
-    site.said("worker", f'"job": "{job_id}", "attempt": 1, "trace": "{TRACE}", "result": "delivered"')
+    site.until_said("worker", f'"job": "{job_id}", "attempt": 1, "trace": "{TRACE}", "result": "delivered"')
     lines = [json.loads(line) for log in site.area.glob("*.log") for line in log.read_text().splitlines()]
     assert all({"event", "level", "timestamp"} <= line.keys() for line in lines)
     of_job = [line for line in lines if line.get("job") == job_id]

@@ -7,7 +7,6 @@ launchers. Knows how to find each process and how to start it, and nothing of wh
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from service.storage import Storage, open_storage
 from trials.chaos.databases import Databases
 from trials.chaos.machines import Machine
 from trials.chaos.proxy import Proxy
+from trials.processes import Processes, answers
 from trials.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,6 +93,7 @@ class House:
         """How often the supervisor found something ended that nobody had ended."""
         self._processes: dict[str, psutil.Popen] = {}
         self._starts_at: dict[str, float] = {}
+        self._starter = Processes(area, self._variables, working=area)
         self._open = ExitStack()
 
     def __enter__(self) -> House:
@@ -224,11 +225,7 @@ class House:
     def _begin(self, name: str) -> None:
         self._starts_at.pop(name, None)
         command, variables = self._command(name)
-        environment = {**os.environ, **self._variables, **variables}
-        with (self.area / f"{name}.log").open("ab") as output:
-            self._processes[name] = psutil.Popen(
-                command, cwd=self.area, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-            )
+        self._processes[name] = self._starter.start(name, command, **variables)
 
     def _command(self, name: str) -> tuple[Sequence[str], Mapping[str, str]]:
         """What to run, and what its environment has beside the common one."""
@@ -258,7 +255,7 @@ class House:
             region_name="us-east-1",
         )
         deadline = time.monotonic() + PATIENCE
-        while not _answers(f"http://127.0.0.1:{self._ports['s3']}/healthcheck"):
+        while not answers(f"http://127.0.0.1:{self._ports['s3']}/healthcheck"):
             assert time.monotonic() < deadline, "the S3 server does not start"
             time.sleep(0.1)
         client.create_bucket(Bucket="chaos")
@@ -302,10 +299,3 @@ def _environment(pid: int) -> bytes:
         return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return b""
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=2, trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False

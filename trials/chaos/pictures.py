@@ -10,7 +10,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from service.api.views import file_key
+from service.jobs.record import file_key
 from service.jobs.store import Job, State
 from service.storage import ObjectMissing, Storage
 

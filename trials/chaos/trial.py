@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import statistics
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,17 +157,8 @@ def _secret(house: House, owner: str, *scopes: Scope) -> str:
 @contextmanager
 def receivers(count: int) -> Iterator[list[Receiver]]:
     """Servers that take every webhook."""
-    servers = [Receiver() for _ in range(count)]
-    threads = [threading.Thread(target=server.serve_forever, args=(0.05,)) for server in servers]
-    for thread in threads:
-        thread.start()
-    try:
-        yield servers
-    finally:
-        for server, thread in zip(servers, threads, strict=True):
-            server.shutdown()
-            thread.join()
-            server.server_close()
+    with ExitStack() as opened:
+        yield [opened.enter_context(Receiver.running()) for _ in range(count)]
 
 
 def reclaims(url: str, secret: str) -> dict[str, float]:

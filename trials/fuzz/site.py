@@ -6,12 +6,8 @@ Knows how to start them, who has which key, and which ids lead to something. Sen
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,9 +23,9 @@ from service.settings import Settings
 from service.storage import open_storage
 from service.webhooks.deliveries import announce
 from trials.fuzz.pictures import originals
+from trials.processes import PATIENCE, Processes
 from trials.servers import RedisProcess, free_port
 
-PATIENCE = 120.0
 UNLIMITED = dict.fromkeys(("RATE_LIMIT", "MAX_ACTIVE_JOBS", "GPU_SECONDS_PER_DAY", "MAX_QUEUE"), "0")
 """A refusal for having sent too much would hide what the service makes of the request."""
 PERSONAS: dict[str, tuple[str, tuple[Scope, ...]]] = {
@@ -63,7 +59,7 @@ class Site:
         area.mkdir(parents=True, exist_ok=True)
         self.url = f"http://127.0.0.1:{free_port()}"
         self.redis_process = RedisProcess(area)
-        self.variables = {
+        variables = {
             "REDIS_URL": self.redis_process.url,
             "PORT": self.url.rpartition(":")[2],
             "STORAGE_URL": str(area / "storage"),
@@ -77,12 +73,13 @@ class Site:
             "RES_OPTIONS": "timeout:1 attempts:1",
             **variables,
         }
-        known = {name.lower(): value for name, value in self.variables.items() if name.lower() in Settings.model_fields}
+        known = {name.lower(): value for name, value in variables.items() if name.lower() in Settings.model_fields}
         self.settings = Settings(_env_file=None, **known)
         self.redis = redis.Redis.from_url(self.settings.redis_url)
         self.keys: dict[str, str] = {}
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
         self.api: psutil.Popen
+        self._processes = Processes(area, variables)
         self._open = ExitStack()
 
     def __enter__(self) -> Site:
@@ -96,8 +93,8 @@ class Site:
             keys = ApiKeys(self.redis, self.settings)
             for name, (owner, scopes) in PERSONAS.items():
                 self.keys[name] = keys.create(name, scopes, owner)[1]
-            self.api = opened.enter_context(self._process("api"))
-            self._await_ready()
+            self.api = opened.enter_context(self._processes.running("api"))
+            self._processes.until_ready(self.url, self.api)
             self._open = opened.pop_all()
         return self
 
@@ -151,7 +148,7 @@ class Site:
         hook = {"webhook": {"url": f"{receiver}/hook"}}
         made = [self.submit("member", formats=["mp4", "gif", "png"], seeds=[1, 2]) for _ in range(2)]
         foreign = self.submit("stranger")
-        with self._process("worker", MODEL="", WORKERS_PER_ENGINE="1"):
+        with self._processes.running("worker", MODEL="", WORKERS_PER_ENGINE="1"):
             for job_id in (*made, foreign):
                 self._await_end(job_id)
         stock.jobs = {"succeeded": made, "foreign": [foreign]}
@@ -193,35 +190,6 @@ class Site:
             assert time.monotonic() < deadline, (self.area / "worker.log").read_text()
             time.sleep(0.05)
         assert state is State.succeeded, self._job(job_id).error
-
-    @contextmanager
-    def _process(self, command: str, **variables: str) -> Iterator[psutil.Popen]:
-        environment = {**os.environ, **self.variables, **variables}
-        with (self.area / f"{command}.log").open("ab") as output:
-            process = psutil.Popen(
-                [sys.executable, "-m", "server.cli", command],
-                cwd=Path(__file__).resolve().parents[2],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait(60)
-
-    def _await_ready(self) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                if self.client.get("/readyz").status_code == 200:
-                    return
-            except httpx.TransportError:
-                assert not self.restarted(), (self.area / "api.log").read_text()
-            assert time.monotonic() < deadline, (self.area / "api.log").read_text()
-            time.sleep(0.05)
 
 
 def _base64(data: bytes) -> str:

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import httpx
@@ -158,16 +157,9 @@ def run(area: Path, plan: Plan, progress: Progress = lambda part, count: None, *
 @contextmanager
 def receiver() -> Iterator[str]:
     """URL of a server on loopback that answers everything with a picture."""
-    server = Receiver()
-    server.answers = [(200, {"content-type": "image/png"}, originals()["png"])]
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with Receiver.running() as server:
+        server.answers = [(200, {"content-type": "image/png"}, originals()["png"])]
         yield server.url
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 class _Trial:

@@ -10,8 +10,8 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.caller_semaphores import CallerSemaphore
 from service.api.edge.problem_response import response
-from service.api.turns import Turns
 from service.problems import Problem
 
 AT_WORK = 4
@@ -37,8 +37,8 @@ class FairShare:
         """
         self.app = app
         self._apart = apart
-        self._turns = Turns(AT_WORK)
-        self._turns_apart = Turns(AT_WORK)
+        self._turns = CallerSemaphore(AT_WORK)
+        self._turns_apart = CallerSemaphore(AT_WORK)
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -17,8 +17,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.edge.problem_response import response
+from service.api.edge.request_metrics import RequestMetrics
 from service.api.edge.scope import ANSWERED, TRACEPARENT
-from service.api.edge.traffic import Traffic
 from service.observe import tracing
 from service.problems import Problem
 from service.settings import Settings
@@ -39,7 +39,7 @@ log = structlog.get_logger("request")
 class Frame:
     """The outermost layer: gives the request an id, logs and counts it, and turns what nobody caught into a 500."""
 
-    def __init__(self, app: ASGIApp, traffic: Traffic) -> None:
+    def __init__(self, app: ASGIApp, traffic: RequestMetrics) -> None:
         self.app = app
         self._traffic = traffic
 

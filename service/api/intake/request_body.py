@@ -20,10 +20,10 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from mpd.methods import LIMITS, Settings, SettingsError, segment_frames
+from service.api.intake.byte_budget import Hold
 from service.api.intake.data_uris import is_data_uri
 from service.api.intake.keyframe_check import check_size
 from service.api.intake.quoted import Quoted, cut
-from service.api.intake.room import Hold
 from service.jobs.options import InbetweenRequest, Keyframe, MethodName, Options
 from service.problems import Problem
 from service.settings import Settings as ServiceSettings

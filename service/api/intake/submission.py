@@ -15,12 +15,12 @@ from typing import Any
 import structlog
 
 from mpd.methods import METHODS, SettingsError
+from service.api.caller_semaphores import ThreadCallerSemaphore
 from service.api.intake import data_uris, estimate, keyframe_check, limits
+from service.api.intake.byte_budget import ThreadByteBudget
 from service.api.intake.idempotency import in_flight
 from service.api.intake.quoted import Quoted
 from service.api.intake.request_body import Picture, Wanted
-from service.api.intake.room import ThreadRoom
-from service.api.turns import ThreadTurns
 from service.fleet import engines
 from service.fleet.engines import Engine
 from service.jobs import accepted, capacity, replay
@@ -52,11 +52,11 @@ class Submission:
     storage: Storage
     outbound: Outbound
     uploads: Uploads
-    turns: ThreadTurns
+    turns: ThreadCallerSemaphore
     """At what keeps a processor and Redis busy, which others would feel; waiting for downloads needs none."""
-    storing: ThreadTurns
+    storing: ThreadCallerSemaphore
     """At storing keyframes: the same turns where that keeps this machine's disk busy."""
-    pictures: ThreadRoom
+    pictures: ThreadByteBudget
     """For images that did not come as bytes, while they are in hand."""
 
     def check(self, owner: str, wanted: Wanted, allowance: Allowance) -> Iterable[Callable[[], Any]]:

@@ -12,9 +12,9 @@ from fastapi import Depends, Path, Request
 from fastapi.security import HTTPBearer
 
 from service.api.edge.scope import ANSWERED
+from service.api.intake.byte_budget import Hold
 from service.api.intake.limits import too_fast
 from service.api.intake.request_body import announced
-from service.api.intake.room import Hold
 from service.api.services import Services
 from service.api.views import JobList, JobView, ProblemView, job_view
 from service.auth import Key, Scope, authorize, identify

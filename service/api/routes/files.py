@@ -16,8 +16,9 @@ from mpd.output.formats import OUTPUT_FORMATS
 from service.api.file_response import deliver
 from service.api.routes.dependencies import ONE_JOB, Base, Here, ReadableJob, problems
 from service.api.services import Services
-from service.api.views import absolute, file_key
+from service.api.views import absolute
 from service.jobs.options import Format
+from service.jobs.record import file_key
 from service.jobs.store import Job, State
 from service.problems import Problem
 from service.storage import ObjectMissing

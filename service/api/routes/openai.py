@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from service.api import openai_videos
 from service.api.edge.scope import TRACEPARENT
 from service.api.intake import request_body
+from service.api.intake.byte_budget import Hold
 from service.api.intake.request_body import Wanted
-from service.api.intake.room import Hold
 from service.api.openai_videos import Video, video
 from service.api.routes import files, jobs
 from service.api.routes.dependencies import (

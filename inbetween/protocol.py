@@ -58,22 +58,22 @@ class Pause:
 
 
 @dataclass(frozen=True)
-class Give:
+class Emit:
     """A value for whoever listens, such as an event."""
 
     value: Any
 
 
-Step = Send | Open | Read | Pause | Give
-Story = Generator[Step, Any, T]
+Step = Send | Open | Read | Pause | Emit
+Exchange = Generator[Step, Any, T]
 
 
-class Telling(Generic[T]):
+class Driver(Generic[T]):
     """Where a story stands. step: what it wants done now; None at its end, when `result` is there."""
 
     result: T
 
-    def __init__(self, story: Story[T]) -> None:
+    def __init__(self, story: Exchange[T]) -> None:
         self._story = story
         self.step: Step | None = None
         self._on(lambda: next(story))

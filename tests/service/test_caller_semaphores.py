@@ -15,10 +15,10 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from service.api.caller_semaphores import CallerSemaphore, ThreadCallerSemaphore
 from service.api.edge import fairness
 from service.api.edge.fairness import AT_WORK, FairShare
 from service.api.services import SUBMISSIONS, open_services
-from service.api.turns import ThreadTurns, Turns
 from service.settings import Settings
 from service.storage import LocalStorage
 from tests.service.conftest import Make
@@ -29,7 +29,7 @@ __all__ = ["call"]
 
 def test_the_next_begins_when_one_is_done_and_others_do_not_wait() -> None:
     async def story() -> None:
-        line, order = Turns(2), []
+        line, order = CallerSemaphore(2), []
         leave = {name: anyio.Event() for name in ("a1", "a2", "a3", "b1")}
 
         async def work(name: str) -> None:
@@ -53,7 +53,7 @@ def test_the_next_begins_when_one_is_done_and_others_do_not_wait() -> None:
 
 
 def test_threads_of_one_caller_work_one_after_the_other_and_others_do_not_wait() -> None:
-    turns = ThreadTurns(1)
+    turns = ThreadCallerSemaphore(1)
     began = {name: threading.Event() for name in ("a2", "b1")}
 
     def work(name: str) -> None:
@@ -72,7 +72,7 @@ def test_threads_of_one_caller_work_one_after_the_other_and_others_do_not_wait()
 
 def test_who_gives_up_waiting_leaves_the_line() -> None:
     async def story() -> None:
-        line = Turns(1)
+        line = CallerSemaphore(1)
         async with line.of("a"):
             with anyio.move_on_after(0) as gone:
                 async with line.of("a"):
@@ -87,7 +87,7 @@ def test_who_gives_up_waiting_leaves_the_line() -> None:
 
 
 def test_a_line_is_not_endless_and_who_is_turned_away_hears_it_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.api.turns.MOST_WAITING", 2)
+    monkeypatch.setattr("service.api.caller_semaphores.MOST_WAITING", 2)
     late = list[bool]()
 
     async def hold(_: FairShare) -> None:

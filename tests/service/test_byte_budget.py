@@ -11,8 +11,8 @@ from typing import Any
 import anyio
 import pytest
 
-from service.api.intake import room
-from service.api.intake.room import Ledger, Room, ThreadRoom
+from service.api.intake import byte_budget
+from service.api.intake.byte_budget import ByteBudget, Ledger, ThreadByteBudget
 from service.problems import Problem
 
 
@@ -63,7 +63,7 @@ def test_where_it_comes_at_the_senders_pace_an_owner_has_half_at_the_most() -> N
 
 def test_who_waits_gets_room_when_there_is_some_and_who_holds_least_comes_first() -> None:
     async def main() -> None:
-        rooms, order = Room(1600), []
+        rooms, order = ByteBudget(1600), []
 
         async def ask(name: str, owner: str, need: int) -> None:
             async with rooms.of(owner, need):
@@ -90,8 +90,8 @@ def test_who_waits_gets_room_when_there_is_some_and_who_holds_least_comes_first(
 
 def test_who_waits_too_long_is_told_so_and_leaves_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        monkeypatch.setattr(room, "PATIENCE", 0.01)
-        rooms = Room(1600)
+        monkeypatch.setattr(byte_budget, "PATIENCE", 0.01)
+        rooms = ByteBudget(1600)
         async with rooms.of("ann", 1500):
             with pytest.raises(Problem) as raised:
                 async with rooms.of("bob", 100):
@@ -106,7 +106,7 @@ def test_who_waits_too_long_is_told_so_and_leaves_the_line(monkeypatch: pytest.M
 
 def test_who_is_gone_before_its_room_comes_takes_none() -> None:
     async def main() -> None:
-        rooms = Room(1600)
+        rooms = ByteBudget(1600)
 
         async def ask() -> None:
             async with rooms.of("bob", 1000):
@@ -124,7 +124,7 @@ def test_who_is_gone_before_its_room_comes_takes_none() -> None:
 
 def test_a_hold_that_grows_is_told_at_once_where_there_is_no_room() -> None:
     async def main() -> None:
-        rooms = Room(1600)
+        rooms = ByteBudget(1600)
         async with rooms.of("ann", 0) as hold, rooms.of("bob", 1000):
             hold.reach(400)
             hold.reach(300)
@@ -138,7 +138,7 @@ def test_a_hold_that_grows_is_told_at_once_where_there_is_no_room() -> None:
 
 
 def test_threads_wait_for_each_other() -> None:
-    rooms, entered, go_on = ThreadRoom(1600), threading.Event(), threading.Event()
+    rooms, entered, go_on = ThreadByteBudget(1600), threading.Event(), threading.Event()
 
     def first() -> None:
         with rooms.of("ann") as hold:
@@ -163,7 +163,7 @@ def test_threads_wait_for_each_other() -> None:
 
 
 def test_who_is_alone_has_what_it_needs() -> None:
-    rooms = ThreadRoom(1600)
+    rooms = ThreadByteBudget(1600)
     with rooms.of("ann") as hold:
         hold.reach(100)
         hold.reach(5000)
@@ -171,8 +171,8 @@ def test_who_is_alone_has_what_it_needs() -> None:
 
 
 def test_a_thread_does_not_wait_forever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "THREAD_PATIENCE", 0.01)
-    rooms = ThreadRoom(1600)
+    monkeypatch.setattr(byte_budget, "THREAD_PATIENCE", 0.01)
+    rooms = ThreadByteBudget(1600)
     with ExitStack() as held:
         held.enter_context(rooms.of("ann")).reach(1500)
         with pytest.raises(Problem) as raised, rooms.of("bob") as hold:

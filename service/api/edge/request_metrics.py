@@ -25,7 +25,7 @@ METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
 log = structlog.get_logger(__name__)
 
 
-class Traffic:
+class RequestMetrics:
     """One per process; threads may share it."""
 
     def __init__(self, jobs: Jobs) -> None:

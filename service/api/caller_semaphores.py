@@ -1,7 +1,7 @@
-"""Turns at work that takes long: one caller's requests wait for each other, and nobody else waits for them.
+"""At most so many requests of one caller at work that takes long; the others of that caller wait, and nobody else's.
 
-Knows nothing of keys or owners: whose turn it is, is whatever text names the caller. `Turns` are of one event loop,
-`ThreadTurns` are for threads.
+Knows nothing of keys or owners: whatever text names the caller will do. `CallerSemaphore` is of one event loop,
+`ThreadCallerSemaphore` is for threads.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Line:
     """Requests at work or waiting."""
 
 
-class Turns:
+class CallerSemaphore:
     """Each caller has up to `most` requests at work at a time; the next begins when one of them is done."""
 
     def __init__(self, most: int) -> None:
@@ -58,7 +58,7 @@ class _ThreadLine:
     """Threads at work or waiting."""
 
 
-class ThreadTurns:
+class ThreadCallerSemaphore:
     """Up to `most` threads work for each caller at a time; more of them wait, in no order."""
 
     def __init__(self, most: int) -> None:

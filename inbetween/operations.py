@@ -17,21 +17,21 @@ import httpx
 from inbetween import images
 from inbetween.errors import NotFound, ProblemError, Unreachable, error_of
 from inbetween.images import Part
+from inbetween.protocol import Emit, Exchange, Open, Pause, Read, Request, Send
 from inbetween.retries import STATUSES, Retries, retry_after
-from inbetween.story import Give, Open, Pause, Read, Request, Send, Story
 
 PAGE = 100
 
 
 @dataclass(frozen=True)
-class Calls:
+class Operations:
     """All of them ask again, as `retries` says, where that is safe; and every one of these is."""
 
     retries: Retries
     deadline: float = math.inf
     """On the monotonic clock: no pause goes beyond it."""
 
-    def answered(self, request: Request, stream: bool = False) -> Story[httpx.Response]:
+    def answered(self, request: Request, stream: bool = False) -> Exchange[httpx.Response]:
         """The response, of success. Raises `ProblemError`, and `Unreachable` when there is none."""
         tries = 0
         while True:
@@ -55,7 +55,7 @@ class Calls:
 
     def submit(
         self, parts: Sequence[Part], options: Mapping[str, Any], idempotency_key: str | None
-    ) -> Story[dict[str, Any]]:
+    ) -> Exchange[dict[str, Any]]:
         """The accepted job. Without a key of the caller's own, a new one makes sending it again harmless.
 
         Where the images are too much for one request, they are uploaded first.
@@ -77,10 +77,10 @@ class Calls:
             uploaded.append((yield from self.upload(part)) if isinstance(part.source, bytes) else part)
         return (yield from self._json(replace(request, files=_form(uploaded, options))))
 
-    def estimate(self, parts: Sequence[Part], options: Mapping[str, Any]) -> Story[dict[str, Any]]:
+    def estimate(self, parts: Sequence[Part], options: Mapping[str, Any]) -> Exchange[dict[str, Any]]:
         return (yield from self._json(Request("POST", "/inbetween/estimate", files=_form(parts, options))))
 
-    def upload(self, part: Part) -> Story[Part]:
+    def upload(self, part: Part) -> Exchange[Part]:
         """The same keyframe as `upload:ID`, its bytes with the server."""
         content = part.source if isinstance(part.source, bytes) else b""
         asked = {"content_type": part.content_type, "size": len(content)}
@@ -90,24 +90,24 @@ class Calls:
         yield from self.answered(put)
         return replace(part, source=str(place["image"]))
 
-    def job(self, job_id: str) -> Story[dict[str, Any]]:
+    def job(self, job_id: str) -> Exchange[dict[str, Any]]:
         found, _ = yield from self.look(job_id)
         return found
 
-    def look(self, job_id: str) -> Story[tuple[dict[str, Any], float]]:
+    def look(self, job_id: str) -> Exchange[tuple[dict[str, Any], float]]:
         """The job, and the seconds after which the server says it is worth looking again."""
         response = yield from self.answered(Request("GET", path(job_id)))
         return response.json(), retry_after(response.headers.get("retry-after")) or 1.0
 
-    def cancel(self, job_id: str) -> Story[dict[str, Any]]:
+    def cancel(self, job_id: str) -> Exchange[dict[str, Any]]:
         return (yield from self._json(Request("POST", path(job_id, "cancel"))))
 
-    def delete(self, job_id: str) -> Story[None]:
+    def delete(self, job_id: str) -> Exchange[None]:
         """A job that is not there is what was asked for: an earlier try may have been heard, its answer lost."""
         with suppress(NotFound):
             yield from self.answered(Request("DELETE", path(job_id)))
 
-    def listing(self, state: str | None, limit: int | None) -> Story[None]:
+    def listing(self, state: str | None, limit: int | None) -> Exchange[None]:
         """Gives each job, newest first; a page is asked for when the one before is through."""
         cursor: str | None = None
         left = limit
@@ -116,26 +116,26 @@ class Calls:
             params = {name: value for name, value in asked.items() if value is not None}
             page = yield from self._json(Request("GET", "/inbetween", params=params))
             for job in page["jobs"][:left]:
-                yield Give(job)
+                yield Emit(job)
             left = None if left is None else left - len(page["jobs"])
             cursor = page["next_cursor"]
             if cursor is None:
                 return
 
-    def methods(self) -> Story[dict[str, Any]]:
+    def methods(self) -> Exchange[dict[str, Any]]:
         return (yield from self._json(Request("GET", "/methods")))
 
     def _pause(self, tries: int, asked: float | None = None) -> float | None:
         pause = self.retries.pause(tries, asked)
         return None if pause is None or time.monotonic() + pause > self.deadline else pause
 
-    def _json(self, request: Request) -> Story[dict[str, Any]]:
+    def _json(self, request: Request) -> Exchange[dict[str, Any]]:
         response = yield from self.answered(request)
         found: dict[str, Any] = response.json()
         return found
 
 
-def rest() -> Story[bytes]:
+def rest() -> Exchange[bytes]:
     """What is left of an open response."""
     content = b""
     while piece := (yield Read()):

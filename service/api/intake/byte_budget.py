@@ -1,8 +1,8 @@
-"""Room in memory for what requests bring: who finds none waits a little, and one owner's much leaves others theirs.
+"""Memory for what requests bring: who finds none waits a little, and one owner's much leaves others theirs.
 
 Nothing is measured. What will be held is said before it is held, and a `Hold` is given up when it is not any more.
-`Room` is one event loop's, `ThreadRoom` is for threads. Who waits in one of them holds nothing that others wait for in
-it, so that all get on; what is taken one after the other is taken in one order (bodies, then pictures).
+`ByteBudget` is one event loop's, `ThreadByteBudget` is for threads. Who waits in one of them holds nothing that others
+wait for in it, so that all get on; what is taken one after the other is taken in one order (bodies, then pictures).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Hold:
         self.size += more
 
 
-class Room:
+class ByteBudget:
     """For requests of one event loop."""
 
     def __init__(self, most: int, shared: bool = True, whole: bool = True) -> None:
@@ -146,7 +146,7 @@ class Room:
 class ThreadHold(Hold):
     """A hold that waits for more."""
 
-    def __init__(self, room: ThreadRoom, owner: str) -> None:
+    def __init__(self, room: ThreadByteBudget, owner: str) -> None:
         super().__init__(room.ledger, owner)
         self._room = room
 
@@ -165,7 +165,7 @@ class ThreadHold(Hold):
         return self._ledger.held == self.size or self._ledger.fits(self._owner, more)
 
 
-class ThreadRoom:
+class ThreadByteBudget:
     """For threads."""
 
     def __init__(self, most: int, shared: bool = True) -> None:
