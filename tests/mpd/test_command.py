@@ -182,12 +182,30 @@ class TestRefused:
         assert files(tmp_path) == []
 
 
+AT_THE_SECOND_FRAME = """
+import signal, sys
+from mpd import __main__ as command
+
+shown = command._Console.writing
+
+def writing(console, path, frames, done):
+    shown(console, path, frames, done)
+    if (path.name, done) == ("b.gif", 2):
+        signal.pause()
+
+command._Console.writing = writing
+sys.exit(command.main())
+"""
+"""The command, which waits there for the signal: a machine's speed must not decide what is interrupted."""
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_leaves_nothing(tmp_path: Path, pictures: list[str], how: signal.Signals) -> None:
     """Interrupted while a GIF is being written, which the progress bar on a terminal tells."""
     ours, theirs = terminal()
     options = ["--frames", "30", "--width", "640", "--height", "480", "-o", "a.mp4", "-o", "b.gif"]
-    with subprocess.Popen([COMMAND, *pictures[:2], *options], cwd=tmp_path, stdout=theirs, stderr=theirs) as process:
+    command = [sys.executable, "-c", AT_THE_SECOND_FRAME, *pictures[:2], *options]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         shown = b""
         while b"writing b.gif 2/30" not in shown:

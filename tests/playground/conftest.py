@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import structlog
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.needs import chromium
 
@@ -36,6 +36,12 @@ def browser() -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=chromium(), args=arguments)
         yield launched
         launched.close()
+
+
+def take_sample(page: Page, name: str) -> None:
+    """Press a sample and wait until it is in the form: it is fetched first, and then it sets every field."""
+    page.get_by_role("button", name=name).click()
+    expect(page.locator("#status")).to_have_text(f"{name}: both keyframes are in place.")
 
 
 class Visitor:

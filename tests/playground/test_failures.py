@@ -15,7 +15,7 @@ from service.fleet import engines
 from service.fleet.engines import Engine, EngineState
 from service.problems import Problem
 from tests.playground import test_page
-from tests.playground.conftest import Visitor
+from tests.playground.conftest import Visitor, take_sample
 from tests.service.conftest import Api
 from trials.pictures import photo
 
@@ -125,7 +125,7 @@ def test_a_sample_is_seen_to_be_taken(visitor: Visitor) -> None:
     """On a phone the form is far below the samples."""
     visitor.page.set_viewport_size({"width": 360, "height": 600})
     page = visitor.open()
-    page.get_by_role("button", name="Coffee").click()
+    take_sample(page, "Coffee")
     expect(page.locator(".keyframe").first).to_be_in_viewport(ratio=0.9)
     expect(page.get_by_role("button", name="Make the video")).to_be_in_viewport()
 
@@ -153,7 +153,7 @@ def test_half_a_comparison_is_none(api: Api, visitor: Visitor) -> None:
     ready = Engine("e1", EngineState.ready, "m", "cpu", 0, methods=("mpd",), native_frames=12, native_size=(64, 64))
     engines.publish(api.services.redis, api.settings, ready, ttl=600)
     page = visitor.open()
-    page.get_by_role("button", name="Coffee").click()
+    take_sample(page, "Coffee")
     page.locator("[data-mode=several]").click()
     refusal = Problem(503, "queue-full", "The queue is full.").to_dict()
     sent: list[str] = []

@@ -23,7 +23,7 @@ from service.jobs.request_options import REQUEST_OPTIONS
 from service.jobs.store import Job
 from service.problems import Problem
 from service.settings import Settings
-from tests.playground.conftest import WAIT, Visitor
+from tests.playground.conftest import WAIT, Visitor, take_sample
 from tests.service.conftest import Api
 from trials.pictures import photo
 
@@ -51,7 +51,7 @@ def visitor(browser: Browser, api: Api, pictures: Path) -> Iterator[Visitor]:
 def made(api: Api, visitor: Visitor) -> Job:
     """The coffee, submitted by the page; its job."""
     page = visitor.open()
-    page.get_by_role("button", name="Coffee").click()
+    take_sample(page, "Coffee")
     page.get_by_role("button", name="Make the video").click()
     page.wait_for_selector(".progress")
     return api.jobs.list("local", 1).jobs[0]
@@ -150,7 +150,7 @@ def test_a_refusal_is_shown_at_its_field(api: Api, visitor: Visitor) -> None:
     page = visitor.open()
     page.get_by_role("button", name="Make the video").click()
     expect(page.locator(".send .problem")).to_contain_text("Choose the keyframes first.")
-    page.get_by_role("button", name="Coffee").click()
+    take_sample(page, "Coffee")
     page.fill("#field-frames", "1000")
     page.get_by_role("button", name="Make the video").click()
     expect(page.locator("#fault-frames")).to_contain_text("241")
@@ -236,7 +236,7 @@ def test_a_comparison_of_models_waits_until_their_number_of_frames_is_known(api:
     starting = Engine("e1", EngineState.starting, model="m", device="cpu", started_at=0)
     engines.publish(api.services.redis, api.settings, starting, ttl=600)
     page = visitor.open()
-    page.get_by_role("button", name="Coffee").click()
+    take_sample(page, "Coffee")
     page.locator("[data-mode=several]").click()
     using_both = sum(method.uses_end for method in METHODS.values())
     page.get_by_role("button", name=f"Make {using_both} videos").click()
@@ -264,7 +264,7 @@ def test_a_key_is_asked_for_where_the_server_wants_one(browser: Browser, api: Ap
         page.fill("#api-key", secret)
         page.press("#api-key", "Enter")
         page.wait_for_selector("html[data-ready]")
-        page.get_by_role("button", name="Coffee").click()
+        take_sample(page, "Coffee")
         page.get_by_role("button", name="Make the video").click()
         words(page, "Next in line")
         assert all(one.headers["authorization"] == f"Bearer {secret}" for one in visitor.asked if "/events?" in one.url)

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from tenacity import retry, stop_after_delay, wait_fixed
 
 from mpd import sprites
-from tests.playground.conftest import WAIT, Visitor
+from tests.playground.conftest import WAIT, Visitor, take_sample
 from trials.processes import stack
 
 expect.set_options(timeout=WAIT)
@@ -54,7 +54,7 @@ def test_from_a_sample_to_a_played_video(visitor: Visitor, tmp_path: Path) -> No
     page.wait_for_selector("#method option[value=mpd]:not([disabled])", state="attached")
     visitor.picture("welcome")
     visitor.accessible()
-    page.get_by_role("button", name="Arrow").click()
+    take_sample(page, "Arrow")
     page.get_by_role("button", name="Make the video").click()
     page.wait_for_selector(".progress[data-step] .preview")
     assert "of 25" in page.inner_text(".words")

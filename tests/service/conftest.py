@@ -52,7 +52,7 @@ class Api:
         self.services: Services = self.app.state.services
         self.jobs = self.services.jobs
         self.storage = self.services.storage
-        self.client = httpx.Client(timeout=30)
+        self.client = httpx.Client(timeout=120)
 
     @contextmanager
     def running(self) -> Iterator[Api]:

@@ -360,7 +360,8 @@ def test_what_decoding_holds_is_what_is_counted(name: Format) -> None:
     noise = Image.effect_noise((3000, 2000), 60)
     data = saved(Image.merge("RGB", [noise] * 3), name, **QUICK[name])
     measure = (
-        "import sys; from service import intake; from service.settings import Settings; from PIL import Image\n"
+        "import sys; from PIL import Image; from service.settings import Settings\n"
+        "from service.api.intake import keyframe_check as intake\n"
         "def peak(): return int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) * 1024\n"
         "settings, data = Settings(_env_file=None), sys.stdin.buffer.read()\n"
         "with intake._open(data, settings, '') as image: held = intake._held(image, data, '') * 6_000_000\n"

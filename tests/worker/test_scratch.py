@@ -13,9 +13,14 @@ import pytest
 
 from worker.process import scratch
 
-HOLD = (
-    "import signal; from worker import scratch; c = scratch.folder(); print(c.__enter__(), flush=True); signal.pause()"
-)
+HOLD = """
+import signal
+from worker.process import scratch
+
+scratched = scratch.folder()
+print(scratched.__enter__(), flush=True)
+signal.pause()
+"""
 
 
 @pytest.fixture
