@@ -429,7 +429,10 @@ class Problem(Exception):
         self.extra = extra
 
     def to_dict(self) -> dict[str, Any]:
-        """The problem+json body. Members of RFC 9457 and ours without a value are left out; `extra` may hold nulls."""
+        """Write the problem+json body.
+
+        Members of RFC 9457 and ours without a value are left out; `extra` may hold nulls.
+        """
         body = {
             "type": f"/problems/{self.slug}",
             "title": self.title,
@@ -442,7 +445,7 @@ class Problem(Exception):
 
 
 def reference() -> str:
-    """The table as Markdown."""
+    """Write the table of problems as Markdown."""
     lines = [
         "# Problems",
         "",

@@ -35,7 +35,7 @@ class CallerSemaphore:
 
     @asynccontextmanager
     async def of(self, caller: str) -> AsyncIterator[None]:
-        """A turn of this caller, once there is one. Raises `Problem` 429 when too many wait for theirs."""
+        """Hold a turn of this caller, once there is one. Raises `Problem` 429 when too many wait for theirs."""
         line = self._lines.setdefault(caller, _Line(anyio.Semaphore(self._most)))
         if line.length >= self._most + MOST_WAITING:
             detail = f"{MOST_WAITING} requests of this caller wait already."
@@ -68,7 +68,7 @@ class ThreadCallerSemaphore:
 
     @contextmanager
     def of(self, caller: str) -> Iterator[None]:
-        """A turn of this caller, once there is one."""
+        """Hold a turn of this caller, once there is one."""
         with self._lock:
             line = self._lines.setdefault(caller, _ThreadLine(threading.BoundedSemaphore(self._most)))
             line.length += 1

@@ -82,12 +82,12 @@ class Votes:
             pipe.execute()
 
     def tally(self, owner: str, study: str) -> list[Standing]:
-        """All methods that were voted on, best first."""
+        """List all methods that were voted on, best first."""
         found: Any = self._redis.hvals(self._keys.votes(owner, study))
         return standings([json.loads(value) for value in found])
 
     def studies(self, owner: str) -> list[str]:
-        """In alphabetical order."""
+        """List the owner's studies in alphabetical order."""
         found: Any = self._redis.smembers(self._keys.studies(owner))
         return sorted(name.decode() for name in found)
 
@@ -101,7 +101,7 @@ class Votes:
 
 
 def standings(votes: Sequence[dict[str, Any]]) -> list[Standing]:
-    """Votes as they are kept → how each method stands, by mean rank."""
+    """Compute from votes as they are kept how each method stands, by mean rank."""
     ranks: defaultdict[str, list[int]] = defaultdict(list)
     marks: dict[str, defaultdict[str, int]] = {name: defaultdict(int) for name in ("artifacts", "unrealistic")}
     for vote in votes:

@@ -188,7 +188,7 @@ class Database:
         return self._known
 
     def _look(self) -> DatabaseUnknown | None:
-        """What is wrong with the database that is there; None where it is the known one."""
+        """Find what is wrong with the database that is there; None where it is the known one."""
         found = self.found()
         if found is not None and self._known is not None and _same(found, self._known):
             self._known = Identity(found.id, max(self._known.epoch, found.epoch - 1))
@@ -227,7 +227,7 @@ class Database:
         return self._known is None and (self._fault is None or self._met is not None)
 
     def _first(self, found: Identity | None) -> DatabaseUnknown | None:
-        """What is wrong with a database that cannot be compared: that it is another than the first one met."""
+        """Find what is wrong with a database that cannot be compared: that it is another than the first one met."""
         if self._met is None:
             self._met = None if found is None else Identity(found.id, max(0, found.epoch - 1))
             return None
@@ -253,7 +253,10 @@ class Database:
 
 
 def open_database(connection: redis.Redis, settings: Settings) -> Database:
-    """The database as a process knows it that opens no storage for this alone: it is asked when needed, and briefly."""
+    """Open the database for a process that opens no storage for this alone.
+
+    Storage is asked when needed, and briefly.
+    """
     return Database(
         connection, settings, lambda: open_storage(settings, connection, timeout=STORAGE_PATIENCE, attempts=1)
     )

@@ -82,7 +82,7 @@ class Engine:
 
 
 def shown_name(model: str) -> str:
-    """What callers see of MODEL: a hub id as it is, of a folder its last component alone."""
+    """Return what callers see of MODEL: a hub id as it is, of a folder its last component alone."""
     path = Path(model)
     is_folder = model.startswith(("/", ".", "~")) or path.is_dir()
     return path.expanduser().resolve().name if is_folder else model
@@ -103,7 +103,7 @@ def withdraw(connection: redis.Redis, settings: Settings, engine_id: str) -> Non
 
 
 def live(connection: redis.Redis, settings: Settings) -> list[Engine]:
-    """The engines heard of within their time, by id. Forgets the others."""
+    """List the engines heard of within their time, by id. Forgets the others."""
     ids = sorted(_text(member) for member in connection.smembers(RedisKeys(settings.namespace).engines))
     if not ids:
         return []
@@ -124,7 +124,7 @@ def _read(name: str, value: bytes | str) -> Engine | None:
 
 
 def _decode(value: bytes | str) -> Engine:
-    """A newer engine may say more than this version knows."""
+    """Read what an engine published. A newer engine may say more than this version knows."""
     known = {field.name for field in fields(Engine)}
     read: dict[str, Any] = {name: part for name, part in json.loads(value).items() if name in known}
     read["state"] = EngineState(read["state"])

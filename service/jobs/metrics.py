@@ -153,24 +153,27 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 
 
 def counted(name: str, amount: float = 1, **labels: str) -> dict[str, float]:
-    """What to add to the running totals for a counter. Raises KeyError for a metric that is not in `METRICS`."""
+    """Return what to add to the running totals for a counter. Raises KeyError for a metric that is not in `METRICS`."""
     return {name + _braced(_ordered(name, labels)): amount}
 
 
 def observed(name: str, seconds: float, **labels: str) -> dict[str, float]:
-    """What to add to the running totals for one observation of a histogram. Raises KeyError as `counted` does."""
+    """Return what to add to the running totals for one observation of a histogram.
+
+    Raises KeyError as `counted` does.
+    """
     ordered = _ordered(name, labels)
     bound = next((text for text in bounds(name) if seconds <= float(text)), "+Inf")
     return {f"{name}_le{_braced((*ordered, ('le', bound)))}": 1, f"{name}_sum{_braced(ordered)}": seconds}
 
 
 def bounds(name: str) -> list[str]:
-    """The upper bounds of a histogram as its fields have them, without the last, which has none."""
+    """Return the upper bounds of a histogram as its fields have them, without the last, which has none."""
     return [f"{bound:g}" for bound in METRICS[name].buckets]
 
 
 def lua() -> str:
-    """The bounds for the scripts that count too: `BOUNDS[name]`, texts in order."""
+    """Write the bounds for the scripts that count too: `BOUNDS[name]`, texts in order."""
     tables = (
         f"['{name}'] = {{{', '.join(repr(bound) for bound in bounds(name))}}}"
         for name, metric in METRICS.items()

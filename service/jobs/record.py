@@ -87,13 +87,16 @@ class Verdict(StrEnum):
 
 
 def new_id() -> str:
-    """`job_` and 26 characters: 48 bits of milliseconds, then 80 random bits, so that ids sort by time of creation."""
+    """Make an id: `job_` and 26 characters, which sort by time of creation.
+
+    They are 48 bits of milliseconds, then 80 random bits.
+    """
     number = (time.time_ns() // 1_000_000 << 80) | secrets.randbits(80)
     return "job_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
 
 
 def ticket(job_id: str, attempt: int) -> str:
-    """Name of one attempt of one job: RQ's job id, and the member of the queued and running sets."""
+    """Name one attempt of one job: RQ's job id, and the member of the queued and running sets."""
     return f"{job_id}-{attempt}"
 
 
@@ -193,7 +196,7 @@ class Page:
 
 
 def files_prefix(job_id: str) -> str:
-    """Where all of a job's files lie in storage; erasing the job erases this prefix."""
+    """Say where all of a job's files lie in storage; erasing the job erases this prefix."""
     return f"jobs/{job_id}/"
 
 
@@ -204,7 +207,7 @@ def file_key(job: Job, name: str) -> str:
 
 
 def encode(job: NewJob) -> dict[str, str]:
-    """The fields of the record that never change after submission."""
+    """Write the fields of the record that never change after submission."""
     fields = {
         "id": job.id,
         "owner": job.owner,
@@ -230,18 +233,18 @@ def encode(job: NewJob) -> dict[str, str]:
 
 
 def size_class(width: int, height: int) -> str:
-    """One of `SIZES`."""
+    """Return the one of `SIZES` that a video of this size falls into."""
     pixels = width * height
     return "small" if pixels <= 300_000 else "medium" if pixels <= 1_000_000 else "large"
 
 
 def milliseconds(seconds: float) -> str:
-    """GPU time as Redis adds it up: whole numbers, so that nothing is lost in rounding."""
+    """Write GPU time as Redis adds it up: whole numbers, so that nothing is lost in rounding."""
     return str(round(1000 * seconds))
 
 
 def decode(fields: Mapping[bytes, bytes]) -> Job:
-    """A record as Redis holds it. A field that is absent is None, empty or false."""
+    """Read a record as Redis holds it. A field that is absent is None, empty or false."""
     text = {name.decode(): value.decode() for name, value in fields.items()}
 
     def moment(name: str) -> float | None:

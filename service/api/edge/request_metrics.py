@@ -34,7 +34,7 @@ class RequestMetrics:
         self._lock = threading.Lock()
 
     def count(self, route: str, method: str, status: int, seconds: float) -> None:
-        """route: the template of a path. seconds: until the answer began."""
+        """Count an answered request. route: the template of a path. seconds: until the answer began."""
         known = method if method in METHODS else "other"
         amounts = metrics.counted("http_requests_total", route=route, method=known, status=str(status))
         amounts |= metrics.observed("http_request_seconds", seconds, route=route, method=known)

@@ -45,7 +45,7 @@ class Queue:
 
 
 def cost(settings: Settings, keyframes: int, engine: Engine | None) -> Cost:
-    """Of a job on the engine that would run it; None when none is ready. Raises `SettingsError`."""
+    """Estimate the cost of a job on the engine that would run it; None when none is ready. Raises `SettingsError`."""
     segments = keyframes if settings.loop else max(1, keyframes - 1)
     takes = len(settings.seeds)
     needs_model = METHODS[settings.method].needs_model
@@ -68,7 +68,7 @@ def cost(settings: Settings, keyframes: int, engine: Engine | None) -> Cost:
 
 
 def queue(jobs: Jobs, lane: str, priority: str, engines: Sequence[Engine]) -> Queue:
-    """What a job of this lane and priority would find if it were submitted now."""
+    """Tell what a job of this lane and priority would find if it were submitted now."""
     lengths = jobs.queue_lengths()[lane]
     lines = PRIORITIES[: [*PRIORITIES].index(priority) + 1]  # type: ignore[arg-type]
     ahead = sum(lengths[line] for line in lines)
@@ -91,7 +91,10 @@ def queue(jobs: Jobs, lane: str, priority: str, engines: Sequence[Engine]) -> Qu
 
 
 def room(jobs: Jobs, lane: str, engines: Sequence[Engine]) -> float | None:
-    """Seconds until the next job leaves the lane's queue, as the first of the running ones ends; None if unknown."""
+    """Estimate the seconds until the next job leaves the lane's queue; None if unknown.
+
+    It leaves as the first of the running ones ends.
+    """
     able = capacity.ready(engines)
     if lane == "cpu" or not able:
         return None
@@ -115,7 +118,7 @@ def _seconds(job: Job, engine: Engine, share: float = 1.0) -> float | None:
 
 
 def _left(job: Job) -> float:
-    """Share of a running job still to be done."""
+    """Return the share of a running job that is still to be done."""
     done = (job.progress or {}).get("fraction")
     return 1.0 - done if isinstance(done, int | float) and 0 <= done <= 1 else 1.0
 

@@ -68,7 +68,7 @@ class Fingerprint:
         return {"fingerprint": self.before, "prints": [self.asked, self.meant]}
 
     def matches(self, stored: Mapping[str, Any]) -> bool:
-        """Whether this request repeats the one of a claim, whichever version stored it."""
+        """Tell whether this request repeats the one of a claim, whichever version stored it."""
         prints = stored.get("prints")
         if prints is None:
             return bool(stored["fingerprint"] == self.before)
