@@ -117,7 +117,7 @@ class Keeper:
         return True
 
     def wait(self, timeout: float) -> None:
-        """Until the errands of the last sweep are done, or `timeout` seconds."""
+        """Wait until the errands of the last sweep are done, or `timeout` seconds."""
         for errand in self._errands:
             errand.join(timeout)
 

@@ -76,7 +76,7 @@ class Child:
             self._process.kill()
 
     def ended(self, now: float) -> int | None:
-        """The exit code (negative: the signal) the first time it is seen to have ended, else None.
+        """Return the exit code (negative: the signal) the first time it is seen to have ended, else None.
 
         An end that nobody asked for is logged and followed by a pause.
         """
@@ -93,7 +93,7 @@ class Child:
         return code
 
     def _pause(self, now: float) -> float:
-        """Seconds until the next start after one more failure."""
+        """Choose the seconds until the next start after one more failure."""
         self._failures += 1
         pause: float = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self._failures - 1))
         self._not_before = now + pause
@@ -113,7 +113,7 @@ class Wakeups:
             signal.signal(number, lambda *_: None)
 
     def wait(self, seconds: float, *others: int) -> list[int]:
-        """Sleep until a signal comes or the time is over; the signals that asked us to end.
+        """Sleep until a signal comes or the time is over, and give the signals that asked us to end.
 
         others: file descriptors that wake too, once they are readable.
         """

@@ -58,7 +58,7 @@ class _Gone(Exception):
 
 
 def capabilities(path: str, lease: Lease) -> dict[str, Any]:
-    """What the model of the engine at `path` is and needs, once it is loaded: `server.Server.model`.
+    """Ask what the model of the engine at `path` is and needs, once it is loaded: `server.Server.model`.
 
     Raises `EngineAway`, and `Interrupted` from the lease.
     """
@@ -110,7 +110,7 @@ def sample(
 
 
 def _attempts(lease: Lease) -> Iterator[None]:
-    """Once, and again with growing pauses until the patience is over."""
+    """Begin once, and again with growing pauses until the patience is over."""
     began, pause = time.monotonic(), 0.1
     while time.monotonic() - began < PATIENCE_SECONDS:
         yield
@@ -129,7 +129,7 @@ def _connection(path: str) -> Iterator[Connection]:
 
 
 def _hear(engine: Connection, lease: Lease) -> protocol.Message:
-    """The next message. Raises `_Gone`, and `Interrupted` as soon as the lease does."""
+    """Wait for the next message. Raises `_Gone`, and `Interrupted` as soon as the lease does."""
     wait([engine, lease.fileno()])
     lease.check()
     try:
