@@ -56,7 +56,7 @@ def adopt(database: Database, jobs: Jobs, storage: Storage) -> Adopted:
 
 
 def _ended(jobs: Jobs) -> Iterator[list[Job]]:
-    """Succeeded jobs, page by page. All ids are read before the first one leaves the set."""
+    """Read the succeeded jobs, page by page. All ids are read before the first one leaves the set."""
     ids: Any = jobs.redis.zrange(jobs.keys.expiry, 0, -1)
     for start in range(0, len(ids), _AT_ONCE):
         found = jobs.get_many(name.decode() for name in ids[start : start + _AT_ONCE])
