@@ -84,7 +84,7 @@ class Database:
         self._looked = self._asked = -STORAGE_SECONDS
 
     def check(self, fresh: bool = False) -> None:
-        """Return where Redis is the known database.
+        """Make sure that Redis is the known database.
 
         fresh: look now, whatever was seen a moment ago. Nobody waits for another who asks a storage that was silent
         before: what was found then still holds. Raises `DatabaseUnknown`, and redis' errors.

@@ -29,7 +29,7 @@ def withdraw(connection: redis.Redis, settings: Settings, worker: str) -> None:
 
 
 def count(connection: redis.Redis, namespace: str) -> int:
-    """Count the workers that have said so lately."""
+    """Count the workers that have said lately that they take no jobs."""
     return int(connection.zcount(RedisKeys(namespace).unwell, _now(connection) - SECONDS, "+inf"))
 
 

@@ -40,7 +40,7 @@ class Watch:
         self._seen: dict[str, tuple[object, float]] = {}
 
     def unchanged(self, things: Mapping[str, object]) -> list[str]:
-        """Name those that have had the same value at every look for as long as `patience`, in their order."""
+        """Name the things that have had the same value at every look for as long as `patience`, in their order."""
         now = self._clock()
         if self._last is not None:
             self._awake += min(now - self._last, self._stride)

@@ -228,7 +228,7 @@ class Webhooks:
         return Page(tuple(page), names[limit - 1] if len(names) > limit else None)
 
     def redrive(self, delivery_id: str, owner: str | None = None) -> Delivery:
-        """Try again now, with the whole schedule before it; a URL that was disabled is tried again.
+        """Try a delivery again now, with the whole schedule before it; a URL that was disabled is tried again.
 
         owner: whose delivery it must be, None for anybody's. Raises `DeliveryMissing`.
         """

@@ -50,7 +50,7 @@ class Child:
         return self._process.pid if self._process is not None else None
 
     def start(self, now: float) -> bool:
-        """Start it unless it runs or its pause is not over. Returns whether it was started."""
+        """Start the process unless it runs or its pause is not over. Returns whether it was started."""
         if self.running or now < self._not_before:
             return False
         try:
@@ -66,7 +66,7 @@ class Child:
         return True
 
     def stop(self) -> None:
-        """Ask it to end (SIGTERM), once."""
+        """Ask the process to end (SIGTERM), once."""
         if self._process is not None and not self._asked_to_stop:
             self._asked_to_stop = True
             self._process.terminate()

@@ -55,7 +55,7 @@ class RequestMetrics:
             raise
 
     async def run(self) -> None:
-        """Flush until cancelled. An outage of Redis is logged once, and sat out."""
+        """Flush the counts to Redis until cancelled. An outage of Redis is logged once, and sat out."""
         silent = False
         while True:
             await anyio.sleep(SECONDS)

@@ -58,7 +58,7 @@ class Watcher:
         self._news = asyncio.Event()
 
     def give(self, entry: Entry, since: str) -> None:
-        """Put an entry by, unless it was before. since: where the read began that found it.
+        """Keep an entry for this reader, unless it was kept before. since: where the read began that found it.
 
         A read that began further on than this reader stands would leave a gap: the next one, from there, will not.
         """
