@@ -52,17 +52,15 @@ class OpenDoor(Exception):
 
 @dataclass(frozen=True)
 class Key:
-    """An API key without its secret. created_at: epoch seconds.
-
-    rate, active_jobs, gpu_seconds: the key's own RATE_LIMIT, MAX_ACTIVE_JOBS and GPU_SECONDS_PER_DAY; None is the
-    setting's.
-    """
+    """An API key without its secret."""
 
     id: str
     owner: str
     name: str
     scopes: frozenset[Scope]
+    #: Epoch seconds.
     created_at: float
+    #: The key's own RATE_LIMIT, MAX_ACTIVE_JOBS and GPU_SECONDS_PER_DAY; None is the setting's.
     rate: int | None = None
     active_jobs: int | None = None
     gpu_seconds: float | None = None

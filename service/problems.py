@@ -17,15 +17,13 @@ MEDIA_TYPE = "application/problem+json"
 
 @dataclass(frozen=True)
 class Kind:
-    """A type of problem: its usual HTTP status, a title, and two sentences for people.
-
-    field: what in the request is at fault whenever this happens; None where only the place that raises it can tell.
-    """
+    """A type of problem: its usual HTTP status, a title, and two sentences for people."""
 
     status: int
     title: str
     meaning: str
     remedy: str
+    #: What in the request is at fault whenever this happens; None where only the place that raises it can tell.
     field: str | None = None
 
 

@@ -22,8 +22,8 @@ MOST_WAITING = 100
 @dataclass
 class _Line:
     free: anyio.Semaphore
+    #: Requests at work or waiting.
     length: int = 0
-    """Requests at work or waiting."""
 
 
 class CallerSemaphore:
@@ -54,8 +54,8 @@ class CallerSemaphore:
 @dataclass
 class _ThreadLine:
     free: threading.BoundedSemaphore
+    #: Threads at work or waiting.
     length: int = 0
-    """Threads at work or waiting."""
 
 
 class ThreadCallerSemaphore:

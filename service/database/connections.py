@@ -49,11 +49,13 @@ class CannotConnect(ValueError):
 
 @dataclass(frozen=True)
 class Place:
-    """Where Redis is. options: redis-py's, of the connection to the data. sentinels: none for a direct connection."""
+    """Where Redis is."""
 
     tls: bool
+    #: redis-py's, of the connection to the data.
     options: dict[str, Any]
     sentinel_options: dict[str, Any]
+    #: None of them for a direct connection.
     sentinels: tuple[tuple[str, int], ...] = ()
     service: str = ""
 

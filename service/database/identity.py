@@ -51,9 +51,11 @@ class DatabaseUnknown(redis.ConnectionError):
 
 @dataclass(frozen=True)
 class Identity:
-    """id: 32 hexadecimal digits. epoch: grows by one a minute while a keeper is at work."""
+    """What tells one database from another."""
 
+    #: 32 hexadecimal digits.
     id: str
+    #: Grows by one a minute while a keeper is at work.
     epoch: int
 
 

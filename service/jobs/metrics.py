@@ -24,16 +24,19 @@ Labels = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric. name: without the prefix. labels: the values each may have, none where they are not known before.
+    """One metric.
 
-    buckets: upper bounds of a histogram, in seconds. A counter whose labels' values are all known begins at zero for
-    each of them, so that the first of a kind is seen as an increase.
+    A counter whose labels' values are all known begins at zero for each of them, so that the first of a kind is seen as
+    an increase.
     """
 
+    #: Without the prefix.
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     help: str
+    #: The values each may have, none where they are not known before.
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: Upper bounds of a histogram, in seconds.
     buckets: tuple[float, ...] = ()
 
 

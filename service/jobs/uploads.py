@@ -27,12 +27,14 @@ PREFIX = "upload:"
 
 @dataclass(frozen=True)
 class Upload:
-    """A granted upload. url: as the storage signed it, absolute or a path. expires_at: epoch seconds."""
+    """A granted upload."""
 
     id: str
+    #: As the storage signed it, absolute or a path.
     url: str
     content_type: str
     size: int
+    #: Epoch seconds.
     expires_at: float
 
 

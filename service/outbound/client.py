@@ -103,17 +103,21 @@ class BadAnswer(OutboundError):
 
 @dataclass(frozen=True)
 class Fetched:
-    """body: the bytes as sent; content_type: what the server called them, which proves nothing."""
+    """What a GET has brought."""
 
+    #: The bytes as sent.
     body: bytes
+    #: What the server called them, which proves nothing.
     content_type: str
 
 
 @dataclass(frozen=True)
 class Answer:
-    """status: of the answer, redirects included; headers: lower-case names. Its body is not read."""
+    """What a POST was answered. Its body is not read."""
 
+    #: Of the answer, redirects included.
     status: int
+    #: Names are in lower case.
     headers: dict[str, str]
 
 

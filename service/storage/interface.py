@@ -69,14 +69,13 @@ class LinkExpired(LinkInvalid):
 
 @dataclass(frozen=True)
 class Stat:
-    """One stored object without its bytes.
-
-    modified: epoch seconds. etag: an opaque name of this version, without quotes.
-    """
+    """One stored object without its bytes."""
 
     size: int
     content_type: str
+    #: Epoch seconds.
     modified: float
+    #: An opaque name of this version, without quotes.
     etag: str
 
 

@@ -27,18 +27,17 @@ _LONGEST = 4096
 
 @dataclass(frozen=True)
 class Grant:
-    """What a link allows.
+    """What a link allows."""
 
-    method: GET (which allows HEAD too) or PUT. expires: epoch seconds, whole.
-    size: the exact length of the body of a PUT; None for GET.
-    filename: name under which a browser saves what it gets; None shows it.
-    """
-
+    #: GET (which allows HEAD too) or PUT.
     method: Method
     key: str
+    #: Epoch seconds, whole.
     expires: int
     content_type: str | None = None
+    #: The exact length of the body of a PUT; None for GET.
     size: int | None = None
+    #: Name under which a browser saves what it gets; None shows it.
     filename: str | None = None
 
 

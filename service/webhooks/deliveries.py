@@ -115,23 +115,21 @@ class DeliveryMissing(LookupError):
 
 @dataclass(frozen=True)
 class Try:
-    """One request. at: epoch seconds; status: None when there was no answer; ms: how long it took;
-    error: kind of the `OutboundError`, None when there was an answer."""
+    """One request."""
 
+    #: Epoch seconds.
     at: float
+    #: None when there was no answer.
     status: int | None
+    #: How long it took.
     ms: int
+    #: Kind of the `OutboundError`, None when there was an answer.
     error: str | None
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """One event on its way to one URL. payload: the exact body. Times are epoch seconds.
-
-    target: the URL as it was read; None for one that cannot be, whose tries all fail as `url-refused`.
-    run: the fence; grows at every redrive. spent: tries of the schedule used up since then. log: the last tries,
-    oldest first. next_at: when the next try is due, None before the first and after the last.
-    """
+    """One event on its way to one URL. Times are epoch seconds."""
 
     id: str
     owner: str
@@ -139,23 +137,30 @@ class Delivery:
     attempt: int
     event: str
     url: str
+    #: The URL as it was read; None for one that cannot be, whose tries all fail as `url-refused`.
     target: Target | None
+    #: The exact body.
     payload: str
     traceparent: str | None
     state: Outcome
+    #: The fence; grows at every redrive.
     run: int
+    #: Tries of the schedule used up since then.
     spent: int
     tries: int
     created_at: float
+    #: When the next try is due, None before the first and after the last.
     next_at: float | None
+    #: The last tries, oldest first.
     log: tuple[Try, ...]
 
 
 @dataclass(frozen=True)
 class Page:
-    """Deliveries, newest first; `next_cursor` asks for the page after, None at the end."""
+    """Deliveries, newest first."""
 
     deliveries: tuple[Delivery, ...]
+    #: Asks for the page after; None at the end.
     next_cursor: str | None
 
 

@@ -20,13 +20,13 @@ _LOOKED_AT = 200
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one job, takes included. None where it cannot be known; `reason` says why.
+    """What one job costs, takes included. None where it cannot be known; `reason` says why."""
 
-    steps: sampling steps. denoiser_calls: each a conditional and an unconditional estimate. frames: of one take.
-    """
-
+    #: Sampling steps.
     steps: int
+    #: Each a conditional and an unconditional estimate.
     denoiser_calls: int
+    #: Of one take.
     frames: int | None
     gpu_seconds: float | None
     reason: str | None
@@ -34,12 +34,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Queue:
-    """What a new job would find in its lane. ahead: jobs that would run before it. wait_seconds: until it starts."""
+    """What a new job would find in its lane."""
 
     lane: str
+    #: Jobs that would run before it.
     ahead: int
     running: int
     engines: int
+    #: Until it starts.
     wait_seconds: float | None
     reason: str | None
 

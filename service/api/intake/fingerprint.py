@@ -53,13 +53,11 @@ _WEBHOOK_BEFORE = ("url", "events")
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """SHA-256 of a request: as it was asked, as it was meant, and as the versions before printed what was meant.
-
-    before: without the hashes that a request expects of its images. Processes of those versions compare nothing else.
-    """
+    """SHA-256 of a request: as it was asked, as it was meant, and as the versions before printed what was meant."""
 
     asked: str
     meant: str
+    #: Without the hashes that a request expects of its images. Processes of those versions compare nothing else.
     before: str
 
     @property

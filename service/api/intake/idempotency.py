@@ -39,9 +39,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Replay:
-    """The request came before. answer: what it was answered; None when the answer was lost but the job exists."""
+    """The request came before."""
 
     job_id: str
+    #: What it was answered; None when the answer was lost but the job exists.
     answer: dict[str, Any] | None
 
 

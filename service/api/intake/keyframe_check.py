@@ -102,14 +102,17 @@ _memory = _Memory()
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """One usable picture. width, height: as it is seen, after EXIF rotation. sha256: hex, of the file. size: bytes."""
+    """One usable picture."""
 
+    #: Width and height are those of the picture as it is seen, after EXIF rotation.
     width: int
     height: int
     format: Format
     content_type: str
     has_alpha: bool
+    #: Hex, of the file.
     sha256: str
+    #: Bytes of the file.
     size: int
 
 

@@ -49,10 +49,13 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Quota:
-    """A key's requests after one more. most: in a minute. left: now. seconds: until there may be more."""
+    """A key's requests after one more."""
 
+    #: In a minute.
     most: int
+    #: Now.
     left: int
+    #: Until there may be more.
     seconds: int
 
     @property

@@ -48,14 +48,13 @@ Source = bytes | str | Quoted
 
 @dataclass(frozen=True)
 class Picture:
-    """One keyframe as it came: its bytes, or a reference to them.
+    """One keyframe as it came: its bytes, or a reference to them."""
 
-    source: its bytes, or text, which if long stays where it is in the body. field: its name in the request. sha256:
-    what the file's has to be, if the request says.
-    """
-
+    #: Its bytes, or text, which if long stays where it is in the body.
     source: Source
+    #: Its name in the request.
     field: str
+    #: What the file's has to be, if the request says.
     sha256: str | None = None
 
     @property
@@ -66,14 +65,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A request that is right in itself. positions: the frame of each keyframe, when the request says.
-
-    settings: what `mpd` will be asked for, once the request names a method or `with_method` has given it one.
-    """
+    """A request that is right in itself."""
 
     pictures: tuple[Picture, ...]
+    #: The frame of each keyframe, when the request says.
     positions: tuple[int, ...] | None
     options: Options
+    #: What `mpd` will be asked for, once the request names a method or `with_method` has given it one.
     settings: Settings
 
     def with_method(self, name: MethodName) -> Wanted:

@@ -52,12 +52,12 @@ class Submission:
     storage: Storage
     outbound: Outbound
     uploads: Uploads
+    #: At what keeps a processor and Redis busy, which others would feel; waiting for downloads needs none.
     turns: ThreadCallerSemaphore
-    """At what keeps a processor and Redis busy, which others would feel; waiting for downloads needs none."""
+    #: At storing keyframes: the same turns where that keeps this machine's disk busy.
     storing: ThreadCallerSemaphore
-    """At storing keyframes: the same turns where that keeps this machine's disk busy."""
+    #: For images that did not come as bytes, while they are in hand.
     pictures: ThreadByteBudget
-    """For images that did not come as bytes, while they are in hand."""
 
     def check(self, owner: str, wanted: Wanted, allowance: Allowance) -> Iterable[Callable[[], Any]]:
         """Give every check of a request that `accept` makes, each raising `Problem`: first the cheap ones."""
@@ -265,11 +265,13 @@ class Submission:
 
 @dataclass
 class _Look:
-    """At one request's images. pixels: of those that were seen. size: of the first, as it is seen."""
+    """A look at one request's images."""
 
     owner: str
     wanted: Wanted
+    #: Of those that were seen.
     pixels: int = 0
+    #: Of the first, as it is seen.
     size: tuple[int, int] = (0, 0)
     deadline: float = field(default_factory=lambda: time.monotonic() + FETCH_SECONDS)
 

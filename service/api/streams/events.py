@@ -28,10 +28,12 @@ _POSITION = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 
 @dataclass(frozen=True)
 class Event:
-    """type: state, progress, preview. position: where each stream stands after it; see `positions`."""
+    """One event of a job, on its way to a reader."""
 
+    #: `state`, `progress` or `preview`.
     type: str
     data: dict[str, Any]
+    #: Where each stream stands after it; see `positions`.
     position: str
 
 

@@ -34,11 +34,12 @@ START = "0-0"
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a job's stream. data: as the record's transition wrote it, decoded once for all readers."""
+    """One entry of a job's stream."""
 
     job: str
     position: str
     type: str
+    #: As the record's transition wrote it, decoded once for all readers.
     data: dict[str, Any]
 
 
