@@ -27,10 +27,13 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Adopted:
-    """database: its id. lost: ids of jobs whose results are gone. kept: ids whose files would have been erased soon."""
+    """What became of the jobs when a database was made the known one."""
 
+    #: Its id.
     database: str
+    #: Ids of jobs whose results are gone.
     lost: tuple[str, ...]
+    #: Ids whose files would have been erased soon.
     kept: tuple[str, ...]
 
     def __str__(self) -> str:

@@ -46,8 +46,8 @@ class _Client:
         default_factory=queue.SimpleQueue
     )
     gone: threading.Event = field(default_factory=threading.Event)
+    #: Whether everything before the outbox' end has been sent.
     written: threading.Event = field(default_factory=threading.Event)
-    """Whether everything before the outbox' end has been sent."""
 
     def send(self, kind: str, values: dict[str, Any], *parts: bytes | Frames) -> None:
         self.outbox.put((kind, values, parts))

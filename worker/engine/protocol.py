@@ -53,31 +53,33 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True)
 class Message:
-    """A decoded message: `type` and the other values of the header, and the raw parts after it."""
+    """A decoded message."""
 
+    #: From the header, as the other values are.
     type: str
     values: dict[str, Any]
+    #: The raw parts after the header.
     parts: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
 class Status:
-    """What an engine says of itself.
+    """What an engine says of itself."""
 
-    state: `starting` or `ready`. model: name, revision, license, device, dtype, native_size, size_multiple of the model
-        once it is loaded, else None. busy_with: the job being sampled. waiting: jobs behind it.
-    quiet_seconds: since the last step (or start) of the job being sampled, None when idle.
-    median_step: seconds a step of that job takes; None before its first.
-    refuses: why no jobs may be given to it although it is ready, such as for its model; empty while
-        that is not known yet; None when they may.
-    """
-
+    #: `starting` or `ready`.
     state: str
+    #: Name, revision, license, device, dtype, native_size, size_multiple of the model once it is loaded, else None.
     model: dict[str, Any] | None
+    #: The job being sampled.
     busy_with: str | None
+    #: Jobs behind it.
     waiting: int
+    #: Since the last step (or start) of the job being sampled, None when idle.
     quiet_seconds: float | None
+    #: Seconds a step of that job takes; None before its first.
     median_step: float | None
+    #: Why no jobs may be given to it although it is ready, such as for its model; empty while that is not known yet;
+    #: None when they may.
     refuses: str | None = None
 
 

@@ -38,9 +38,11 @@ _THREADS = 8
 
 @dataclass(frozen=True)
 class File:
-    """One stored file. name: below the attempt's prefix. take: from 1; None where it belongs to the whole job."""
+    """One stored file."""
 
+    #: Below the attempt's prefix.
     name: str
+    #: From 1; None where it belongs to the whole job.
     take: int | None
     format: str
     content_type: str

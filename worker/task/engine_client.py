@@ -46,10 +46,13 @@ class EngineError(Exception):
 
 @dataclass(frozen=True)
 class Report:
-    """Where a job is: `stage` is `waiting`, `sampling` or `sampled`, `values` the numbers, `preview` a small JPEG."""
+    """Where a job is."""
 
+    #: `waiting`, `sampling` or `sampled`.
     stage: str
+    #: The numbers of a step.
     values: dict[str, Any]
+    #: A small JPEG.
     preview: bytes | None = None
 
 
