@@ -153,8 +153,9 @@ class ApiKeys:
 def identify(keys: ApiKeys, settings: Settings, authorization: str | None) -> Key:
     """Find the caller's key by the value of the Authorization header.
 
-    Raises `Problem` 401 for a missing or unknown one. Failures are not counted: nobody guesses 256 bits, and a count by
-    address would lock out all behind one proxy.
+    Raises `Problem` 401 for a missing or unknown one.
+
+    Failures are not counted: nobody guesses 256 bits, and a count by address would lock out all behind one proxy.
     """
     if settings.auth == "off":
         return LOCAL

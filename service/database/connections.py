@@ -65,9 +65,10 @@ def connect(
 ) -> redis.Redis:
     """Make a pool of connections for threads; it opens none yet.
 
-    It answers with bytes, and forked processes may use it. timeout: seconds without an answer after which a command
-    raises redis' `TimeoutError`; None waits for ever. retry: for commands that may be sent twice. Raises
-    `CannotConnect`.
+    It answers with bytes, and forked processes may use it.
+
+    timeout: seconds without an answer after which a command raises redis' `TimeoutError`; None waits for ever. retry:
+    for commands that may be sent twice. Raises `CannotConnect`.
     """
     options = {"socket_timeout": timeout, "socket_connect_timeout": CONNECT_SECONDS, "retry": retry, **options}
     place = place_of(settings)
@@ -89,8 +90,9 @@ def connect(
 def connect_async(settings: Settings, *, most: int, timeout: float, retry: AsyncRetry) -> redis.asyncio.Redis:
     """Make a pool of at most so many connections, for one event loop.
 
-    Who finds all in use waits, as long as it takes. timeout: seconds without an answer, as of `connect`. Raises
-    `CannotConnect`.
+    Who finds all in use waits, as long as it takes.
+
+    timeout: seconds without an answer, as of `connect`. Raises `CannotConnect`.
     """
     place = place_of(settings)
     options: dict[str, Any] = {

@@ -89,7 +89,9 @@ class Database:
         """Make sure that Redis is the known database.
 
         fresh: look now, whatever was seen a moment ago. Nobody waits for another who asks a storage that was silent
-        before: what was found then still holds. Raises `DatabaseUnknown`, and redis' errors.
+        before: what was found then still holds.
+
+        Raises `DatabaseUnknown`, and redis' errors.
         """
         if not fresh and self._fault is None and self._clock() - self._looked < FRESH_SECONDS:
             return

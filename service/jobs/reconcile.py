@@ -213,7 +213,7 @@ def _due(jobs: Jobs, key: str, limit: int) -> list[str]:
 
 
 def _done(verb: Callable[..., Job], *arguments: Any, **named: Any) -> int:
-    """Count 1 when the verb was taken, 0 when the job had moved on by itself."""
+    """Call a verb, and return 1 when it was taken, 0 when the job had moved on by itself."""
     try:
         verb(*arguments, **named)
     except JobError:

@@ -206,7 +206,7 @@ class Jobs:
         return max(0.0, self.now() - min(queued)) if queued else 0.0
 
     def oldest_due_erasure(self) -> float:
-        """Return the seconds for which the files longest due to go have been due; 0.0 when none are."""
+        """Return the seconds for which the longest-due erasure of files has been due; 0.0 when none is."""
         with self.redis.pipeline(transaction=False) as pipe:
             for key in (self.keys.unerased, self.keys.erasures):
                 pipe.zrange(key, 0, 0, withscores=True)
@@ -357,10 +357,11 @@ class Jobs:
     def ran_out(self, job_id: str, attempt: int, worker: str, why: str, counts: bool, left: bool) -> Job:
         """Give back a job whose worker's machine failed while it ran it: queued again with the next attempt, in front.
 
-        That costs nothing of its other budgets. counts: the machine was well afterwards, so the job may need more than
-        it has. Then `max_deaths` workers end the job as failed, or as many times once no other worker is `left` to try
-        it; a machine that is not well ends none. worker: its launcher. why: in words without a path; the caller may
-        read them.
+        That costs nothing of its other budgets.
+
+        counts: the machine was well afterwards, so the job may need more than it has. Then `max_deaths` workers end the
+        job as failed, or as many times once no other worker is `left` to try it; a machine that is not well ends none.
+        worker: its launcher. why: in words without a path; the caller may read them.
         """
         most = self.settings.max_deaths
         detail = f"Machines ran out of what this job needs as often as it may happen. The last one's fault was: {why}."
@@ -377,8 +378,9 @@ class Jobs:
     def died(self, job_id: str, attempt: int, cause: str, lease: float | None = None) -> Job:
         """Take a job back whose attempt's process died: queued again with the next attempt, in front.
 
-        At `max_deaths` it is failed and quarantined; canceled when that was requested. lease: refuse with `Conflict`
-        when the lease is no longer this one, so that a late sign of life counts.
+        At `max_deaths` it is failed and quarantined; canceled when that was requested.
+
+        lease: refuse with `Conflict` when the lease is no longer this one, so that a late sign of life counts.
         """
         most = self.settings.max_deaths
         detail = f"{most} workers died while they ran this job; the last cause was: {cause}."
@@ -395,7 +397,7 @@ class Jobs:
         return self._enqueued(job, front=True)
 
     def expire(self, job_id: str) -> Job:
-        """Expire an ended job past its `expires_at`. Its files are due for erasure."""
+        """Expire an ended job past its `expires_at`: its files are due for erasure."""
         return self._do("expire", job_id)
 
     def lose(self, job_id: str) -> Job:

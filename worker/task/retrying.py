@@ -33,8 +33,9 @@ def patiently(wait: Callable[[float], None], verb: Callable[..., T], *arguments:
     """Call a verb until storage has answered it, or for `STORAGE_PATIENCE`; then raises `StorageUnavailable`.
 
     A storage that is full is waited for no longer than `FULL_PATIENCE`, and one that gives another file no longer than
-    `DAMAGE_PATIENCE`, since it last answered anything else; then raises `StorageFull` and `ObjectDamaged`. wait: sleeps
-    so many seconds; what it raises, such as a lease's `Interrupted`, ends the wait and passes through.
+    `DAMAGE_PATIENCE`, since it last answered anything else; then raises `StorageFull` and `ObjectDamaged`.
+
+    wait: sleeps so many seconds; what it raises, such as a lease's `Interrupted`, ends the wait and passes through.
     """
     retry = tenacity.Retrying(
         retry=tenacity.retry_if_exception(_may_pass),

@@ -64,8 +64,9 @@ class Idempotency:
     def claim(self, owner: str, key: str, fingerprint: Fingerprint, job_id: str) -> Replay | None:
         """Claim a key for a request, or give the answer to replay; None: go ahead, as `job_id`, inside `alive`.
 
-        Then call `answer` or `release`. Raises `Problem`: 422 when the key stands for another request, 409 while the
-        first is being answered.
+        Then call `answer` or `release`.
+
+        Raises `Problem`: 422 when the key stands for another request, 409 while the first is being answered.
         """
         if not 1 <= len(key) <= 255 or not key.isascii() or not key.isprintable():
             remedy = "Send 1 to 255 printable ASCII characters, such as a UUID."
