@@ -242,7 +242,7 @@ def _keys(settings: Settings, chosen: argparse.Namespace) -> int:
 
 
 def _shown(key: Key) -> str:
-    """In one line, with the limits that are its own."""
+    """Show a key in one line, with the limits that are its own."""
     own = {"rate": key.rate, "active-jobs": key.active_jobs, "gpu-seconds": key.gpu_seconds}
     limits = "".join(f"  {name} {value:g}" for name, value in own.items() if value is not None)
     return f"{key.id}  owner {key.owner}  scopes {','.join(sorted(key.scopes))}{limits}"
@@ -255,7 +255,7 @@ def _amount(text: str) -> int:
 
 
 def _print_settings() -> int:
-    """One paragraph per variable: name, present value unless it is a secret, what it means."""
+    """Print one paragraph per variable: name, present value unless it is a secret, what it means."""
     present = exit_codes.settings()
     for name, field in Settings.model_fields.items():
         value = getattr(present, name)

@@ -28,7 +28,7 @@ PATIENCE = 5.0
 
 
 def fault(settings: Settings, role: str) -> str | None:
-    """What is wrong with the `role` on this machine, in one line; None when nothing is."""
+    """Say what is wrong with the `role` on this machine, in one line; None when nothing is."""
     if role == "api":
         return _api(settings)
     try:
@@ -39,7 +39,7 @@ def fault(settings: Settings, role: str) -> str | None:
 
 
 def _api(settings: Settings) -> str | None:
-    """The API answers; whether it is ready, `/readyz` says."""
+    """Say what is wrong when the API does not answer; whether it is ready, `/readyz` says."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
     url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/livez"
     try:
@@ -51,9 +51,10 @@ def _api(settings: Settings) -> str | None:
 
 
 def _keeper(settings: Settings, connection: redis.Redis) -> str | None:
-    """One of the keepers, this one or another, sweeps: it holds the lock, which runs out soon after its last sweep.
+    """Say what is wrong when none of the keepers, this one or another, sweeps.
 
-    None does while Redis is not the known database, and that is no fault of theirs.
+    One that does holds the lock, which runs out soon after its last sweep. None does while Redis is not the known
+    database, and that is no fault of theirs.
     """
     if open_database(connection, settings).difference() is not None:
         return None
@@ -61,7 +62,10 @@ def _keeper(settings: Settings, connection: redis.Redis) -> str | None:
 
 
 def _listener(settings: Settings, connection: redis.Redis) -> str | None:
-    """An RQ worker of this machine waits for deliveries. RQ forgets one that is gone after some minutes."""
+    """Say what is wrong when no RQ worker of this machine waits for deliveries.
+
+    RQ forgets one that is gone after some minutes.
+    """
     queue = Queue(queue_name(settings), connection=connection, serializer=JSONSerializer)
     here = socket.gethostname()
     listening = any(worker.hostname == here for worker in Worker.all(queue=queue, serializer=JSONSerializer))

@@ -33,7 +33,7 @@ histogram `NAME` is the series `NAME_bucket`, `NAME_sum` and `NAME_count`.
 
 
 def markdown() -> str:
-    """The whole page."""
+    """Write the whole page."""
     fields = Settings.model_fields.items()
     settings = _table(("variable", "default", "takes", "meaning"), (_setting(name, field) for name, field in fields))
     metrics = _table(("metric", "kind", "labels", "meaning"), map(_metric, METRICS.values()))
@@ -76,7 +76,7 @@ def _is_path(kind: Any) -> bool:
 
 
 def _written(value: object) -> str:
-    """As an environment variable has it."""
+    """Write a value as an environment variable has it."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)

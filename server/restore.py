@@ -27,10 +27,13 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Adopted:
-    """database: its id. lost: ids of jobs whose results are gone. kept: ids whose files would have been erased soon."""
+    """What became of the jobs when a database was made the known one."""
 
+    #: Its id.
     database: str
+    #: Ids of jobs whose results are gone.
     lost: tuple[str, ...]
+    #: Ids whose files would have been erased soon.
     kept: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -56,7 +59,7 @@ def adopt(database: Database, jobs: Jobs, storage: Storage) -> Adopted:
 
 
 def _ended(jobs: Jobs) -> Iterator[list[Job]]:
-    """Succeeded jobs, page by page. All ids are read before the first one leaves the set."""
+    """Read the succeeded jobs, page by page. All ids are read before the first one leaves the set."""
     ids: Any = jobs.redis.zrange(jobs.keys.expiry, 0, -1)
     for start in range(0, len(ids), _AT_ONCE):
         found = jobs.get_many(name.decode() for name in ids[start : start + _AT_ONCE])

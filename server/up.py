@@ -116,7 +116,7 @@ class Stack:
         child.start(time.monotonic())
 
     def _stop(self) -> None:
-        """The API first, so that nothing new comes in; Redis last, when the others have written down their end.
+        """Stop the API first, so that nothing new comes in; Redis last, when the others have written down their end.
 
         A signal that comes meanwhile means not to wait any longer.
         """
@@ -138,7 +138,7 @@ class Stack:
                 time.sleep(0.02)
 
     def _locked(self) -> ExitStack:
-        """The area is ours alone: two redis-servers on one append-only file would ruin it."""
+        """Lock the area, so that it is ours alone: two redis-servers on one append-only file would ruin it."""
         # Redis writes down secrets, the storage holds callers' pictures.
         make_folder(self._area / "redis")
         if self._environment.get("STORAGE_URL") == str(self._area / "storage"):
@@ -157,7 +157,7 @@ class Stack:
             raise CannotStart(error, exit_codes.CANNOT_LISTEN)
 
     def _check_settings(self) -> None:
-        """What a process would refuse at its start is told before any is started."""
+        """Tell what a process would refuse at its start before any is started."""
         settings = self._effective()
         try:
             refuse_open_door(settings)
@@ -174,7 +174,7 @@ class Stack:
             raise CannotStart(fault, exit_codes.CONFIG)
 
     def _make_first_key(self) -> None:
-        """Only we can make it: Redis is not there before us, and the API does not start without a key."""
+        """Make the first key, as only we can: Redis is not there before us, and the API does not start without one."""
         settings = self._effective()
         with redis.Redis.from_url(self.redis_url) as connection:
             keys = ApiKeys(connection, settings)
@@ -183,7 +183,7 @@ class Stack:
                 log.info("made the first API key", file=str(self._area / FIRST_KEY))
 
     def _effective(self) -> Settings:
-        """The settings as the processes read them."""
+        """Read the settings as the processes read them."""
         own: dict[str, Any] = {name.lower(): value for name, value in self._environment.items()}
         return Settings(**{name: own[name] for name in own.keys() & Settings.model_fields.keys()})
 
@@ -245,7 +245,7 @@ def redis_executable() -> str:
 
 
 def make_first_key(keys: ApiKeys, path: Path) -> None:
-    """A key in a file that nobody but its owner can read."""
+    """Make a key in a file that nobody but its owner can read."""
     _, secret = keys.create("first", CALLER)
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -253,7 +253,7 @@ def make_first_key(keys: ApiKeys, path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """A folder that is its owner's alone, with all above it. Raises `CannotStart`."""
+    """Make a folder that is its owner's alone, with all above it. Raises `CannotStart`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)

@@ -52,17 +52,15 @@ class OpenDoor(Exception):
 
 @dataclass(frozen=True)
 class Key:
-    """An API key without its secret. created_at: epoch seconds.
-
-    rate, active_jobs, gpu_seconds: the key's own RATE_LIMIT, MAX_ACTIVE_JOBS and GPU_SECONDS_PER_DAY; None is the
-    setting's.
-    """
+    """An API key without its secret."""
 
     id: str
     owner: str
     name: str
     scopes: frozenset[Scope]
+    #: Epoch seconds.
     created_at: float
+    #: The key's own RATE_LIMIT, MAX_ACTIVE_JOBS and GPU_SECONDS_PER_DAY; None is the setting's.
     rate: int | None = None
     active_jobs: int | None = None
     gpu_seconds: float | None = None
@@ -94,7 +92,7 @@ class ApiKeys:
         active_jobs: int | None = None,
         gpu_seconds: float | None = None,
     ) -> tuple[Key, str]:
-        """A new key and its secret, which is shown this once. `owner` lets it share another key's jobs.
+        """Make a new key and its secret, which is shown this once. `owner` lets it share another key's jobs.
 
         rate, active_jobs, gpu_seconds: as of `Key`.
         """
@@ -113,37 +111,37 @@ class ApiKeys:
         return key, secret
 
     def verify(self, secret: str) -> Key | None:
-        """The key of this secret, or None. What is looked up is a hash, so timing tells nothing about a secret."""
+        """Find the key of this secret, or None. What is looked up is a hash, so timing tells nothing about a secret."""
         if len(secret) != _LENGTH or not secret.startswith(PREFIX):
             return None
         found = self._redis.hget(self._name, _digest(secret))
         return None if found is None else _decode(found)
 
     def revoke(self, key_id: str) -> bool:
-        """Whether there was such a key."""
+        """Remove a key, and tell whether there was such a one."""
         for digest, found in self._redis.hgetall(self._name).items():
             if _decode(found).id == key_id:
                 return bool(self._redis.hdel(self._name, _text(digest)))
         return False
 
     def exist(self) -> bool:
-        """Whether there is any key."""
+        """Tell whether there is any key."""
         return bool(self._redis.exists(self._name))
 
     def list(self) -> list[Key]:
-        """Oldest first."""
+        """List all keys, oldest first."""
         found = self._redis.hgetall(self._name)
         return sorted((_decode(value) for value in found.values()), key=lambda key: key.created_at)
 
     def webhook_secrets(self, owner: str) -> tuple[str, ...]:
-        """The owner's live `whsec_` secrets, newest first; the first one is made on first use."""
+        """Return the owner's live `whsec_` secrets, newest first; the first one is made on first use."""
         name = self._secrets(owner)
         if not self._redis.exists(name):
             self._redis.eval(_FIRST_SECRET, 1, name, _webhook_secret())
         return tuple(_text(value) for value in self._redis.lrange(name, 0, -1))
 
     def rotate_webhook_secret(self, owner: str) -> str:
-        """A new webhook secret. The one before it stays live until the next rotation."""
+        """Make a new webhook secret. The one before it stays live until the next rotation."""
         secret = _webhook_secret()
         with self._redis.pipeline() as pipe:
             pipe.lpush(self._secrets(owner), secret)
@@ -153,7 +151,9 @@ class ApiKeys:
 
 
 def identify(keys: ApiKeys, settings: Settings, authorization: str | None) -> Key:
-    """The caller's key, from the value of the Authorization header. Raises `Problem` 401 for a missing or unknown one.
+    """Find the caller's key by the value of the Authorization header.
+
+    Raises `Problem` 401 for a missing or unknown one.
 
     Failures are not counted: nobody guesses 256 bits, and a count by address would lock out all behind one proxy.
     """
@@ -170,14 +170,14 @@ def identify(keys: ApiKeys, settings: Settings, authorization: str | None) -> Ke
 
 
 def authorize(key: Key, scope: Scope) -> None:
-    """Raises `Problem` 403 for a key without the scope."""
+    """Raise `Problem` 403 for a key without the scope."""
     if not key.allows(scope):
         remedy = f"Use a key with the scope `{scope}`."
         raise Problem(403, "forbidden", f"The key lacks the scope `{scope}`.", remedy=remedy, scope=str(scope))
 
 
 def refuse_open_door(settings: Settings) -> None:
-    """Raises `OpenDoor` when AUTH is off on an address that other machines can reach, or for every web page."""
+    """Raise `OpenDoor` when AUTH is off on an address that other machines can reach, or for every web page."""
     if settings.auth == "off" and not is_loopback(settings.host):
         raise OpenDoor(f"AUTH=off is allowed on loopback addresses only, and HOST is {settings.host}. Set AUTH=keys.")
     if settings.auth == "off" and "*" in settings.cors_origins:
@@ -185,7 +185,7 @@ def refuse_open_door(settings: Settings) -> None:
 
 
 def refuse_empty_ring(settings: Settings, keys: ApiKeys) -> None:
-    """Raises `OpenDoor` when others can reach HOST and no key exists: nobody could come in, and nobody said who may.
+    """Raise `OpenDoor` when others can reach HOST and no key exists: nobody could come in, and nobody said who may.
 
     Once the API runs, its last key may be revoked: that closes the door, which is what revoking is for.
     """
@@ -197,7 +197,7 @@ _FIRST_SECRET = "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('LPUSH', 
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` is this machine under a name or address that no other machine can reach it by."""
+    """Tell whether `host` is this machine under a name or address that no other machine can reach it by."""
     if host == "localhost":
         return True
     try:

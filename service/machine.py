@@ -29,7 +29,7 @@ class RanOut(Exception):
 
 
 def fault(error: BaseException) -> str | None:
-    """What of the machine failed, when that is behind an error or what led to it; None for any other.
+    """Name what of the machine failed, when that is behind an error or what led to it; None for any other.
 
     A disk of the storage's is the storage's, even where it is this machine's.
     """
@@ -51,7 +51,7 @@ def fault(error: BaseException) -> str | None:
 
 
 def trouble(folder: Path | None = None) -> str | None:
-    """Why no work can be done here now, in words without a path; None when all is well. Takes some milliseconds.
+    """Say why no work can be done here now, in words without a path; None when all is well. Takes some milliseconds.
 
     folder: for temporary files; default is the process' own.
     """

@@ -17,15 +17,13 @@ MEDIA_TYPE = "application/problem+json"
 
 @dataclass(frozen=True)
 class Kind:
-    """A type of problem: its usual HTTP status, a title, and two sentences for people.
-
-    field: what in the request is at fault whenever this happens; None where only the place that raises it can tell.
-    """
+    """A type of problem: its usual HTTP status, a title, and two sentences for people."""
 
     status: int
     title: str
     meaning: str
     remedy: str
+    #: What in the request is at fault whenever this happens; None where only the place that raises it can tell.
     field: str | None = None
 
 
@@ -429,7 +427,10 @@ class Problem(Exception):
         self.extra = extra
 
     def to_dict(self) -> dict[str, Any]:
-        """The problem+json body. Members of RFC 9457 and ours without a value are left out; `extra` may hold nulls."""
+        """Write the problem+json body.
+
+        Members of RFC 9457 and ours without a value are left out; `extra` may hold nulls.
+        """
         body = {
             "type": f"/problems/{self.slug}",
             "title": self.title,
@@ -442,7 +443,7 @@ class Problem(Exception):
 
 
 def reference() -> str:
-    """The table as Markdown."""
+    """Write the table of problems as Markdown."""
     lines = [
         "# Problems",
         "",

@@ -26,27 +26,30 @@ class RedisKeys:
         return ":".join((self.namespace, *parts))
 
     def job(self, job_id: str) -> str:
-        """Hash: the record."""
+        """Name the hash of a job's record."""
         return self._key("job", job_id)
 
     def events(self, job_id: str) -> str:
-        """Stream: `type` (state, progress, preview) and `data` (JSON)."""
+        """Name the stream of a job's events: `type` (state, progress, preview) and `data` (JSON)."""
         return self._key("events", job_id)
 
     def ended(self, ticket: str) -> str:
-        """Hash: the record as an attempt left it whose end was taken back before it was told; see `undelivered`."""
+        """Name the hash of the record as an attempt left it whose end was taken back before it was told.
+
+        See `undelivered`.
+        """
         return self._key("ended", ticket)
 
     def queued(self, lane: str, priority: str) -> str:
-        """ZSET of tickets in the order of RQ's list."""
+        """Name the ZSET of tickets in the order of RQ's list."""
         return self._key("queued", lane, priority)
 
     def owned(self, owner: str, state: str | None = None) -> str:
-        """ZSET of ids, all with score 0: the owner's jobs, or those in one state."""
+        """Name the ZSET of ids, all with score 0: the owner's jobs, or those in one state."""
         return self._key("owned", state or "all", owner)
 
     def waker(self, process: str) -> str:
-        """Stream of one API process's own, to end its wait for events."""
+        """Name the stream of one API process's own, to end its wait for events."""
         return self._key("waker", process)
 
     @property
@@ -55,7 +58,7 @@ class RedisKeys:
         return self._key("running")
 
     def running_in(self, lane: str) -> str:
-        """SET of the running tickets of one lane, to be counted."""
+        """Name the SET of the running tickets of one lane, to be counted."""
         return self._key("running", lane)
 
     @property
@@ -94,11 +97,14 @@ class RedisKeys:
         return self._key("undelivered")
 
     def gpu_used(self, owner: str, day: int) -> str:
-        """Milliseconds of GPU that the owner's ended jobs took on a day, counted from 1970 in UTC."""
+        """Name the counter of the milliseconds of GPU that the owner's ended jobs took on a day.
+
+        day: counted from 1970 in UTC.
+        """
         return self._key("gpu-used", owner, str(day))
 
     def gpu_promised(self, owner: str) -> str:
-        """Milliseconds of GPU that the owner's queued and running jobs are estimated to take."""
+        """Name the counter of the GPU milliseconds that the owner's queued and running jobs are estimated to take."""
         return self._key("gpu-promised", owner)
 
     @property
@@ -137,7 +143,7 @@ class RedisKeys:
         return self._key("keys")
 
     def webhook_secrets(self, owner: str) -> str:
-        """List of the secrets that sign an owner's webhooks, newest first."""
+        """Name the list of the secrets that sign an owner's webhooks, newest first."""
         return self._key("webhook-secrets", owner)
 
     @property
@@ -146,11 +152,11 @@ class RedisKeys:
         return self._key("rate")
 
     def claim(self, owner: str, digest: str) -> str:
-        """JSON: the request that an Idempotency-Key of this SHA-256 stands for."""
+        """Name the JSON of the request that an Idempotency-Key of this SHA-256 stands for."""
         return self._key("idempotency", owner, digest)
 
     def upload(self, upload_id: str) -> str:
-        """JSON: what may be uploaded, and by whom."""
+        """Name the JSON of what may be uploaded, and by whom."""
         return self._key("upload", upload_id)
 
     @property
@@ -159,11 +165,11 @@ class RedisKeys:
         return self._key("uploads")
 
     def unused_uploads(self, owner: str) -> str:
-        """Hash from an owner's uploads that no job has used to their size and end."""
+        """Name the hash from an owner's uploads that no job has used to their size and end."""
         return self._key("unused-uploads", owner)
 
     def engine(self, engine_id: str) -> str:
-        """JSON: what an engine publishes; gone soon after its engine."""
+        """Name the JSON of what an engine publishes; gone soon after its engine."""
         return self._key("engine", engine_id)
 
     @property
@@ -192,23 +198,23 @@ class RedisKeys:
         return self._key("models-asking")
 
     def votes(self, owner: str, study: str) -> str:
-        """Hash from a vote's name to the vote. A study's name has no colon in it, an owner's may."""
+        """Name the hash from a vote's name to the vote. A study's name has no colon in it, an owner's may."""
         return self._key("votes", study, owner)
 
     def studies(self, owner: str) -> str:
-        """SET of an owner's studies."""
+        """Name the SET of an owner's studies."""
         return self._key("studies", owner)
 
     def delivery(self, delivery_id: str) -> str:
-        """Hash: one event on its way to its receiver."""
+        """Name the hash of one event on its way to its receiver."""
         return self._key("delivery", delivery_id)
 
     def delivery_log(self, delivery_id: str) -> str:
-        """List of the tries of a delivery, as JSON."""
+        """Name the list of the tries of a delivery, as JSON."""
         return self._key("delivery-log", delivery_id)
 
     def deliveries(self, owner: str | None = None) -> str:
-        """ZSET of deliveries by when they were made, an owner's or all."""
+        """Name the ZSET of deliveries by when they were made, an owner's or all."""
         return self._key("deliveries", "all") if owner is None else self._key("deliveries", "of", owner)
 
     @property
@@ -217,7 +223,7 @@ class RedisKeys:
         return self._key("deliveries-due")
 
     def job_deliveries(self, job_id: str) -> str:
-        """SET of the deliveries of a job."""
+        """Name the SET of the deliveries of a job."""
         return self._key("job-deliveries", job_id)
 
     @property

@@ -276,7 +276,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What comes first wins."""
+        """Order the sources of settings: what comes first wins."""
         return init_settings, env_settings, SecretFiles(settings_cls), dotenv_settings
 
     @field_validator("cors_origins", "fetch_allow_hosts", mode="before")

@@ -47,14 +47,14 @@ class Fault(NamedTuple):
 
 
 def refused(faults: Sequence[Fault]) -> Problem:
-    """One 422 for all faults; the first one speaks for them."""
+    """Make one 422 of all faults; the first one speaks for them."""
     first = faults[0]
     errors = [fault._asdict() for fault in faults[:MOST_FAULTS]]
     return Problem(422, "invalid-request", first.detail, field=first.field, remedy=first.remedy, errors=errors)
 
 
 def from_settings(error: SettingsError) -> Problem:
-    """The problem of a setting: `frames` is `options.frames`, positions are the keyframes'."""
+    """Make the problem of a setting: `frames` is `options.frames`, positions are the keyframes'."""
     names = {"positions": "keyframes", "keyframes": "keyframes"}
     field = names.get(error.field, f"options.{error.field}")
     return refused([Fault(field, _sentence(error.problem), _sentence(error.remedy))])
@@ -63,7 +63,7 @@ def from_settings(error: SettingsError) -> Problem:
 def from_pydantic(
     errors: Iterable[Mapping[str, Any]], prefix: str = "", model: type[BaseModel] | None = None
 ) -> Problem:
-    """From `ValidationError.errors()`, or the framework's own. `prefix` comes before each path."""
+    """Make the problem of `ValidationError.errors()`, or the framework's own. `prefix` comes before each path."""
     return refused([_fault(error, prefix, model) for error in islice(errors, MOST_FAULTS)])
 
 

@@ -117,7 +117,7 @@ class Keeper:
         return True
 
     def wait(self, timeout: float) -> None:
-        """Until the errands of the last sweep are done, or `timeout` seconds."""
+        """Wait until the errands of the last sweep are done, or `timeout` seconds."""
         for errand in self._errands:
             errand.join(timeout)
 
@@ -132,7 +132,7 @@ class Keeper:
                 log.info("lock not released, it runs out by itself", error=str(error))
 
     def _leads(self) -> bool:
-        """Hold the lock or take it when it is free."""
+        """Hold the keepers' lock, or take it when it is free."""
         if self._leading:
             try:
                 self._lock.reacquire()
@@ -165,7 +165,7 @@ class _Errand:
         self._failing = False
 
     def start(self) -> None:
-        """Begin, unless the last one is still at it."""
+        """Begin the errand, unless the last one is still at it."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._attempt, name=f"keeper-{self._name}", daemon=True)
             self._thread.start()

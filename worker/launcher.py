@@ -188,7 +188,7 @@ class Launcher:
             log.warning("the engine's state is not published", state=state, error=str(away))
 
     def _begin_stop(self, now: float) -> None:
-        """The first time, let running jobs end within the grace; the second time, have them given back now."""
+        """Let running jobs end within the grace, the first time; have them given back now, the second time."""
         if self._release_at is not None:
             self._release_at = now
             return
@@ -198,7 +198,7 @@ class Launcher:
             child.stop()
 
     def _wound_up(self, now: float) -> bool:
-        """One step of stopping: the workers first, then the engine. True when nothing runs any more."""
+        """Take one step of stopping: the workers first, then the engine. True when nothing runs any more."""
         assert self._release_at is not None
         workers = [child for child in self._workers if child.running]
         if workers and now >= self._release_at and not self._released:
@@ -233,7 +233,7 @@ class Launcher:
 
 
 def stalled(settings: Settings, status: protocol.Status | None, unanswered: float, ready: bool) -> float | None:
-    """Seconds an engine has been silent, when that is too long; else None.
+    """Return the seconds an engine has been silent, when that is too long; else None.
 
     status: its latest answer. unanswered: seconds since a question that it has not answered.
     """

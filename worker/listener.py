@@ -136,10 +136,10 @@ def _jobs(settings: Settings) -> Jobs:
 
 
 def reclaim(jobs: Jobs) -> Callable[..., None]:
-    """RQ's `work_horse_killed_handler`: the attempt that the work-horse ran died with it.
+    """Make RQ's `work_horse_killed_handler`: the attempt that the work-horse ran died with it.
 
-    One that was killed before it had started its attempt has not touched the job; the keeper finds that in no list.
-    Nor has one whose ticket was in RQ's list twice, as an enqueueing sent again may leave it: another runs the attempt.
+    One that was killed before it had started its attempt has not touched the job; the keeper finds that in no list. Nor
+    has one whose ticket was in RQ's list twice, as an enqueueing sent again may leave it: another runs the attempt.
     """
 
     def killed(carried: Carried, pid: int | None, *_: object) -> None:
@@ -165,8 +165,10 @@ def reclaim(jobs: Jobs) -> Callable[..., None]:
 
 
 def connect(settings: Settings) -> redis.Redis:
-    """A connection whose every command is repeated for as long as Redis is away or takes no writes, up to a quarter of
-    an hour."""
+    """Connect to Redis so that every command is repeated for as long as it is away or takes no writes.
+
+    That is up to a quarter of an hour.
+    """
     backoff = ExponentialWithJitterBackoff(base=0.05, cap=LONGEST_PAUSE)
     return connections.connect(settings, retry=OutageRetry(backoff, RETRIES))
 

@@ -17,9 +17,9 @@ ANSWER_SECONDS = 5.0
 
 
 def fault(settings: Settings, patience: float = ANSWER_SECONDS) -> str | None:
-    """Why no job can be taken, in one line; None when the machine is well and the model warm, where there is a MODEL.
+    """Say why no job can be taken, in one line; None when one can.
 
-    patience: seconds.
+    That is when the machine is well and the model warm, where there is a MODEL. patience: seconds.
     """
     if (trouble := machine.trouble()) is not None:
         return f"the machine is not well: {trouble}"

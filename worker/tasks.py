@@ -67,7 +67,7 @@ T = TypeVar("T")
 
 
 def run(job_id: str, attempt: int) -> None:
-    """RQ's entry point for one attempt of one job."""
+    """Run one attempt of one job: RQ's entry point."""
     parent_death.die_with_parent(os.getppid())
     # Some supervisors send SIGTERM to every process there is; when a job must be given back, the launcher says.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -143,7 +143,7 @@ class Elsewhere(Exception):
 
 
 def _others_can(job: Job, jobs: Jobs, options: Options) -> bool:
-    """Whether a job that the engine here has refused could be run by one that has not."""
+    """Tell whether a job that the engine here has refused could be run by one that has not."""
     if not METHODS[options.method].needs_model:
         return False
     live = persist(engines.live, jobs.redis, jobs.settings)
@@ -163,7 +163,10 @@ def _leave(job: Job, jobs: Jobs, lease: Lease) -> None:
 
 
 def _on_a_machine(work: Callable[..., T], *arguments: object) -> T:
-    """What `work` gives. Raises `machine.RanOut` for all that is the machine's fault, whatever it was taken for."""
+    """Return what `work` gives.
+
+    Raises `machine.RanOut` for all that is the machine's fault, whatever it was taken for.
+    """
     try:
         return work(*arguments)
     except Interrupted:
@@ -175,7 +178,10 @@ def _on_a_machine(work: Callable[..., T], *arguments: object) -> T:
 
 
 def _give_back(job: Job, jobs: Jobs, why: str) -> None:
-    """What the attempt took is free again: is the machine well now, then it may have been the job that wanted more."""
+    """Give the job back after the machine failed, and tell whether the job may be what wanted more than there is.
+
+    What the attempt took is free again: is the machine well now, then it may have been the job.
+    """
     fitness.report(why)
     counts = machine.trouble() is None
     left = bool(persist(fitness.others, jobs, job) - job.faults.keys())
@@ -183,7 +189,7 @@ def _give_back(job: Job, jobs: Jobs, why: str) -> None:
 
 
 def make(job: Job, jobs: Jobs, lease: Lease) -> dict[str, Any]:
-    """The result of a job, stored. Raises `Problem` for what its caller must change."""
+    """Make the result of a job and store it. Raises `Problem` for what its caller must change."""
     storage = patiently(lease.wait, open_storage, jobs.settings, jobs.redis)
     earlier = patiently(lease.wait, artifacts.committed, storage, job.id, job.attempt)
     if earlier is not None:
@@ -238,7 +244,10 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
 
 
 def _settings(job: Job) -> Options:
-    """What the job asks of the sampler. Raises `Elsewhere` the first time for what only a newer release knows."""
+    """Read what the job asks of the sampler.
+
+    Raises `Elsewhere` the first time for what only a newer release knows.
+    """
     try:
         return settings_of(job.options)
     except SettingsError as error:
@@ -248,7 +257,7 @@ def _settings(job: Job) -> Options:
 
 
 def _keyframes(job: Job, storage: Storage, lease: Lease, folder: Path) -> Encoded:
-    """The keyframes' files, in `folder`."""
+    """Fetch the keyframes' files into `folder`."""
 
     def fetched(index: int, keyframe: dict[str, Any]) -> Path:
         path = folder / f"keyframe-{index}"
@@ -273,7 +282,7 @@ Events = Generator[engine_client.Report | Take, None, None]
 def _begin(
     job: Job, options: Options, images: Encoded, settings: Settings, lease: Lease, report: Reporter
 ) -> tuple[dict[str, Any] | None, Finish, Events]:
-    """The model, what becomes of the takes, and the running job."""
+    """Begin a job, and give the model, what becomes of the takes, and the running job."""
     formats = job.options["formats"]
     bits, matte = sample_bits(formats), any_alpha(formats)
     if not METHODS[options.method].needs_model:
@@ -296,13 +305,16 @@ def _begin(
 
 
 def _check_length(finish: Finish, formats: list[str], settings: Settings) -> None:
-    """The API refuses what is too long to hold, but for what it does not know: a model's own size, a matte."""
+    """Refuse what is too long to hold, where the API could not know: by a model's own size, or a matte.
+
+    All else that is too long the API refuses.
+    """
     size, bytes_each = (finish.frame.width, finish.frame.height), capacity.pixel_bytes(formats, finish.keeps_matte)
     capacity.check_length(finish.settings, finish.lengths, size, settings, bytes_each)
 
 
 def _sampled(events: Events) -> Events:
-    """The engine's events, its refusals raised as what they mean for the job."""
+    """Give the engine's events, its refusals raised as what they mean for the job."""
     with closing(events):
         try:
             yield from events
@@ -313,7 +325,7 @@ def _sampled(events: Events) -> Events:
 
 
 def _flow(pictures: list[Pictures], options: Options, bits: int) -> Events:
-    """Optical flow in this process, told like an engine's job."""
+    """Compute optical flow in this process, told like an engine's job."""
     previewed = time.monotonic()
     for event in flow.generate(pictures, options, bits):
         if isinstance(event, Take):

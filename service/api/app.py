@@ -67,7 +67,10 @@ log = structlog.get_logger(__name__)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Raises `OpenDoor` when the settings would let anybody in, and `StorageUnavailable` for a wrong STORAGE_URL."""
+    """Make the application with its routes, edge and error handlers.
+
+    Raises `OpenDoor` when the settings would let anybody in, and `StorageUnavailable` for a wrong STORAGE_URL.
+    """
     settings = settings or Settings()
     auth.refuse_open_door(settings)
     tracing.start(settings, "api")

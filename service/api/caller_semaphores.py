@@ -22,8 +22,8 @@ MOST_WAITING = 100
 @dataclass
 class _Line:
     free: anyio.Semaphore
+    #: Requests at work or waiting.
     length: int = 0
-    """Requests at work or waiting."""
 
 
 class CallerSemaphore:
@@ -35,7 +35,7 @@ class CallerSemaphore:
 
     @asynccontextmanager
     async def of(self, caller: str) -> AsyncIterator[None]:
-        """A turn of this caller, once there is one. Raises `Problem` 429 when too many wait for theirs."""
+        """Hold a turn of this caller, once there is one. Raises `Problem` 429 when too many wait for theirs."""
         line = self._lines.setdefault(caller, _Line(anyio.Semaphore(self._most)))
         if line.length >= self._most + MOST_WAITING:
             detail = f"{MOST_WAITING} requests of this caller wait already."
@@ -54,8 +54,8 @@ class CallerSemaphore:
 @dataclass
 class _ThreadLine:
     free: threading.BoundedSemaphore
+    #: Threads at work or waiting.
     length: int = 0
-    """Threads at work or waiting."""
 
 
 class ThreadCallerSemaphore:
@@ -68,7 +68,7 @@ class ThreadCallerSemaphore:
 
     @contextmanager
     def of(self, caller: str) -> Iterator[None]:
-        """A turn of this caller, once there is one."""
+        """Hold a turn of this caller, once there is one."""
         with self._lock:
             line = self._lines.setdefault(caller, _ThreadLine(threading.BoundedSemaphore(self._most)))
             line.length += 1

@@ -33,7 +33,7 @@ class Eraser:
         self._free = threading.BoundedSemaphore(MOST)
 
     def erase(self, job_id: str, uploads: Sequence[str] = ()) -> bool:
-        """Whether all files of the job are gone; False when the keeper has to do it.
+        """Erase all files of a job, and tell whether they are gone; False when the keeper has to do it.
 
         uploads: ids of those it was made of, which go too; at the end of their time the keeper looks once more.
         """

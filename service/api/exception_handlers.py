@@ -144,7 +144,7 @@ def _of_framework(request: Request, error: HTTPException) -> Problem:
 
 
 def _methods(request: Request) -> list[str]:
-    """All methods of the request's path; the framework names those of one route alone."""
+    """List all methods of the request's path; the framework names those of one route alone."""
     routes = request.app.routes
     asked = {method: {**request.scope, "method": method} for method in ("DELETE", "GET", "HEAD", "POST", "PUT")}
     return [method for method, scope in asked.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)]

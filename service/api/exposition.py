@@ -27,7 +27,7 @@ _Series = dict[tuple[str, ...], float]
 
 
 def render(jobs: Jobs, webhooks: Webhooks, storage_up: bool) -> bytes:
-    """The exposition text. Raises redis' errors."""
+    """Write the exposition text. Raises redis' errors."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Read(jobs, webhooks, storage_up))
     return generate_latest(registry)
@@ -83,7 +83,10 @@ def _gauges(jobs: Jobs, webhooks: Webhooks) -> dict[str, _Series]:
 
 
 def _totals(counters: dict[str, float]) -> defaultdict[str, _Series]:
-    """By name; of a histogram by the names of its fields. What is no metric of this version is left out."""
+    """Sort the running totals by name; those of a histogram by the names of its fields.
+
+    What is no metric of this version is left out.
+    """
     totals: defaultdict[str, _Series] = defaultdict(dict)
     for field, value in counters.items():
         name, _, labels = field.partition("{")

@@ -65,7 +65,7 @@ def deliver(
 
 
 def parse_range(header: str, size: int) -> tuple[int, int] | None:
-    """(start, stop) of a single byte range of a file of `size` bytes; None when the header asks for none.
+    """Read (start, stop) of a single byte range of a file of `size` bytes; None when the header asks for none.
 
     Raises `Problem` 416 for one that the file does not have.
     """
@@ -87,7 +87,7 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
 
 
 def _matches(header: str, etag: str) -> bool:
-    """If-None-Match: any of a list, or `*`; weak validators count."""
+    """Tell whether an If-None-Match header has this tag: any of a list, or `*`; weak validators count."""
     return any(part.strip().removeprefix("W/") in ("*", etag) for part in header.split(",") if part.strip())
 
 
@@ -109,7 +109,7 @@ class _Streamed(StreamingResponse):
 
 
 def _pieces(source: Iterator[bytes]) -> Generator[bytes, None, None]:
-    """Closes the source even when the reader leaves early."""
+    """Pass the pieces on, and close the source even when the reader leaves early."""
     try:
         yield from source
     finally:

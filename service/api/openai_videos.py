@@ -95,7 +95,7 @@ FORM_FIELDS = tuple(VideoRequest.model_fields)
 
 
 def from_json(body: bytearray) -> Wanted:
-    """Raises `Problem` 400 and 422."""
+    """Read a request in OpenAI's words from JSON. Raises `Problem` 400 and 422."""
     text, long = cut(body)
     refuse_many_values(text, "body")
     try:
@@ -108,7 +108,7 @@ def from_json(body: bytearray) -> Wanted:
 
 
 async def from_form(form: FormData, service: ServiceSettings) -> Wanted:
-    """Raises `Problem` 422."""
+    """Read a request in OpenAI's words from a form. Raises `Problem` 422."""
     unknown = [name for name in form if name.removesuffix("[]") not in FORM_FIELDS]
     if unknown:
         remedy = f"Remove it. Known fields: {', '.join(FORM_FIELDS)}."
@@ -170,7 +170,7 @@ def _wanted(asked: VideoRequest, images: Sequence[Source], end: Source | None) -
 
 
 def _positions(seconds: float, fps: int, keyframes: int) -> tuple[int, ...]:
-    """The frame of each keyframe in a video that lasts so long, spread evenly."""
+    """Place each keyframe at its frame in a video that lasts so long, spread evenly."""
     frames, segments = round(seconds * fps), max(1, keyframes - 1)
     most = segments * (int(LIMITS["frames"].high) - 1) + 1
     if not segments + 1 <= frames <= most:
@@ -218,7 +218,7 @@ class Video(BaseModel):
 
 
 def video(job: JobView) -> Video:
-    """The job in their words. A canceled job has failed: they know no other end."""
+    """Show the job in OpenAI's words. A canceled job has failed: they know no other end."""
     fraction = job.progress.fraction if job.progress is not None and job.progress.fraction else 0.0
     error = None
     if job.error is not None:
@@ -247,7 +247,7 @@ def _asked_size(options: dict[str, Any]) -> str | None:
 
 
 def error_object(problem: dict[str, Any]) -> dict[str, Any]:
-    """A problem as the `error` that OpenAI's clients look for."""
+    """Make of a problem the `error` that OpenAI's clients look for."""
     slug = str(problem["type"]).rpartition("/")[2]
     kind = "invalid_request_error" if problem["status"] < 500 else "server_error"
     return {"message": problem["detail"], "type": kind, "param": problem.get("field"), "code": slug}

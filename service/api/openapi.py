@@ -31,7 +31,7 @@ _REF = "#/components/schemas/{model}"
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """Made once per process and kept on the app."""
+    """Make the OpenAPI document, once per process; it is kept on the app."""
     if app.openapi_schema is None:
         made = get_openapi(
             title=app.title,
@@ -57,7 +57,7 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 
 def _drop_framework_errors(made: dict[str, Any]) -> None:
-    """FastAPI documents its own shape of a 422, which is never sent."""
+    """Leave out FastAPI's own shape of a 422, which it documents and which is never sent."""
     for name in ("HTTPValidationError", "ValidationError"):
         made["components"]["schemas"].pop(name, None)
     for item in made["paths"].values():
@@ -81,7 +81,7 @@ _RATE_LIMITS = {
 
 
 def _rate_limits(made: dict[str, Any]) -> None:
-    """Headers of every answer to a key, whichever its route."""
+    """Describe the rate limit headers in every answer to a key, whichever its route."""
     made["components"]["headers"] = {"Retry-After": _RETRY_AFTER, **_RATE_LIMITS}
     for item in made["paths"].values():
         for operation in item.values():
@@ -93,7 +93,7 @@ def _rate_limits(made: dict[str, Any]) -> None:
 
 
 def _plain_streams(made: dict[str, Any]) -> None:
-    """FastAPI describes event streams in OpenAPI 3.2's words; the document is 3.1, where they are text."""
+    """Describe event streams as text, as OpenAPI 3.1 has them; FastAPI describes them in the words of 3.2."""
     for item in made["paths"].values():
         for operation in item.values():
             content = operation["responses"].get("200", {}).get("content", {}).get("text/event-stream")
@@ -103,7 +103,10 @@ def _plain_streams(made: dict[str, Any]) -> None:
 
 
 def _absent_parameters(made: dict[str, Any]) -> None:
-    """A parameter that may be left out is not `null` in a URL or a header, as FastAPI describes it."""
+    """Drop `null` from parameters that may be left out.
+
+    In a URL or a header leaving one out is not `null`, as FastAPI describes it.
+    """
     for item in made["paths"].values():
         for operation in item.values():
             for parameter in operation.get("parameters", []):

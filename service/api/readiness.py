@@ -21,7 +21,7 @@ class Readiness:
         self._limiter = CapacityLimiter(1)
 
     async def check(self) -> None:
-        """Raises what `ask` raises."""
+        """Ask once for all who wait, and raise what `ask` raises."""
         if self._asking is None:
             self._asking = asyncio.create_task(self._in_thread())
             self._asking.add_done_callback(self._forget)

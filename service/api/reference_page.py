@@ -34,7 +34,7 @@ _VERBS = ("get", "put", "post", "delete")
 
 
 def reference(document: dict[str, Any]) -> str:
-    """Every operation and every schema of an OpenAPI document."""
+    """Write a page of every operation and every schema of an OpenAPI document."""
     info = document["info"]
     parts = [f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>", _paragraphs(info.get("description", ""))]
     parts.append('<p><a href="/openapi.json">openapi.json</a> · <a href="#schemas">schemas</a></p>')
@@ -89,7 +89,7 @@ def _schema(name: str, schema: dict[str, Any]) -> str:
 
 
 def _type(schema: dict[str, Any]) -> str:
-    """A schema in a few words, as HTML."""
+    """Describe a schema in a few words, as HTML."""
     if "$ref" in schema:
         name = escape(schema["$ref"].rsplit("/", 1)[-1])
         return f'<a href="#schema-{name}">{name}</a>'
@@ -113,7 +113,7 @@ def _example(name: str, example: dict[str, Any]) -> str:
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, str, str]], raw: int | None = None) -> str:
-    """`raw` is the column that is HTML already."""
+    """Write a table as HTML. raw: the column that is HTML already."""
     lines = ["<table><tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
     for row in rows:
         first, *others = (cell if i == raw else _prose(cell) for i, cell in enumerate(row))
@@ -122,7 +122,7 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, str, str]], raw: int | N
 
 
 def _prose(text: str) -> str:
-    """Plain text as HTML, its `backticks` as code."""
+    """Write plain text as HTML, its `backticks` as code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 

@@ -73,7 +73,10 @@ class Services:
 
 
 def open_services(settings: Settings) -> Services:
-    """Opens no connection yet. Raises `CannotConnect`, and `StorageUnavailable` for a STORAGE_URL that is none."""
+    """Make everything that the routes ask for; no connection is opened yet.
+
+    Raises `CannotConnect`, and `StorageUnavailable` for a STORAGE_URL that is none.
+    """
     connection = connect(settings, timeout=REDIS_SECONDS, health_check_interval=30)
     # A reader of events blocks: its socket may be silent for longer than redis-py allows by default.
     streaming = connect_async(

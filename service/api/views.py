@@ -320,7 +320,7 @@ class DeliveryList(BaseModel):
 
 
 def job_view(job: Job, jobs: Jobs, storage: Storage, settings: Settings, base: str) -> JobView:
-    """The record as its owner sees it. An expired job has no view."""
+    """Show the record as its owner sees it. An expired job has no view."""
     links = job_links(f"{base}/inbetween/{job.id}", finished=job.result is not None)
     progress = ProgressView.model_validate(job.progress) if job.progress and job.state is State.running else None
     return JobView(
@@ -381,7 +381,7 @@ def delivery_view(delivery: Delivery) -> DeliveryView:
 
 
 def absolute(url: str, base: str) -> str:
-    """A signed link as callers can use it: the local store's is a path."""
+    """Make a signed link one that callers can use: the local store's is a path."""
     return base + url if url.startswith("/") else url
 
 

@@ -31,16 +31,16 @@ class TooMany(Exception):
 
 @dataclass(frozen=True)
 class Vote:
-    """What one person thinks of some videos.
-
-    order: their methods, best first. artifacts, unrealistic: the methods whose videos have artifacts, and unrealistic
-    motion. videos: ids of the jobs. A voter has one vote on the same videos: the last.
-    """
+    """What one person thinks of some videos. A voter has one vote on the same videos: the last."""
 
     voter: str
+    #: Ids of the jobs.
     videos: tuple[str, ...]
+    #: The methods of the videos, best first.
     order: tuple[str, ...]
+    #: The methods whose videos have artifacts.
     artifacts: tuple[str, ...]
+    #: The methods whose videos have unrealistic motion.
     unrealistic: tuple[str, ...]
 
     @property
@@ -51,11 +51,13 @@ class Vote:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a method stands. first, artifacts, unrealistic: shares of its votes, from 0 to 1. mean_rank: from 1."""
+    """How a method stands."""
 
     method: str
     votes: int
+    #: From 1.
     mean_rank: float
+    #: The shares of its votes that put it first, saw artifacts, and saw unrealistic motion, from 0 to 1.
     first: float
     artifacts: float
     unrealistic: float
@@ -82,12 +84,12 @@ class Votes:
             pipe.execute()
 
     def tally(self, owner: str, study: str) -> list[Standing]:
-        """All methods that were voted on, best first."""
+        """List all methods that were voted on, best first."""
         found: Any = self._redis.hvals(self._keys.votes(owner, study))
         return standings([json.loads(value) for value in found])
 
     def studies(self, owner: str) -> list[str]:
-        """In alphabetical order."""
+        """List the owner's studies in alphabetical order."""
         found: Any = self._redis.smembers(self._keys.studies(owner))
         return sorted(name.decode() for name in found)
 
@@ -101,7 +103,7 @@ class Votes:
 
 
 def standings(votes: Sequence[dict[str, Any]]) -> list[Standing]:
-    """Votes as they are kept → how each method stands, by mean rank."""
+    """Compute from votes as they are kept how each method stands, by mean rank."""
     ranks: defaultdict[str, list[int]] = defaultdict(list)
     marks: dict[str, defaultdict[str, int]] = {name: defaultdict(int) for name in ("artifacts", "unrealistic")}
     for vote in votes:

@@ -49,11 +49,13 @@ class CannotConnect(ValueError):
 
 @dataclass(frozen=True)
 class Place:
-    """Where Redis is. options: redis-py's, of the connection to the data. sentinels: none for a direct connection."""
+    """Where Redis is."""
 
     tls: bool
+    #: redis-py's, of the connection to the data.
     options: dict[str, Any]
     sentinel_options: dict[str, Any]
+    #: None of them for a direct connection.
     sentinels: tuple[tuple[str, int], ...] = ()
     service: str = ""
 
@@ -61,10 +63,12 @@ class Place:
 def connect(
     settings: Settings, *, timeout: float | None = 10.0, retry: Retry | None = None, **options: Any
 ) -> redis.Redis:
-    """A pool of connections for threads; it opens none yet. It answers with bytes, and forked processes may use it.
+    """Make a pool of connections for threads; it opens none yet.
 
-    timeout: seconds without an answer after which a command raises redis' `TimeoutError`; None waits for ever.
-    retry: for commands that may be sent twice. Raises `CannotConnect`.
+    It answers with bytes, and forked processes may use it.
+
+    timeout: seconds without an answer after which a command raises redis' `TimeoutError`; None waits for ever. retry:
+    for commands that may be sent twice. Raises `CannotConnect`.
     """
     options = {"socket_timeout": timeout, "socket_connect_timeout": CONNECT_SECONDS, "retry": retry, **options}
     place = place_of(settings)
@@ -84,9 +88,11 @@ def connect(
 
 
 def connect_async(settings: Settings, *, most: int, timeout: float, retry: AsyncRetry) -> redis.asyncio.Redis:
-    """A pool of at most so many connections, for one event loop. Who finds all in use waits, as long as it takes.
+    """Make a pool of at most so many connections, for one event loop.
 
-    timeout: seconds without an answer, as above. Raises `CannotConnect`.
+    Who finds all in use waits, as long as it takes.
+
+    timeout: seconds without an answer, as of `connect`. Raises `CannotConnect`.
     """
     place = place_of(settings)
     options: dict[str, Any] = {
@@ -122,7 +128,7 @@ class _Client(redis.Redis):
 
 class _Pipeline(Pipeline):
     def load_scripts(self) -> None:
-        """Does nothing: it is left to each try."""
+        """Load nothing: it is left to each try."""
 
     def _execute_transaction(self, *arguments: Any) -> Any:
         self._load()
@@ -185,13 +191,13 @@ class _AsyncSentinelPool(redis.asyncio.BlockingConnectionPool, AsyncSentinelPool
 
 
 def shown(settings: Settings) -> str:
-    """Where Redis is, for people: without user, password and options."""
+    """Show where Redis is, for people: without user, password and options."""
     place = settings.redis_url.partition("://")[2].rpartition("@")[2].partition("?")[0]
     return f"{place} (by Sentinel)" if settings.redis_url.startswith(BY_SENTINEL) else place
 
 
 def place_of(settings: Settings) -> Place:
-    """What the settings say about Redis. Raises `CannotConnect`."""
+    """Read what the settings say about Redis. Raises `CannotConnect`."""
     scheme, separator, rest = settings.redis_url.partition("://")
     if "cluster" in scheme:
         raise CannotConnect(CLUSTER)
@@ -252,7 +258,7 @@ def _by_sentinel(settings: Settings, tls: bool, rest: str, options: dict[str, An
 
 
 def _options_of(url: str) -> dict[str, Any]:
-    """redis-py's reading of a URL. Its own message might show a part of a password."""
+    """Read a URL as redis-py does. Its own message might show a part of a password."""
     try:
         return dict(parse_url(url))  # type: ignore[no-untyped-call]
     except ValueError:

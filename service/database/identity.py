@@ -51,9 +51,11 @@ class DatabaseUnknown(redis.ConnectionError):
 
 @dataclass(frozen=True)
 class Identity:
-    """id: 32 hexadecimal digits. epoch: grows by one a minute while a keeper is at work."""
+    """What tells one database from another."""
 
+    #: 32 hexadecimal digits.
     id: str
+    #: Grows by one a minute while a keeper is at work.
     epoch: int
 
 
@@ -84,10 +86,12 @@ class Database:
         self._looked = self._asked = -STORAGE_SECONDS
 
     def check(self, fresh: bool = False) -> None:
-        """Return where Redis is the known database.
+        """Make sure that Redis is the known database.
 
         fresh: look now, whatever was seen a moment ago. Nobody waits for another who asks a storage that was silent
-        before: what was found then still holds. Raises `DatabaseUnknown`, and redis' errors.
+        before: what was found then still holds.
+
+        Raises `DatabaseUnknown`, and redis' errors.
         """
         if not fresh and self._fault is None and self._clock() - self._looked < FRESH_SECONDS:
             return
@@ -188,7 +192,7 @@ class Database:
         return self._known
 
     def _look(self) -> DatabaseUnknown | None:
-        """What is wrong with the database that is there; None where it is the known one."""
+        """Find what is wrong with the database that is there; None where it is the known one."""
         found = self.found()
         if found is not None and self._known is not None and _same(found, self._known):
             self._known = Identity(found.id, max(self._known.epoch, found.epoch - 1))
@@ -227,7 +231,7 @@ class Database:
         return self._known is None and (self._fault is None or self._met is not None)
 
     def _first(self, found: Identity | None) -> DatabaseUnknown | None:
-        """What is wrong with a database that cannot be compared: that it is another than the first one met."""
+        """Find what is wrong with a database that cannot be compared: that it is another than the first one met."""
         if self._met is None:
             self._met = None if found is None else Identity(found.id, max(0, found.epoch - 1))
             return None
@@ -253,7 +257,10 @@ class Database:
 
 
 def open_database(connection: redis.Redis, settings: Settings) -> Database:
-    """The database as a process knows it that opens no storage for this alone: it is asked when needed, and briefly."""
+    """Open the database for a process that opens no storage for this alone.
+
+    Storage is asked when needed, and briefly.
+    """
     return Database(
         connection, settings, lambda: open_storage(settings, connection, timeout=STORAGE_PATIENCE, attempts=1)
     )

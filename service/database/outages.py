@@ -24,18 +24,24 @@ T = TypeVar("T")
 
 
 def takes_no_writes(error: BaseException) -> bool:
-    """Whether Redis refused: it is full, cannot write to its disk, lacks replicas, or is itself a replica for now."""
+    """Tell whether Redis refused a write.
+
+    It does when it is full, cannot write to its disk, lacks replicas, or is itself a replica for now.
+    """
     return isinstance(error, redis.ResponseError) and _NO_WRITES.search(str(error)) is not None
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether it is Redis that is away, takes no writes, or is busy; any other error is a fault of what was asked."""
+    """Tell whether it is Redis that is away, takes no writes, or is busy.
+
+    Any other error is a fault of what was asked.
+    """
     away = isinstance(error, redis.ConnectionError | redis.TimeoutError)
     return away or takes_no_writes(error) or is_busy(error)
 
 
 def is_busy(error: BaseException) -> bool:
-    """Whether Redis answers nothing because a script runs for too long, anybody's who uses the same server."""
+    """Tell whether Redis answers nothing because a script runs for too long, anybody's who uses the same server."""
     return isinstance(error, redis.ResponseError) and _BUSY.search(str(error)) is not None
 
 

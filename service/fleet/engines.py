@@ -42,15 +42,7 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True)
 class Engine:
-    """One engine as it describes itself.
-
-    native_size: (width, height). max_pixels: width × height of one frame; max_frames: of one segment; max_volume:
-    pixels of all frames of one segment, as a GPU's memory holds; None is unlimited. seconds_per_call: measured time of
-    one denoiser call per megapixel of one frame, so that a call on N frames of P megapixels takes about N·P times as
-    long. default_method: the one for requests that name none, as the model's card has it; None where it says nothing.
-    busy_with: the ticket being sampled. gpu_memory_used, gpu_memory_total: bytes of the whole GPU;
-    gpu_utilization: from 0 to 1; None without a GPU, or where its driver does not say.
-    """
+    """One engine as it describes itself."""
 
     id: str
     state: EngineState
@@ -61,17 +53,27 @@ class Engine:
     license: str | None = None
     methods: tuple[str, ...] = ()
     native_frames: int | None = None
+    #: (width, height).
     native_size: tuple[int, int] | None = None
     size_multiple: int | None = None
+    #: Of one segment; None is unlimited, as of the two limits that follow.
     max_frames: int | None = None
+    #: Width × height of one frame.
     max_pixels: int | None = None
+    #: Pixels of all frames of one segment, as a GPU's memory holds.
     max_volume: int | None = None
+    #: Measured time of one denoiser call per megapixel of one frame: a call on N frames of P megapixels takes about
+    #: N·P times as long.
     seconds_per_call: float | None = None
+    #: The one for requests that name none, as the model's card has it; None where it says nothing.
     default_method: str | None = None
+    #: The ticket being sampled.
     busy_with: str | None = None
     error: str | None = None
+    #: Bytes of the whole GPU; None without a GPU, or where its driver does not say.
     gpu_memory_used: int | None = None
     gpu_memory_total: int | None = None
+    #: From 0 to 1; None as above.
     gpu_utilization: float | None = None
 
     @property
@@ -82,7 +84,7 @@ class Engine:
 
 
 def shown_name(model: str) -> str:
-    """What callers see of MODEL: a hub id as it is, of a folder its last component alone."""
+    """Return what callers see of MODEL: a hub id as it is, of a folder its last component alone."""
     path = Path(model)
     is_folder = model.startswith(("/", ".", "~")) or path.is_dir()
     return path.expanduser().resolve().name if is_folder else model
@@ -103,7 +105,7 @@ def withdraw(connection: redis.Redis, settings: Settings, engine_id: str) -> Non
 
 
 def live(connection: redis.Redis, settings: Settings) -> list[Engine]:
-    """The engines heard of within their time, by id. Forgets the others."""
+    """List the engines heard of within their time, by id. Forgets the others."""
     ids = sorted(_text(member) for member in connection.smembers(RedisKeys(settings.namespace).engines))
     if not ids:
         return []
@@ -124,7 +126,7 @@ def _read(name: str, value: bytes | str) -> Engine | None:
 
 
 def _decode(value: bytes | str) -> Engine:
-    """A newer engine may say more than this version knows."""
+    """Read what an engine published. A newer engine may say more than this version knows."""
     known = {field.name for field in fields(Engine)}
     read: dict[str, Any] = {name: part for name, part in json.loads(value).items() if name in known}
     read["state"] = EngineState(read["state"])

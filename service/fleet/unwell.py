@@ -24,16 +24,16 @@ def publish(connection: redis.Redis, settings: Settings, worker: str) -> None:
 
 
 def withdraw(connection: redis.Redis, settings: Settings, worker: str) -> None:
-    """It takes jobs again, or has ended."""
+    """Say that this worker takes jobs again, or has ended."""
     connection.zrem(RedisKeys(settings.namespace).unwell, worker)
 
 
 def count(connection: redis.Redis, namespace: str) -> int:
-    """How many workers have said so lately."""
+    """Count the workers that have said lately that they take no jobs."""
     return int(connection.zcount(RedisKeys(namespace).unwell, _now(connection) - SECONDS, "+inf"))
 
 
 def _now(connection: redis.Redis) -> float:
-    """Redis' clock: those of the machines may differ."""
+    """Read Redis' clock: those of the machines may differ."""
     seconds, micros = connection.time()
     return float(seconds) + float(micros) / 1e6

@@ -14,7 +14,7 @@ from service.storage import ObjectDamaged, ObjectMissing, Storage
 
 
 def read(storage: Storage, keyframe: Mapping[str, Any]) -> bytes:
-    """The bytes of a keyframe of a job's record. Raises `ObjectDamaged`, and `StorageUnavailable` in an outage."""
+    """Read the bytes of a keyframe of a job's record. Raises `ObjectDamaged`, and `StorageUnavailable` in an outage."""
     key = keyframe["key"]
     try:
         data = storage.get(key)

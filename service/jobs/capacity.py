@@ -34,21 +34,24 @@ def ready(engines: Sequence[Engine]) -> list[Engine]:
 
 
 def size_on(settings: Settings, engine: Engine | None) -> tuple[int, int] | None:
-    """(width, height) at which an engine would sample; None where neither the job nor the model says."""
+    """Return (width, height) at which an engine would sample; None where neither the job nor the model says."""
     if settings.width is not None and settings.height is not None:
         return settings.width, settings.height
     return engine.native_size if engine is not None else None
 
 
 def frame_size(settings: Settings, engine: Engine | None, picture: tuple[int, int]) -> tuple[int, int] | None:
-    """(width, height) of the video's frames, of a job whose first keyframe has the size `picture`; None if unknown."""
+    """Return (width, height) of the video's frames, of a job whose first keyframe has the size `picture`.
+
+    None if unknown.
+    """
     if METHODS[settings.method].needs_model:
         return size_on(settings, engine)
     return flow_size(picture, settings.width, settings.height)
 
 
 def segments_on(settings: Settings, keyframes: int, engine: Engine | None) -> tuple[int, ...]:
-    """Frames of each segment on an engine, both ends included. `flow` needs none."""
+    """Return the frames of each segment on an engine, both ends included. `flow` needs none."""
     native = FLOW_FRAMES
     if METHODS[settings.method].needs_model:
         native = (engine.native_frames if engine else None) or settings.frames or 2
@@ -56,7 +59,10 @@ def segments_on(settings: Settings, keyframes: int, engine: Engine | None) -> tu
 
 
 def pixel_bytes(formats: Sequence[str], matte: bool = False) -> int:
-    """Bytes that a worker holds for each pixel of a take. matte: whether it has one beside its three colours."""
+    """Return the bytes that a worker holds for each pixel of a take.
+
+    matte: whether it has one beside its three colours.
+    """
     return (4 if matte else 3) * sample_bits(formats) // 8
 
 
@@ -67,7 +73,7 @@ def check(
     service: ServiceSettings,
     formats: Sequence[str] = (),
 ) -> Engine | None:
-    """The ready engine that would run the job; None when none is ready, or the method needs none.
+    """Find the ready engine that would run the job; None when none is ready, or the method needs none.
 
     Raises `Problem` when every ready engine would have to refuse it, or when the video is too long to keep.
     """
@@ -92,9 +98,9 @@ def check(
 def check_picture(
     settings: Settings, keyframes: int, size: tuple[int, int], service: ServiceSettings, formats: Sequence[str] = ()
 ) -> None:
-    """A `flow` video is as large as its first keyframe, whose (width, height) this is, unless the job says otherwise.
+    """Refuse a `flow` video that is too long to keep at the size of its first keyframe. Raises `Problem`.
 
-    Raises `Problem` when that video is too long to keep.
+    It is as large as that picture, whose (width, height) `size` is, unless the job says otherwise.
     """
     if not METHODS[settings.method].needs_model and settings.width is None:
         segments, out = segments_on(settings, keyframes, None), flow_size(size, None, None)
@@ -108,7 +114,7 @@ def check_length(
     service: ServiceSettings,
     bytes_each: int = _PLAIN,
 ) -> None:
-    """A worker holds one take's frames in memory at once. Raises `Problem` when they are too many for that.
+    """Raise `Problem` when a take has too many frames for a worker, which holds those of one in memory at once.
 
     segments: frames of each. size: (width, height) of a frame. bytes_each: of a pixel (`pixel_bytes`).
     """
@@ -153,7 +159,7 @@ def others(settings: Settings, keyframes: int, engines: Sequence[Engine], but: C
 
 
 def _refusal(settings: Settings, keyframes: int, engine: Engine) -> Problem | None:
-    """Why this engine cannot run the job."""
+    """Say why this engine cannot run the job; None where it can."""
     size = size_on(settings, engine)
     try:
         _check_multiple(settings, engine.size_multiple)
@@ -175,7 +181,7 @@ def _refusal(settings: Settings, keyframes: int, engine: Engine) -> Problem | No
 
 
 def _too_much(settings: Settings, frames: int, size: tuple[int, int], volume: int) -> Problem:
-    """The frames of a segment are together more than a GPU's memory holds."""
+    """Say that the frames of a segment are together more than a GPU's memory holds."""
     most = volume // (size[0] * size[1])
     detail = f"A segment of {frames} frames of {size[0]}×{size[1]} is more than the memory here holds."
     if most < 2:

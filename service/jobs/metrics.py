@@ -24,16 +24,19 @@ Labels = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric. name: without the prefix. labels: the values each may have, none where they are not known before.
+    """One metric.
 
-    buckets: upper bounds of a histogram, in seconds. A counter whose labels' values are all known begins at zero for
-    each of them, so that the first of a kind is seen as an increase.
+    A counter whose labels' values are all known begins at zero for each of them, so that the first of a kind is seen as
+    an increase.
     """
 
+    #: Without the prefix.
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     help: str
+    #: The values each may have, none where they are not known before.
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: Upper bounds of a histogram, in seconds.
     buckets: tuple[float, ...] = ()
 
 
@@ -153,24 +156,27 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 
 
 def counted(name: str, amount: float = 1, **labels: str) -> dict[str, float]:
-    """What to add to the running totals for a counter. Raises KeyError for a metric that is not in `METRICS`."""
+    """Return what to add to the running totals for a counter. Raises KeyError for a metric that is not in `METRICS`."""
     return {name + _braced(_ordered(name, labels)): amount}
 
 
 def observed(name: str, seconds: float, **labels: str) -> dict[str, float]:
-    """What to add to the running totals for one observation of a histogram. Raises KeyError as `counted` does."""
+    """Return what to add to the running totals for one observation of a histogram.
+
+    Raises KeyError as `counted` does.
+    """
     ordered = _ordered(name, labels)
     bound = next((text for text in bounds(name) if seconds <= float(text)), "+Inf")
     return {f"{name}_le{_braced((*ordered, ('le', bound)))}": 1, f"{name}_sum{_braced(ordered)}": seconds}
 
 
 def bounds(name: str) -> list[str]:
-    """The upper bounds of a histogram as its fields have them, without the last, which has none."""
+    """Return the upper bounds of a histogram as its fields have them, without the last, which has none."""
     return [f"{bound:g}" for bound in METRICS[name].buckets]
 
 
 def lua() -> str:
-    """The bounds for the scripts that count too: `BOUNDS[name]`, texts in order."""
+    """Write the bounds for the scripts that count too: `BOUNDS[name]`, texts in order."""
     tables = (
         f"['{name}'] = {{{', '.join(repr(bound) for bound in bounds(name))}}}"
         for name, metric in METRICS.items()

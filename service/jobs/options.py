@@ -39,7 +39,9 @@ class Options(OptionFields):
         return values
 
     def settings(self, positions: tuple[int, ...] | None = None) -> Settings:
-        """What `mpd` is asked for. `positions`: the frame of each keyframe, when the request gives them.
+        """Make the `Settings` that `mpd` is asked for.
+
+        positions: the frame of each keyframe, when the request gives them.
 
         Raises `SettingsError`, whose field is an option's name, or `keyframes` for the positions.
         """

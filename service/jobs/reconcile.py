@@ -40,7 +40,7 @@ class Watch:
         self._seen: dict[str, tuple[object, float]] = {}
 
     def unchanged(self, things: Mapping[str, object]) -> list[str]:
-        """Names of those that have had the same value at every look for as long as `patience`, in their order."""
+        """Name the things that have had the same value at every look for as long as `patience`, in their order."""
         now = self._clock()
         if self._last is not None:
             self._awake += min(now - self._last, self._stride)
@@ -52,7 +52,7 @@ class Watch:
         return [name for name, (_, since) in self._seen.items() if self._awake - since >= self.patience]
 
     def seconds(self, name: str) -> float:
-        """How long the thing had been unchanged at the last look."""
+        """Return how long the thing had been unchanged at the last look."""
         return self._awake - self._seen[name][1]
 
     def forget(self, name: str) -> None:
@@ -66,13 +66,13 @@ class Watch:
 
 
 def leases(jobs: Jobs) -> dict[str, float]:
-    """The lease of every running ticket: a number that changes whenever it is renewed."""
+    """Read the lease of every running ticket: a number that changes whenever it is renewed."""
     members: Any = jobs.redis.zrange(jobs.keys.running, 0, -1, withscores=True)
     return {member.decode(): float(score) for member, score in members}
 
 
 def unlisted(jobs: Jobs) -> list[str]:
-    """Queued tickets that are in no main list of RQ, by queue and position.
+    """List the queued tickets that are in no main list of RQ, by queue and position.
 
     A ticket that a worker has just popped, or that is just being enqueued, is here for a moment too.
     """
@@ -207,13 +207,13 @@ return score and tonumber(score) == tonumber(ARGV[2]) and redis.call('ZREM', KEY
 
 
 def _due(jobs: Jobs, key: str, limit: int) -> list[str]:
-    """Members of a set by time whose time has come by Redis' clock, which set it, longest due first."""
+    """List the members of a set by time whose time has come by Redis' clock, which set it, longest due first."""
     found: Any = jobs.redis.zrangebyscore(key, "-inf", jobs.now(), start=0, num=limit)
     return [member.decode() for member in found]
 
 
 def _done(verb: Callable[..., Job], *arguments: Any, **named: Any) -> int:
-    """1 when the verb was taken, 0 when the job had moved on by itself."""
+    """Call a verb, and return 1 when it was taken, 0 when the job had moved on by itself."""
     try:
         verb(*arguments, **named)
     except JobError:

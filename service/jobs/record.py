@@ -87,13 +87,16 @@ class Verdict(StrEnum):
 
 
 def new_id() -> str:
-    """`job_` and 26 characters: 48 bits of milliseconds, then 80 random bits, so that ids sort by time of creation."""
+    """Make an id: `job_` and 26 characters, which sort by time of creation.
+
+    They are 48 bits of milliseconds, then 80 random bits.
+    """
     number = (time.time_ns() // 1_000_000 << 80) | secrets.randbits(80)
     return "job_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
 
 
 def ticket(job_id: str, attempt: int) -> str:
-    """Name of one attempt of one job: RQ's job id, and the member of the queued and running sets."""
+    """Name one attempt of one job: RQ's job id, and the member of the queued and running sets."""
     return f"{job_id}-{attempt}"
 
 
@@ -104,37 +107,37 @@ def split_ticket(name: str) -> tuple[str, int]:
 
 @dataclass(frozen=True)
 class Allowance:
-    """How much may be under way for a job to be taken; 0 is any amount.
+    """How much may be under way for a job to be taken; 0 is any amount."""
 
-    active_jobs: jobs of its owner that are queued or running. gpu_seconds: that its owner's jobs may take in a day
-    (UTC), those under way with their estimates. queue: jobs queued in its lane.
-    """
-
+    #: Jobs of its owner that are queued or running.
     active_jobs: int = 0
+    #: What its owner's jobs may take in a day (UTC), those under way with their estimates.
     gpu_seconds: float = 0.0
+    #: Jobs queued in its lane.
     queue: int = 0
 
 
 @dataclass(frozen=True)
 class NewJob:
-    """A job about to be submitted. Its keyframes are in storage already, under `files_prefix(id)`.
-
-    options: in full, as `Options.normalised` gives them.
-    keyframes: key, content_type, width, height, sha256, size of each.
-    webhook: url and events. result_ttl: seconds the result is kept. gpu_seconds: the estimate, where there is one.
-    size: (width, height) of a frame, where it is known before. uploads: ids of those that keyframes came by.
-    """
+    """A job about to be submitted. Its keyframes are in storage already, under `files_prefix(id)`."""
 
     owner: str
+    #: In full, as `Options.normalised` gives them.
     options: dict[str, Any]
+    #: The key, content_type, width, height, sha256 and size of each.
     keyframes: list[dict[str, Any]]
     lane: Lane
+    #: Seconds the result is kept.
     result_ttl: int
     priority: Priority = "default"
+    #: Its url and events.
     webhook: dict[str, Any] | None = None
     traceparent: str | None = None
+    #: The estimate, where there is one.
     gpu_seconds: float | None = None
+    #: (width, height) of a frame, where it is known before.
     size: tuple[int, int] | None = None
+    #: Ids of those that keyframes came by.
     uploads: Sequence[str] = ()
     id: str = field(default_factory=new_id)
 
@@ -143,18 +146,15 @@ class NewJob:
 class Job:
     """A job's record at one moment. Times are epoch seconds by Redis' clock.
 
-    attempt: the fence; grows at every enqueue. deaths, errors: the budgets spent since the last redrive.
-    queued_at: when this attempt was queued. error: the problem (RFC 9457) of a failed job.
-    faults: how often each worker's machine ran out under it, since the last redrive.
-    refusals: how often each worker has left it to others because its engine refuses it, since the last redrive.
-    progress: what the worker last reported. result: the manifest of a succeeded job.
     An expired job is a tombstone: options, keyframes, result, error and webhook are gone.
     """
 
     id: str
     owner: str
     state: State
+    #: The fence; grows at every enqueue.
     attempt: int
+    #: Deaths and errors are the budgets spent since the last redrive.
     deaths: int
     errors: int
     priority: Priority
@@ -163,20 +163,26 @@ class Job:
     keyframes: list[dict[str, Any]]
     webhook: dict[str, Any] | None
     created_at: float
+    #: When this attempt was queued.
     queued_at: float | None
     started_at: float | None
     finished_at: float | None
     expires_at: float | None
     result_ttl: int
+    #: What the worker last reported.
     progress: dict[str, Any] | None
+    #: The manifest of a succeeded job.
     result: dict[str, Any] | None
+    #: The problem (RFC 9457) of a failed job.
     error: dict[str, Any] | None
     cancel_requested: bool
     worker: str | None
     quarantined: bool
     traceparent: str | None
     uploads: tuple[str, ...] = ()
+    #: How often each worker's machine ran out under it, since the last redrive.
     faults: dict[str, int] = field(default_factory=dict)
+    #: How often each worker has left it to others because its engine refuses it, since the last redrive.
     refusals: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -186,14 +192,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Page:
-    """Jobs, newest first; `next_cursor` asks for the page after, None at the end."""
+    """Jobs, newest first."""
 
     jobs: tuple[Job, ...]
+    #: Asks for the page after; None at the end.
     next_cursor: str | None
 
 
 def files_prefix(job_id: str) -> str:
-    """Where all of a job's files lie in storage; erasing the job erases this prefix."""
+    """Say where all of a job's files lie in storage; erasing the job erases this prefix."""
     return f"jobs/{job_id}/"
 
 
@@ -204,7 +211,7 @@ def file_key(job: Job, name: str) -> str:
 
 
 def encode(job: NewJob) -> dict[str, str]:
-    """The fields of the record that never change after submission."""
+    """Write the fields of the record that never change after submission."""
     fields = {
         "id": job.id,
         "owner": job.owner,
@@ -230,18 +237,18 @@ def encode(job: NewJob) -> dict[str, str]:
 
 
 def size_class(width: int, height: int) -> str:
-    """One of `SIZES`."""
+    """Return the one of `SIZES` that a video of this size falls into."""
     pixels = width * height
     return "small" if pixels <= 300_000 else "medium" if pixels <= 1_000_000 else "large"
 
 
 def milliseconds(seconds: float) -> str:
-    """GPU time as Redis adds it up: whole numbers, so that nothing is lost in rounding."""
+    """Write GPU time as Redis adds it up: whole numbers, so that nothing is lost in rounding."""
     return str(round(1000 * seconds))
 
 
 def decode(fields: Mapping[bytes, bytes]) -> Job:
-    """A record as Redis holds it. A field that is absent is None, empty or false."""
+    """Read a record as Redis holds it. A field that is absent is None, empty or false."""
     text = {name.decode(): value.decode() for name, value in fields.items()}
 
     def moment(name: str) -> float | None:

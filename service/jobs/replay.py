@@ -17,7 +17,10 @@ _REFERENCE = re.compile(r"job:(job_[0-9a-z]{26})/([0-9]{1,2})")
 
 
 def request_of(job_id: str, options: dict[str, Any], keyframes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The JSON body for `POST /inbetween`. options, keyframes: as the job's record has them (`Options.normalised`)."""
+    """Write the JSON body for `POST /inbetween`.
+
+    options, keyframes: as the job's record has them (`Options.normalised`).
+    """
     settings = {name: value for name, value in options.items() if name in SETTINGS_FIELDS}
     positions: list[int] | None = settings.pop("positions", None)
     pictures: list[dict[str, Any]] = [
@@ -34,6 +37,6 @@ def request_of(job_id: str, options: dict[str, Any], keyframes: Sequence[dict[st
 
 
 def parse(reference: str) -> tuple[str, int] | None:
-    """The job's id and the keyframe's number, from 0; None for text that is no such reference."""
+    """Read the job's id and the keyframe's number, from 0; None for text that is no such reference."""
     match = _REFERENCE.fullmatch(reference)
     return (match[1], int(match[2])) if match else None

@@ -23,7 +23,7 @@ from service.observe import tracing
 
 @contextmanager
 def attempt(job: Job) -> Iterator[None]:
-    """Around the work on a job that has just been started."""
+    """Trace the work on a job that has just been started."""
     if job.queued_at is not None and job.started_at is not None:
         tracing.record("job.queue", job.queued_at, job.started_at, _about(job), job.traceparent, kind="consumer")
     with tracing.span("job.attempt", _about(job), job.traceparent, kind="consumer", span_id=_span_id(job)):
@@ -31,7 +31,7 @@ def attempt(job: Job) -> Iterator[None]:
 
 
 def lost(job: Job, cause: str) -> None:
-    """The attempt that a work-horse did not live to tell of. job: its record from before it was taken back."""
+    """Record the attempt that a work-horse did not live to tell of. job: its record from before it was taken back."""
     if job.started_at is not None:
         now, about = tracing.now(), _about(job)
         own = _span_id(job)

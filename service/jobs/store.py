@@ -128,14 +128,14 @@ class Jobs:
         return decode(_bytes(fields)) if fields else None
 
     def get_many(self, ids: Iterable[str]) -> list[Job]:
-        """Those of `ids` that exist, in the same order, in one round trip."""
+        """Read those of `ids` that exist, in the same order, in one round trip."""
         with self.redis.pipeline(transaction=False) as pipe:
             for job_id in ids:
                 pipe.hgetall(self.keys.job(job_id))
             return [decode(fields) for fields in pipe.execute() if fields]
 
     def ended(self, job_id: str, attempt: int) -> Job | None:
-        """The job as this attempt ended it, even if it was set going again since; None where it did not."""
+        """Read the job as this attempt ended it, even if it was set going again since; None where it did not."""
         for key in (self.keys.ended(ticket(job_id, attempt)), self.keys.job(job_id)):
             fields = _bytes(self.redis.hgetall(key))
             job = decode(fields) if fields else None
@@ -144,10 +144,11 @@ class Jobs:
         return None
 
     def was_deleted(self, job_id: str) -> bool:
-        """Whether something says so of a job that has no record: its files are due, or its last event is kept.
+        """Tell whether something says of a job that has no record that it was deleted.
 
-        That there is no record says nothing: Redis may have come up empty, or older than the job. Nor do files that
-        are due for a request that had not made the job yet, as a Redis has them that is some seconds older.
+        That is so when its files are due, or its last event is kept. That there is no record says nothing: Redis may
+        have come up empty, or older than the job. Nor do files that are due for a request that had not made the job
+        yet, as a Redis has them that is some seconds older.
         """
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.zscore(self.keys.erasures, job_id)
@@ -157,7 +158,7 @@ class Jobs:
         return (due is not None and reserved is None) or bool(told)
 
     def position(self, job: Job) -> int | None:
-        """How many jobs of the same lane go before this one; None unless it is queued."""
+        """Count the jobs of the same lane that go before this one; None unless it is queued."""
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.zrank(self.keys.queued(job.lane, job.priority), job.ticket)
             for priority in PRIORITIES[: PRIORITIES.index(job.priority)]:
@@ -166,19 +167,19 @@ class Jobs:
         return None if rank is None else rank + sum(before)
 
     def list(self, owner: str, limit: int, cursor: str | None = None, state: State | None = None) -> Page:
-        """The owner's jobs, newest first. `cursor` is the last page's `next_cursor`."""
+        """List the owner's jobs, newest first. `cursor` is the last page's `next_cursor`."""
         return self._page(self.keys.owned(owner, state), limit, cursor)
 
     def dead_letters(self, limit: int, cursor: str | None = None) -> Page:
-        """The quarantined jobs of all owners, newest first."""
+        """List the quarantined jobs of all owners, newest first."""
         return self._page(self.keys.dead, limit, cursor)
 
     def count_owned(self, owner: str, state: State) -> int:
-        """How many of the owner's jobs are in one state."""
+        """Count the owner's jobs that are in one state."""
         return int(self.redis.zcard(self.keys.owned(owner, state)))
 
     def queue_lengths(self) -> dict[str, dict[str, int]]:
-        """Queued jobs by lane and priority."""
+        """Count the queued jobs by lane and priority."""
         with self.redis.pipeline(transaction=False) as pipe:
             for lane, priority in self._queues:
                 pipe.zcard(self.keys.queued(lane, priority))
@@ -186,14 +187,14 @@ class Jobs:
         return {lane: {priority: next(counts) for priority in PRIORITIES} for lane in LANES}
 
     def running_counts(self) -> dict[str, int]:
-        """Running jobs by lane."""
+        """Count the running jobs by lane."""
         with self.redis.pipeline(transaction=False) as pipe:
             for lane in LANES:
                 pipe.scard(self.keys.running_in(lane))
             return dict(zip(LANES, pipe.execute(), strict=True))
 
     def oldest_queued_age(self) -> float:
-        """Seconds the longest-waiting queued job has waited; 0 when none waits."""
+        """Return the seconds that the longest-waiting queued job has waited; 0 when none waits."""
         with self.redis.pipeline(transaction=False) as pipe:
             for lane, priority in self._queues:
                 key = self.keys.queued(lane, priority)
@@ -205,7 +206,7 @@ class Jobs:
         return max(0.0, self.now() - min(queued)) if queued else 0.0
 
     def oldest_due_erasure(self) -> float:
-        """Seconds that the files have been due to go which have been so the longest; 0.0 when none are."""
+        """Return the seconds for which the longest-due erasure of files has been due; 0.0 when none is."""
         with self.redis.pipeline(transaction=False) as pipe:
             for key in (self.keys.unerased, self.keys.erasures):
                 pipe.zrange(key, 0, 0, withscores=True)
@@ -213,24 +214,24 @@ class Jobs:
         return max(0.0, self.now() - min(since)) if since else 0.0
 
     def losses(self, tickets: Iterable[str]) -> tuple[int, ...]:
-        """How often each job was requeued since it was last started."""
+        """Count how often each job was requeued since it was last started."""
         with self.redis.pipeline(transaction=False) as pipe:
             for name in tickets:
                 pipe.hget(self.keys.job(split_ticket(name)[0]), "losses")
             return tuple(int(found or 0) for found in pipe.execute())
 
     def now(self) -> float:
-        """Redis' clock, in epoch seconds: the one that all times of a record come from."""
+        """Read Redis' clock, in epoch seconds: the one that all times of a record come from."""
         seconds, micros = self.redis.time()
         return float(seconds) + float(micros) / 1e6
 
     # What a caller may do
 
     def admit(self, owner: str, lane: Lane, gpu_seconds: float | None, allowance: Allowance) -> None:
-        """Raises `Refused` when a job would not be taken now, as `submit` does. Promises nothing.
+        """Raise `Refused` when a job would not be taken now, as `submit` does. Promises nothing.
 
-        Figures of the refusal: `active` jobs; `used` and `promised` milliseconds of GPU, and seconds until the next
-        day as `resets_in`; `queued` jobs.
+        Figures of the refusal: `active` jobs; `used` and `promised` milliseconds of GPU, and seconds until the next day
+        as `resets_in`; `queued` jobs.
         """
         fields = ["owner", owner, "lane", lane, "gpu_estimate", milliseconds(gpu_seconds or 0)]
         self._call("admit", "", "", *_limits(allowance), *fields)
@@ -250,7 +251,7 @@ class Jobs:
         return self._enqueued(job)
 
     def cancel(self, job_id: str) -> Job:
-        """queued → canceled; a running job is asked to stop; an ended one is returned as it is.
+        """Cancel a job: queued → canceled; a running job is asked to stop; an ended one is returned as it is.
 
         A request to stop is no promise: a result committed before the worker hears of it wins.
         """
@@ -273,7 +274,7 @@ class Jobs:
     def abandon_files(self, job_id: str, after: float = 0.0) -> None:
         """Have the keeper erase the files of an id that has no record, `after` seconds from now.
 
-        Unless it is submitted before that.
+        They stay if it is submitted before that.
         """
         self.redis.zadd(self.keys.erasures, {job_id: self.now() + after})
 
@@ -282,9 +283,10 @@ class Jobs:
         self.redis.expire(self.keys.events(job_id), EVENTS_LINGER)
 
     def reserve_files(self, job_id: str, seconds: float) -> None:
-        """As `abandon_files` for an id whose job is about to be submitted, should that never come.
+        """Have the keeper erase the files of an id whose job is about to be submitted, should that never come.
 
-        Raises `DatabaseUnknown` before anything is stored that no other database would have erased.
+        Otherwise as `abandon_files`. Raises `DatabaseUnknown` before anything is stored that no other database would
+        have erased.
         """
         self._call("reserve", job_id, str(seconds))
 
@@ -299,13 +301,13 @@ class Jobs:
         return tuple(name.decode() for name in ids)
 
     def redrive(self, job_id: str) -> Job:
-        """failed → queued with fresh budgets and the next attempt."""
+        """Set a failed job going again: failed → queued with fresh budgets and the next attempt."""
         return self._enqueued(self._do("redrive", job_id))
 
     # What a worker does; all raise Superseded for an attempt that is over
 
     def start(self, job_id: str, attempt: int, worker: str) -> Job:
-        """queued → running. `worker` names the work-horse; only the same one may repeat the call."""
+        """Start an attempt: queued → running. `worker` names the work-horse; only the same one may repeat the call."""
         return self._do("start", job_id, str(attempt), worker)
 
     def renew(self, job_id: str, attempt: int) -> Verdict:
@@ -330,7 +332,7 @@ class Jobs:
         return Verdict(self._call("progress", job_id, str(attempt), json.dumps(progress), picture, taken)[0])
 
     def succeed(self, job_id: str, attempt: int, result: dict[str, Any]) -> Job:
-        """running → succeeded: the commit. Only a newer attempt, or the job's deletion, refuses it.
+        """Commit a result: running → succeeded. Only a newer attempt, or the job's deletion, refuses it.
 
         A result that knows its `gpu_seconds` has the last word on what the job took.
         """
@@ -338,7 +340,10 @@ class Jobs:
         return self._do("succeed", job_id, str(attempt), json.dumps(result), taken)
 
     def fail(self, job_id: str, attempt: int, problem: dict[str, Any], retry: bool) -> Job:
-        """An application error. With `retry` and budget left: queued again with the next attempt; else failed."""
+        """End an attempt by an application error.
+
+        With `retry` and budget left: queued again with the next attempt; else failed.
+        """
         most = self.settings.max_errors if retry else 0
         return self._enqueued(self._do("fail", job_id, str(attempt), json.dumps(problem), str(most)), front=True)
 
@@ -350,8 +355,9 @@ class Jobs:
         return self._enqueued(self._do("release", job_id, str(attempt), refused_by), front=not refused_by)
 
     def ran_out(self, job_id: str, attempt: int, worker: str, why: str, counts: bool, left: bool) -> Job:
-        """The worker's machine failed while it ran the job: queued again with the next attempt, in front, at no cost to
-        its other budgets.
+        """Give back a job whose worker's machine failed while it ran it: queued again with the next attempt, in front.
+
+        That costs nothing of its other budgets.
 
         counts: the machine was well afterwards, so the job may need more than it has. Then `max_deaths` workers end the
         job as failed, or as many times once no other worker is `left` to try it; a machine that is not well ends none.
@@ -364,14 +370,15 @@ class Jobs:
         return self._enqueued(self._do("ran_out", job_id, str(attempt), *arguments), front=True)
 
     def stopped(self, job_id: str, attempt: int) -> Job:
-        """running → canceled, once a cancel was requested."""
+        """End a running job as canceled, once a cancel was requested: running → canceled."""
         return self._do("stopped", job_id, str(attempt))
 
     # What the keeper and the launcher do
 
     def died(self, job_id: str, attempt: int, cause: str, lease: float | None = None) -> Job:
-        """The running attempt's process died: queued again with the next attempt, in front; at `max_deaths` failed
-        and quarantined; canceled when that was requested.
+        """Take a job back whose attempt's process died: queued again with the next attempt, in front.
+
+        At `max_deaths` it is failed and quarantined; canceled when that was requested.
 
         lease: refuse with `Conflict` when the lease is no longer this one, so that a late sign of life counts.
         """
@@ -384,21 +391,21 @@ class Jobs:
         return self._enqueued(job, front=True)
 
     def requeue(self, job_id: str, attempt: int) -> Job:
-        """A queued job that RQ has lost: queued with the next attempt, in front, where it most likely was."""
+        """Queue a job again that RQ has lost: with the next attempt, in front, where it most likely was."""
         job = self._do("requeue", job_id, str(attempt))
         self._expire_note(ticket(job_id, attempt))
         return self._enqueued(job, front=True)
 
     def expire(self, job_id: str) -> Job:
-        """An ended job past its `expires_at` → expired. Its files are due for erasure."""
+        """Expire an ended job past its `expires_at`: its files are due for erasure."""
         return self._do("expire", job_id)
 
     def lose(self, job_id: str) -> Job:
-        """A succeeded job whose files are not there any more → expired."""
+        """Expire a succeeded job whose files are not there any more."""
         return self._do("lose", job_id)
 
     def delivered(self, job_id: str, attempt: int) -> None:
-        """The final event of this attempt has been handed to webhook delivery, or is not wanted."""
+        """Note that the final event of this attempt has been handed to webhook delivery, or is not wanted."""
         name = ticket(job_id, attempt)
         # In no transaction, which a full Redis takes for something that needs room.
         with self.redis.pipeline(transaction=False) as pipe:
@@ -416,13 +423,13 @@ class Jobs:
             pipe.execute()
 
     def counters(self) -> dict[str, float]:
-        """All running totals by name."""
+        """Read all running totals by name."""
         return {name.decode(): float(value) for name, value in _bytes(self.redis.hgetall(self.keys.counters)).items()}
 
     # RQ
 
     def queue(self, lane: str, priority: str) -> Queue:
-        """The RQ queue that carries jobs of this lane and priority."""
+        """Return the RQ queue that carries jobs of this lane and priority."""
         return self._queues[lane, priority]  # type: ignore[index]
 
     def _enqueued(self, job: Job, front: bool = False) -> Job:
@@ -481,7 +488,7 @@ class Jobs:
     def _call(
         self, verb: str, job_id: str, *arguments: str, claim: str | None = None
     ) -> tuple[str, dict[bytes, bytes]]:
-        """Run a verb of `store.lua`: the state before (of a renewal, the verdict), and the record."""
+        """Run a verb of `store.lua`, and give the state before (of a renewal, the verdict) and the record."""
         keys = [self.keys.job(job_id), *([claim] if claim else [])]
         expected = self.database.expected() if self.database else ""
         try:
@@ -508,7 +515,10 @@ class Jobs:
         raise JobMissing(f"there is no job {job_id}")
 
     def _run(self, verb: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:
-        """The script's answer; of a transition, once REDIS_REPLICAS have it. Raises `ConnectionError` with fewer."""
+        """Run a script, and give its answer; of a transition, once REDIS_REPLICAS have it.
+
+        Raises `ConnectionError` with fewer.
+        """
         wanted = self.settings.redis_replicas
         if not wanted or verb in _HINTS:
             return self._script(keys=keys, args=arguments)
@@ -526,7 +536,7 @@ class Jobs:
         return reply
 
     def _change(self, verb: str, job_id: str, *arguments: str) -> tuple[State, Job]:
-        """The state before a transition and the job after it (for `delete`, as it was)."""
+        """Make a transition, and give the state before it and the job after it (for `delete`, as it was)."""
         before, fields = self._call(verb, job_id, *arguments)
         job = decode(fields)
         if verb in ("delete", "requeue") or before != job.state:
@@ -537,7 +547,7 @@ class Jobs:
         return self._change(verb, job_id, *arguments)[1]
 
     def _page(self, key: str, limit: int, cursor: str | None) -> Page:
-        """A page of a set of ids that all have score 0, and so sort by id: by time of creation."""
+        """Read a page of a set of ids that all have score 0, and so sort by id: by time of creation."""
         below = f"({cursor}" if cursor else "+"
         members: Any = self.redis.zrevrangebylex(key, below, "-", start=0, num=limit + 1)
         ids = [member.decode() for member in members]
@@ -546,7 +556,7 @@ class Jobs:
 
 
 def _tell(verb: str, before: str | None, job: Job) -> None:
-    """The one log line of a transition. Its trace is the job's, whoever's request or sweep it happens in."""
+    """Write the one log line of a transition. Its trace is the job's, whoever's request or sweep it happens in."""
     about = {"method": job.options.get("method"), "lane": job.lane, "priority": job.priority, "owner": job.owner}
     if job.finished_at is not None and job.started_at is not None:
         about["seconds"] = round(job.finished_at - job.started_at, 3)
@@ -557,16 +567,16 @@ def _tell(verb: str, before: str | None, job: Job) -> None:
 
 
 def script(*names: str) -> str:
-    """Scripts as one, with what they count by before them. names: paths within `service`."""
+    """Join scripts into one, with what they count by before them. names: paths within `service`."""
     package = resources.files("service")
     return metrics.lua() + "".join(package.joinpath(name).read_text("utf-8") for name in ("jobs/counting.lua", *names))
 
 
 def _limits(allowance: Allowance) -> tuple[str, str, str]:
-    """As the script takes them."""
+    """Write an allowance as the script takes it."""
     return str(allowance.active_jobs), milliseconds(allowance.gpu_seconds), str(allowance.queue)
 
 
 def _bytes(fields: Any) -> dict[bytes, bytes]:
-    """What redis-py's types leave open: this connection answers with bytes."""
+    """Narrow the fields to bytes, with which this connection answers: redis-py's types leave it open."""
     return dict(fields)

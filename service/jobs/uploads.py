@@ -27,12 +27,14 @@ PREFIX = "upload:"
 
 @dataclass(frozen=True)
 class Upload:
-    """A granted upload. url: as the storage signed it, absolute or a path. expires_at: epoch seconds."""
+    """A granted upload."""
 
     id: str
+    #: As the storage signed it, absolute or a path.
     url: str
     content_type: str
     size: int
+    #: Epoch seconds.
     expires_at: float
 
 
@@ -53,7 +55,7 @@ class Uploads:
         self._sweeps = Sweeps(redis, self._keys.counters)
 
     def grant(self, owner: str, content_type: str, size: int) -> Upload:
-        """A link for one file.
+        """Make a link for one file.
 
         Raises `Problem`: 413 for one larger than a keyframe may be, 429 for more than an owner may have unused.
         """
@@ -76,7 +78,7 @@ class Uploads:
         return Upload(upload_id, url, content_type, size, expires_at)
 
     def read(self, owner: str, reference: str, field: str, holding: Callable[[int], None] = lambda size: None) -> bytes:
-        """The file behind `upload:ID`. holding: told its size before it is read; what it raises passes through.
+        """Read the file behind `upload:ID`. holding: told its size before it is read; what it raises passes through.
 
         Raises `Problem` 422 for another owner's, an expired or an unsent one, `StorageUnavailable` for bytes that are
         not the file.
@@ -100,7 +102,7 @@ class Uploads:
         return data
 
     def sweep(self, limit: int = 100) -> int:
-        """Erase the files of uploads whose time is over; how many. For the keeper."""
+        """Erase the files of uploads whose time is over, and give how many. It is for the keeper."""
         # A file PUT just before its link ended may still be in use, hence the margin of one link's time.
         before = time.time() - self._settings.signed_url_ttl
         due = self._redis.zrange(self._due, "-inf", str(before), byscore=True, offset=0, num=limit)

@@ -21,7 +21,10 @@ _OF_SEVERAL_LINES = ("exception", "stack")
 
 
 def configure(settings: Settings) -> None:
-    """Send all logging to standard error, as `LOG_FORMAT` and `LOG_LEVEL` say. Once per process, at its start."""
+    """Send all logging to standard error, as `LOG_FORMAT` and `LOG_LEVEL` say.
+
+    Call it once per process, at its start.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -67,7 +70,7 @@ def configure(settings: Settings) -> None:
 
 
 def _on_one_line(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Whatever a caller sent, such as a path, begins no line of its own and tells a terminal nothing."""
+    """Keep an entry on one line: whatever a caller sent, such as a path, begins none and tells a terminal nothing."""
     for name, value in line.items():
         if isinstance(value, str) and name not in _OF_SEVERAL_LINES and not value.isprintable():
             line[name] = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in value.rstrip())
@@ -75,11 +78,11 @@ def _on_one_line(_: object, __: str, line: structlog.typing.EventDict) -> struct
 
 
 def _without_secrets(_: object, __: str, line: structlog.typing.EventDict) -> str:
-    """The last step: `line` is the rendered text, whatever the type says."""
+    """Leave the secrets out, as the last step: `line` is the rendered text, whatever the type says."""
     return redacted(str(line))
 
 
 def _without_colour_message(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Uvicorn attaches its message a second time with terminal colours."""
+    """Drop the copy of its message with terminal colours that uvicorn attaches."""
     line.pop("color_message", None)
     return line

@@ -19,7 +19,7 @@ _PATTERNS = (
 
 
 def redacted(text: str) -> str:
-    """The text without the secrets in it. What is left out shows as `…`."""
+    """Return the text without the secrets in it. What is left out shows as `…`."""
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text

@@ -101,7 +101,7 @@ def stop() -> None:
 
 
 def instrument(app: FastAPI) -> None:
-    """A span for each request to `app`, but for `UNTRACED`. After `start`."""
+    """Make a span for each request to `app`, but for `UNTRACED`. Call it after `start`."""
     if _provider is None:
         return
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
@@ -124,7 +124,7 @@ def span(
     kind: Kind = "internal",
     span_id: int | None = None,
 ) -> Iterator[None]:
-    """A span around what is done here; an exception that passes through makes it an error.
+    """Make a span around what is done here; an exception that passes through makes it an error.
 
     about: attributes, each named `inbetween.NAME`. within: a traceparent; without one the current span is the parent.
     span_id: instead of a random one.
@@ -154,7 +154,7 @@ def record(
     span_id: int | None = None,
     error: str | None = None,
 ) -> None:
-    """A span of what is over. began, ended: epoch seconds. The rest as of `span`; error: why it failed."""
+    """Make a span of what is over. began, ended: epoch seconds. The rest as of `span`; error: why it failed."""
     if _tracer is None:
         return
     from opentelemetry.trace import Status, StatusCode
@@ -179,12 +179,12 @@ def note(**attributes: Value) -> None:
 
 
 def now() -> float:
-    """Epoch seconds for `record`."""
+    """Return the epoch seconds for `record`."""
     return time.time()
 
 
 def current() -> str | None:
-    """The current span as a traceparent; None without one."""
+    """Return the current span as a traceparent; None without one."""
     if _tracer is None:
         return None
     from opentelemetry import trace
@@ -196,17 +196,17 @@ def current() -> str | None:
 
 
 def given(header: str | None) -> str | None:
-    """A caller's `traceparent`, if it is one."""
+    """Return a caller's `traceparent`, if it is one."""
     return header if header is not None and _TRACEPARENT.fullmatch(header) else None
 
 
 def fresh() -> str:
-    """A traceparent for what nobody records: its id finds the log lines all the same."""
+    """Make a traceparent for what nobody records: its id finds the log lines all the same."""
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
 
 
 def trace_id(traceparent: str | None) -> str | None:
-    """The id that log lines carry."""
+    """Return the id of a trace that log lines carry."""
     match = _TRACEPARENT.fullmatch(traceparent) if traceparent is not None else None
     return match[1] if match is not None else None
 
@@ -230,7 +230,7 @@ def _prefixed(attributes: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _without_secrets(found: Span, scope: dict[str, Any]) -> None:
-    """What a caller wrote into a path or a query is shown as in a log line."""
+    """Show what a caller wrote into a path or a query as in a log line."""
     for name, value in (getattr(found, "attributes", None) or {}).items():
         if isinstance(value, str) and (shown := redacted(value)) != value:
             found.set_attribute(name, shown)

@@ -22,7 +22,7 @@ _ISATAP = (0x00005EFE, 0x02005EFE)
 
 
 def is_address(host: str) -> bool:
-    """Whether `host` is an address as `ipaddress` writes them: no octal, hexadecimal or shortened forms."""
+    """Tell whether `host` is an address as `ipaddress` writes them: no octal, hexadecimal or shortened forms."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -31,10 +31,10 @@ def is_address(host: str) -> bool:
 
 
 def is_public(address: str) -> bool:
-    """Whether `address` is one that anyone on the internet could connect to.
+    """Tell whether `address` is one that anyone on the internet could connect to.
 
-    Translated addresses (IPv4-mapped, NAT64) are as public as the IPv4 address they reach; tunnels that carry an
-    IPv4 address (6to4, Teredo, ISATAP) are refused whatever they carry. Text that is no address is not public.
+    Translated addresses (IPv4-mapped, NAT64) are as public as the IPv4 address they reach; tunnels that carry an IPv4
+    address (6to4, Teredo, ISATAP) are refused whatever they carry. Text that is no address is not public.
     """
     try:
         parsed = ipaddress.ip_address(address)

@@ -103,28 +103,32 @@ class BadAnswer(OutboundError):
 
 @dataclass(frozen=True)
 class Fetched:
-    """body: the bytes as sent; content_type: what the server called them, which proves nothing."""
+    """What a GET has brought."""
 
+    #: The bytes as sent.
     body: bytes
+    #: What the server called them, which proves nothing.
     content_type: str
 
 
 @dataclass(frozen=True)
 class Answer:
-    """status: of the answer, redirects included; headers: lower-case names. Its body is not read."""
+    """What a POST was answered. Its body is not read."""
 
+    #: Of the answer, redirects included.
     status: int
+    #: Names are in lower case.
     headers: dict[str, str]
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a host name, in the order the system prefers. Raises OSError when there are none."""
+    """Look up the addresses of a host name, in the order the system prefers. Raises OSError when there are none."""
     answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in answers))
 
 
 def dial(address: str, port: int, seconds: float) -> socket.socket:
-    """A TCP connection to an address (not a name)."""
+    """Open a TCP connection to an address (not a name)."""
     connection = socket.create_connection((address, port), timeout=seconds)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
@@ -163,7 +167,7 @@ class Outbound:
         return target
 
     def trusts(self, target: Target) -> bool:
-        """Whether the target's host is in FETCH_ALLOW_HOSTS."""
+        """Tell whether the target's host is in FETCH_ALLOW_HOSTS."""
         return target.host in self._allowed
 
     def _admit(self, target: Target) -> None:
@@ -285,7 +289,7 @@ class _Deadline:
         self._end = time.monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds left, more than 0, or `TooSlow`."""
+        """Return the seconds left, more than 0, or raise `TooSlow`."""
         seconds = self._end - time.monotonic()
         if seconds <= 0:
             raise TooSlow
@@ -333,7 +337,7 @@ class _Network(httpcore.NetworkBackend):
         raise httpcore.ConnectError("no address answered") from failure
 
     def _addresses(self) -> Sequence[str]:
-        """The addresses to try. One that is not public condemns the whole answer. Raises `HostRefused`."""
+        """List the addresses to try. One that is not public condemns the whole answer. Raises `HostRefused`."""
         if is_address(self._target.host):
             return [self._target.host]
         try:
@@ -347,7 +351,10 @@ class _Network(httpcore.NetworkBackend):
 
 
 def _within(deadline: _Deadline, work: Callable[[], Sequence[str]]) -> Sequence[str]:
-    """The result of `work`, which cannot be interrupted; past the deadline it is left alone in its own thread."""
+    """Return the result of `work`, which cannot be interrupted.
+
+    Past the deadline it is left alone in its own thread.
+    """
     results: queue.SimpleQueue[Sequence[str] | Exception] = queue.SimpleQueue()
 
     def run() -> None:

@@ -37,15 +37,15 @@ class UrlUnreadable(ValueError):
 
 @dataclass(frozen=True)
 class Target:
-    """A URL as it was read.
+    """A URL as it was read."""
 
-    scheme: http or https. host: lower case, no trailing dot, an address in its canonical form without brackets.
-    port: also where the URL named none. path: what the request line asks for, query included, in ASCII.
-    """
-
+    #: http or https.
     scheme: str
+    #: Lower case, no trailing dot, an address in its canonical form without brackets.
     host: str
+    #: Also where the URL named none.
     port: int
+    #: What the request line asks for, query included, in ASCII.
     path: str
 
     @property

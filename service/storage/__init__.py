@@ -45,7 +45,9 @@ __all__ = [
 
 
 def open_storage(settings: Settings, redis: Redis, *, timeout: float = 20.0, attempts: int = 3) -> Storage:
-    """The home that `STORAGE_URL` names. Asks nobody yet: call `check()` to know whether it answers.
+    """Open the home of files that `STORAGE_URL` names.
+
+    Asks nobody yet: call `check()` to know whether it answers.
 
     timeout, attempts: seconds of silence after which a call over the network is tried again, and how often in all.
     Raises `StorageUnavailable` when the folder cannot be made or the URL is none.

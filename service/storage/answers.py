@@ -60,7 +60,7 @@ class NoStorage(BotoCoreError):
 
 
 def refused(error: ClientError, where: str, key: str | None) -> StorageError:
-    """A refusal as our error, with the server's own code and message.
+    """Make our error of a refusal, with the server's own code and message.
 
     where: the bucket, for people. key: of the object that was asked for, None where it was not one.
     """
@@ -103,7 +103,7 @@ def believe(operation_model: OperationModel, response_dict: dict[str, Any], **_:
 
 
 def _root(body: bytes) -> str | None:
-    """Name of an XML document's root without its namespace."""
+    """Read the name of an XML document's root without its namespace."""
     try:
         return ElementTree.fromstring(body).tag.rpartition("}")[2]
     except ElementTree.ParseError:

@@ -69,14 +69,13 @@ class LinkExpired(LinkInvalid):
 
 @dataclass(frozen=True)
 class Stat:
-    """One stored object without its bytes.
-
-    modified: epoch seconds. etag: an opaque name of this version, without quotes.
-    """
+    """One stored object without its bytes."""
 
     size: int
     content_type: str
+    #: Epoch seconds.
     modified: float
+    #: An opaque name of this version, without quotes.
     etag: str
 
 
@@ -92,22 +91,25 @@ class Storage(Protocol):
         ...
 
     def get(self, key: str) -> bytes:
-        """The whole object. Raises `ObjectMissing`."""
+        """Read the whole object. Raises `ObjectMissing`."""
         ...
 
     def stat(self, key: str) -> Stat:
-        """Raises `ObjectMissing`."""
+        """Look up what is known of an object without reading it. Raises `ObjectMissing`."""
         ...
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """Bytes `start` up to but not including `end`, in pieces; what lies past the object's end is left out.
+        """Read the bytes `start` up to but not including `end`, in pieces; what lies past the object's end is left out.
 
         Raises `ObjectMissing` at once, before the first piece is asked for.
         """
         ...
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Keys below the folder `prefix` (with or without its closing slash; "" is everything), in byte order."""
+        """List the keys below the folder `prefix`, in byte order.
+
+        prefix: with or without its closing slash; "" is everything.
+        """
         ...
 
     def delete(self, key: str) -> None:
@@ -119,32 +121,35 @@ class Storage(Protocol):
         ...
 
     def sign_get(self, key: str, *, expires: int, filename: str | None = None, content_type: str | None = None) -> str:
-        """A link that reads this object for `expires` seconds, without other credentials.
+        """Make a link that reads this object for `expires` seconds, without other credentials.
 
-        An absolute URL, or a path (`/objects/…`) that the caller puts after the API's public base URL. With
-        `filename` a browser saves the file under that name instead of showing it. Nothing is looked up: a link to
-        a missing object is made, and answers 404.
+        An absolute URL, or a path (`/objects/…`) that the caller puts after the API's public base URL. With `filename`
+        a browser saves the file under that name instead of showing it. Nothing is looked up: a link to a missing object
+        is made, and answers 404.
         """
         ...
 
     def sign_put(self, key: str, *, size: int, content_type: str, expires: int) -> str:
-        """A link that stores this object by PUT, with exactly `size` bytes and this Content-Type header."""
+        """Make a link that stores this object by PUT, with exactly `size` bytes and this Content-Type header."""
         ...
 
     def check(self) -> None:
-        """Raises `StorageUnavailable`, quickly and with what to do about it, unless files can be kept here."""
+        """Raise `StorageUnavailable`, quickly and with what to do about it, unless files can be kept here."""
         ...
 
 
 def check_key(key: str) -> str:
-    """The key itself. Raises `ValueError` for one that is not a plain relative path."""
+    """Return the key itself. Raises `ValueError` for one that is not a plain relative path."""
     if len(key) > 700 or ".." in key or not _KEY.fullmatch(key):
         raise ValueError(f"{key[:80]!r} is no storage key: letters, digits, _ . - and single slashes")
     return key
 
 
 def folder_of(prefix: str) -> str:
-    """The folder a prefix names, with its closing slash; "" for everything. Raises `ValueError` as `check_key`."""
+    """Return the folder a prefix names, with its closing slash; "" for everything.
+
+    Raises `ValueError` as `check_key`.
+    """
     stem = prefix.removesuffix("/")
     return f"{check_key(stem)}/" if stem else ""
 
@@ -156,7 +161,7 @@ def check_content_type(content_type: str) -> str:
 
 
 def disposition(filename: str) -> str:
-    """The Content-Disposition header that saves as `filename`. Raises `ValueError` for one that needs quoting."""
+    """Write the Content-Disposition header that saves as `filename`. Raises `ValueError` for one that needs quoting."""
     if not _FILENAME.fullmatch(filename):
         raise ValueError(f"{filename[:80]!r} is no plain file name")
     return f'attachment; filename="{filename}"'

@@ -27,30 +27,29 @@ _LONGEST = 4096
 
 @dataclass(frozen=True)
 class Grant:
-    """What a link allows.
+    """What a link allows."""
 
-    method: GET (which allows HEAD too) or PUT. expires: epoch seconds, whole.
-    size: the exact length of the body of a PUT; None for GET.
-    filename: name under which a browser saves what it gets; None shows it.
-    """
-
+    #: GET (which allows HEAD too) or PUT.
     method: Method
     key: str
+    #: Epoch seconds, whole.
     expires: int
     content_type: str | None = None
+    #: The exact length of the body of a PUT; None for GET.
     size: int | None = None
+    #: Name under which a browser saves what it gets; None shows it.
     filename: str | None = None
 
 
 def issue(secret: bytes, grant: Grant) -> str:
-    """The token of a grant: letters, digits, `-`, `_` and one dot."""
+    """Make the token of a grant: letters, digits, `-`, `_` and one dot."""
     values = {name: value for name, value in asdict(grant).items() if value is not None}
     payload = _text(json.dumps(values, separators=(",", ":"), sort_keys=True).encode())
     return f"{payload}.{_mac(secret, payload)}"
 
 
 def verify(secret: bytes, token: str, method: str, now: float) -> Grant:
-    """What `token` grants to a request by `method` at epoch second `now`. Raises `LinkInvalid`, `LinkExpired`."""
+    """Read what `token` grants to a request by `method` at epoch second `now`. Raises `LinkInvalid`, `LinkExpired`."""
     payload, _, mac = token.partition(".")
     if len(token) > _LONGEST or not token.isascii() or not hmac.compare_digest(mac, _mac(secret, payload)):
         raise LinkInvalid("this link was not issued here, or was changed since")
@@ -63,7 +62,7 @@ def verify(secret: bytes, token: str, method: str, now: float) -> Grant:
 
 
 def signing_key(redis: Redis, namespace: str) -> bytes:
-    """The secret behind all links of this deployment, made once and shared through Redis."""
+    """Return the secret behind all links of this deployment, made once and shared through Redis."""
     name = RedisKeys(namespace).signing_key
     redis.set(name, secrets.token_hex(32), nx=True)
     value = redis.get(name)

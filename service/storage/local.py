@@ -81,7 +81,10 @@ class LocalStorage:
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[IO[bytes]]:
-        """A named file for what is on its way here. Should we be killed, it goes within a day, as all in `tmp/`."""
+        """Open a named file for what is on its way here.
+
+        Should we be killed, it goes within a day, as all in `tmp/`.
+        """
         with self._errors(), tempfile.NamedTemporaryFile(dir=self._tmp) as file:
             yield file
 
@@ -166,7 +169,7 @@ class LocalStorage:
         )
 
     def verify(self, token: str, method: str) -> links.Grant:
-        """What a link's token grants to a request by `method`. Raises `LinkInvalid`, `LinkExpired`."""
+        """Read what a link's token grants to a request by `method`. Raises `LinkInvalid`, `LinkExpired`."""
         return links.verify(self._secret, token, method, self._clock())
 
     def check(self) -> None:
@@ -203,7 +206,7 @@ class LocalStorage:
         return f"/objects/{links.issue(self._secret, grant)}"
 
     def _write(self, source: bytes | Path) -> Path:
-        """A synced file under `tmp/` with these contents. Leaves nothing when it fails."""
+        """Write a synced file under `tmp/` with these contents. Leaves nothing when it fails."""
         temporary = self._tmp / uuid.uuid4().hex
         with contextlib.ExitStack() as stack:
             # A missing source is the caller's mistake, so it is opened outside of our own errors.
@@ -257,7 +260,10 @@ class LocalStorage:
 
     @contextlib.contextmanager
     def _errors(self, key: str | None = None) -> Iterator[None]:
-        """The operating system's errors as ours; a path that is not there is a missing object when `key` is given."""
+        """Raise the operating system's errors as ours.
+
+        A path that is not there is a missing object when `key` is given.
+        """
         try:
             yield
         except OSError as error:
@@ -273,7 +279,7 @@ def _implied(key: str) -> str | None:
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[str]:
-    """Keys of the files below `folder`, in byte order of the whole key."""
+    """List the keys of the files below `folder`, in byte order of the whole key."""
     try:
         with os.scandir(folder) as entries:
             found = sorted((entry.name + "/" if entry.is_dir() else entry.name) for entry in entries)
@@ -307,9 +313,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _make_folders(folder: Path) -> list[Path]:
-    """Make a folder and its parents. The folders that have a new one in them, the innermost first.
+    """Make a folder and its parents, and give the folders that have a new one in them, the innermost first.
 
-    To be synced when all is in place: a journal that holds the last change then holds these too, and has no more to do.
+    They are to be synced when all is in place: a journal that holds the last change then holds these too, and has no
+    more to do.
     """
     if folder.is_dir():
         return []

@@ -78,7 +78,10 @@ class S3Storage:
 
     @classmethod
     def from_settings(cls, settings: Settings, *, timeout: float = 20.0, attempts: int = 3) -> S3Storage:
-        """Raises `StorageUnavailable` for a URL that names no bucket, or half a pair of keys."""
+        """Open the bucket that the settings name.
+
+        Raises `StorageUnavailable` for a URL that names none, or half a pair of keys.
+        """
         found = _BUCKET.fullmatch(settings.storage_url)
         if found is None:
             raise StorageUnavailable(f"STORAGE_URL {settings.storage_url} names no bucket: write s3://bucket/prefix")
@@ -215,7 +218,7 @@ class S3Storage:
             return self._signer.generate_presigned_url(operation, parameters, ExpiresIn=expires)
 
     def _pages(self, folder: str) -> Iterator[tuple[str, ...]]:
-        """Object names below a folder, a page at a time."""
+        """List the object names below a folder, a page at a time."""
         paginator = self._client.get_paginator("list_objects_v2")
         with self._errors():
             for page in paginator.paginate(
@@ -233,7 +236,7 @@ class S3Storage:
 
     @contextlib.contextmanager
     def _errors(self, key: str | None = None) -> Iterator[None]:
-        """boto3's errors as ours; `key` is of the one object that was asked for."""
+        """Raise boto3's errors as ours; `key` is of the one object that was asked for."""
         try:
             yield
         except ClientError as error:
@@ -252,7 +255,7 @@ class S3Storage:
 
 
 def _cut(pieces: Iterator[bytes], start: int, end: int | None) -> Iterator[bytes]:
-    """The bytes `start` up to `end` of pieces that begin at byte 0, as of a server that takes no ranges."""
+    """Cut the bytes `start` up to `end` out of pieces that begin at byte 0, as of a server that takes no ranges."""
     with contextlib.closing(pieces):  # type: ignore[type-var]
         at = 0
         for piece in pieces:

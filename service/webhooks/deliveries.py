@@ -115,23 +115,21 @@ class DeliveryMissing(LookupError):
 
 @dataclass(frozen=True)
 class Try:
-    """One request. at: epoch seconds; status: None when there was no answer; ms: how long it took;
-    error: kind of the `OutboundError`, None when there was an answer."""
+    """One request."""
 
+    #: Epoch seconds.
     at: float
+    #: None when there was no answer.
     status: int | None
+    #: How long it took.
     ms: int
+    #: Kind of the `OutboundError`, None when there was an answer.
     error: str | None
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """One event on its way to one URL. payload: the exact body. Times are epoch seconds.
-
-    target: the URL as it was read; None for one that cannot be, whose tries all fail as `url-refused`.
-    run: the fence; grows at every redrive. spent: tries of the schedule used up since then. log: the last tries,
-    oldest first. next_at: when the next try is due, None before the first and after the last.
-    """
+    """One event on its way to one URL. Times are epoch seconds."""
 
     id: str
     owner: str
@@ -139,28 +137,38 @@ class Delivery:
     attempt: int
     event: str
     url: str
+    #: The URL as it was read; None for one that cannot be, whose tries all fail as `url-refused`.
     target: Target | None
+    #: The exact body.
     payload: str
     traceparent: str | None
     state: Outcome
+    #: The fence; grows at every redrive.
     run: int
+    #: Tries of the schedule used up since then.
     spent: int
     tries: int
     created_at: float
+    #: When the next try is due, None before the first and after the last.
     next_at: float | None
+    #: The last tries, oldest first.
     log: tuple[Try, ...]
 
 
 @dataclass(frozen=True)
 class Page:
-    """Deliveries, newest first; `next_cursor` asks for the page after, None at the end."""
+    """Deliveries, newest first."""
 
     deliveries: tuple[Delivery, ...]
+    #: Asks for the page after; None at the end.
     next_cursor: str | None
 
 
 def announce(jobs: Jobs, settings: Settings, job: Job) -> str | None:
-    """Hand the final event of an ended job to delivery: its id, or None when nobody wants it. May be repeated."""
+    """Hand the final event of an ended job to delivery, and give its id, or None when nobody wants it.
+
+    May be repeated.
+    """
     delivery_id = Webhooks(jobs.redis, settings, jobs.database).announce(job)
     jobs.delivered(job.id, job.attempt)
     return delivery_id
@@ -215,7 +223,7 @@ class Webhooks:
         return found[0] if found else None
 
     def deliveries(self, owner: str | None, limit: int, cursor: str | None = None) -> Page:
-        """The owner's deliveries of the last 30 days, newest first; None stands for all owners."""
+        """List the owner's deliveries of the last 30 days, newest first; None stands for all owners."""
         key = self._keys.deliveries(owner)
         oldest = f"({int((time.time() - LISTED.total_seconds()) * 1000):013d}"
         self.redis.zremrangebylex(key, "-", oldest)
@@ -225,7 +233,7 @@ class Webhooks:
         return Page(tuple(page), names[limit - 1] if len(names) > limit else None)
 
     def redrive(self, delivery_id: str, owner: str | None = None) -> Delivery:
-        """Try again now, with the whole schedule before it; a URL that was disabled is tried again.
+        """Try a delivery again now, with the whole schedule before it; a URL that was disabled is tried again.
 
         owner: whose delivery it must be, None for anybody's. Raises `DeliveryMissing`.
         """
@@ -256,10 +264,10 @@ class Webhooks:
             self._leave("", owner)
 
     def attempt(self, delivery_id: str, run: int, outbound: Outbound) -> int | None:
-        """One try: post the event and write down what came of it.
+        """Try once: post the event and write down what came of it.
 
-        Returns the seconds to wait before the next try; None when the delivery is over or another run has taken over.
-        A host that did not answer lately is left alone for a while, and an event of an earlier attempt of the job goes
+        Returns the seconds to wait before the next try; None when the delivery is over or another run has taken over. A
+        host that did not answer lately is left alone for a while, and an event of an earlier attempt of the job goes
         first: then nothing is posted and no try is spent.
         """
         word, found = self._call("begin", delivery_id, str(run), str(len(SCHEDULE)))
@@ -332,7 +340,10 @@ class Webhooks:
     def _post(
         self, delivery: Delivery, outbound: Outbound, timeout: float, way: _Way
     ) -> tuple[int | None, str | None, float]:
-        """The answer's status, or what kept it from coming, and the seconds the receiver asks us to wait."""
+        """Post the event, and give the answer's status, or what kept it from coming, and the seconds to wait.
+
+        Those are what the receiver asks for.
+        """
         secrets = ApiKeys(self.redis, self.settings).webhook_secrets(delivery.owner)
         headers = signed_headers(delivery, secrets, datetime.now(UTC))
         try:
@@ -345,7 +356,7 @@ class Webhooks:
         return answer.status, None, retry_after(answer.headers.get("retry-after", ""))
 
     def sweep(self) -> int:
-        """Enqueue the deliveries whose time has passed and of which RQ has nothing; how many they were."""
+        """Enqueue the deliveries whose time has passed and of which RQ has nothing, and give how many they were."""
         seconds, _ = self.redis.time()
         now = float(seconds)
         overdue: Any = self.redis.zrangebyscore(self._keys.deliveries_due, "-inf", now, start=0, num=SWEPT_AT_ONCE)
@@ -369,7 +380,7 @@ class Webhooks:
         return swept
 
     def backlog(self) -> tuple[int, float]:
-        """How many deliveries are pending, and for how many seconds a try that is due has waited in RQ's queue."""
+        """Tell how many deliveries are pending, and for how many seconds a try that is due has waited in RQ's queue."""
         pending = int(self.redis.zcard(self._keys.deliveries_due))
         ends = {*self.queue.get_job_ids(0, 1), *self.queue.get_job_ids(-1, 1)}
         found = Carried.fetch_many(ends, self.redis, self.queue.serializer)
@@ -377,7 +388,7 @@ class Webhooks:
         return pending, max([0.0, *(age.total_seconds() for age in ages)])
 
     def _scheduled(self, now: float) -> set[str]:
-        """What RQ's scheduler is yet to enqueue; what it should have enqueued a minute ago it has forgotten."""
+        """List what RQ's scheduler is yet to enqueue; what it should have enqueued a minute ago it has forgotten."""
         registry = ScheduledJobRegistry(queue=self.queue)
         members: Any = self.redis.zrangebyscore(registry.key, now - _MINUTE, "+inf")
         return {member.decode() for member in members}
@@ -419,7 +430,10 @@ class Webhooks:
     def _call(
         self, verb: str, delivery_id: str, *arguments: str, key: str | None = None
     ) -> tuple[str, dict[bytes, bytes]]:
-        """Run a verb of `deliveries.lua`: its word, and the record. key: of the record, where it is no delivery's."""
+        """Run a verb of `deliveries.lua`, and give its word and the record.
+
+        key: of the record, where it is no delivery's.
+        """
         expected = self._database.expected() if self._database else ""
         reply: Any = self._script(
             keys=[key or self._keys.delivery(delivery_id)],
@@ -433,7 +447,7 @@ class Webhooks:
 
 
 def queue_name(settings: Settings) -> str:
-    """The RQ queue of webhook tries. Its worker must run RQ's scheduler and use the JSON serializer."""
+    """Name the RQ queue of webhook tries. Its worker must run RQ's scheduler and use the JSON serializer."""
     return RedisKeys(settings.namespace).webhook_queue
 
 
@@ -452,13 +466,16 @@ def target_of(fields: Mapping[str, Any]) -> Target | None:
 
 
 def message_id(job_id: str, event: str, attempt: int) -> str:
-    """`msg_` and 26 characters that are the same whenever the same event is announced."""
+    """Make the id of an event: `msg_` and 26 characters that are the same whenever the same event is announced."""
     digest = hashlib.sha256(f"{job_id} {event} {attempt}".encode()).digest()
     return "msg_" + base64.b32encode(digest).decode().lower()[:26]
 
 
 def payload(job: Job, settings: Settings) -> dict[str, Any]:
-    """What a receiver is told: what will stay true. Files and signed links are left to GET, where they are fresh."""
+    """Write what a receiver is told: what will stay true.
+
+    Files and signed links are left to GET, where they are fresh.
+    """
     base = (settings.public_url or "").rstrip("/")
     return {
         "type": f"inbetween.{job.state}",
@@ -476,7 +493,7 @@ def payload(job: Job, settings: Settings) -> dict[str, Any]:
 
 
 def signed_headers(delivery: Delivery, secrets: Sequence[str], now: datetime) -> dict[str, str]:
-    """The headers of one try: the delivery's id, the time of the try, and one signature for each live secret.
+    """Make the headers of one try: the delivery's id, the time of the try, and one signature for each live secret.
 
     now: aware, in UTC.
     """
@@ -491,10 +508,10 @@ def signed_headers(delivery: Delivery, secrets: Sequence[str], now: datetime) ->
 
 
 def judge(status: int | None, spent: int, asked: float) -> tuple[str, int]:
-    """What a try came to and the whole seconds until the next one.
+    """Decide what a try came to and the whole seconds until the next one.
 
-    status: of the answer, None when there was none. spent: tries used up, this one included.
-    asked: seconds the receiver asked for, 0 when it did not; a wait is never shorter than the schedule's.
+    status: of the answer, None when there was none. spent: tries used up, this one included. asked: seconds the
+    receiver asked for, 0 when it did not; a wait is never shorter than the schedule's.
     """
     if status is not None and 200 <= status < 300:
         return "delivered", 0
@@ -507,7 +524,7 @@ def judge(status: int | None, spent: int, asked: float) -> tuple[str, int]:
 
 
 def retry_after(value: str) -> float:
-    """Seconds a Retry-After header asks for, as a number or a date; 0 for none, the past or nonsense."""
+    """Read the seconds a Retry-After header asks for, as a number or a date; 0 for none, the past or nonsense."""
     value = value.strip()
     if value.isdecimal() and value.isascii():
         return float(value[:9])

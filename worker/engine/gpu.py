@@ -28,9 +28,10 @@ class Gpu:
             log.warning("the GPU's driver cannot be asked, its figures are left out", error=str(error))
 
     def figures(self) -> dict[str, Any]:
-        """Fields of `service.fleet.engines.Engine`: bytes of the whole device, whoever has them, and a share of 1.
+        """Read the figures of `service.fleet.engines.Engine`.
 
-        A part of a GPU (MIG) has no utilization of its own: then it is None.
+        They are bytes of the whole device, whoever has them, and a share of 1. A part of a GPU (MIG) has no utilization
+        of its own: then it is None.
         """
         if self._handle is None:
             return {}

@@ -46,8 +46,8 @@ class _Client:
         default_factory=queue.SimpleQueue
     )
     gone: threading.Event = field(default_factory=threading.Event)
+    #: Whether everything before the outbox' end has been sent.
     written: threading.Event = field(default_factory=threading.Event)
-    """Whether everything before the outbox' end has been sent."""
 
     def send(self, kind: str, values: dict[str, Any], *parts: bytes | Frames) -> None:
         self.outbox.put((kind, values, parts))
@@ -161,7 +161,7 @@ class Server:
             on_job(job.options, takes, seconds)
 
     def _traced(self, job: _Job, generate: Generate) -> Iterator[Progress | Take]:
-        """The events of a job, each with a span of the time that it took."""
+        """Give the events of a job, each with a span of the time that it took."""
         name, _, attempt = job.name.rpartition("-")
         about = {"job": name, "attempt": attempt, "method": job.options.method}
         with tracing.span("engine.generate", about, job.traceparent):
@@ -176,7 +176,10 @@ class Server:
                 began = tracing.now()
 
     def _until_stopped(self, job: _Job, generate: Generate) -> Iterator[Progress | Take]:
-        """The events of a job, its progress sent on the way. Raises `_Stopped` at the first step after a cancel."""
+        """Give the events of a job, its progress sent on the way.
+
+        Raises `_Stopped` at the first step after a cancel.
+        """
         previewed = time.monotonic()
         for event in generate(job.pictures, job.options, job.bits):
             now = time.monotonic()
@@ -273,7 +276,7 @@ def _bad_input(error: SettingsError) -> dict[str, Any]:
 
 
 def _preview(progress: Progress) -> tuple[bytes, ...]:
-    """The current estimate as a small JPEG, if the method can give one."""
+    """Make a small JPEG of the current estimate, if the method can give one."""
     picture = progress.preview()
     return () if picture is None else (previews.jpeg(picture),)
 
@@ -285,7 +288,7 @@ def _send_take(client: _Client, take: Take) -> None:
 
 
 def _is_cuda(error: Exception) -> bool:
-    """Whether the error leaves the CUDA context unusable. Running out of memory does not."""
+    """Tell whether the error leaves the CUDA context unusable. Running out of memory does not."""
     if type(error).__name__ == "OutOfMemoryError":
         return False
     return any(sign in str(error) for sign in ("CUDA error", "CUDNN_STATUS", "CUBLAS_STATUS"))

@@ -78,11 +78,11 @@ class Publisher:
         self._changed.set()
 
     def watch(self, gpu: Gpu) -> None:
-        """From now on, publish this device's figures too."""
+        """Publish this device's figures too, from now on."""
         self._gpu = gpu
 
     def ask_for(self, model: str, tell: Callable[[str | None], None]) -> None:
-        """From now on, ask whether the namespace serves this model, and tell why not where it does not.
+        """Ask from now on whether the namespace serves this model, and tell why not where it does not.
 
         model: as of `served.model_name`. Until it is known, nothing is served, and the reason is empty.
         """
@@ -105,7 +105,7 @@ class Publisher:
             self._silent = True
 
     def _accompanied(self) -> bool:
-        """Whether other engines are there, ready or starting."""
+        """Tell whether other engines are there, ready or starting."""
         live = engines.live(self._redis, self._settings)
         return any(one.id != self._fields["id"] and one.state is not EngineState.failed for one in live)
 
@@ -127,13 +127,19 @@ class Pace:
         return statistics.median(self._latest)
 
     def add(self, options: Options, takes: list[Take], seconds: float) -> None:
-        """Of a finished job, decoding and all; its segments together have about as many frames as the take."""
+        """Add the time of a finished job, decoding and all.
+
+        Its segments together have about as many frames as the take.
+        """
         volume = sum(take.frames.shape[0] * take.frames.shape[1] * take.frames.shape[2] for take in takes) / 1e6
         self._latest.append(seconds / (denoiser_calls(options) * volume))
 
 
 def warm_up_size(model: Base) -> tuple[int, int]:
-    """(width, height): the native size on a GPU, halved until its memory holds it; a small one elsewhere."""
+    """Choose the size (width, height) to warm up at.
+
+    It is the native size on a GPU, halved until its memory holds it; a small one elsewhere.
+    """
     width, height = model.native_size
     if model.device.type == "cpu":
         width = height = 64
@@ -244,7 +250,7 @@ def _terminate(server: Server) -> None:
 
 
 def _name(settings: Settings, model: Base) -> str:
-    """The model as a namespace knows it; a folder that is no hub's snapshot by what lies in it."""
+    """Name the model as a namespace knows it; a folder that is no hub's snapshot by what lies in it."""
     folder = Path(settings.model).expanduser()
     revision = model.revision or settings.model_revision or (hub.mark(folder) if folder.is_dir() else None)
     return model_name(engines.shown_name(model.name), revision)

@@ -15,7 +15,7 @@ MAX_BYTES = 16_000
 
 
 def jpeg(picture: Pictures) -> bytes:
-    """A picture (h, w, 3) uint8 as a JPEG of at most `MAX_BYTES` bytes, scaled down as far as that takes."""
+    """Encode a picture (h, w, 3) uint8 as a JPEG of at most `MAX_BYTES` bytes, scaled down as far as that takes."""
     image = Image.fromarray(picture)
     image.thumbnail(LARGEST)
     while True:

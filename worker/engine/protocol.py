@@ -53,36 +53,38 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True)
 class Message:
-    """A decoded message: `type` and the other values of the header, and the raw parts after it."""
+    """A decoded message."""
 
+    #: From the header, as the other values are.
     type: str
     values: dict[str, Any]
+    #: The raw parts after the header.
     parts: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
 class Status:
-    """What an engine says of itself.
+    """What an engine says of itself."""
 
-    state: `starting` or `ready`. model: name, revision, license, device, dtype, native_size, size_multiple of the model
-        once it is loaded, else None. busy_with: the job being sampled. waiting: jobs behind it.
-    quiet_seconds: since the last step (or start) of the job being sampled, None when idle.
-    median_step: seconds a step of that job takes; None before its first.
-    refuses: why no jobs may be given to it although it is ready, such as for its model; empty while
-        that is not known yet; None when they may.
-    """
-
+    #: `starting` or `ready`.
     state: str
+    #: Name, revision, license, device, dtype, native_size, size_multiple of the model once it is loaded, else None.
     model: dict[str, Any] | None
+    #: The job being sampled.
     busy_with: str | None
+    #: Jobs behind it.
     waiting: int
+    #: Since the last step (or start) of the job being sampled, None when idle.
     quiet_seconds: float | None
+    #: Seconds a step of that job takes; None before its first.
     median_step: float | None
+    #: Why no jobs may be given to it although it is ready, such as for its model; empty while that is not known yet;
+    #: None when they may.
     refuses: str | None = None
 
 
 def socket_path(folder: Path) -> str:
-    """Path of the engine's socket in `folder`. Raises ValueError when the system cannot hold so long a path."""
+    """Name the engine's socket in `folder`. Raises ValueError when the system cannot hold so long a path."""
     path = str(folder / SOCKET_NAME)
     if len(path.encode()) > _MAX_PATH:
         raise ValueError(f"ENGINE_DIR: {folder} is too long for a unix socket; choose a path of at most 90 characters")
@@ -110,7 +112,10 @@ def receive(connection: Connection) -> Message:
 
 
 def pictures(parts: Sequence[bytes], shapes: Sequence[Sequence[int]]) -> list[Pictures]:
-    """Raw parts as writable (h, w, 3) arrays. Raises ProtocolError when a part does not have its shape's size."""
+    """Read raw parts as writable (h, w, 3) arrays.
+
+    Raises ProtocolError when a part does not have its shape's size.
+    """
     if len(parts) != len(shapes):
         raise ProtocolError(f"{len(shapes)} shapes for {len(parts)} pictures")
     arrays = []
@@ -122,7 +127,7 @@ def pictures(parts: Sequence[bytes], shapes: Sequence[Sequence[int]]) -> list[Pi
 
 
 def frames(parts: Sequence[bytes], shape: Sequence[int], bits: int) -> Frames:
-    """The raw frames of a take as one writable array (n, h, w, 3). Raises ProtocolError as `pictures` does."""
+    """Read the raw frames of a take as one writable array (n, h, w, 3). Raises ProtocolError as `pictures` does."""
     if len(shape) != 4 or shape[0] != len(parts) or shape[3] != 3 or bits not in (8, 16):
         raise ProtocolError(f"{len(parts)} parts are no frames of shape {list(shape)} in {bits} bits")
     taken = np.empty(tuple(shape), np.uint8 if bits == 8 else np.uint16)
@@ -134,7 +139,7 @@ def frames(parts: Sequence[bytes], shape: Sequence[int], bits: int) -> Frames:
 
 
 def numbers(progress: Progress) -> dict[str, Any]:
-    """The values of a `progress` message."""
+    """Write the values of a `progress` message."""
     names = ("take", "takes", "segment", "segments", "step", "steps", "fraction", "sigma")
     return {name: getattr(progress, name) for name in names}
 
@@ -148,7 +153,7 @@ class Probe:
         self._asked = 0.0
 
     def ask(self, now: float) -> Status | None:
-        """The answer to the last question if it has come, asking the next one; else None.
+        """Give the answer to the last question if it has come, asking the next one; else None.
 
         now: a monotonic time in seconds.
         """
@@ -166,7 +171,7 @@ class Probe:
         return Status(**{field.name: values[field.name] for field in fields(Status)})
 
     def silent_seconds(self, now: float) -> float:
-        """How long the last question has been unanswered; 0 while there is nobody to ask."""
+        """Return how long the last question has been unanswered; 0 while there is nobody to ask."""
         return now - self._asked if self._connection is not None else 0.0
 
     def close(self) -> None:

@@ -36,7 +36,7 @@ def explain(line: str, code: int) -> int:
 
 
 def settings() -> Settings:
-    """The settings of this process. Ends it with one line per variable that cannot be used."""
+    """Read the settings of this process. Ends it with one line per variable that cannot be used."""
     try:
         return Settings()
     except ValidationError as error:
@@ -49,7 +49,7 @@ def settings() -> Settings:
 
 
 def cannot_listen(settings: Settings) -> str | None:
-    """Why the API cannot have HOST and PORT, in one line; None when it can."""
+    """Say why the API cannot have HOST and PORT, in one line; None when it can."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -62,7 +62,7 @@ def cannot_listen(settings: Settings) -> str | None:
 
 
 def storage_fault(settings: Settings, connection: redis.Redis, *, ask: bool) -> str | None:
-    """What is wrong with the storage, in one line; None when it can be used.
+    """Say what is wrong with the storage, in one line; None when it can be used.
 
     ask: also whether it answers, and a file can be written and erased, and not only whether its settings name one.
     """
@@ -78,7 +78,7 @@ def storage_fault(settings: Settings, connection: redis.Redis, *, ask: bool) -> 
 
 
 def need_redis(settings: Settings) -> redis.Redis:
-    """A connection to Redis that has answered. Ends the process with one line when it does not."""
+    """Connect to Redis and have it answer. Ends the process with one line when it does not."""
     try:
         connection = connect(settings)
         connection.ping()

@@ -38,17 +38,17 @@ log = structlog.get_logger("launcher")
 
 
 def worker_name() -> str:
-    """Name of the launcher that this process is below, the same for all of its processes."""
+    """Name the launcher that this process is below, the same for all of its processes."""
     return os.environ.get(ENGINE_ID) or socket.gethostname()
 
 
 def listener_name() -> str:
-    """A name for an RQ worker, from which `others` reads whose it is."""
+    """Make a name for an RQ worker, from which `others` reads whose it is."""
     return f"{worker_name()}.{uuid.uuid4().hex}"
 
 
 def others(jobs: Jobs, job: Job) -> set[str]:
-    """The other launchers with workers that listen to the queue of this job, as RQ knows them."""
+    """Name the other launchers with workers that listen to the queue of this job, as RQ knows them."""
     queue = jobs.queue(job.lane, job.priority)
     listening = Worker.all(queue=queue, serializer=JSONSerializer)
     return {one.name.rpartition(".")[0] or one.name for one in listening} - {worker_name()}
@@ -73,7 +73,7 @@ class Pipe:
         os.set_inheritable(self.writable, True)
 
     def taken(self) -> list[str]:
-        """The words that have come since the last call."""
+        """Take the words that have come since the last call."""
         try:
             return os.read(self.readable, 65536).decode(errors="replace").splitlines()
         except BlockingIOError:
@@ -100,7 +100,10 @@ class Fitness:
             log.error("the machine is not well, taking no jobs", why=self._trouble)
 
     def well(self, now: float | None = None) -> bool:
-        """Whether jobs may be taken. To be asked again and again; says in Redis when not. now: of a monotonic clock."""
+        """Tell whether jobs may be taken.
+
+        To be asked again and again; says in Redis when not. now: of a monotonic clock.
+        """
         now = time.monotonic() if now is None else now
         before = self._trouble
         for why in self.pipe.taken():

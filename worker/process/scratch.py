@@ -25,7 +25,7 @@ log = structlog.get_logger("launcher")
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """A private folder of our own under the temporary folder. Removes those that killed launchers left there."""
+    """Make a private folder of our own under the temporary folder. Removes those that killed launchers left there."""
     _remove_leavings(Path(tempfile.gettempdir()))
     while True:
         path = Path(tempfile.mkdtemp(prefix=PREFIX))

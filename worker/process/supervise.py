@@ -50,7 +50,7 @@ class Child:
         return self._process.pid if self._process is not None else None
 
     def start(self, now: float) -> bool:
-        """Start it unless it runs or its pause is not over. Returns whether it was started."""
+        """Start the process unless it runs or its pause is not over. Returns whether it was started."""
         if self.running or now < self._not_before:
             return False
         try:
@@ -66,7 +66,7 @@ class Child:
         return True
 
     def stop(self) -> None:
-        """Ask it to end (SIGTERM), once."""
+        """Ask the process to end (SIGTERM), once."""
         if self._process is not None and not self._asked_to_stop:
             self._asked_to_stop = True
             self._process.terminate()
@@ -76,7 +76,7 @@ class Child:
             self._process.kill()
 
     def ended(self, now: float) -> int | None:
-        """The exit code (negative: the signal) the first time it is seen to have ended, else None.
+        """Return the exit code (negative: the signal) the first time it is seen to have ended, else None.
 
         An end that nobody asked for is logged and followed by a pause.
         """
@@ -93,7 +93,7 @@ class Child:
         return code
 
     def _pause(self, now: float) -> float:
-        """Seconds until the next start after one more failure."""
+        """Choose the seconds until the next start after one more failure."""
         self._failures += 1
         pause: float = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self._failures - 1))
         self._not_before = now + pause
@@ -113,7 +113,7 @@ class Wakeups:
             signal.signal(number, lambda *_: None)
 
     def wait(self, seconds: float, *others: int) -> list[int]:
-        """Sleep until a signal comes or the time is over; the signals that asked us to end.
+        """Sleep until a signal comes or the time is over, and give the signals that asked us to end.
 
         others: file descriptors that wake too, once they are readable.
         """

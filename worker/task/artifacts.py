@@ -38,9 +38,11 @@ _THREADS = 8
 
 @dataclass(frozen=True)
 class File:
-    """One stored file. name: below the attempt's prefix. take: from 1; None where it belongs to the whole job."""
+    """One stored file."""
 
+    #: Below the attempt's prefix.
     name: str
+    #: From 1; None where it belongs to the whole job.
     take: int | None
     format: str
     content_type: str
@@ -49,7 +51,7 @@ class File:
 
 
 def attempt_prefix(job_id: str, attempt: int) -> str:
-    """Where the files of one attempt lie in storage."""
+    """Say where the files of one attempt lie in storage."""
     return f"{files_prefix(job_id)}{attempt}/"
 
 
@@ -155,7 +157,7 @@ class Artifacts:
 
 
 def committed(storage: Storage, job_id: str, before: int) -> dict[str, Any] | None:
-    """The result of an earlier attempt that stored everything and then could not say so; None when there is none."""
+    """Find the result of an earlier attempt that stored everything and then could not say so; None where none did."""
     for attempt in range(before - 1, 0, -1):
         prefix = attempt_prefix(job_id, attempt)
         try:

@@ -46,10 +46,13 @@ class EngineError(Exception):
 
 @dataclass(frozen=True)
 class Report:
-    """Where a job is: `stage` is `waiting`, `sampling` or `sampled`, `values` the numbers, `preview` a small JPEG."""
+    """Where a job is."""
 
+    #: `waiting`, `sampling` or `sampled`.
     stage: str
+    #: The numbers of a step.
     values: dict[str, Any]
+    #: A small JPEG.
     preview: bytes | None = None
 
 
@@ -58,7 +61,7 @@ class _Gone(Exception):
 
 
 def capabilities(path: str, lease: Lease) -> dict[str, Any]:
-    """What the model of the engine at `path` is and needs, once it is loaded: `server.Server.model`.
+    """Ask what the model of the engine at `path` is and needs, once it is loaded: `server.Server.model`.
 
     Raises `EngineAway`, and `Interrupted` from the lease.
     """
@@ -110,7 +113,7 @@ def sample(
 
 
 def _attempts(lease: Lease) -> Iterator[None]:
-    """Once, and again with growing pauses until the patience is over."""
+    """Begin once, and again with growing pauses until the patience is over."""
     began, pause = time.monotonic(), 0.1
     while time.monotonic() - began < PATIENCE_SECONDS:
         yield
@@ -129,7 +132,7 @@ def _connection(path: str) -> Iterator[Connection]:
 
 
 def _hear(engine: Connection, lease: Lease) -> protocol.Message:
-    """The next message. Raises `_Gone`, and `Interrupted` as soon as the lease does."""
+    """Wait for the next message. Raises `_Gone`, and `Interrupted` as soon as the lease does."""
     wait([engine, lease.fileno()])
     lease.check()
     try:

@@ -36,7 +36,7 @@ log = structlog.get_logger("lease")
 
 
 def holder(pid: int) -> str:
-    """Name of a work-horse on this machine, as the record of a running attempt keeps it."""
+    """Name a work-horse on this machine, as the record of a running attempt keeps it."""
     return f"{socket.gethostname()}-{pid}"
 
 
@@ -82,7 +82,7 @@ class Lease:
         os.close(self._writable)
 
     def check(self) -> None:
-        """Raises `Interrupted` when the attempt must stop."""
+        """Raise `Interrupted` when the attempt must stop."""
         if self._reason is not None:
             raise Interrupted(self._reason)
 
@@ -92,7 +92,7 @@ class Lease:
         self.check()
 
     def fileno(self) -> int:
-        """Readable from the moment the attempt must stop."""
+        """Return the descriptor that is readable from the moment the attempt must stop."""
         return self._readable
 
     def heed(self, verdict: Verdict) -> None:
@@ -102,7 +102,10 @@ class Lease:
         self.check()
 
     def interrupt(self, reason: Reason) -> None:
-        """The first reason counts. A main thread that does not notice within `UNWIND_SECONDS` is not waited for."""
+        """Stop the attempt; the first reason counts.
+
+        A main thread that does not notice within `UNWIND_SECONDS` is not waited for.
+        """
         with self._lock:
             if self._reason is not None or self._over.is_set():
                 return
@@ -122,8 +125,10 @@ class Lease:
             self._clear_up()
 
     def _clear_up(self) -> None:
-        """Have the files erased again of a job that is gone for good: this process may have been stopped for so long
-        that its last ones came after."""
+        """Have the files erased again of a job that is gone for good.
+
+        This process may have been stopped for so long that its last ones came after.
+        """
         job = self._jobs.get(self._id)
         if job is None and not self._jobs.was_deleted(self._id):
             log.warning("the job has no record and nothing says that it was deleted: its files stay", job=self._id)

@@ -41,7 +41,7 @@ class Reporter:
         self._on_gpu_since: float | None = None
 
     def stage(self, name: str) -> None:
-        """A new stage begins: `fetching`, `waiting`, `sampling`, `encoding` or `uploading`."""
+        """Begin a new stage: `fetching`, `waiting`, `sampling`, `encoding` or `uploading`."""
         if self._enter(name):
             self._write(None)
 
@@ -66,12 +66,12 @@ class Reporter:
             self._write(event.preview)
 
     def seconds(self) -> dict[str, float]:
-        """Seconds spent in each stage so far."""
+        """Return the seconds spent in each stage so far."""
         self._enter(self._stage)
         return {name: round(seconds, 3) for name, seconds in self._seconds.items()}
 
     def gpu_seconds(self) -> float:
-        """What this attempt has taken: as the engine said at its end, until then the time since it began."""
+        """Return what this attempt has taken: as the engine said at its end, until then the time since it began."""
         if self._on_gpu_since is not None:
             return time.monotonic() - self._on_gpu_since
         return self._gpu_seconds
@@ -87,7 +87,7 @@ class Reporter:
             log.info("seconds not counted", error=str(error))
 
     def close(self) -> None:
-        """The stage ends: a span of its trace."""
+        """End the stage: a span of its trace."""
         ended = tracing.now()
         tracing.record(f"job.{self._stage}", self._began, ended)
         self._began = ended
@@ -103,7 +103,7 @@ class Reporter:
         return changed
 
     def _eta(self, fraction: float, now: float) -> float | None:
-        """Seconds until the last step, at the pace so far."""
+        """Estimate the seconds until the last step, at the pace so far."""
         if self._sampling_since is None or not fraction:
             return None
         return round((now - self._sampling_since) * (1 - fraction) / fraction, 1)

@@ -34,6 +34,7 @@ def patiently(wait: Callable[[float], None], verb: Callable[..., T], *arguments:
 
     A storage that is full is waited for no longer than `FULL_PATIENCE`, and one that gives another file no longer than
     `DAMAGE_PATIENCE`, since it last answered anything else; then raises `StorageFull` and `ObjectDamaged`.
+
     wait: sleeps so many seconds; what it raises, such as a lease's `Interrupted`, ends the wait and passes through.
     """
     retry = tenacity.Retrying(
@@ -59,7 +60,10 @@ def persist(verb: Callable[..., T], *arguments: object) -> T:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether storage may answer the next time. That this process has no descriptor or memory left is not its fault."""
+    """Tell whether storage may answer the next time.
+
+    That this process has no descriptor or memory left is not its fault.
+    """
     return isinstance(error, StorageUnavailable) and machine.fault(error) is None
 
 

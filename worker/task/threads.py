@@ -20,7 +20,10 @@ class ThreadGroup(Generic[T]):
     """
 
     def __init__(self, most: int, check: Callable[[], None], wait: Callable[[float], None]) -> None:
-        """check: raises what ends the task from without. wait: sleeps so many seconds, and may raise the same."""
+        """Make a group of at most `most` threads.
+
+        check: raises what ends the task from without. wait: sleeps so many seconds, and may raise the same.
+        """
         self._pool = ThreadPoolExecutor(most)
         self._check = check
         self._wait = wait
@@ -35,11 +38,14 @@ class ThreadGroup(Generic[T]):
         self._pool.shutdown(cancel_futures=True)
 
     def submit(self, work: Callable[..., T], *arguments: object) -> None:
-        """One more piece, in the caller's context, so that its log lines say whose it is."""
+        """Start one more piece, in the caller's context, so that its log lines say whose it is."""
         self._coming.append(self._pool.submit(copy_context().run, self._run, work, *arguments))
 
     def results(self) -> list[T]:
-        """Of all that was submitted since the last call, in that order. Raises what the first to fail raised."""
+        """Give the results of all that was submitted since the last call, in that order.
+
+        Raises what the first to fail raised.
+        """
         wait_for(self._coming, return_when=FIRST_EXCEPTION)
         self.check()
         results = [future.result() for future in self._coming]
@@ -47,13 +53,13 @@ class ThreadGroup(Generic[T]):
         return results
 
     def check(self) -> None:
-        """Raises what the first to fail raised, or what ends the task from without."""
+        """Raise what the first to fail raised, or what ends the task from without."""
         if self._failure is not None:
             raise self._failure
         self._check()
 
     def wait(self, seconds: float) -> None:
-        """Sleeps so many seconds; raises as `check` does, before and after."""
+        """Sleep so many seconds; raises as `check` does, before and after."""
         self.check()
         self._wait(seconds)
         self.check()

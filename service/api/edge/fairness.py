@@ -32,7 +32,9 @@ class FairShare:
     """
 
     def __init__(self, app: ASGIApp, apart: Container[tuple[str, str]] = ()) -> None:
-        """apart: methods and paths whose requests wait for a long body. They have a line of their own, and a turn only
+        """Put the turns of callers around an application.
+
+        apart: methods and paths whose requests wait for a long body. They have a line of their own, and a turn only
         until they ask for the body.
         """
         self.app = app

@@ -99,7 +99,7 @@ class BodyCap:
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, largest: int) -> None:
-        """largest: bytes of a body that there is ever room for."""
+        """Put the limits of bodies around an application. largest: bytes of a body that there is ever room for."""
         self.app = app
         self.settings = settings
         self._largest = min(settings.max_body_bytes, largest)
@@ -118,7 +118,7 @@ class BodyCap:
             self.held -= body.seen
 
     def limit(self, path: str) -> int:
-        """Bytes that a request to `path` may have. What no route expects is not worth reading."""
+        """Return the bytes that a request to `path` may have. What no route expects is not worth reading."""
         if path in _WITH_IMAGES:
             return self._largest
         return self.settings.max_image_bytes if path.startswith("/objects/") else SMALL_BODY
@@ -207,16 +207,16 @@ _WORTH_DRAINING = 65_536
 
 
 def _reader_left(error: Exception) -> bool:
-    """Whether this only says that FastAPI held an event in hand when the reader of a stream left."""
+    """Tell whether an error only says that FastAPI held an event in hand when the reader of a stream left."""
     return isinstance(error, ExceptionGroup) and error.split(anyio.BrokenResourceError)[1] is None
 
 
 def _route(scope: Scope) -> str:
-    """The template of the path, of which there are few however many paths strangers make up."""
+    """Return the template of the path, of which there are few however many paths strangers make up."""
     return getattr(scope.get("route"), "path_format", "none")
 
 
 def _path(scope: Scope) -> str:
-    """The path as it is logged: no longer than it can mean anything, and without a signed link's token."""
+    """Return the path as it is logged: no longer than it can mean anything, and without a signed link's token."""
     path: str = scope["path"]
     return "/objects/…" if path.startswith("/objects/") else path[:200]

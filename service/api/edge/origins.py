@@ -51,7 +51,7 @@ class OwnMachine:
 
 
 def _name(host: str) -> str | None:
-    """The host name or address of a Host header; None when it is none."""
+    """Read the host name or address from a Host header; None when there is none in it."""
     try:
         return urlsplit(f"//{host}").hostname
     except ValueError:

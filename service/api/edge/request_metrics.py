@@ -34,7 +34,7 @@ class RequestMetrics:
         self._lock = threading.Lock()
 
     def count(self, route: str, method: str, status: int, seconds: float) -> None:
-        """route: the template of a path. seconds: until the answer began."""
+        """Count an answered request. route: the template of a path. seconds: until the answer began."""
         known = method if method in METHODS else "other"
         amounts = metrics.counted("http_requests_total", route=route, method=known, status=str(status))
         amounts |= metrics.observed("http_request_seconds", seconds, route=route, method=known)
@@ -55,7 +55,7 @@ class RequestMetrics:
             raise
 
     async def run(self) -> None:
-        """Flush until cancelled. An outage of Redis is logged once, and sat out."""
+        """Flush the counts to Redis until cancelled. An outage of Redis is logged once, and sat out."""
         silent = False
         while True:
             await anyio.sleep(SECONDS)

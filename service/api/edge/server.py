@@ -114,7 +114,10 @@ class Protocol(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     def send_400_response(self, msg: str) -> None:
-        """What cannot be parsed. uvicorn calls this while it handles the parser's error, which says what is wrong."""
+        """Answer what cannot be parsed.
+
+        uvicorn calls this while it handles the parser's error, which says what is wrong.
+        """
         hint = getattr(sys.exception(), "error_status_hint", 400)
         if hint == 431:
             detail = f"The request line and headers have more than {MOST_HEADER_BYTES} bytes."
@@ -134,7 +137,7 @@ class Protocol(H11Protocol):
         return None
 
     def _late(self) -> None:
-        """The headers of a request took too long. Who has said nothing at all is not answered."""
+        """End a connection whose request's headers took too long. Who has said nothing at all is not answered."""
         if not self._heard:
             return self.transport.close()
         detail = f"The headers were not complete after {self._seconds:g} seconds."
@@ -145,7 +148,10 @@ class Protocol(H11Protocol):
         self._owed_until = self.loop.time() + self._seconds + unread / self.config.settings.client_rate
 
     def _make_room(self) -> None:
-        """One connection more than there may be. A client means well, and sends its request soon, or it may go."""
+        """Close the connection that has waited longest for its request, where there is one more than there may be.
+
+        A client means well, and sends its request soon, or it may go.
+        """
         # Those that go are still among the connections: many come in one go, and each is to end another.
         staying = [each for each in self.connections if isinstance(each, Protocol) and not each.transport.is_closing()]
         if len(staying) <= self.config.most_connections:
@@ -206,7 +212,7 @@ class _Shortages:
 
 
 def raise_file_limit() -> None:
-    """As many open files as this process may have: each connection is one, and the usual soft limit is 1,024."""
+    """Let this process have as many open files as it may: each connection is one, and the usual soft limit is 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:

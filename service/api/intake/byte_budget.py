@@ -29,7 +29,9 @@ class Ledger:
     """What each owner holds of `most` bytes. The lock is the caller's."""
 
     def __init__(self, most: int, shared: bool = True, whole: bool = True) -> None:
-        """shared: whether owners are to leave each other some; not where everybody is one owner.
+        """Begin with nothing held.
+
+        shared: whether owners are to leave each other some; not where everybody is one owner.
 
         whole: whether an owner with nothing in hand may have all of it. Not where what is held comes at its sender's
         pace: who sends slowly, or stops, would keep everybody else out for as long.
@@ -48,7 +50,10 @@ class Ledger:
         return room if self._whole else room // 2
 
     def fits(self, owner: str, more: int) -> bool:
-        """Whether an owner may hold so much more now: half of the room, or all where it may and has nothing in hand."""
+        """Tell whether an owner may hold so much more now.
+
+        That is half of the room, or all where it may and has nothing in hand.
+        """
         has = self._of.get(owner, 0)
         room = self.most if more <= self._small else self.most - self.most // KEPT
         if self._shared and (has or not self._whole) and has + more > room // 2:
@@ -90,13 +95,15 @@ class ByteBudget:
     """For requests of one event loop."""
 
     def __init__(self, most: int, shared: bool = True, whole: bool = True) -> None:
-        """As of `Ledger`."""
+        """Begin with nothing held and nobody waiting. most, shared, whole: as of `Ledger`."""
         self.ledger = Ledger(most, shared, whole)
         self._waiting: list[tuple[str, int, anyio.Event]] = []
 
     @asynccontextmanager
     async def of(self, owner: str, need: int) -> AsyncIterator[Hold]:
-        """`need` bytes, once there is room. Of those who wait, who holds least is next; an owner's own stay in order.
+        """Hold `need` bytes, once there is room.
+
+        Of those who wait, who holds least is next; an owner's own stay in order.
 
         Raises `Problem` 503 for who has waited `PATIENCE` seconds.
         """
@@ -161,7 +168,10 @@ class ThreadHold(Hold):
             self._add(more)
 
     def _may_have(self, more: int) -> bool:
-        """As much as it needs where nobody else holds anything, or what is larger than the room could never be held."""
+        """Tell whether so much more fits.
+
+        It always does where nobody else holds anything, or what is larger than the room could never be held.
+        """
         return self._ledger.held == self.size or self._ledger.fits(self._owner, more)
 
 
@@ -174,7 +184,7 @@ class ThreadByteBudget:
 
     @contextmanager
     def of(self, owner: str) -> Iterator[ThreadHold]:
-        """Nothing as yet: what is held comes by `reach`."""
+        """Hold nothing as yet: what is held comes by `reach`."""
         hold = ThreadHold(self, owner)
         try:
             yield hold

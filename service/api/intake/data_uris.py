@@ -33,7 +33,7 @@ def is_data_uri(text: str | Quoted) -> bool:
 
 
 def decode(uri: str | Quoted, settings: Settings, *, field: str = "image") -> bytes:
-    """The bytes of a base64 data URI; its declared media type is ignored.
+    """Decode a base64 data URI into its bytes; its declared media type is ignored.
 
     Raises `Problem` (`invalid-image`, `image-too-large`) naming `field`.
     """
@@ -44,7 +44,7 @@ def decode(uri: str | Quoted, settings: Settings, *, field: str = "image") -> by
 
 
 def digest(uri: str | Quoted, settings: Settings, *, field: str = "image") -> str:
-    """The SHA-256 of what `decode` gives, of which it never holds more than a piece. Raises as that does."""
+    """Return the SHA-256 of what `decode` gives, of which no more than a piece is ever held. Raises as that does."""
     found = hashlib.sha256()
     for piece in _decoded(uri, settings, field):
         found.update(piece)
@@ -65,7 +65,7 @@ def _decoded(uri: str | Quoted, settings: Settings, field: str) -> Iterator[byte
 
 
 def _body(uri: str | Quoted, field: str) -> Iterator[bytes]:
-    """What follows the comma."""
+    """Give what follows the comma of a data URI, in pieces."""
     pieces = _of_text(uri) if isinstance(uri, str) else uri.pieces()
     head, comma, body = next(pieces, b"").partition(b",")
     head = head.lower()
@@ -81,7 +81,7 @@ def _of_text(text: str) -> Iterator[bytes]:
 
 
 def _unquoted(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The bytes that base64 stands for. Raises `ValueError` for what is none."""
+    """Decode base64 in pieces. Raises `ValueError` for what is none."""
     rest, over = b"", False
     for piece in pieces:
         text = (rest + piece).translate(None, _SPACES)

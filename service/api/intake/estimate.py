@@ -20,13 +20,13 @@ _LOOKED_AT = 200
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one job, takes included. None where it cannot be known; `reason` says why.
+    """What one job costs, takes included. None where it cannot be known; `reason` says why."""
 
-    steps: sampling steps. denoiser_calls: each a conditional and an unconditional estimate. frames: of one take.
-    """
-
+    #: Sampling steps.
     steps: int
+    #: Each a conditional and an unconditional estimate.
     denoiser_calls: int
+    #: Of one take.
     frames: int | None
     gpu_seconds: float | None
     reason: str | None
@@ -34,18 +34,20 @@ class Cost:
 
 @dataclass(frozen=True)
 class Queue:
-    """What a new job would find in its lane. ahead: jobs that would run before it. wait_seconds: until it starts."""
+    """What a new job would find in its lane."""
 
     lane: str
+    #: Jobs that would run before it.
     ahead: int
     running: int
     engines: int
+    #: Until it starts.
     wait_seconds: float | None
     reason: str | None
 
 
 def cost(settings: Settings, keyframes: int, engine: Engine | None) -> Cost:
-    """Of a job on the engine that would run it; None when none is ready. Raises `SettingsError`."""
+    """Estimate the cost of a job on the engine that would run it; None when none is ready. Raises `SettingsError`."""
     segments = keyframes if settings.loop else max(1, keyframes - 1)
     takes = len(settings.seeds)
     needs_model = METHODS[settings.method].needs_model
@@ -68,7 +70,7 @@ def cost(settings: Settings, keyframes: int, engine: Engine | None) -> Cost:
 
 
 def queue(jobs: Jobs, lane: str, priority: str, engines: Sequence[Engine]) -> Queue:
-    """What a job of this lane and priority would find if it were submitted now."""
+    """Tell what a job of this lane and priority would find if it were submitted now."""
     lengths = jobs.queue_lengths()[lane]
     lines = PRIORITIES[: [*PRIORITIES].index(priority) + 1]  # type: ignore[arg-type]
     ahead = sum(lengths[line] for line in lines)
@@ -91,7 +93,10 @@ def queue(jobs: Jobs, lane: str, priority: str, engines: Sequence[Engine]) -> Qu
 
 
 def room(jobs: Jobs, lane: str, engines: Sequence[Engine]) -> float | None:
-    """Seconds until the next job leaves the lane's queue, as the first of the running ones ends; None if unknown."""
+    """Estimate the seconds until the next job leaves the lane's queue; None if unknown.
+
+    It leaves as the first of the running ones ends.
+    """
     able = capacity.ready(engines)
     if lane == "cpu" or not able:
         return None
@@ -115,7 +120,7 @@ def _seconds(job: Job, engine: Engine, share: float = 1.0) -> float | None:
 
 
 def _left(job: Job) -> float:
-    """Share of a running job still to be done."""
+    """Return the share of a running job that is still to be done."""
     done = (job.progress or {}).get("fraction")
     return 1.0 - done if isinstance(done, int | float) and 0 <= done <= 1 else 1.0
 

@@ -53,13 +53,11 @@ _WEBHOOK_BEFORE = ("url", "events")
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """SHA-256 of a request: as it was asked, as it was meant, and as the versions before printed what was meant.
-
-    before: without the hashes that a request expects of its images. Processes of those versions compare nothing else.
-    """
+    """SHA-256 of a request: as it was asked, as it was meant, and as the versions before printed what was meant."""
 
     asked: str
     meant: str
+    #: Without the hashes that a request expects of its images. Processes of those versions compare nothing else.
     before: str
 
     @property
@@ -68,7 +66,7 @@ class Fingerprint:
         return {"fingerprint": self.before, "prints": [self.asked, self.meant]}
 
     def matches(self, stored: Mapping[str, Any]) -> bool:
-        """Whether this request repeats the one of a claim, whichever version stored it."""
+        """Tell whether this request repeats the one of a claim, whichever version stored it."""
         prints = stored.get("prints")
         if prints is None:
             return bool(stored["fingerprint"] == self.before)

@@ -39,9 +39,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Replay:
-    """The request came before. answer: what it was answered; None when the answer was lost but the job exists."""
+    """The request came before."""
 
     job_id: str
+    #: What it was answered; None when the answer was lost but the job exists.
     answer: dict[str, Any] | None
 
 
@@ -61,7 +62,9 @@ class Idempotency:
         self._release = redis.register_script(_RELEASE)
 
     def claim(self, owner: str, key: str, fingerprint: Fingerprint, job_id: str) -> Replay | None:
-        """None: go ahead, as `job_id`, inside `alive`; then `answer` or `release`.
+        """Claim a key for a request, or give the answer to replay; None: go ahead, as `job_id`, inside `alive`.
+
+        Then call `answer` or `release`.
 
         Raises `Problem`: 422 when the key stands for another request, 409 while the first is being answered.
         """
@@ -78,7 +81,7 @@ class Idempotency:
 
     @contextmanager
     def alive(self, owner: str, key: str, job_id: str) -> Iterator[str]:
-        """Keeps the claim while the request is worked on; gives the name that `Jobs.submit` asks for."""
+        """Keep the claim while the request is worked on, and give the name that `Jobs.submit` asks for."""
         name = self.name(owner, key)
         over = threading.Event()
         thread = threading.Thread(target=self._keep_alive, args=(name, job_id, over), daemon=True)
@@ -95,12 +98,12 @@ class Idempotency:
         self._answer(keys=[name, _life(name)], args=[job_id, record, KEPT])
 
     def release(self, owner: str, key: str, job_id: str) -> None:
-        """The request was refused: the next one with this key starts anew."""
+        """Give the claim up, since the request was refused: the next one with this key starts anew."""
         name = self.name(owner, key)
         self._release(keys=[name, _life(name)], args=[job_id])
 
     def name(self, owner: str, key: str) -> str:
-        """Of the claim in Redis."""
+        """Return the key of a claim in Redis."""
         return self._keys.claim(owner, hashlib.sha256(key.encode()).hexdigest())
 
     @property
@@ -108,7 +111,10 @@ class Idempotency:
         return round(1000 * self._stale)
 
     def _keep_alive(self, name: str, job_id: str, over: threading.Event) -> None:
-        """Four times before it would be stale. Sits out any outage: what is lost by it, `Jobs.submit` notices."""
+        """Renew the claim four times before it would be stale.
+
+        Sits out any outage: what is lost by it, `Jobs.submit` notices.
+        """
         while not over.wait(self._stale / 4):
             try:
                 self._renew(keys=[name, _life(name)], args=[job_id, self._life_ms])
@@ -126,13 +132,13 @@ class Idempotency:
 
 
 def in_flight() -> Problem:
-    """Another request with this key is being worked on: a repetition a little later finds its answer."""
+    """Say that another request with this key is being worked on: a repetition a little later finds its answer."""
     detail = "A request with this Idempotency-Key is still being answered."
     return Problem(409, "idempotency-in-flight", detail, field="Idempotency-Key", headers={"Retry-After": "1"})
 
 
 def _life(name: str) -> str:
-    """Key of the sign of life beside a claim: the id of the job that the claim is for."""
+    """Return the key of the sign of life beside a claim, which holds the id of the job that the claim is for."""
     return f"{name}:alive"
 
 

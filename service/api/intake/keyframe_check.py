@@ -85,7 +85,7 @@ class _Memory:
 
     @contextmanager
     def of(self, need: int, room: int) -> Iterator[None]:
-        """`need` bytes, once they fit into `room` beside the others'."""
+        """Hold `need` bytes, once they fit into `room` beside the others'."""
         with self._changed:
             self._changed.wait_for(lambda: not self._held or self._held + need <= room)
             self._held += need
@@ -102,19 +102,22 @@ _memory = _Memory()
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """One usable picture. width, height: as it is seen, after EXIF rotation. sha256: hex, of the file. size: bytes."""
+    """One usable picture."""
 
+    #: Width and height are those of the picture as it is seen, after EXIF rotation.
     width: int
     height: int
     format: Format
     content_type: str
     has_alpha: bool
+    #: Hex, of the file.
     sha256: str
+    #: Bytes of the file.
     size: int
 
 
 def inspect(data: bytes, settings: Settings, *, field: str = "image", others: int = 0) -> ImageInfo:
-    """What the file is. Raises `Problem` (`invalid-image`, `image-too-large`) naming `field`.
+    """Read what kind of picture a file is. Raises `Problem` (`invalid-image`, `image-too-large`) naming `field`.
 
     Still images of any mode (CMYK, palette, 16 bits a channel, alpha) pass. others: pixels of the same request's other
     pictures, with which this one must not have too many.
@@ -135,7 +138,7 @@ def inspect(data: bytes, settings: Settings, *, field: str = "image", others: in
 
 
 def _held(image: Image.Image, data: bytes, field: str) -> float:
-    """Bytes for each pixel that decoding it holds. Raises `Problem` for a JPEG that would take too long."""
+    """Return how many bytes decoding holds for each pixel. Raises `Problem` for a JPEG that would take too long."""
     held = _HELD[_FORMATS[image.format or ""]]
     if not isinstance(image, JpegImageFile):
         return held
@@ -190,7 +193,7 @@ def _decode(image: Image.Image, data: bytes, field: str) -> ImageInfo:
 
 
 def _open(data: bytes, settings: Settings, field: str) -> Image.Image:
-    """The image with its header read and nothing decoded."""
+    """Open the image, with its header read and nothing decoded."""
     try:
         return Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP", "AVIF", "HEIF"))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -208,7 +211,7 @@ def _open(data: bytes, settings: Settings, field: str) -> Image.Image:
 
 
 def check_size(size: int, settings: Settings, field: str) -> None:
-    """Raises `Problem` 413 for more bytes than a keyframe may have."""
+    """Raise `Problem` 413 for more bytes than a keyframe may have."""
     if size > settings.max_image_bytes:
         raise Problem(
             413,
@@ -237,7 +240,7 @@ def _check_shape(width: int, height: int, settings: Settings, field: str) -> Non
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1 where there is none or it is damaged, as browsers have it."""
+    """Read the EXIF orientation; 1 where there is none or it is damaged, as browsers have it."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001 - damaged metadata does not make a picture unusable

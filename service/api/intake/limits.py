@@ -49,10 +49,13 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Quota:
-    """A key's requests after one more. most: in a minute. left: now. seconds: until there may be more."""
+    """A key's requests after one more."""
 
+    #: In a minute.
     most: int
+    #: Now.
     left: int
+    #: Until there may be more.
     seconds: int
 
     @property
@@ -81,9 +84,10 @@ class Limits:
         self._windows = SlidingWindowCounterRateLimiter(storage)
 
     def count(self, key: Key) -> tuple[Quota | None, bool]:
-        """Count a request. Where the key stands after it, None when it has no limit; and whether it may go on.
+        """Count a request, and tell where the key stands after it and whether it may go on.
 
-        A Redis that is full counts nothing, and lets what reads and what makes room go on uncounted.
+        The first is None when the key has no limit. A Redis that is full counts nothing, and lets what reads and what
+        makes room go on uncounted.
         """
         most = self._rate if key.rate is None else key.rate
         if most == 0:
@@ -104,7 +108,7 @@ class Limits:
         return Quota(most, window.remaining if accepted else 0, seconds), accepted
 
     def allowance(self, key: Key) -> Allowance:
-        """What may be under way for a job of this key to be taken."""
+        """Return what may be under way for a job of this key to be taken."""
         return Allowance(
             active_jobs=self._jobs if key.active_jobs is None else key.active_jobs,
             gpu_seconds=self._settings.gpu_seconds_per_day if key.gpu_seconds is None else key.gpu_seconds,
@@ -113,7 +117,7 @@ class Limits:
 
 
 def too_fast(quota: Quota) -> Problem:
-    """The refusal of a request beyond the quota."""
+    """Make the refusal of a request beyond the quota."""
     detail = f"This key may send {quota.most} requests a minute."
     remedy = f"Wait {quota.seconds} seconds."
     headers = {"Retry-After": str(quota.seconds)}
@@ -121,7 +125,7 @@ def too_fast(quota: Quota) -> Problem:
 
 
 def check_alone(estimate: float | None, allowance: Allowance) -> None:
-    """Raises `Problem` for a job that by itself takes more GPU-seconds than a day has, by its estimate."""
+    """Raise `Problem` for a job that by itself takes more GPU-seconds than a day has, by its estimate."""
     most = allowance.gpu_seconds
     if most and estimate is not None and estimate > most:
         detail = f"The job takes about {estimate:.0f} GPU-seconds, and this key has {most:g} a day."
@@ -131,7 +135,7 @@ def check_alone(estimate: float | None, allowance: Allowance) -> None:
 def refusal(
     refused: Refused, allowance: Allowance, estimate: float | None = None, wait: float | None = None
 ) -> Problem:
-    """What to tell the caller of a job that was not taken.
+    """Make the problem that tells the caller why a job was not taken.
 
     estimate: GPU-seconds of the job. wait: seconds until the next job leaves the queue. Both None where not known.
     """

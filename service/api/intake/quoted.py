@@ -41,11 +41,11 @@ class Quoted:
         self._end = end
 
     def __len__(self) -> int:
-        """Bytes as it was written."""
+        """Return the bytes of the text as it was written."""
         return self._end - self._start
 
     def pieces(self) -> Iterator[bytes]:
-        """What it says. Raises `ValueError` where that is not ASCII, or no JSON string."""
+        """Read in pieces what the text says. Raises `ValueError` where that is not ASCII, or no JSON string."""
         at = self._start
         while at < self._end:
             end = min(at + PIECE, self._end)
@@ -55,7 +55,7 @@ class Quoted:
             at = end
 
     def _whole(self, at: int, end: int) -> int:
-        """Where a piece ends that breaks no escape in two: `end`, or a little before it."""
+        """Find where a piece ends that breaks no escape in two: `end`, or a little before it."""
         last = self._body.rfind(b"\\", max(at, end - 6), end)
         if last < 0 or not backslashes(self._body, at, last + 1) % 2:
             return end
@@ -64,7 +64,7 @@ class Quoted:
 
 
 def cut(body: bytes | bytearray) -> tuple[bytes | bytearray, Mapping[str, Quoted]]:
-    """The body with stand-ins for its long texts, and the texts by their stand-ins.
+    """Put stand-ins for the long texts of a body, and give the body and the texts by their stand-ins.
 
     Raises `Problem` 400 for a text without end, and 422 for a body that would take long to parse without its images.
     """
@@ -98,7 +98,7 @@ def cut(body: bytes | bytearray) -> tuple[bytes | bytearray, Mapping[str, Quoted
 
 
 def backslashes(body: bytes | bytearray, start: int, end: int) -> int:
-    """How many there are in a row before `end`, and not before `start`."""
+    """Count the backslashes in a row before `end`, and not before `start`."""
     count, step = 0, 16
     while end > start:
         block = body[max(start, end - step) : end]
@@ -112,7 +112,7 @@ def backslashes(body: bytes | bytearray, start: int, end: int) -> int:
 
 
 def _end(body: bytes | bytearray, start: int, most: int) -> tuple[int, int]:
-    """Where the text that begins at `start` ends, and how many quotation marks are in it."""
+    """Find where the text that begins at `start` ends, and how many quotation marks are in it."""
     at, escaped = start, 0
     while True:
         end = body.find(b'"', at)

@@ -48,14 +48,13 @@ Source = bytes | str | Quoted
 
 @dataclass(frozen=True)
 class Picture:
-    """One keyframe as it came: its bytes, or a reference to them.
+    """One keyframe as it came: its bytes, or a reference to them."""
 
-    source: its bytes, or text, which if long stays where it is in the body. field: its name in the request. sha256:
-    what the file's has to be, if the request says.
-    """
-
+    #: Its bytes, or text, which if long stays where it is in the body.
     source: Source
+    #: Its name in the request.
     field: str
+    #: What the file's has to be, if the request says.
     sha256: str | None = None
 
     @property
@@ -66,14 +65,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A request that is right in itself. positions: the frame of each keyframe, when the request says.
-
-    settings: what `mpd` will be asked for, once the request names a method or `with_method` has given it one.
-    """
+    """A request that is right in itself."""
 
     pictures: tuple[Picture, ...]
+    #: The frame of each keyframe, when the request says.
     positions: tuple[int, ...] | None
     options: Options
+    #: What `mpd` will be asked for, once the request names a method or `with_method` has given it one.
     settings: Settings
 
     def with_method(self, name: MethodName) -> Wanted:
@@ -84,7 +82,7 @@ class Wanted:
 
 
 async def read(request: Request, service: ServiceSettings, hold: Hold) -> Wanted:
-    """hold: grows with a body whose length was not announced.
+    """Read what a request wants from its body. hold: grows with a body whose length was not announced.
 
     Raises `Problem`: 400 for a broken body, 413 for a text field larger than any image may be, 415 for another content
     type, 422 naming every field at fault.
@@ -95,13 +93,13 @@ async def read(request: Request, service: ServiceSettings, hold: Hold) -> Wanted
 
 
 def announced(request: Request) -> int:
-    """Bytes of the body, as far as its headers say."""
+    """Return the bytes of the body, as far as its headers say."""
     length = request.headers.get("content-length", "")
     return int(length) if length.isdecimal() else 0
 
 
 async def whole(request: Request, hold: Hold) -> bytearray:
-    """All of the body, once."""
+    """Read all of the body, once."""
     body = bytearray()
     async for piece in pieces(request, hold):
         body += piece
@@ -109,7 +107,7 @@ async def whole(request: Request, hold: Hold) -> bytearray:
 
 
 async def pieces(request: Request, hold: Hold) -> AsyncGenerator[bytes, None]:
-    """The body as it comes, held."""
+    """Give the body as it comes, held."""
     seen = 0
     async for piece in request.stream():
         seen += len(piece)
@@ -118,7 +116,7 @@ async def pieces(request: Request, hold: Hold) -> AsyncGenerator[bytes, None]:
 
 
 def is_json(request: Request) -> bool:
-    """Whether the body is JSON, else a form. Raises `Problem` 415 when it is neither."""
+    """Tell whether the body is JSON, else a form. Raises `Problem` 415 when it is neither."""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type in ("application/json", "multipart/form-data"):
         return content_type == "application/json"
@@ -145,7 +143,7 @@ class _FormParser(MultiPartParser):
 
 @asynccontextmanager
 async def open_form(request: Request, service: ServiceSettings, hold: Hold) -> AsyncIterator[FormData]:
-    """The form's fields; its files last as long as the block. Raises `Problem` 400, and 413 for a long text."""
+    """Read the form's fields; its files last as long as the block. Raises `Problem` 400, and 413 for a long text."""
     longest = 4 * -(-service.max_image_bytes // 3) + _DATA_URI_HEAD
     # One more of each than any request needs, so that one too many is refused by name.
     files = _MOST_KEYFRAMES + len(_FORM_FIELDS)
@@ -177,7 +175,10 @@ def _malformed(reason: str) -> Problem:
 
 
 async def file_bytes(part: UploadFile, service: ServiceSettings, field: str) -> bytes:
-    """What a file of a form has, which it has not any more. Raises `Problem` 413 for more than an image may have."""
+    """Take the bytes of a file of a form, which it has not any more.
+
+    Raises `Problem` 413 for more than an image may have.
+    """
     check_size(part.size or 0, service, field)
     data = await part.read()
     # Or there would be two of each until the last one is read.
@@ -246,7 +247,7 @@ def _refuse_two_forms(start_or_end: object) -> None:
 
 
 def _options(parts: Sequence[UploadFile | str]) -> Options:
-    """From the form's `options`, a JSON object as text or as a file of type application/json."""
+    """Read the form's `options`, a JSON object as text or as a file of type application/json."""
     if len(parts) > 1:
         raise refused([Fault("options", "This field comes more than once.", "Send one JSON object.")])
     if not parts:
@@ -264,14 +265,17 @@ def _options(parts: Sequence[UploadFile | str]) -> Options:
 
 
 def refuse_many_values(text: bytes | bytearray, field: str) -> None:
-    """Each unknown field and each wrong value costs memory and time to describe, a thousand times its bytes."""
+    """Refuse a JSON text of very many values.
+
+    Each unknown field and each wrong value costs memory and time to describe, a thousand times its bytes.
+    """
     if text.count(b",") > _MOST_VALUES:
         remedy = "Send only the fields that the reference under `/docs` lists."
         raise refused([Fault(field, f"The JSON has more than {_MOST_VALUES} values.", remedy)])
 
 
 def _at(parts: Sequence[UploadFile | str], keyframes: int) -> tuple[int, ...] | None:
-    """The frame numbers of a form, one `at` for each of `keyframes`."""
+    """Read the frame numbers of a form, one `at` for each of `keyframes`."""
     if not parts:
         return None
     if len(parts) != keyframes:

@@ -52,15 +52,15 @@ class Submission:
     storage: Storage
     outbound: Outbound
     uploads: Uploads
+    #: At what keeps a processor and Redis busy, which others would feel; waiting for downloads needs none.
     turns: ThreadCallerSemaphore
-    """At what keeps a processor and Redis busy, which others would feel; waiting for downloads needs none."""
+    #: At storing keyframes: the same turns where that keeps this machine's disk busy.
     storing: ThreadCallerSemaphore
-    """At storing keyframes: the same turns where that keeps this machine's disk busy."""
+    #: For images that did not come as bytes, while they are in hand.
     pictures: ThreadByteBudget
-    """For images that did not come as bytes, while they are in hand."""
 
     def check(self, owner: str, wanted: Wanted, allowance: Allowance) -> Iterable[Callable[[], Any]]:
-        """Every check of a request that `accept` makes, each raising `Problem`: first the cheap ones."""
+        """Give every check of a request that `accept` makes, each raising `Problem`: first the cheap ones."""
         yield partial(self._webhook, wanted)
         yield partial(self._check_capacity, wanted)
         yield partial(self._check_allowance, owner, wanted, allowance)
@@ -134,7 +134,7 @@ class Submission:
         return limits.refusal(refused, allowance, seconds, wait)
 
     def _keep(self, job_id: str, look: _Look) -> list[dict[str, Any]]:
-        """Look at every keyframe, then keep it; what the record says of each.
+        """Look at every keyframe, then keep it, and give what the record says of each.
 
         What was sent with the request can be had again, so that nothing is kept before all of it was looked at. What
         lies elsewhere may be another file by then, or take long to come: it is kept at once. One is in hand at a time.
@@ -170,7 +170,7 @@ class Submission:
             self.storage.put(keyframe["key"], data, keyframe["content_type"])
 
     def _webhook(self, wanted: Wanted) -> dict[str, Any] | None:
-        """What the record keeps of the webhook: its URL as it was read, so that nobody reads the text again."""
+        """Give what the record keeps of the webhook: its URL as it was read, so that nobody reads the text again."""
         webhook = wanted.options.webhook
         if webhook is None:
             return None
@@ -207,7 +207,7 @@ class Submission:
 
     @contextmanager
     def _in_hand(self, look: _Look, picture: Picture) -> Iterator[bytes]:
-        """The image's bytes, with room for them where they did not come as such."""
+        """Hold the image's bytes, with room for them where they did not come as such."""
         if isinstance(picture.source, bytes):
             yield picture.source
             return
@@ -228,7 +228,7 @@ class Submission:
         return self._fetched(_target(self.outbound, source, picture.field), picture.field, look.deadline, holding)
 
     def _of_a_job(self, owner: str, reference: str, field: str, holding: Callable[[int], None]) -> bytes:
-        """A keyframe that a job of the same owner was given."""
+        """Read a keyframe that a job of the same owner was given."""
         found = replay.parse(reference)
         job = self.jobs.get(found[0]) if found else None
         if found is None or job is None or job.owner != owner or found[1] >= len(job.keyframes):
@@ -265,11 +265,13 @@ class Submission:
 
 @dataclass
 class _Look:
-    """At one request's images. pixels: of those that were seen. size: of the first, as it is seen."""
+    """A look at one request's images."""
 
     owner: str
     wanted: Wanted
+    #: Of those that were seen.
     pixels: int = 0
+    #: Of the first, as it is seen.
     size: tuple[int, int] = (0, 0)
     deadline: float = field(default_factory=lambda: time.monotonic() + FETCH_SECONDS)
 

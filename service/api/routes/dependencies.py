@@ -40,7 +40,7 @@ Here = Annotated[Services, Depends(services)]
 
 
 async def base_url(request: Request, here: Here) -> str:
-    """Without a closing slash."""
+    """Return the public base URL of the API without a closing slash."""
     return (here.settings.public_url or str(request.base_url)).rstrip("/")
 
 
@@ -48,7 +48,7 @@ Base = Annotated[str, Depends(base_url)]
 
 
 def known_key(request: Request, here: Here, _: Annotated[Any, Depends(_bearer)]) -> Key:
-    """The caller's key, its request counted. Raises `Problem` 401, and 429 for one request too many.
+    """Identify the caller's key and count its request. Raises `Problem` 401, and 429 for one request too many.
 
     Raises `DatabaseUnknown` where what Redis has, and has not, says nothing. Figures are told all the same.
     """
@@ -93,7 +93,10 @@ JobId = Annotated[str, Path(description="The job's `id`.", examples=["job_06b3k7
 
 
 def find(here: Services, key: Key, job_id: str) -> Job:
-    """A job the key may know of. Raises `Problem` 404, for another owner's job too, and 410 for an expired one."""
+    """Find a job that the key may know of.
+
+    Raises `Problem` 404, for another owner's job too, and 410 for an expired one.
+    """
     job = _found(here, job_id) if _JOB_ID.fullmatch(job_id) else None
     if job is None or (job.owner != key.owner and not key.allows(Scope.admin)):
         raise job_missing()
@@ -103,7 +106,7 @@ def find(here: Services, key: Key, job_id: str) -> Job:
 
 
 def _found(here: Services, job_id: str) -> Job | None:
-    """The job; None where the database lacks it and was the known one before and after that was looked for."""
+    """Look the job up; None where the database lacks it and was the known one before and after that was looked for."""
     job = here.jobs.get(job_id)
     if job is None:
         here.database.check(fresh=True)
@@ -119,7 +122,7 @@ def job_missing() -> Problem:
 
 @asynccontextmanager
 async def admitted(request: Request, here: Services, key: Key) -> AsyncIterator[Hold]:
-    """The owner's turn at a request with images, and room for its body, before any of it is read.
+    """Hold the owner's turn at a request with images, and room for its body, before any of it is read.
 
     Raises `Problem` 429 where too many of the owner's wait, and 503 where others leave no room for this one.
     """
@@ -144,7 +147,7 @@ def view(here: Services, job: Job, base: str) -> JobView:
 
 
 def job_list(here: Services, page: Page, base: str, path: str, **query: object) -> JobList:
-    """A page of jobs, the expired ones left out. `path` and `query` are the request's, for the next page's URL."""
+    """Show a page of jobs, the expired ones left out. `path` and `query` are the request's, for the next page's URL."""
     following = {name: value for name, value in {**query, "cursor": page.next_cursor}.items() if value is not None}
     return JobList(
         jobs=[view(here, job, base) for job in page.jobs if job.state is not State.expired],
@@ -154,7 +157,7 @@ def job_list(here: Services, page: Page, base: str, path: str, **query: object) 
 
 
 def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
-    """The error responses of a route, for its documentation. Every route may answer 422, 500 and 503 besides."""
+    """Document the error responses of a route. Every route may answer 422, 500 and 503 besides."""
     by_status: dict[int, list[str]] = {}
     for slug in dict.fromkeys((*slugs, "invalid-request", "internal", "unavailable", "database-unknown", "busy")):
         by_status.setdefault(PROBLEMS[slug].status, []).append(slug)

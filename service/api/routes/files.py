@@ -48,7 +48,7 @@ RESULT = (*ONE_JOB, "job-not-finished", "file-not-found", "range-not-satisfiable
 def _file_route(
     path: str, operation_id: str, summary: str
 ) -> Callable[[Callable[..., Response]], Callable[..., Response]]:
-    """GET, documented, and HEAD of the same path."""
+    """Make a decorator that adds GET, documented, and HEAD of the same path."""
 
     def add(endpoint: Callable[..., Response]) -> Callable[..., Response]:
         responses = {**ANSWERS, **problems(*RESULT)}
@@ -71,7 +71,7 @@ def get_video(
     format: Annotated[Format | None, Query(description="Which of the job's formats. Default: its first.")] = None,
     download: Download = False,
 ) -> Response:
-    """One take in one of the formats that the job was asked for."""
+    """Return one take in one of the formats that the job was asked for."""
     files = result_of(job)["files"]
     found = [
         file for file in files if file["take"] == take and file["format"] in ([format] if format else OUTPUT_FORMATS)
@@ -94,7 +94,7 @@ def get_file(
     name: Annotated[str, Path(description="As in the job's `result.files`.", examples=["metadata.json"])],
     download: Download = False,
 ) -> Response:
-    """Any of the files listed in the job's result."""
+    """Return any of the files listed in the job's result."""
     files = result_of(job)["files"]
     found = next((file for file in files if file["name"] == name), None)
     if found is None:
@@ -113,7 +113,7 @@ def get_frame(
     take: Take = 1,
     download: Download = False,
 ) -> Response:
-    """A single frame of the video."""
+    """Return a single frame of the video."""
     result = result_of(job)
     if n >= result["frames"] or take > len(result["seeds"]):
         remedy = f"Frames run from 0 to {result['frames'] - 1}, takes from 1 to {len(result['seeds'])}."
@@ -124,7 +124,7 @@ def get_frame(
 
 @_file_route("/inbetween/{job_id}/poster", "getPoster", "A still for a player to show before it plays")
 def get_poster(request: Request, here: Here, base: Base, job: ReadableJob, download: Download = False) -> Response:
-    """A JPEG from the first take."""
+    """Return a JPEG from the first take."""
     result_of(job)
     return answer(request, here, base, job, "poster.jpg", "image/jpeg", download)
 
@@ -137,7 +137,7 @@ def get_keyframe(
     job: ReadableJob,
     n: Annotated[int, Path(ge=0, le=31, description="Its number, from 0.")],
 ) -> Response:
-    """The caller's own file, unchanged; there from the job's acceptance on."""
+    """Return the caller's own file, unchanged; it is there from the job's acceptance on."""
     if n >= len(job.keyframes):
         detail = f"The job has {len(job.keyframes)} keyframes."
         remedy = f"Ask for 0 to {len(job.keyframes) - 1}."
@@ -147,7 +147,7 @@ def get_keyframe(
 
 
 def result_of(job: Job) -> dict[str, Any]:
-    """The job's manifest. Raises `Problem` 409 while there is none, and when there will be none."""
+    """Return the job's manifest. Raises `Problem` 409 while there is none, and when there will be none."""
     if job.result is not None and job.state is State.succeeded:
         return job.result
     if job.state.is_terminal:
@@ -161,7 +161,7 @@ def result_of(job: Job) -> dict[str, Any]:
 def answer(
     request: Request, here: Services, base: str, job: Job, name: str, content_type: str, download: bool
 ) -> Response:
-    """A file of the result, which is known to be among its files: a link to it, or the file itself."""
+    """Answer with a file of the result, which is known to be among its files: a link to it, or the file itself."""
     filename = f"{job.id}-{name.replace('/', '-')}" if download else None
     size = next((file["size"] for file in result_of(job)["files"] if file["name"] == name), None)
     return _hand_over(request, here, base, file_key(job, name), content_type, filename, size)

@@ -136,7 +136,7 @@ async def create_inbetween(
 async def submit(
     here: Services, key: Key, wanted: Wanted, base: str, trace: str, idempotency_key: str | None
 ) -> tuple[dict[str, Any], bool]:
-    """The accepted job as its view's JSON, and whether the same request was answered before."""
+    """Accept a job, and give its view as JSON and whether the same request was answered before."""
     if idempotency_key is None:
         return await _in_thread(_accept, here, key, wanted, base, new_id(), trace), False
     return await _in_thread(_accept_once, here, key, wanted, base, trace, idempotency_key)
@@ -151,7 +151,7 @@ async def submit(
     openapi_extra={"requestBody": openapi_examples.REQUEST_BODY},
 )
 async def estimate_inbetween(request: Request, here: Here, key: Submitter) -> EstimateView:
-    """Takes the same body as `POST /inbetween`, checks everything that would be checked there, and queues nothing.
+    """Check everything that `POST /inbetween` would check of the same body, estimate the cost, and queue nothing.
 
     What would be refused is listed in `refusals`; a request with none would be accepted.
     """
@@ -179,7 +179,10 @@ def list_inbetweens(
     cursor: Annotated[str | None, Query(pattern=CURSOR, description="`next_cursor` of the page before.")] = None,
     state: Annotated[StateName | None, Query(description="Only jobs in this state.")] = None,
 ) -> JobList:
-    """Expired jobs are left out, so a page may be shorter than `limit`; only `next_cursor` says whether more follow."""
+    """List the jobs of the key's owner, newest first.
+
+    Expired jobs are left out, so a page may be shorter than `limit`; only `next_cursor` says whether more follow.
+    """
     page = here.jobs.list(key.owner, limit, cursor, State(state) if state else None)
     return job_list(here, page, base, "/inbetween", limit=limit, state=state)
 
@@ -191,7 +194,7 @@ def list_inbetweens(
     responses={200: openapi_examples.JOB, **problems(*ONE_JOB)},
 )
 def get_inbetween(here: Here, base: Base, job: ReadableJob, response: Response) -> JobView:
-    """While the job is not over, `Retry-After` says when to look again."""
+    """Return the job as it is now. While it is not over, `Retry-After` says when to look again."""
     found = view(here, job, base)
     if not job.state.is_terminal:
         response.headers["Retry-After"] = _retry_after(found)
@@ -206,7 +209,7 @@ def get_inbetween(here: Here, base: Base, job: ReadableJob, response: Response) 
     responses=problems(*ONE_JOB),
 )
 def cancel_inbetween(here: Here, base: Base, job: ChangeableJob) -> JobView:
-    """A queued job is canceled at once, a running one at its next step (`cancel_requested` until then).
+    """Cancel a queued job at once, a running one at its next step (`cancel_requested` until then).
 
     A job that is over stays as it is and is returned.
     """
@@ -223,8 +226,10 @@ def cancel_inbetween(here: Here, base: Base, job: ChangeableJob) -> JobView:
     responses=problems(*ONE_JOB),
 )
 def delete_inbetween(here: Here, job: ChangeableJob) -> Response:
-    """In any state; a running job is stopped. Nothing of it remains, neither its uploads, its webhook events nor the
-    answer kept for its `Idempotency-Key`: files that storage is too slow to erase at once follow by themselves.
+    """Delete a job in any state; a running job is stopped.
+
+    Nothing of it remains, neither its uploads, its webhook events nor the answer kept for its `Idempotency-Key`: files
+    that storage is too slow to erase at once follow by themselves.
     """
     deleted = here.jobs.delete(job.id)
     here.webhooks.forget(job.id)
@@ -245,7 +250,7 @@ def _accept(
 def _accept_once(
     here: Services, key: Key, wanted: Wanted, base: str, trace: str | None, name: str
 ) -> tuple[dict[str, Any], bool]:
-    """The answer, and whether it was given before."""
+    """Accept a request under an idempotency key, and give the answer and whether it was given before."""
     job_id, mark = new_id(), fingerprint(wanted, here.settings)
     replay = here.idempotency.claim(key.owner, name, mark, job_id)
     if replay is not None:
@@ -276,7 +281,10 @@ def _accepted(answer: dict[str, Any], replayed: bool = False) -> JSONResponse:
 
 
 def _retry_after(job: JobView) -> str:
-    """Seconds until a look may show something new: a step for a running job, longer far back in the queue."""
+    """Estimate the seconds until a look may show something new.
+
+    That is a step for a running job, longer far back in the queue.
+    """
     return str(min(30, 1 + (job.position or 0)))
 
 

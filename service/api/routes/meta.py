@@ -38,7 +38,7 @@ router = APIRouter(tags=["service"])
     responses=problems(*READ),
 )
 def list_methods(here: Here, key: Reader) -> MethodsView:
-    """Everything a request can choose from, and what the engines that are live right now can do of it."""
+    """List everything a request can choose from, and what the engines that are live right now can do of it."""
     live = engines.live(here.redis, here.settings)
     return MethodsView(
         default=default_method(live),
@@ -53,14 +53,14 @@ def list_methods(here: Here, key: Reader) -> MethodsView:
 @router.head("/livez", include_in_schema=False)
 @router.get("/livez", operation_id="isAlive", summary="Whether the process answers", responses=problems())
 async def livez() -> HealthView:
-    """Says nothing of Redis or storage: losing those is no reason to restart the API."""
+    """Tell that the process answers. Redis and storage are not asked: losing those is no reason to restart the API."""
     return HealthView(status="alive")
 
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", operation_id="isReady", summary="Whether Redis and storage answer", responses=problems())
 async def readyz(here: Here) -> HealthView:
-    """503 while either does not."""
+    """Tell whether Redis and storage answer: 503 while either does not."""
     await here.readiness.check()
     return HealthView(status="ready")
 
@@ -79,9 +79,10 @@ async def readyz(here: Here) -> HealthView:
     },
 )
 async def get_metrics(here: Here, key: Metrics) -> Response:
-    """Counted in Redis, so every API process answers the same: ask any one of them. The figures are of all owners
-    together, hence a scope of their own, `metrics`: Prometheus sends such a key by
-    `authorization: {credentials_file: …}`.
+    """Return the figures of all owners together, in the text format of Prometheus.
+
+    They are counted in Redis, so every API process answers the same: ask any one of them. As they are of all owners,
+    they have a scope of their own, `metrics`: Prometheus sends such a key by `authorization: {credentials_file: …}`.
     """
     storage_up = await _answers(here)
     text = await to_thread.run_sync(_figures, here, storage_up)
@@ -89,7 +90,7 @@ async def get_metrics(here: Here, key: Metrics) -> Response:
 
 
 async def _answers(here: Services) -> bool:
-    """Whether the storage does. That takes long when it is away, and Prometheus waits ten seconds at most."""
+    """Tell whether the storage answers. That takes long when it is away, and Prometheus waits ten seconds at most."""
     try:
         with anyio.fail_after(STORAGE_PATIENCE):
             await here.readiness.check()

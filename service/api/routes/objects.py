@@ -63,7 +63,10 @@ def create_upload(here: Here, base: Base, key: Submitter, asked: UploadRequest) 
     responses={**ANSWERS, **problems(*LINK, "range-not-satisfiable")},
 )
 def get_object(request: Request, here: Here, token: str) -> Response:
-    """Where files lie in a local folder, the API's signed links lead here. The link is the permission."""
+    """Return a file by the API's own signed link, as there are where files lie in a local folder.
+
+    The link is the permission.
+    """
     storage, grant = _grant(here, token, request.method)
     try:
         answer = deliver(
@@ -101,7 +104,7 @@ router.head("/objects/{token}", include_in_schema=False)(get_object)
     response_class=Response,
 )
 async def put_object(request: Request, here: Here, token: str) -> Response:
-    """The `url` of `POST /uploads`, where files lie in a local folder."""
+    """Take the file for the `url` of `POST /uploads`, where files lie in a local folder."""
     storage, grant = await to_thread.run_sync(_grant, here, token, "PUT")
     size = grant.size or 0
     sent = request.headers.get("content-type", "")
@@ -119,7 +122,7 @@ async def put_object(request: Request, here: Here, token: str) -> Response:
 
 
 async def _receive(request: Request, file: IO[bytes], size: int) -> None:
-    """Exactly `size` bytes of body, and not one more is read."""
+    """Write exactly `size` bytes of body to a file, and read not one more."""
     seen = 0
     async for piece in request.stream():
         seen += len(piece)
@@ -137,7 +140,7 @@ def _mismatch(size: int) -> Problem:
 
 
 def _grant(here: Services, token: str, method: str) -> tuple[LocalStorage, Grant]:
-    """The local store, and what the link allows in it."""
+    """Return the local store, and what the link allows in it."""
     if not isinstance(here.storage, LocalStorage):
         raise Problem(404, "not-found", "Files do not lie with this server.")
     try:

@@ -95,7 +95,9 @@ async def create_video(
     idempotency_key: jobs.IdempotencyKey = None,
     traceparent: jobs.Traceparent = None,
 ) -> Response:
-    """`input_reference` is the start keyframe and `end` the end keyframe, or `input_reference` comes once for each.
+    """Ask for a video between two keyframes or more, in OpenAI's words.
+
+    `input_reference` is the start keyframe and `end` the end keyframe, or `input_reference` comes once for each.
     `model` names a method; `prompt` is kept and not read.
     """
     async with admitted(request, here, key) as hold:
@@ -118,7 +120,7 @@ def list_videos(
     after: Annotated[str | None, Query(pattern=jobs.CURSOR, description="`last_id` of the page before.")] = None,
     order: Annotated[Literal["desc"], Query(description="Newest first; there is no other order.")] = "desc",
 ) -> VideoList:
-    """Every job of the key's owner, whichever way it was asked for; expired ones are left out."""
+    """List every job of the key's owner, whichever way it was asked for; expired ones are left out."""
     page = here.jobs.list(key.owner, limit, after)
     found = [video(view(here, job, base)) for job in page.jobs if job.state is not State.expired]
     # The cursor and not the last video shown: the page may have ended with expired jobs.
@@ -129,7 +131,10 @@ def list_videos(
 
 @router.get("/{job_id}", operation_id="getVideoJob", summary="One job as OpenAI shows it", responses=problems(*ONE_JOB))
 def get_video(here: Here, base: Base, job: ReadableJob) -> Video:
-    """`status` goes from `queued` over `in_progress` to `completed` or `failed`; a canceled job has failed."""
+    """Return the job as OpenAI shows it.
+
+    `status` goes from `queued` over `in_progress` to `completed` or `failed`; a canceled job has failed.
+    """
     return video(view(here, job, base))
 
 
@@ -150,7 +155,7 @@ def get_content(
         Query(description="`thumbnail` is the poster, `spritesheet` the contact sheet; both are JPEG."),
     ] = "video",
 ) -> Response:
-    """The first take in the first of the job's formats: MP4, if it was asked for here."""
+    """Return the first take in the first of the job's formats: MP4, if it was asked for here."""
     result = files.result_of(job)
     start = {"thumbnail": "poster.", "spritesheet": "contact-sheet.", "video": "take-1"}[variant]
     found = next((file for file in result["files"] if file["name"].startswith(start)), None)
@@ -164,7 +169,7 @@ def get_content(
     "/{job_id}", operation_id="deleteVideo", summary="Erase a job with its files", responses=problems(*ONE_JOB)
 )
 def delete_video(here: Here, job: ChangeableJob) -> Deleted:
-    """In any state; a running job is stopped."""
+    """Delete a job in any state; a running job is stopped."""
     jobs.delete_inbetween(here, job)
     return Deleted(id=job.id)
 

@@ -47,7 +47,7 @@ def list_deliveries(
         str | None, Query(pattern=r"^[0-9]{13}\.msg_[a-z2-7]{26}$", description="`next_cursor` of the page before.")
     ] = None,
 ) -> DeliveryList:
-    """Of the last 30 days, newest first: the key's own, or with the scope `admin` everybody's."""
+    """List the deliveries of the last 30 days, newest first: the key's own, or with the scope `admin` everybody's."""
     page = here.webhooks.deliveries(_owner(key), limit, cursor)
     following = f"{base}/webhooks/deliveries?limit={limit}&cursor={page.next_cursor}"
     return DeliveryList(
@@ -66,7 +66,7 @@ def list_deliveries(
 def redrive_delivery(
     here: Here, key: Submitter, delivery_id: Annotated[str, Path(description="The delivery's `id`.")]
 ) -> DeliveryView:
-    """At once, with the same `webhook-id` and the whole schedule of retries before it."""
+    """Deliver an event again at once, with the same `webhook-id` and the whole schedule of retries before it."""
     try:
         delivery = here.webhooks.redrive(delivery_id, _owner(key))
     except DeliveryMissing:
@@ -90,7 +90,7 @@ def list_dead_letters(
         str | None, Query(pattern=r"^job_[0-9a-z]{26}$", description="`next_cursor` of the page before.")
     ] = None,
 ) -> JobList:
-    """Of all owners, newest first. Needs the scope `admin`."""
+    """List the jobs of all owners that were set aside, newest first. Needs the scope `admin`."""
     page = here.jobs.dead_letters(limit, cursor)
     return job_list(here, page, base, "/dead-letters", limit=limit)
 
@@ -102,12 +102,15 @@ def list_dead_letters(
     responses=problems(*ONE_JOB, "job-conflict"),
 )
 def redrive_dead_letter(here: Here, base: Base, key: Admin, job_id: JobId) -> JobView:
-    """With fresh budgets for deaths and errors. Any failed job will do, not only one set aside."""
+    """Set a failed job going again, with fresh budgets for deaths and errors.
+
+    Any failed job will do, not only one set aside.
+    """
     job = here.jobs.redrive(find(here, key, job_id).id)
     log.info("job redriven", job=job.id, attempt=job.attempt)
     return view(here, job, base)
 
 
 def _owner(key: Key) -> str | None:
-    """Whose deliveries a key may see; None for everybody's."""
+    """Name the owner whose deliveries a key may see; None for everybody's."""
     return None if key.allows(Scope.admin) else key.owner

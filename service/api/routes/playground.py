@@ -44,7 +44,10 @@ def file(request: Request, asset: str) -> Response:
 
 
 def policy(origins: list[str]) -> str:
-    """No inline script or style, no eval, nothing from elsewhere but files of the storage at `origins`."""
+    """Write the content security policy of the page.
+
+    No inline script or style, no eval, nothing from elsewhere but files of the storage at `origins`.
+    """
     files = " ".join(["'self'", *origins])
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; "
@@ -55,7 +58,7 @@ def policy(origins: list[str]) -> str:
 
 
 def _storage_origins(here: Services) -> list[str]:
-    """Where signed links lead, unless here."""
+    """List the origins that signed links lead to, unless here."""
     if here.settings.storage_proxy or isinstance(here.storage, LocalStorage):
         link = here.settings.public_url or ""
     else:

@@ -19,7 +19,7 @@ router = APIRouter(tags=["service"])
     responses={200: {"content": {"text/markdown": {"schema": {"type": "string"}}}}, **dependencies.problems()},
 )
 def explain_all() -> PlainTextResponse:
-    """Every error that this API can answer, with what to do about it."""
+    """List every error that this API can answer, with what to do about it."""
     return PlainTextResponse(reference(), media_type="text/markdown")
 
 
@@ -31,7 +31,10 @@ def explain_all() -> PlainTextResponse:
     responses=dependencies.problems("problem-not-found"),
 )
 def explain(slug: str) -> PlainTextResponse:
-    """Every error names its type as a path such as `/problems/job-expired`; this is the text behind it."""
+    """Explain one type of problem.
+
+    Every error names its type as a path such as `/problems/job-expired`; this is the text behind it.
+    """
     kind = PROBLEMS.get(slug)
     if kind is None:
         raise Problem(404, "problem-not-found", "There is no problem of that name.")

@@ -9,7 +9,7 @@ from service.validation import LONGEST_NAME, Fault, refused
 
 
 async def refuse_unknown(request: Request) -> None:
-    """A dependency of every route. Raises `Problem` 422 that names each parameter of which there is none."""
+    """Raise `Problem` 422 that names each query parameter of which there is none. A dependency of every route."""
     if not request.query_params:
         return
     known = sorted(names(request.scope["route"].dependant))
@@ -22,6 +22,6 @@ async def refuse_unknown(request: Request) -> None:
 
 
 def names(dependant: Dependant) -> set[str]:
-    """Of all query parameters that a route or one of its dependencies reads."""
+    """Collect the names of all query parameters that a route or one of its dependencies reads."""
     own = {parameter.alias for parameter in dependant.query_params}
     return own.union(*(names(each) for each in dependant.dependencies))

@@ -28,7 +28,7 @@ _ID = "job_[0-9a-z]{26}"
 
 
 def _last_seen(pattern: str) -> Any:
-    """The header as it is documented; nothing in it is as good as none."""
+    """Document the header `Last-Event-ID`; nothing in it is as good as none."""
     text = "The `id` of the last event seen: the stream goes on after it. Browsers send it by themselves."
     return Header(description=text, json_schema_extra={"pattern": f"^({pattern})?$"})
 
@@ -63,7 +63,7 @@ def several(
     ],
     last_event_id: LastEventIds = None,
 ) -> tuple[list[str], list[str]]:
-    """The jobs' ids and where to go on in each stream."""
+    """Read the jobs' ids and where to go on in each stream."""
     names = list(dict.fromkeys(name for name in ids.split(",") if name))
     if not 1 <= len(names) <= MOST_JOBS:
         detail = f"{len(names)} ids were sent."
@@ -72,7 +72,7 @@ def several(
 
 
 async def one_reader(here: Here, key: Reader) -> AsyncIterator[None]:
-    """Counts the stream until it has ended."""
+    """Count the stream until it has ended."""
     with here.readers.one_more(key.owner):
         yield
 
@@ -106,7 +106,10 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 async def stream_inbetween(
     here: Here, job: ReadableJob, after: Annotated[list[str], Depends(one_position)]
 ) -> AsyncIterator[ServerSentEvent]:
-    """All events from the job's beginning, or from `Last-Event-ID` on. A hint: `GET /inbetween/{id}` is the truth."""
+    """Stream all events from the job's beginning, or from `Last-Event-ID` on.
+
+    An event is a hint: `GET /inbetween/{id}` is the truth.
+    """
     async for event in _events(here, [job.id], after):
         yield event
 
@@ -122,7 +125,10 @@ async def stream_inbetween(
 async def stream_inbetweens(
     here: Here, asked: Annotated[tuple[list[str], list[str]], Depends(several)]
 ) -> AsyncIterator[ServerSentEvent]:
-    """As a single job's stream; `data.job` says whose event it is. To resume, send the same `ids` in the same order."""
+    """Stream the events of several jobs as those of a single one; `data.job` says whose event it is.
+
+    To resume, send the same `ids` in the same order.
+    """
     async for event in _events(here, *asked):
         yield event
 

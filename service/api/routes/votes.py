@@ -71,8 +71,9 @@ class TallyView(BaseModel):
     responses=problems(*ONE_JOB, "invalid-request", "malformed-body", "body-too-large"),
 )
 def cast_vote(here: Here, key: Submitter, asked: VoteRequest) -> TallyView:
-    """The videos are finished jobs with the same keyframes and seeds, each of another method. Whoever votes should not
-    know which is which: the playground's page `/#rank=ID,ID` sees to that.
+    """Count a ranking of videos: finished jobs with the same keyframes and seeds, each of another method.
+
+    Whoever votes should not know which is which: the playground's page `/#rank=ID,ID` sees to that.
     """
     jobs = {job_id: find(here, key, job_id) for job_id in asked.order}
     _check(asked, jobs)
@@ -94,8 +95,9 @@ def cast_vote(here: Here, key: Submitter, asked: VoteRequest) -> TallyView:
     "/votes", operation_id="tallyVotes", summary="How the methods stand", responses=problems(*READ, "invalid-request")
 )
 def tally_votes(here: Here, key: Reader, study: Study = None) -> TallyView:
-    """The key's own votes: mean rank, first places, artifacts and unrealistic motion by method, as in the user study
-    of the paper.
+    """Tally the key's own votes by method, as in the user study of the paper.
+
+    That is mean rank, first places, artifacts and unrealistic motion.
     """
     return _tally(here, key.owner, study)
 
@@ -110,7 +112,7 @@ def tally_votes(here: Here, key: Reader, study: Study = None) -> TallyView:
 def erase_votes(
     here: Here, key: Submitter, study: Annotated[str, Query(pattern=_STUDY, description="Which study.")]
 ) -> Response:
-    """With all its votes."""
+    """Erase a study with all its votes."""
     here.votes.erase(key.owner, study)
     return Response(status_code=204)
 
@@ -125,7 +127,7 @@ def _tally(here: Services, owner: str, study: str | None) -> TallyView:
 
 
 def _check(asked: VoteRequest, jobs: dict[str, Job]) -> None:
-    """Raises `Problem` for videos that cannot be compared."""
+    """Raise `Problem` for videos that cannot be compared."""
     faults = []
     if len(jobs) != len(asked.order):
         faults.append(Fault("order", "A job stands here twice.", "Send each job once."))

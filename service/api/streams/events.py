@@ -28,17 +28,19 @@ _POSITION = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 
 @dataclass(frozen=True)
 class Event:
-    """type: state, progress, preview. position: where each stream stands after it; see `positions`."""
+    """One event of a job, on its way to a reader."""
 
+    #: `state`, `progress` or `preview`.
     type: str
     data: dict[str, Any]
+    #: Where each stream stands after it; see `positions`.
     position: str
 
 
 def positions(text: str | None, count: int) -> list[str] | None:
-    """From a `Last-Event-ID`: where each of `count` streams stood, in the order of the jobs; None if it is no such id.
+    """Read from a `Last-Event-ID` where each of `count` streams stood, in the order of the jobs.
 
-    None as text is the beginning of all.
+    None if it is no such id. None as text is the beginning of all.
     """
     if text is None:
         return [START] * count
@@ -59,7 +61,7 @@ class Readers:
 
     @contextmanager
     def one_more(self, owner: str) -> Iterator[None]:
-        """Raises `Problem` 429 for one too many."""
+        """Count one more stream of this owner until it ends. Raises `Problem` 429 for one too many."""
         if self._open[owner] >= self._most:
             detail = f"{self._most} streams of this key's owner are open."
             raise Problem(429, "too-many-streams", detail, limit=self._most, headers={"Retry-After": "5"})
@@ -73,7 +75,7 @@ class Readers:
 
 
 async def follow(fanout: Fanout, ids: Sequence[str], after: Sequence[str]) -> AsyncIterator[Event]:
-    """Events of several jobs, from `after` on, until each job is over and its last event was given."""
+    """Give the events of several jobs, from `after` on, until each job is over and its last event was given."""
     watcher = Watcher(dict(zip(ids, after, strict=True)))
     open_ids = set(ids)
     try:
@@ -97,12 +99,12 @@ async def follow(fanout: Fanout, ids: Sequence[str], after: Sequence[str]) -> As
 
 
 def _ends(entry: Entry) -> bool:
-    """Whether it says that the job is over."""
+    """Tell whether an entry says that the job is over."""
     return entry.type == "state" and State(entry.data["state"]).is_terminal
 
 
 async def _over(fanout: Fanout, watcher: Watcher, jobs: Iterable[str]) -> set[str]:
-    """Which of these jobs are over, or gone, with their streams read to the end."""
+    """Find which of these jobs are over, or gone, with their streams read to the end."""
     named = list(jobs)
     async with fanout.connection.pipeline(transaction=False) as pipe:
         for job in named:

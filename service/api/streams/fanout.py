@@ -34,11 +34,12 @@ START = "0-0"
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a job's stream. data: as the record's transition wrote it, decoded once for all readers."""
+    """One entry of a job's stream."""
 
     job: str
     position: str
     type: str
+    #: As the record's transition wrote it, decoded once for all readers.
     data: dict[str, Any]
 
 
@@ -58,7 +59,7 @@ class Watcher:
         self._news = asyncio.Event()
 
     def give(self, entry: Entry, since: str) -> None:
-        """Put an entry by, unless it was before. since: where the read began that found it.
+        """Keep an entry for this reader, unless it was kept before. since: where the read began that found it.
 
         A read that began further on than this reader stands would leave a gap: the next one, from there, will not.
         """
@@ -82,7 +83,7 @@ class Watcher:
         self._news.set()
 
     async def wait(self, seconds: float) -> bool:
-        """Whether anything came in this time."""
+        """Wait for entries, and tell whether any came in this time."""
         try:
             await asyncio.wait_for(self._news.wait(), seconds)
         except TimeoutError:
@@ -90,7 +91,7 @@ class Watcher:
         return True
 
     def take(self) -> Iterable[Entry]:
-        """What has come, oldest first. Raises redis' errors."""
+        """Give what has come, oldest first. Raises redis' errors."""
         self._news.clear()
         if self.error is not None:
             raise self.error
@@ -133,7 +134,7 @@ class Fanout:
             await self._wake()
 
     def leave(self, watcher: Watcher, jobs: Iterable[str]) -> None:
-        """The wait goes on with these jobs in it until it ends by itself; nobody hears of them."""
+        """Have these jobs' entries handed over no more; the wait with them in it goes on until it ends by itself."""
         for job in jobs:
             watching = self._watchers.get(job, set())
             watching.discard(watcher)
@@ -147,7 +148,10 @@ class Fanout:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        """Until nobody watches, or Redis fails: then everybody hears of it, and the next to join begins anew."""
+        """Read entries until nobody watches, or Redis fails.
+
+        Where it fails everybody hears of it, and the next to join begins anew.
+        """
         try:
             while self._positions:
                 await self._read()
@@ -177,7 +181,7 @@ class Fanout:
                     watcher.give(entry, asked[job])
 
     async def _wake(self) -> None:
-        """One call for all who join before it is sent."""
+        """End the wait, by one call for all who join before it is sent."""
         if self._waking:
             return
         self._waking = True
@@ -190,13 +194,13 @@ class Fanout:
 
 
 def _order(position: str) -> tuple[int, int]:
-    """Stream ids as Redis sorts them."""
+    """Order stream ids as Redis sorts them."""
     milliseconds, _, number = position.partition("-")
     return int(milliseconds), int(number)
 
 
 def entries_of(found: Any) -> dict[str, list[tuple[str, dict[str, str]]]]:
-    """What XREAD gave, as text; RESP2 and RESP3 shape it differently."""
+    """Read what XREAD gave, as text; RESP2 and RESP3 shape it differently."""
     pairs = found.items() if isinstance(found, dict) else found or []
     read: dict[str, list[tuple[str, dict[str, str]]]] = {}
     for stream, entries in pairs:
