@@ -51,6 +51,14 @@ def test_a_problem_of_each_type_is_complete_by_itself(slug: str) -> None:
     assert f'"/problems/{slug}"' in body
 
 
+@pytest.mark.parametrize("slug", PROBLEMS)
+def test_only_a_fault_of_ours_names_the_request(slug: str) -> None:
+    """An operator finds it in the log by its id; a caller's own fault is all in its answer."""
+    kind = PROBLEMS[slug]
+    body = bytes(response(Problem(kind.status, slug, "What happened."), "an-id").body).decode()
+    assert ('"request_id":"an-id"' in body) == (kind.status >= 500)
+
+
 @pytest.mark.parametrize("slug", REFUSALS)
 def test_wherever_a_refusal_is_raised_its_field_is_known(slug: str) -> None:
     """The table names the field, or every place that raises this type does."""

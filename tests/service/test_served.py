@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from service.jobs.store import Jobs, NewJob
+from service.jobs.record import PRIORITIES, NewJob, Priority
+from service.jobs.store import Jobs
 from service.settings import Settings
 from worker.engine.served import FRESH_SECONDS, GAP_SECONDS, Served, model_name
 
@@ -82,6 +83,16 @@ def test_a_model_that_nobody_has_makes_way_when_no_job_waits_for_it(connection: 
         jobs.succeed(job.id, 1, {})
         waited(connection, OTHER)
         assert served(connection).refusal(OTHER) is None
+
+
+@pytest.mark.parametrize("priority", PRIORITIES)
+def test_a_job_of_any_priority_is_one_that_waits(connection: redis.Redis, priority: Priority) -> None:
+    served(connection).refusal(ONE)
+    jobs = Jobs(connection, Settings(_env_file=None))
+    jobs.submit(NewJob("ann", {}, [], "gpu", 600, priority=priority))
+    unseen(connection, ONE)
+    waited(connection, OTHER)
+    assert served(connection).refusal(OTHER) is not None
 
 
 @pytest.mark.parametrize("meanwhile", ["there was an outage", "another engine is there", "it asked only now"])
