@@ -22,7 +22,7 @@ from mpd import flow, keyframes
 from mpd.encoded import Encoded
 from mpd.keyframes import KeyframeError
 from mpd.methods import FLOW_FRAMES, FLOW_SIZE_MULTIPLE, METHODS, SettingsError, segment_frames
-from mpd.methods import Settings as Options
+from mpd.methods import Settings as SamplerSettings
 from mpd.output import clip
 from mpd.output.finish import Finish
 from mpd.output.formats import any_alpha, sample_bits
@@ -142,13 +142,13 @@ class Elsewhere(Exception):
     """The engine here refuses the job, and another one that is live can run it."""
 
 
-def _others_can(job: Job, jobs: Jobs, options: Options) -> bool:
+def _others_can(job: Job, jobs: Jobs, settings: SamplerSettings) -> bool:
     """Tell whether a job that the engine here has refused could be run by one that has not."""
-    if not METHODS[options.method].needs_model:
+    if not METHODS[settings.method].needs_model:
         return False
     live = persist(engines.live, jobs.redis, jobs.settings)
     refused = {*job.refusals, fitness.worker_name()}
-    return bool(capacity.others(options, len(job.keyframes), live, but=refused))
+    return bool(capacity.others(settings, len(job.keyframes), live, but=refused))
 
 
 def _leave(job: Job, jobs: Jobs, lease: Lease) -> None:
@@ -200,8 +200,8 @@ def make(job: Job, jobs: Jobs, lease: Lease) -> dict[str, Any]:
 
 def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter) -> dict[str, Any]:
     report.stage("fetching")
-    options = _settings(job)
-    if fitness.worker_name() in job.refusals and _others_can(job, jobs, options):
+    settings = _settings(job)
+    if fitness.worker_name() in job.refusals and _others_can(job, jobs, settings):
         raise Elsewhere("it was refused here before")
     prefix = artifacts.attempt_prefix(job.id, job.attempt)
     with (
@@ -210,7 +210,7 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
     ):
         try:
             pictures = _keyframes(job, storage, lease, Path(folder))
-            model, finish, events = _begin(job, options, pictures, jobs.settings, lease, report)
+            model, finish, events = _begin(job, settings, pictures, jobs.settings, lease, report)
             with closing(events):
                 for event in events:
                     lease.check()
@@ -219,11 +219,11 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
                         continue
                     report.stage("encoding")
                     take = finish(event, lease.check)
-                    files.encode(take.index, take.seed, clip.of(take, options.background), job.options["formats"])
+                    files.encode(take.index, take.seed, clip.of(take, settings.background), job.options["formats"])
                     report.stage("uploading")
                     files.store()
         except SettingsError as error:
-            if _others_can(job, jobs, options):
+            if _others_can(job, jobs, settings):
                 raise Elsewhere(str(error)) from error
             raise from_settings(error) from error
         except KeyframeError as error:
@@ -235,7 +235,7 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
             request_of(job.id, job.options, job.keyframes),
             job=job.id,
             attempt=job.attempt,
-            settings=asdict(options),
+            settings=asdict(settings),
             model=model,
             keyframes=[{"sha256": one["sha256"]} for one in job.keyframes],
             timings=report.seconds(),
@@ -243,7 +243,7 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
         )
 
 
-def _settings(job: Job) -> Options:
+def _settings(job: Job) -> SamplerSettings:
     """Read what the job asks of the sampler.
 
     Raises `Elsewhere` the first time for what only a newer release knows.
@@ -280,37 +280,37 @@ Events = Generator[engine_client.Report | Take, None, None]
 
 
 def _begin(
-    job: Job, options: Options, images: Encoded, settings: Settings, lease: Lease, report: Reporter
+    job: Job, settings: SamplerSettings, images: Encoded, service_settings: Settings, lease: Lease, report: Reporter
 ) -> tuple[dict[str, Any] | None, Finish, Events]:
     """Begin a job, and give the model, what becomes of the takes, and the running job."""
     formats = job.options["formats"]
     bits, matte = sample_bits(formats), any_alpha(formats)
-    if not METHODS[options.method].needs_model:
-        size = flow.flow_size(images.first_size, options.width, options.height)
-        pictures, frame = images.prepare(options, native_size=size, size_multiple=FLOW_SIZE_MULTIPLE)
-        finish = Finish(images, options, frame, segment_frames(options, len(images), FLOW_FRAMES), matte)
-        _check_length(finish, formats, settings)
-        return None, finish, _flow(finish.with_mattes(pictures), options, bits)
-    if settings.engine_dir is None:
+    if not METHODS[settings.method].needs_model:
+        size = flow.flow_size(images.first_size, settings.width, settings.height)
+        pictures, frame = images.prepare(settings, native_size=size, size_multiple=FLOW_SIZE_MULTIPLE)
+        finish = Finish(images, settings, frame, segment_frames(settings, len(images), FLOW_FRAMES), matte)
+        _check_length(finish, formats, service_settings)
+        return None, finish, _flow(finish.with_mattes(pictures), settings, bits)
+    if service_settings.engine_dir is None:
         raise RuntimeError("ENGINE_DIR is not set: start workers with `inbetween-server worker`")
-    path = protocol.socket_path(settings.engine_dir)
+    path = protocol.socket_path(service_settings.engine_dir)
     report.stage("waiting")
     model = engine_client.capabilities(path, lease)
     width, height = model["native_size"]
-    pictures, frame = images.prepare(options, native_size=(width, height), size_multiple=model["size_multiple"])
-    finish = Finish(images, options, frame, segment_frames(options, len(images), model["native_frames"]), matte)
-    _check_length(finish, formats, settings)
+    pictures, frame = images.prepare(settings, native_size=(width, height), size_multiple=model["size_multiple"])
+    finish = Finish(images, settings, frame, segment_frames(settings, len(images), model["native_frames"]), matte)
+    _check_length(finish, formats, service_settings)
     trace = tracing.current() or job.traceparent
-    return model, finish, _sampled(engine_client.sample(path, job.ticket, pictures, options, bits, lease, trace))
+    return model, finish, _sampled(engine_client.sample(path, job.ticket, pictures, settings, bits, lease, trace))
 
 
-def _check_length(finish: Finish, formats: list[str], settings: Settings) -> None:
+def _check_length(finish: Finish, formats: list[str], service_settings: Settings) -> None:
     """Refuse what is too long to hold, where the API could not know: by a model's own size, or a matte.
 
     All else that is too long the API refuses.
     """
     size, bytes_each = (finish.frame.width, finish.frame.height), capacity.pixel_bytes(formats, finish.keeps_matte)
-    capacity.check_length(finish.settings, finish.lengths, size, settings, bytes_each)
+    capacity.check_length(finish.settings, finish.lengths, size, service_settings, bytes_each)
 
 
 def _sampled(events: Events) -> Events:
@@ -324,10 +324,10 @@ def _sampled(events: Events) -> Events:
             raise SettingsError(error.field or "", error.detail, error.remedy or "") from error
 
 
-def _flow(pictures: list[Pictures], options: Options, bits: int) -> Events:
+def _flow(pictures: list[Pictures], settings: SamplerSettings, bits: int) -> Events:
     """Compute optical flow in this process, told like an engine's job."""
     previewed = time.monotonic()
-    for event in flow.generate(pictures, options, bits):
+    for event in flow.generate(pictures, settings, bits):
         if isinstance(event, Take):
             yield event
             continue

@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from mpd.methods import Settings as Options
+from mpd.methods import Settings as SamplerSettings
 from mpd.methods import SettingsError
 from mpd.progress import Frames, Pictures, Progress, Take
 from service.observe import tracing
@@ -27,9 +27,9 @@ from worker.engine import previews, protocol
 PREVIEW_SECONDS = 1.0
 LAST_WORDS_SECONDS = 2.0
 
-Generate = Callable[[list[Pictures], Options, int], Iterator[Progress | Take]]
+Generate = Callable[[list[Pictures], SamplerSettings, int], Iterator[Progress | Take]]
 """Pictures, settings and the bits of a sample in; `mpd.segments.generate` without its model."""
-OnJob = Callable[[Options, list[Take], float], None]
+OnJob = Callable[[SamplerSettings, list[Take], float], None]
 log = structlog.get_logger("engine")
 
 
@@ -67,7 +67,7 @@ class _Client:
 @dataclass
 class _Job:
     name: str
-    options: Options
+    settings: SamplerSettings
     pictures: list[Pictures]
     bits: int
     traceparent: str | None
@@ -109,7 +109,7 @@ class Server:
     def run(self, generate: Generate, on_job: OnJob | None = None) -> None:
         """Generate the jobs of the line, first come first served, until `stop`.
 
-        on_job: called after each finished job with its options, its takes and the seconds it took.
+        on_job: called after each finished job with its settings, its takes and the seconds it took.
         Raises `CudaFailed` after telling the client.
         """
         self.state = "ready"
@@ -158,12 +158,12 @@ class Server:
         seconds = time.monotonic() - began
         job.client.send("done", {"seconds": seconds})
         if on_job is not None:
-            on_job(job.options, takes, seconds)
+            on_job(job.settings, takes, seconds)
 
     def _traced(self, job: _Job, generate: Generate) -> Iterator[Progress | Take]:
         """Give the events of a job, each with a span of the time that it took."""
         name, _, attempt = job.name.rpartition("-")
-        about = {"job": name, "attempt": attempt, "method": job.options.method}
+        about = {"job": name, "attempt": attempt, "method": job.settings.method}
         with tracing.span("engine.generate", about, job.traceparent):
             began = tracing.now()
             for event in self._until_stopped(job, generate):
@@ -181,7 +181,7 @@ class Server:
         Raises `_Stopped` at the first step after a cancel.
         """
         previewed = time.monotonic()
-        for event in generate(job.pictures, job.options, job.bits):
+        for event in generate(job.pictures, job.settings, job.bits):
             now = time.monotonic()
             if job.stopped or self._stopping:
                 raise _Stopped
@@ -239,14 +239,14 @@ class Server:
     def _enqueue(self, client: _Client, message: protocol.Message) -> _Job | None:
         values = message.values
         try:
-            options = Options.from_json(values["settings"])
+            settings = SamplerSettings.from_json(values["settings"])
         except SettingsError as error:
             client.send("error", _bad_input(error))
             return None
         if values["bits"] not in (8, 16):
             raise protocol.ProtocolError(f"{values['bits']!r} bits")
         pictures = protocol.pictures(message.parts, values["pictures"])
-        job = _Job(values["job"], options, pictures, values["bits"], values.get("traceparent"), client)
+        job = _Job(values["job"], settings, pictures, values["bits"], values.get("traceparent"), client)
         with self._work:
             ahead = len(self._line) + (self.busy_with is not None)
             client.send("waiting", {"ahead": ahead})

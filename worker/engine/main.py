@@ -26,7 +26,7 @@ import structlog
 
 from mpd import hub, loader
 from mpd.base import Base, ModelError
-from mpd.methods import Settings as Options
+from mpd.methods import Settings as SamplerSettings
 from mpd.methods import denoiser_calls
 from mpd.progress import Progress, Take
 from service.database.connections import connect
@@ -126,13 +126,13 @@ class Pace:
     def seconds_per_call(self) -> float:
         return statistics.median(self._latest)
 
-    def add(self, options: Options, takes: list[Take], seconds: float) -> None:
+    def add(self, settings: SamplerSettings, takes: list[Take], seconds: float) -> None:
         """Add the time of a finished job, decoding and all.
 
         Its segments together have about as many frames as the take.
         """
         volume = sum(take.frames.shape[0] * take.frames.shape[1] * take.frames.shape[2] for take in takes) / 1e6
-        self._latest.append(seconds / (denoiser_calls(options) * volume))
+        self._latest.append(seconds / (denoiser_calls(settings) * volume))
 
 
 def warm_up_size(model: Base) -> tuple[int, int]:
@@ -154,12 +154,12 @@ def warm_up(model: Base, generate: Generate) -> float:
     width, height = warm_up_size(model)
     picture = np.full((height, width, 3), 127, np.uint8)
     # Few steps are too far apart for features to be reused, and what is not used is not compiled.
-    options = Options(method="svd", steps=25 if model.acceleration == "max" else WARM_UP_STEPS)
+    settings = SamplerSettings(method="svd", steps=25 if model.acceleration == "max" else WARM_UP_STEPS)
     if model.compiles:
         with model.warming_up():
-            for _ in generate([picture], options, 8):
+            for _ in generate([picture], settings, 8):
                 pass
-    moments = [time.monotonic() for event in generate([picture], options, 8) if isinstance(event, Progress)]
+    moments = [time.monotonic() for event in generate([picture], settings, 8) if isinstance(event, Progress)]
     step = statistics.median(after - before for before, after in itertools.pairwise(moments))
     return step / (model.native_frames * width * height / 1e6)
 
@@ -197,8 +197,8 @@ def _serve(settings: Settings, folder: Path) -> int:
     publisher.say(**_capabilities(model), seconds_per_call=pace.seconds_per_call)
     log.info("ready", model=model.name, device=str(model.device), seconds_per_call=round(pace.seconds_per_call, 4))
 
-    def on_job(options: Options, takes: list[Take], seconds: float) -> None:
-        pace.add(options, takes, seconds)
+    def on_job(settings: SamplerSettings, takes: list[Take], seconds: float) -> None:
+        pace.add(settings, takes, seconds)
         publisher.say(seconds_per_call=pace.seconds_per_call)
 
     try:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from multiprocessing.connection import Client, Connection, wait
 from typing import Any
 
-from mpd.methods import Settings as Options
+from mpd.methods import Settings as SamplerSettings
 from mpd.progress import Pictures, Take
 from worker.engine import protocol
 from worker.task.lease import Lease
@@ -81,7 +81,7 @@ def sample(
     path: str,
     name: str,
     pictures: Sequence[Pictures],
-    options: Options,
+    settings: SamplerSettings,
     bits: int,
     lease: Lease,
     traceparent: str | None = None,
@@ -96,7 +96,7 @@ def sample(
         try:
             with _connection(path) as engine:
                 shapes = [one.shape for one in pictures]
-                values = {"job": name, "settings": asdict(options), "pictures": shapes, "bits": bits}
+                values = {"job": name, "settings": asdict(settings), "pictures": shapes, "bits": bits}
                 values["traceparent"] = traceparent
                 protocol.send(engine, "generate", values, pictures)
                 while (message := _hear(engine, lease)).type != "done":
