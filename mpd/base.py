@@ -86,7 +86,7 @@ class Base(Protocol):
         ...
 
     def warming_up(self) -> AbstractContextManager[None]:
-        """Compile for the sizes that are sampled and decoded within."""
+        """Compile for the sizes that are sampled and decoded within the block."""
         ...
 
     def sigmas(self, steps: int) -> list[float]:
@@ -106,7 +106,7 @@ class Base(Protocol):
         ...
 
     def denoiser(self, condition: Any, fps: int, motion_bucket_id: int, noise_aug_strength: float) -> Denoiser:
-        """Condition the network. fps is the video's."""
+        """Make the denoiser of a condition. fps is the video's."""
         ...
 
     def decode(self, latents: Tensor, *, bits: int = 8) -> Frames:

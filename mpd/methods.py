@@ -360,7 +360,7 @@ class Settings:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Settings:
-        """From decoded JSON, where tuples came as lists. An unknown name raises `SettingsError`."""
+        """Read settings from decoded JSON, where tuples came as lists. An unknown name raises `SettingsError`."""
         for name in values:
             if name not in OPTIONS:
                 raise SettingsError(name, "is not a setting", f"Known settings: {', '.join(sorted(OPTIONS))}")
@@ -390,14 +390,15 @@ LIMITS: dict[str, Limit] = {
 
 
 def early_steps(share: float, steps: int) -> int:
-    """How many i in 0 … steps-1 satisfy i < share·steps, in exact decimal arithmetic (0.28 · 25 is 7)."""
+    """Count the i in 0 … steps-1 that satisfy i < share·steps, in exact decimal arithmetic (0.28 · 25 is 7)."""
     return min(steps, math.ceil(Fraction(str(share)) * steps))
 
 
 def shown_keyframes(settings: Settings, segments: Sequence[int]) -> tuple[int, ...]:
-    """The frame of the finished video that shows each keyframe, for segments of so many frames, both ends included.
+    """Find the frame of the finished video that shows each keyframe.
 
-    A method that does not use the keyframe at a segment's end shows the video's last keyframe nowhere.
+    segments: frames of each, both ends included. A method that does not use the keyframe at a segment's end shows the
+    video's last keyframe nowhere.
     """
     frames = list(itertools.accumulate((length - 1 for length in segments), initial=0))
     last_is_shown = not settings.loop and METHODS[settings.method].uses_end
@@ -405,7 +406,7 @@ def shown_keyframes(settings: Settings, segments: Sequence[int]) -> tuple[int, .
 
 
 def denoiser_calls(settings: Settings, segments: int = 1) -> int:
-    """Denoiser calls of one take. A call is a conditional and an unconditional estimate."""
+    """Count the denoiser calls of one take. A call is a conditional and an unconditional estimate."""
     method = METHODS[settings.method]
     calls = method.calls_per_step * settings.steps
     distillation = settings.distillation
@@ -418,7 +419,7 @@ def denoiser_calls(settings: Settings, segments: int = 1) -> int:
 
 
 def segment_frames(settings: Settings, keyframes: int, native_frames: int) -> tuple[int, ...]:
-    """Frames of each segment, both ends included, for `keyframes` keyframes.
+    """Give the frames of each segment, both ends included, for `keyframes` keyframes.
 
     `native_frames` stands in for an unset `frames`. Raises `SettingsError` when the keyframes do not fit the
     method, the loop or the positions.
@@ -448,7 +449,7 @@ def segment_frames(settings: Settings, keyframes: int, native_frames: int) -> tu
 
 
 def flow_size(image_size: tuple[int, int], width: int | None, height: int | None) -> tuple[int, int]:
-    """Size (width, height) of a `flow` video: as asked, else the picture's own with even sides of at most 1280."""
+    """Give the (width, height) of a `flow` video: as asked, else the picture's own with even sides of at most 1280."""
     if width is not None and height is not None:
         return width, height
     longest = FLOW_LONGEST_SIDE
@@ -459,7 +460,7 @@ def flow_size(image_size: tuple[int, int], width: int | None, height: int | None
 
 
 def total_frames(segments: Sequence[int], loop: bool) -> int:
-    """Frames of the finished video: shared boundary frames once, and in a loop the return to the start dropped."""
+    """Count the finished video's frames: shared boundary frames once, and in a loop without the return to the start."""
     return sum(frames - 1 for frames in segments) + (0 if loop else 1)
 
 

@@ -113,7 +113,7 @@ def write(name: str, path: Path, clip: Clip, on_frame: Callable[[int], None]) ->
 
 
 def _yuv(picture: Frames, pixels: str) -> VideoFrame:
-    """A picture (H, W, 3 or 4) in BT.709's matrix and studio range, tagged as such."""
+    """Convert a picture (H, W, 3 or 4) to BT.709's matrix and studio range, tagged as such."""
     source = _SOURCES[8 * picture.dtype.itemsize, picture.shape[2]]
     frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=source)
     return frame.reformat(

@@ -56,10 +56,10 @@ OUTPUT_FORMATS: dict[str, str] = {one.name: one.content_type for one in _FORMATS
 
 
 def sample_bits(formats: Sequence[str]) -> int:
-    """Bits a sample with which frames for these formats are made: 16 where one of them can show it, else 8."""
+    """Choose the bits a sample of frames for these formats: 16 where one of them can show it, else 8."""
     return 16 if any(FORMATS[name].deep for name in formats) else 8
 
 
 def any_alpha(formats: Sequence[str]) -> bool:
-    """Whether one of these formats holds transparency."""
+    """Tell whether one of these formats holds transparency."""
     return any(FORMATS[name].alpha for name in formats)

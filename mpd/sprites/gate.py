@@ -55,18 +55,18 @@ class Gate:
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """dB between two uint8 arrays of any one shape."""
+    """Measure the PSNR in dB between two uint8 arrays of any one shape."""
     squared = np.square(a.astype(np.float64) - b).mean()
     return float(10 * np.log10(255**2 / max(squared, 1e-6)))
 
 
 def round_trip(model: Model, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A clip through the VAE and back, decoded as samples are."""
+    """Take a clip through the VAE and back, decoded as samples are."""
     return model.decode(torch.stack([model.keyframe(frame).z for frame in frames]))
 
 
 def continued(model: Model, scene: world.Scene, start: NDArray[np.uint8], seed: int, steps: int) -> NDArray[np.uint8]:
-    """`svd` from a start frame, told the scene's own fps and motion bucket."""
+    """Continue a start frame with `svd`, told the scene's own fps and motion bucket."""
     settings = Settings(
         method="svd", steps=steps, seeds=(seed,), fps=scene.fps, motion_bucket_id=scene.motion_bucket_id
     )

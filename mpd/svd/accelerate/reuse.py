@@ -27,7 +27,10 @@ class Interval:
     turn: float = 0.2
 
     def covers(self, made: float, now: float) -> bool:
-        """Whether features made at one σ serve at another. A σ that has not fallen is another round, or a new take."""
+        """Tell whether features made at one σ serve at another.
+
+        A σ that has not fallen is another round, or a new take.
+        """
         if not now < made <= self.free_above:
             return False
         return math.atan(made / self.middle) - math.atan(now / self.middle) < self.turn
@@ -43,7 +46,7 @@ class Features:
         self.shape: tuple[int, ...] = ()
 
     def usable(self, sigma: float, shape: tuple[int, ...]) -> bool:
-        """Whether an evaluation at `sigma` may go by them."""
+        """Tell whether an evaluation at `sigma` may go by these features."""
         return self.deep is not None and shape == self.shape and self.interval.covers(self.sigma, sigma)
 
     def keep(self, deep: Tensor, sigma: float, shape: tuple[int, ...]) -> None:
