@@ -79,11 +79,11 @@ class Driver(Generic[T]):
         self._on(lambda: next(story))
 
     def reply(self, answer: Any = None) -> None:
-        """The step was done."""
+        """Tell the story that its step was done."""
         self._on(lambda: self._story.send(answer))
 
     def fail(self, error: httpx.RequestError) -> None:
-        """It could not be done."""
+        """Tell the story that its step could not be done."""
         self._on(lambda: self._story.throw(error))
 
     def close(self) -> None:

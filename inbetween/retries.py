@@ -22,7 +22,7 @@ class Retries:
     longest: float = 60.0
 
     def pause(self, tries: int, asked: float | None = None) -> float | None:
-        """Seconds to wait after `tries` tries, the first one included; None to give up.
+        """Give the seconds to wait after `tries` tries, the first one included; None to give up.
 
         asked: what the server's Retry-After says.
         """
@@ -34,7 +34,7 @@ class Retries:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for, as a number or a date; None for none and for nonsense."""
+    """Read the seconds that a Retry-After header asks for, as a number or a date; None for none and for nonsense."""
     text = (value or "").strip()
     if text.isascii() and text.isdecimal():
         return float(text[:9])
