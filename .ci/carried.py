@@ -52,7 +52,7 @@ class Carried:
 
 
 def is_open(version: Version, mended: tuple[Version, ...]) -> bool:
-    """Whether a release is older than the mended one of its line, or of a line that was never mended."""
+    """Tell whether a release is older than the mended one of its line, or of a line that was never mended."""
     of_its_line = [one for one in mended if one[:2] == version[:2]]
     return version < of_its_line[0] if of_its_line else version < mended[-1]
 
