@@ -216,7 +216,7 @@ def _meaning(one: Option) -> str:
 
 
 def description(one: Option) -> str:
-    """Say of an option what the API's reference does."""
+    """Describe an option for the API's reference."""
     said = [one.hint, *([one.more] if one.more else [])]
     if one.limit is not None:
         each = "Each " if one.kind in ITEMS else ""

@@ -130,7 +130,7 @@ class Callers:
             thread.join()
 
     def _call(self, caller: int) -> None:
-        """Always a few jobs on their way: each is looked at again and again, and followed by another when it ends."""
+        """Keep a few jobs on their way: each is looked at again and again, and followed by another when it ends."""
         random = Random(f"{self._seed}-{caller}")
         under_way: dict[str, Job] = {}
         number = 0
@@ -171,7 +171,7 @@ class Callers:
             self._try("download", lambda: job.save(self._area / f"{name}.mp4"))
 
     def _try(self, what: str, call: Callable[[], Any]) -> Any:
-        """What the call gives; None when it raised, which is what a caller notices."""
+        """Give what the call does; None when it raised, which is what a caller notices."""
         try:
             found = call()
         except (InbetweenError, httpx.HTTPError) as error:

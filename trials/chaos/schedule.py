@@ -60,8 +60,11 @@ class Fault:
 
 
 def schedule(seed: int, rounds: int, gap: float) -> list[Fault]:
-    """Every kind once in each round, in an order of its own; `gap` seconds apart on average, twice that after what
-    takes long to come back. They overlap wherever one lasts longer than the pause after it."""
+    """Yield every kind of fault once in each round, in an order of its own.
+
+    They are `gap` seconds apart on average, twice that after what takes long to come back. They overlap wherever one
+    lasts longer than the pause after it.
+    """
     random = Random(seed)
     faults = []
     for _ in range(rounds):
