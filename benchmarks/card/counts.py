@@ -28,7 +28,7 @@ class Counted:
 
 
 def count(call: Callable[[], object]) -> Counted:
-    """call: on meta tensors alone."""
+    """Count the operations and bytes of a call. call: on meta tensors alone."""
     with torch.no_grad(), FlopCounterMode(display=False) as flops:
         call()
     traffic = _Traffic()

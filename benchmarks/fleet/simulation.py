@@ -65,7 +65,7 @@ class Result:
     """GPUs that were told to leave while they had a job."""
 
     def quantile(self, share: float) -> float:
-        """Seconds of wait; jobs that never began have waited for ever."""
+        """Give a quantile of the wait in seconds; jobs that never began have waited for ever."""
         return float(np.quantile(np.nan_to_num(self.waits, nan=np.inf), share, method="higher"))
 
     @property
@@ -142,7 +142,7 @@ class _Fleet:
             self._offer(job)
 
     def _offer(self, job: int, front: bool = False) -> None:
-        """To the work-horse that has waited longest, else into the line."""
+        """Give a job to the work-horse that has waited longest, else put it into the line."""
         while self._idle:
             waiting, gpu = self._idle.popleft()
             if not gpu.leaving:
@@ -152,7 +152,7 @@ class _Fleet:
         (self._line.appendleft if front else self._line.append)(job)
 
     def _took(self, gpu: _Gpu) -> None:
-        """At the same moment as the job leaves the line: no count misses it."""
+        """Count a GPU's job at the same moment as it leaves the line: no count misses it."""
         gpu.busy += 1
         self._running += 1
 
@@ -231,7 +231,7 @@ class _Fleet:
         self._sampling += change
 
     def _remove(self, gpu: _Gpu) -> None:
-        """SIGTERM."""
+        """Send a GPU SIGTERM."""
         self._gpus.remove(gpu)
         gpu.leaving = True
         if gpu.busy:

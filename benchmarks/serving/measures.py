@@ -30,8 +30,9 @@ class Plan:
 
 
 def measure(system: System, plan: Plan) -> dict[str, Any]:
-    """All of it, in this order, on a server that has been started and has nothing to do. Raises where a video is not
-    byte for byte the one that was expected.
+    """Measure all of it, in this order, on a server that has been started and has nothing to do.
+
+    Raises where a video is not byte for byte the one that was expected.
     """
     expected = system.work.digest()
     system.work.take(plan.generation)
@@ -52,7 +53,7 @@ def measure(system: System, plan: Plan) -> dict[str, Any]:
 
 
 def _alone(system: System, plan: Plan) -> list[float]:
-    """Seconds from the first byte sent to the last byte of the video, less the generation; one at a time."""
+    """Time jobs one at a time: seconds from the first byte sent to the last byte of the video, less the generation."""
     took = []
     with Caller(system.port) as caller:
         for _ in range(plan.alone):
@@ -63,7 +64,7 @@ def _alone(system: System, plan: Plan) -> list[float]:
 
 
 def _polls(system: System, plan: Plan) -> dict[str, Any]:
-    """Looks at a job that is being generated."""
+    """Time looks at a job that is being generated."""
     system.work.take(plan.seconds + 1.0)
     with Caller(system.port) as caller:
         job = system.submit(caller)
@@ -74,7 +75,7 @@ def _polls(system: System, plan: Plan) -> dict[str, Any]:
 
 
 def _gaps(system: System, plan: Plan) -> list[float]:
-    """Seconds that the GPU is free between a job and the next, all of which have been there from the beginning."""
+    """Measure the seconds that the GPU is free between a job and the next, all there from the beginning."""
     system.work.take(LONG)
     system.work.held()
     if system.answers_with_video:
@@ -95,7 +96,7 @@ def _gaps(system: System, plan: Plan) -> list[float]:
 
 
 def _results(system: System, plan: Plan) -> dict[str, Any]:
-    """Videos made and fetched while all connections always wait for one."""
+    """Time videos made and fetched while all connections always wait for one."""
     time.sleep(1.0)
     before = system.processor()
     took, whole = crowd(system.port, plan.connections, plan.seconds, system.result)
@@ -104,7 +105,7 @@ def _results(system: System, plan: Plan) -> dict[str, Any]:
 
 
 def _submissions(system: System, plan: Plan) -> dict[str, Any]:
-    """Jobs taken while all connections always send one, and the workers work on them. They stay queued."""
+    """Time jobs taken while all connections always send one, and the workers work on them. They stay queued."""
     took, whole = crowd(system.port, plan.connections, plan.seconds, system.submit)
     return _rate(took, whole)
 

@@ -46,7 +46,7 @@ Work = Callable[[Task], Row]
 def collect(
     folder: Path, identity: dict[str, object], tasks: Sequence[Task], work: Work, jobs: int, abreast: int = 1
 ) -> list[Row]:
-    """The rows of `tasks`, in their order: those that `folder` has, and the missing ones, which are made and kept.
+    """Give the rows of `tasks`, in their order: those that `folder` has, and the missing ones, which are made and kept.
 
     abreast: so many tasks of one variant at once in each process, in threads; `work` must allow it.
 
@@ -66,7 +66,7 @@ def collect(
 
 
 def read(path: Path) -> list[Row]:
-    """A line that a killed run left half written is left out; its row will be made again."""
+    """Read rows; a line that a killed run left half written is left out, and its row will be made again."""
     if not path.exists():
         return []
     text = path.read_text()
@@ -86,7 +86,7 @@ def _claim(path: Path, identity: dict[str, object]) -> None:
 
 
 def _made(tasks: Sequence[Task], work: Work, jobs: int, abreast: int) -> Iterator[Row]:
-    """As they come. Torch has one thread: so many small tensors gain nothing by more."""
+    """Yield rows as they come. Torch has one thread: so many small tensors gain nothing by more."""
     groups = _groups(tasks, abreast)
     if jobs == 1:
         torch.set_num_threads(1)
@@ -107,7 +107,7 @@ def _together(work: Work, group: Sequence[Task]) -> list[Row]:
 
 
 def _groups(tasks: Sequence[Task], abreast: int) -> list[list[Task]]:
-    """Up to `abreast` tasks of one variant each; the first ones of every variant before the second ones of any."""
+    """Group up to `abreast` tasks of one variant; the first ones of every variant before the second ones of any."""
     groups: dict[tuple[str, str, int], list[Task]] = {}
     counts: Counter[tuple[str, str]] = Counter()
     for task in tasks:

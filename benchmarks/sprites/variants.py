@@ -40,7 +40,10 @@ class Variant:
         return Settings(method=self.method, **(self.changes | told))
 
     def calls(self, steps: int) -> float:
-        """Denoiser calls of one clip; one is a conditional and an unconditional estimate, a lone conditional half."""
+        """Count the denoiser calls of one clip.
+
+        One is a conditional and an unconditional estimate, a lone conditional half.
+        """
         if self.method == "truth":
             return 0
         calls: float = denoiser_calls(self.settings(steps=steps))
@@ -82,7 +85,7 @@ CLAIMS = (
 
 
 def _table_3(method: str) -> dict[str, Variant]:
-    """The paper's Table 3: γ, k and λ around the method's own, one at a time; then what the paper has not."""
+    """List the paper's Table 3: γ, k and λ around the method's own, one at a time; then what the paper has not."""
     own = Variant(method).settings().distillation
     assert own is not None
     sweep: dict[str, tuple[Any, ...]] = {
@@ -102,7 +105,7 @@ def _table_3(method: str) -> dict[str, Variant]:
 
 
 def _free() -> dict[str, Variant]:
-    """The host-free path: anchors, γ, k and λ, gains that the model itself supplies, a strength by the end error."""
+    """List the host-free path: anchors, γ, k and λ, gains that the model itself supplies, strengths by end error."""
     base = "mpd (closure)"
     variants = {name: METHODS[name] for name in ("mpd (pin)", "mpd (rigid)", base)}
     for lam in (0.25, 0.5, 0.75):
