@@ -23,9 +23,11 @@ class ModelError(Exception):
 
 @dataclass(frozen=True)
 class Room:
-    """What a card holds. pixels: width × height of a frame; volume: that times the frames of a segment."""
+    """What a card holds."""
 
+    #: Width × height of a frame.
     pixels: int
+    #: Width × height of a frame, times the frames of a segment.
     volume: int
 
 

@@ -34,14 +34,12 @@ class HubError(Exception):
 
 @dataclass(frozen=True)
 class Licence:
-    """What a model card's front matter says: the licence's name, its own where it has one, and where it is written.
-
-    link: a URL, or the name of a file of the repository; None where the card gives none. own: it is none of the
-    licences that the hub knows by name.
-    """
+    """What a model card's front matter says: the licence's name, its own where it has one, and where it is written."""
 
     name: str
+    #: A URL, or the name of a file of the repository; None where the card gives none.
     link: str | None = None
+    #: Whether it is none of the licences that the hub knows by name.
     own: bool = False
 
 

@@ -79,16 +79,14 @@ class KeyframeError(ValueError):
 
 @dataclass(frozen=True)
 class Frame:
-    """The way back from the size that was sampled to the size that is delivered.
+    """The way back from the size that was sampled to the size that is delivered."""
 
-    width, height: size of the fitted pictures.
-    box: (left, top, right, bottom) of the source inside them when `contain` put bars around it, else None.
-    out: (width, height) of the finished video, both even.
-    """
-
+    #: Size of the fitted pictures in pixels: width, then height.
     width: int
     height: int
+    #: (left, top, right, bottom) of the source inside them when `contain` put bars around it, else None.
     box: tuple[int, int, int, int] | None
+    #: (width, height) of the finished video, both even.
     out: Size
 
 

@@ -25,44 +25,40 @@ FITS: tuple[str, ...] = get_args(Fit)
 
 @dataclass(frozen=True)
 class Distillation:
-    """How strongly the start frame's motion is distilled into the path that must reach the end frame.
+    """How strongly the start frame's motion is distilled into the path that must reach the end frame."""
 
-    gamma: share of the steps (from the first) that begin with `k` MPD rounds (Algorithm 1).
-    k: MPD rounds at each such step, re-noised to the same sigma after each.
-    lam: weight λ of the distilled estimate in Eq. 18.
-    anchor: how the end error is spread over the frames: `rigid` is the paper's Eq. 13-17, `pin` moves the
-        last frame alone, `closure` grows linearly from the start frame to the end frame.
-    handover: share of the steps in which an MPD step *is* the host's step.
-    """
-
+    #: Share of the steps (from the first) that begin with `k` MPD rounds (Algorithm 1).
     gamma: float
+    #: MPD rounds at each such step, re-noised to the same sigma after each.
     k: int
+    #: Weight λ of the distilled estimate in Eq. 18.
     lam: float
+    #: How the end error is spread over the frames: `rigid` is the paper's Eq. 13-17, `pin` moves the last frame alone,
+    #: `closure` grows linearly from the start frame to the end frame.
     anchor: Anchor
+    #: Share of the steps in which an MPD step *is* the host's step.
     handover: float = 0.0
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way from two keyframes to a video.
-
-    host: the sampler that takes the ordinary step (`svd`, `trf`, `vibid`, `mpd`), or None for `flow`.
-    calls_per_step: denoiser calls of one host step; one call is a conditional and an unconditional estimate.
-    guidance: the default per-frame classifier-free guidance ramp (first frame, last frame), None where
-        the method has no guidance scale (CFG++ with scale 1).
-    uses_end: whether the end keyframe has a part in the frames.
-    reverses_time: whether latents are sampled backwards in time too, for which the model's must be reversible.
-    """
+    """One way from two keyframes to a video."""
 
     name: str
     title: str
     description: str
+    #: The sampler that takes the ordinary step (`svd`, `trf`, `vibid`, `mpd`), or None for `flow`.
     host: str | None
+    #: Denoiser calls of one host step; one call is a conditional and an unconditional estimate.
     calls_per_step: int
     distillation: Distillation | None = None
+    #: The default per-frame classifier-free guidance ramp (first frame, last frame), None where the method has no
+    #: guidance scale (CFG++ with scale 1).
     guidance: tuple[float, float] | None = None
     min_keyframes: int = 2
+    #: Whether the end keyframe has a part in the frames.
     uses_end: bool = True
+    #: Whether latents are sampled backwards in time too, for which the model's must be reversible.
     reverses_time: bool = False
 
     @property

@@ -29,26 +29,29 @@ Noise = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Paths:
-    """What a segment is conditioned on.
+    """What a segment is conditioned on."""
 
-    start, end: the denoisers conditioned on the two keyframes; only the two-path hosts need `end`.
-    z_start, z_end: the keyframes' scaled latents, (C, H, W); `svd` alone needs no z_end.
-    """
-
+    #: The denoiser conditioned on the start keyframe.
     start: Denoiser
+    #: The denoiser conditioned on the end keyframe; only the two-path hosts need it.
     end: Denoiser | None
+    #: The start keyframe's scaled latent, (C, H, W).
     z_start: Tensor
+    #: The end keyframe's scaled latent, (C, H, W); `svd` alone needs none.
     z_end: Tensor | None
 
 
 @dataclass(frozen=True)
 class Step:
-    """Step `index` (zero-based) of `total` is done: x at noise level sigma, and the estimate x̂0 it went by."""
+    """One step of sampling, done."""
 
+    #: Zero-based, of `total`.
     index: int
     total: int
+    #: The noise level of x.
     sigma: float
     x: Tensor
+    #: The estimate x̂0 that the step went by.
     x0: Tensor
 
 

@@ -16,11 +16,14 @@ from mpd.progress import Frames, Pictures, Take
 
 @dataclass(frozen=True)
 class Clip:
-    """frames: (N, H, W, 3) uint8 or uint16. matte: (N, H, W) of the same type, or None. background: `#rrggbb`."""
+    """A video as it is written down: its frames, and how opaque they are."""
 
+    #: (N, H, W, 3) uint8 or uint16.
     frames: Frames
     fps: int
+    #: (N, H, W) of the same type as the frames, or None.
     matte: Frames | None = None
+    #: `#rrggbb`.
     background: str = "#000000"
 
     def __len__(self) -> int:

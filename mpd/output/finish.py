@@ -22,16 +22,16 @@ from mpd.progress import Frames, Pictures, Take
 
 @dataclass(frozen=True)
 class Finish:
-    """What becomes of a job's takes.
+    """What becomes of a job's takes."""
 
-    keyframes: as they were loaded. frame: of `keyframes.prepare`. lengths: frames of each segment. matte: whether
-    transparency is to be kept, where all keyframes have it.
-    """
-
+    #: As they were loaded.
     keyframes: Sequence[Image.Image]
     settings: Settings
+    #: The way back that `keyframes.prepare` gave.
     frame: Frame
+    #: Frames of each segment, both ends included.
     lengths: Sequence[int]
+    #: Whether transparency is to be kept, where all keyframes have it.
     matte: bool
 
     @cached_property

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """A kind of file that a video is delivered as.
-
-    ending: of its file name, which no other format's file name has. even: both sides of the frames have to be even.
-    deep: it holds more than 8 bits a sample, so frames are made with 16. alpha: it holds transparency.
-    """
+    """A kind of file that a video is delivered as."""
 
     name: str
+    #: How its file name ends, which no other format's file name has.
     ending: str
     content_type: str
     description: str
+    #: Whether both sides of the frames have to be even.
     even: bool = False
+    #: Whether it holds more than 8 bits a sample, so that frames are made with 16.
     deep: bool = False
+    #: Whether it holds transparency.
     alpha: bool = False
 
 

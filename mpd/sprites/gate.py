@@ -31,21 +31,23 @@ FORWARD = 0.95  # of the clips, at least
 
 @dataclass(frozen=True)
 class Gate:
-    """All PSNR in dB, mean over clips.
-
-    round_trip: of whole clips; first_round_trip: of their first frames. first_frame: `svd`'s, against the keyframe.
-    forward: share of clips that `track.moves_forward` accepts; reverse: share that `track.plays_reversed` finds.
-    one_sprite: share of frames with exactly one connected coloured blob. speed: median of made over true mean speed.
-    """
+    """How good a model of the sprite world is. All PSNR in dB, mean over clips."""
 
     clips: int
     steps: int
+    #: PSNR of whole clips through the VAE and back.
     round_trip: float
+    #: PSNR of their first frames.
     first_round_trip: float
+    #: PSNR of `svd`'s first frame against the keyframe.
     first_frame: float
+    #: Share of clips that `track.moves_forward` accepts.
     forward: float
+    #: Share of clips that `track.plays_reversed` finds.
     reverse: float
+    #: Share of frames with exactly one connected coloured blob.
     one_sprite: float
+    #: Median of made over true mean speed.
     speed: float
 
     @property

@@ -37,28 +37,28 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Law:
-    """What the sprites of a world do.
+    """What the sprites of a world do."""
 
-    reversed_share: of the clips, those in which the sprite moves against its heading; 0 is a wholly forward prior.
-    headless: body and nose look alike in both channels, so that no picture shows the heading.
-    window: the denoiser weighs the clips for each frame by that frame's ±window neighbours; None is by all frames.
-    paces: how a way is travelled; with one pace two keyframes have one answer.
-    between: the true clip's distance and turn lie halfway between those of the denoiser's clips: no clip that it
-        knows ends at the end frame, as with a model that has not quite seen this motion.
-    """
-
+    #: Of the clips, those in which the sprite moves against its heading; 0 is a wholly forward prior.
     reversed_share: float = 0.0
+    #: Body and nose look alike in both channels, so that no picture shows the heading.
     headless: bool = False
+    #: The denoiser weighs the clips for each frame by that frame's ±window neighbours; None is by all frames.
     window: int | None = None
+    #: How a way is travelled; with one pace two keyframes have one answer.
     paces: tuple[float, ...] = PACES
+    #: The true clip's distance and turn lie halfway between those of the denoiser's clips: no clip that it knows ends
+    #: at the end frame, as with a model that has not quite seen this motion.
     between: bool = False
 
 
 @dataclass(frozen=True)
 class Clips:
-    """A distribution over K clips. frames: (K, N, C, H, W); shares: (K,), they sum to 1."""
+    """A distribution over K clips."""
 
+    #: (K, N, C, H, W).
     frames: Tensor
+    #: (K,), they sum to 1.
     shares: Tensor
 
     def mean(self, x: Tensor, sigma: float, window: int | None) -> Tensor:
@@ -97,16 +97,15 @@ class Ideal:
 
 @dataclass(frozen=True)
 class Question:
-    """Two keyframes and what is known of the clips between them.
+    """Two keyframes and what is known of the clips between them."""
 
-    truth: (N, C, H, W), the clip whose first and last frame the keyframes are.
-    answers: p(clip | start, end): the futures of the start that end at the end frame, by their prior shares.
-    start, end: the perfect denoisers given either keyframe; each knows the futures of its own state.
-    """
-
+    #: (N, C, H, W), the clip whose first and last frame the keyframes are.
     truth: Tensor
+    #: p(clip | start, end): the futures of the start that end at the end frame, by their prior shares.
     answers: Clips
+    #: The perfect denoiser given the start keyframe; it knows the futures of its own state, and so does `end`.
     start: Ideal
+    #: The perfect denoiser given the end keyframe.
     end: Ideal
 
 

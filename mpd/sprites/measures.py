@@ -22,24 +22,25 @@ GHOST_SPREAD = 1.5  # of a colour's pixels, over an arrow's, beyond which it is 
 
 @dataclass(frozen=True)
 class Judged:
-    """One clip's figures.
+    """One clip's figures."""
 
-    psnr: dB over all frames between the keyframes. ssim: mean over them. first, last: dB of those two frames.
-    path: mean distance in pixels of the arrow found from the true one, over frames where one was found; NaN if none.
-    reverse: 1 if the arrow moves against its heading somewhere (`track.plays_reversed`), else 0.
-    ghosts: share of frames with no arrow, more than one blob, or colours of an area or spread unlike one arrow's.
-    arrival: distance moved over the last quarter, over the true one; 1 is right, 0 a freeze; NaN if unseen.
-    drift: ΔE (CIE76) between the mean colours of the frames beside the keyframes and the keyframes themselves.
-    """
-
+    #: dB over all frames between the keyframes.
     psnr: float
+    #: Mean over the frames between the keyframes.
     ssim: float
+    #: dB of the first frame.
     first: float
+    #: dB of the last frame.
     last: float
+    #: Mean distance in pixels of the arrow found from the true one, where one was found; NaN if in no frame.
     path: float
+    #: 1 if the arrow moves against its heading somewhere (`track.plays_reversed`), else 0.
     reverse: float
+    #: Share of frames with no arrow, more than one blob, or colours of an area or spread unlike one arrow's.
     ghosts: float
+    #: Distance moved over the last quarter, over the true one; 1 is right, 0 a freeze; NaN if unseen.
     arrival: float
+    #: ΔE (CIE76) between the mean colours of the frames beside the keyframes and the keyframes themselves.
     drift: float
 
 

@@ -22,18 +22,16 @@ MIN_BLOB = 25  # pixels of a connected blob that counts as a sprite of its own
 
 @dataclass(frozen=True)
 class Track:
-    """What was found in N frames.
+    """What was found in N frames."""
 
-    places: (N, 3) x, y, heading, in `world`'s coordinates; NaN where head or shaft was not found.
-    mass: (N,) coloured area over a whole arrow's: about 1 for one arrow, about 2 when there is a ghost.
-    sprites: (N,) connected coloured blobs.
-    spread: (N,) how far a colour's pixels lie from their centre (root mean square) over a whole part's own, the larger
-        of head's and shaft's: about 1 for one arrow, more where two overlap. NaN where `places` is.
-    """
-
+    #: (N, 3) x, y, heading, in `world`'s coordinates; NaN where head or shaft was not found.
     places: NDArray[np.float64]
+    #: (N,) coloured area over a whole arrow's: about 1 for one arrow, about 2 when there is a ghost.
     mass: NDArray[np.float64]
+    #: (N,) connected coloured blobs.
     sprites: NDArray[np.int64]
+    #: (N,) how far a colour's pixels lie from their centre (root mean square) over a whole part's own, the larger of
+    #: head's and shaft's: about 1 for one arrow, more where two overlap. NaN where `places` is.
     spread: NDArray[np.float64]
 
 

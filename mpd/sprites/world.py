@@ -44,29 +44,29 @@ _SUBPIXEL_BITS = 6
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that decides a clip.
+    """Everything that decides a clip."""
 
-    x, y: where the arrow's middle is in the first frame.
-    heading: where it points and moves in the first frame.
-    speed: mean pixels per frame. acceleration: speed runs linearly from `speed·(1 − a/2)` to `speed·(1 + a/2)`.
-    turn: mean change of heading per frame. swerve: the turn runs from `turn − swerve/2` to `turn + swerve/2`.
-    hue: of the arrow's head; the shaft has the opposite one.
-    fps, motion_bucket_id: what a model is told; together they say *about* how fast, see `BUCKET_SPREAD`.
-    backwards: the arrow moves against its heading. headless: both halves alike. The dials of the benchmark;
-        no training clip has either.
-    """
-
+    #: Where the arrow's middle is in the first frame: x, then y.
     x: float
     y: float
+    #: Where it points and moves in the first frame.
     heading: float
+    #: Mean pixels per frame.
     speed: float
+    #: The a with which the speed runs linearly from `speed·(1 − a/2)` to `speed·(1 + a/2)`.
     acceleration: float
+    #: Mean change of heading per frame.
     turn: float
+    #: The turn runs from `turn − swerve/2` to `turn + swerve/2`.
     swerve: float
+    #: Of the arrow's head; the shaft has the opposite one.
     hue: float
+    #: With `motion_bucket_id`, what a model is told; together they say *about* how fast, see `BUCKET_SPREAD`.
     fps: int
     motion_bucket_id: int
+    #: The arrow moves against its heading. A dial of the benchmark, as `headless`: no training clip has either.
     backwards: bool = False
+    #: Both halves are alike.
     headless: bool = False
 
 

@@ -56,13 +56,11 @@ class Plain:
 
 @dataclass(frozen=True)
 class Condition:
-    """A keyframe as SVD's UNet takes it.
+    """A keyframe as SVD's UNet takes it."""
 
-    image_latents: (C, H, W), the VAE posterior's mode, *not* scaled, of the keyframe with its augmentation noise.
-    embedding: (1, 1, D), the CLIP image embedding.
-    """
-
+    #: (C, H, W), the VAE posterior's mode, *not* scaled, of the keyframe with its augmentation noise.
     image_latents: Tensor
+    #: (1, 1, D), the CLIP image embedding.
     embedding: Tensor
 
 

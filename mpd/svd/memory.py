@@ -83,12 +83,13 @@ def bytes_of(module: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes. weights: of all parts; sampling: of activations for each pixel of each frame of a segment, while the UNet
-    is evaluated; picture: of activations for each pixel, while one is encoded or a frame decoded by itself.
-    """
+    """Bytes that a model needs of a card."""
 
+    #: Of all parts.
     weights: int
+    #: Of activations for each pixel of each frame of a segment, while the UNet is evaluated.
     sampling: float
+    #: Of activations for each pixel, while one picture is encoded or a frame decoded by itself.
     picture: float
 
     def total(self, frames: int, width: int, height: int) -> int:

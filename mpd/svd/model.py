@@ -50,13 +50,13 @@ the convolution's output and workspace, and the residual. An estimate on the saf
 
 @dataclass(frozen=True)
 class Keyframe:
-    """A keyframe as SVD sees it, before any noise.
+    """A keyframe as SVD sees it, before any noise."""
 
-    pixels: (3, H, W) float32 in [-1, 1]; z: (C, h, w) float32, scaled latent; embedding: (1, 1, D), CLIP's.
-    """
-
+    #: (3, H, W) float32 in [-1, 1].
     pixels: Tensor
+    #: (C, h, w) float32, scaled latent.
     z: Tensor
+    #: (1, 1, D), CLIP's.
     embedding: Tensor
 
 

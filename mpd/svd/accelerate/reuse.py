@@ -15,15 +15,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Interval:
-    """For how long features serve: by noise level, for they age fastest where a clip's content is being decided.
+    """For how long features serve: by noise level, for they age fastest where a clip's content is being decided."""
 
-    middle: the noise level where that is. turn: features serve while arctan(σ / middle) falls by less than this, which
-    is a factor of little more than one in σ there, and a large one far from it.
-    free_above: nothing is reused at higher noise levels, where MPD decides the motion.
-    """
-
+    #: Nothing is reused at higher noise levels, where MPD decides the motion.
     free_above: float = 100.0
+    #: The noise level where a clip's content is being decided.
     middle: float = 6.0
+    #: Features serve while arctan(σ / middle) falls by less than this, which is a factor of little more than one in σ
+    #: there, and a large one far from it.
     turn: float = 0.2
 
     def covers(self, made: float, now: float) -> bool:
