@@ -34,11 +34,14 @@ ACCEPTED: dict[tuple[str, str], str] = dict.fromkeys(
 
 @dataclass(frozen=True)
 class Carried:
-    """One wheel's load. name, version: of the package. programs: versions by name. libraries: file names."""
+    """One wheel's load."""
 
+    #: Name and version of the package.
     name: str
     version: str
+    #: Versions by name.
     programs: Mapping[str, Version]
+    #: File names.
     libraries: tuple[str, ...]
 
     def advisories(self) -> list[str]:

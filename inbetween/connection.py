@@ -20,10 +20,12 @@ CONNECT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Server:
-    """url: without a slash at its end. timeout: seconds of silence that are an error."""
+    """A server and how it is spoken to."""
 
+    #: Without a slash at its end.
     url: str
     api_key: str | None
+    #: Seconds of silence that are an error.
     timeout: float
 
     @classmethod

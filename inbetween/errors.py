@@ -45,8 +45,9 @@ class Fault:
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem as the server tells it (RFC 9457). type: stable, to decide by. extra: members of this type alone."""
+    """A problem as the server tells it (RFC 9457)."""
 
+    #: Stable, to decide by.
     type: str
     title: str
     status: int
@@ -55,6 +56,7 @@ class Problem:
     remedy: str | None = None
     errors: tuple[Fault, ...] = ()
     request_id: str | None = None
+    #: Members of this type alone.
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property

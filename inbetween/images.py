@@ -49,9 +49,10 @@ class Keyframe(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """One keyframe, ready to be sent any number of times. source: the file's bytes, or a reference to it."""
+    """One keyframe, ready to be sent any number of times."""
 
     name: str
+    #: The file's bytes, or a reference to it.
     source: bytes | str
     frame: int | None = None
 

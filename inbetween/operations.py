@@ -28,8 +28,8 @@ class Operations:
     """All of them ask again, as `retries` says, where that is safe; and every one of these is."""
 
     retries: Retries
+    #: On the monotonic clock: no pause goes beyond it.
     deadline: float = math.inf
-    """On the monotonic clock: no pause goes beyond it."""
 
     def answered(self, request: Request, stream: bool = False) -> Exchange[httpx.Response]:
         """Ask until a response of success comes. Raises `ProblemError`, and `Unreachable` when there is none."""

@@ -18,39 +18,45 @@ STATES: tuple[str, ...] = get_args(State)
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a running job is. fraction: share of all its steps, 0 to 1. eta: seconds left, as far as can be told."""
+    """How far a running job is."""
 
     stage: str | None = None
+    #: Share of all its steps, 0 to 1.
     fraction: float | None = None
     step: int | None = None
     steps: int | None = None
     take: int | None = None
     takes: int | None = None
+    #: Seconds left, as far as can be told.
     eta: float | None = None
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of a finished job. take: from 1; None for a file of the whole job. url: signed and short-lived."""
+    """A file of a finished job."""
 
     name: str
+    #: From 1; None for a file of the whole job.
     take: int | None
     format: str
     content_type: str
     size: int
     sha256: str
+    #: Signed and short-lived.
     url: str
 
 
 @dataclass(frozen=True)
 class Result:
-    """The finished video. duration: in seconds. seeds: one for each take."""
+    """The finished video."""
 
     frames: int
     fps: int
     width: int
     height: int
+    #: In seconds.
     duration: float
+    #: One for each take.
     seeds: list[int]
     settings: dict[str, Any]
     files: list[File]
@@ -61,13 +67,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a job. type: `state`, `progress` or `preview`; others may come.
+    """Something that happened to a job."""
 
-    id: where the stream stands after it; None for one that was not heard but found by asking.
-    """
-
+    #: `state`, `progress` or `preview`; others may come.
     type: str
     data: Mapping[str, Any] = field(default_factory=dict)
+    #: Where the stream stands after it; None for one that was not heard but found by asking.
     id: str | None = None
 
     @property

@@ -13,12 +13,13 @@ STATUSES = frozenset((429, 502, 503, 504))
 
 @dataclass(frozen=True)
 class Retries:
-    """most: tries after the first one. first: seconds before the first of them, doubled with each.
-    longest: seconds beyond which a wait is not worth it; a server that asks for more is taken at its word.
-    """
+    """How often, and after what waits, a request is tried again."""
 
+    #: Tries after the first one.
     most: int = 5
+    #: Seconds before the first of them, doubled with each.
     first: float = 0.5
+    #: Seconds beyond which a wait is not worth it; a server that asks for more is taken at its word.
     longest: float = 60.0
 
     def pause(self, tries: int, asked: float | None = None) -> float | None:

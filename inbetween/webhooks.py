@@ -21,14 +21,14 @@ TOLERANCE = 300.0
 
 @dataclass(frozen=True)
 class WebhookEvent:
-    """A job has ended. id: the same however often the event comes, so do not act on one twice.
+    """A job has ended."""
 
-    type: `inbetween.succeeded`, `.failed` or `.canceled`. data: the job's id, state, reference, error and links.
-    """
-
+    #: The same however often the event comes, so do not act on one twice.
     id: str
+    #: `inbetween.succeeded`, `.failed` or `.canceled`.
     type: str
     timestamp: str
+    #: The job's id, state, reference, error and links.
     data: Mapping[str, Any] = field(default_factory=dict)
 
     @property
