@@ -63,9 +63,11 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Account:
-    """Whose customer a person is. secret: of the API key. receivers: URLs, one of which most jobs name as webhook."""
+    """Whose customer a person is."""
 
+    #: Of the API key.
     secret: str
+    #: URLs, one of which most jobs name as webhook.
     receivers: Sequence[str]
 
 

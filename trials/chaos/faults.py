@@ -45,11 +45,12 @@ TARGET_PATIENCE = 60.0
 
 @dataclass(frozen=True)
 class Victim:
-    """An attempt that was running in what a fault hit. at: epoch seconds."""
+    """An attempt that was running in what a fault hit."""
 
     kind: str
     job: str
     attempt: int
+    #: Epoch seconds.
     at: float
 
 

@@ -96,14 +96,14 @@ class Estate(House):
 
 @dataclass
 class Row:
-    """One restart. seconds: from SIGTERM until it worked again. calls: that ended meanwhile or while it settled.
-
-    again: requests that the client sent once more, for a broken connection or an answer that asked for it.
-    """
+    """One restart."""
 
     name: str
+    #: From SIGTERM until it worked again.
     seconds: float = 0.0
+    #: Calls that ended meanwhile or while it settled.
     calls: int = 0
+    #: Requests that the client sent once more, for a broken connection or an answer that asked for it.
     again: int = 0
     failed: list[str] = field(default_factory=list)
 

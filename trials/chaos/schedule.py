@@ -51,11 +51,14 @@ HEAVY = ("engine", "launcher")
 
 @dataclass(frozen=True)
 class Fault:
-    """pause: seconds after the one before. seconds: how long it lasts. pick: 0 to 1, which of several is hit."""
+    """One fault: what is done, when, for how long and to which."""
 
     kind: str
+    #: Seconds after the one before.
     pause: float
+    #: How long it lasts.
     seconds: float
+    #: 0 to 1, which of several is hit.
     pick: float
 
 

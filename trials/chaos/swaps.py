@@ -14,11 +14,12 @@ from service.storage import ObjectMissing, Storage
 
 @dataclass(frozen=True)
 class Swap:
-    """One keyframe that is another for now. data: what it was."""
+    """One keyframe that is another for now."""
 
     job: str
     key: str
     content_type: str
+    #: What it was.
     data: bytes
 
 

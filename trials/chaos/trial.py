@@ -41,26 +41,30 @@ ILL_SHARE = 4
 
 @dataclass
 class Report:
-    """What came of a trial. takeovers: seconds by kind of fault. metrics: `reclaims_total` by cause, as the API tells.
-
-    faults, missed: by kind. counts: what customers did. seconds: of the trial without the wait for rest. unwell: sick
-    machines that took no jobs. uncharged: attempts given back by them, as counted; a restored copy has fewer. lacking:
-    what they ran out of.
-    """
+    """What came of a trial."""
 
     seed: int
     verdict: Verdict
+    #: By kind.
     faults: Counter[str]
+    #: By kind.
     missed: Counter[str]
+    #: What customers did.
     counts: Counter[str]
     accepted: int
     restarts: int
+    #: Of the trial without the wait for rest.
     seconds: float
     rest_seconds: float
+    #: Seconds by kind of fault.
     takeovers: dict[str, list[float]]
+    #: `reclaims_total` by cause, as the API tells.
     metrics: dict[str, float]
+    #: Sick machines that took no jobs.
     unwell: int
+    #: Attempts given back by sick machines, as counted; a restored copy has fewer.
     uncharged: int
+    #: What the sick machines ran out of.
     lacking: str
     errors: Counter[str] = field(default_factory=Counter)
 

@@ -33,9 +33,11 @@ SHOWN = 5
 
 @dataclass
 class Verdict:
-    """breaches: by sort, lines for people. outcomes: jobs by how they ended."""
+    """What was found to be wrong, and how the jobs ended."""
 
+    #: By sort, lines for people.
     breaches: dict[str, list[str]] = field(default_factory=dict)
+    #: Jobs by how they ended.
     outcomes: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -52,8 +54,9 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Heard:
-    """One webhook as a receiver got it. id: the `webhook-id`, the same on every try."""
+    """One webhook as a receiver got it."""
 
+    #: The `webhook-id`, the same on every try.
     id: str
     job: str
     event: str
@@ -62,14 +65,13 @@ class Heard:
 
 @dataclass(frozen=True)
 class Excuses:
-    """What the faults of a trial can have done to jobs, by definition.
+    """What the faults of a trial can have done to jobs, by definition."""
 
-    struck: attempts (job, number) that ran in what was killed, or stopped for longer than a lease. lost: what was not
-    in a copy of the database that was restored. deaf: owners whose webhook receivers are not well.
-    """
-
+    #: Attempts (job, number) that ran in what was killed, or stopped for longer than a lease.
     struck: set[tuple[str, int]] = field(default_factory=set)
+    #: What was not in a copy of the database that was restored.
     lost: Lost = field(default_factory=Lost)
+    #: Owners whose webhook receivers are not well.
     deaf: frozenset[str] = frozenset()
 
 

@@ -43,11 +43,13 @@ OPTIONS = {"method": "flow", "frames": 3}
 
 @dataclass(frozen=True)
 class Body:
-    """A request's body. name: how it came about. decoded: bytes that its largest picture takes while it is decoded."""
+    """A request's body."""
 
+    #: How it came about.
     name: str
     content_type: str
     content: bytes = field(repr=False)
+    #: Bytes that its largest picture takes while it is decoded.
     decoded: int = 0
 
 

@@ -38,10 +38,13 @@ RANDOM = ("fuzzing", "stateful")
 
 @dataclass(frozen=True)
 class Campaign:
-    """seed: decides every request. persona: whose key. examples: random requests of each operation."""
+    """One run of generated requests against the contract."""
 
+    #: Decides every request.
     seed: int
+    #: Whose key the requests are sent with.
     persona: str
+    #: Random requests of each operation.
     examples: int
     phases: tuple[str, ...] = EVERY
 

@@ -26,19 +26,19 @@ PAUSE = 0.02
 
 @dataclass
 class Cost:
-    """most: bytes that all requests at once may take. silence: seconds that the API may keep a stranger waiting.
+    """What requests took of the API's memory and time, and what they may."""
 
-    times: the highest memory of one request above rest, less what its picture is decoded to, in bodies of its own.
-    """
-
+    #: Bytes that all requests at once may take.
     most: int
+    #: Seconds that the API may keep a stranger waiting.
     silence: float
+    #: The highest memory of one request above rest, less what its picture is decoded to, in bodies of its own.
     times: float = 0.0
     alone: int = 0
     together: int = 0
     longest: float = 0.0
+    #: Requests that took more than they may.
     over: list[str] = field(default_factory=list)
-    """Requests that took more than they may."""
 
     def one(self, told: str, body: int, decoded: int, taken: int) -> None:
         """Note that one request alone took `taken` bytes above rest."""

@@ -43,8 +43,8 @@ PERSONAS: dict[str, tuple[str, tuple[Scope, ...]]] = {
 class Stock:
     """Ids and links that lead to something, and what an image may be given as."""
 
+    #: By state; `foreign` ones are another owner's.
     jobs: dict[str, list[str]] = field(default_factory=dict)
-    """By state; `foreign` ones are another owner's."""
     deliveries: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     uploads: list[str] = field(default_factory=list)

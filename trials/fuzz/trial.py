@@ -46,36 +46,39 @@ Progress = Callable[[str, int], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """How much to send of each part in all. seed: decides everything.
-
-    rounds: parts the whole is cut into, the first `warm_up` of which the memory may settle in.
-    silence: seconds that `/livez` may take. examples: random requests for each operation and round. personas: who asks
-    in each round, again and again.
-    """
+    """How much to send of each part in all."""
 
     requests: int = 20_000
     pictures: int = 5_000
     options: int = 3_000
+    #: Decides everything.
     seed: int = 1
     bodies: int = 210
+    #: Seconds that `/livez` may take.
     silence: float = 1.0
+    #: Random requests for each operation and round.
     examples: int = 20
+    #: Parts the whole is cut into.
     rounds: int = 8
+    #: Rounds, the first ones, which the memory may settle in.
     warm_up: int = 2
+    #: Who asks in each round, again and again.
     personas: tuple[str, ...] = ("member", "operator", "member", "reader", "submitter", "member", "meter", "nobody")
 
 
 @dataclass
 class Report:
-    """What came of it. errors: lines of the API's log. seconds: from the first request to the last answer."""
+    """What came of a trial."""
 
     plan: Plan
     ledger: Ledger
     memory: Memory
     cost: Cost
     counts: dict[str, int] = field(default_factory=dict)
+    #: Lines of the API's log.
     errors: list[str] = field(default_factory=list)
     crashed: bool = False
+    #: From the first request to the last answer.
     seconds: float = 0.0
 
     @property
