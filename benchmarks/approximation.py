@@ -71,8 +71,8 @@ class Made:
 
     videos: list[Frames] = field(default_factory=list)
     evaluations: int = 0
+    #: Evaluations of all levels.
     whole: int = 0
-    """Evaluations of all levels."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

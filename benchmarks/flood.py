@@ -114,9 +114,11 @@ def _processor_time() -> tuple[int, int]:
 
 @dataclass
 class Part:
-    """Looks at a job. took: seconds of each. statuses: how often each came."""
+    """Looks at a job."""
 
+    #: Seconds of each.
     took: list[float] = field(default_factory=list)
+    #: How often each came.
     statuses: Counter[int] = field(default_factory=Counter)
 
     def watch(self, client: httpx.Client, path: str, seconds: float) -> None:

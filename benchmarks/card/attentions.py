@@ -21,8 +21,9 @@ from mpd.svd.network import BACKENDS
 
 @dataclass(frozen=True)
 class Shape:
-    """Self-attention of the outermost level. over: `pixels` of a frame, or `frames` of a pixel."""
+    """Self-attention of the outermost level."""
 
+    #: `pixels` of a frame, or `frames` of a pixel.
     over: str
     sequences: int
     heads: int

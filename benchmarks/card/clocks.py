@@ -20,12 +20,11 @@ COPIED = {"cuda": 2 << 30, "cpu": 64 << 20}
 
 @dataclass(frozen=True)
 class Timed:
-    """seconds: the median; peak: bytes alive at most, weights and all, 0 without a GPU.
+    """What a call took."""
 
-    What a CUDA graph keeps for its own replays is not in the peak.
-    """
-
+    #: The median.
     seconds: float
+    #: Bytes alive at most, weights and all, but for what a CUDA graph keeps for its own replays; 0 without a GPU.
     peak: int
 
 

@@ -18,12 +18,13 @@ PRODUCTS = ("linear", "mm", "conv", "attention")
 
 @dataclass(frozen=True)
 class Counted:
-    """operations: of products alone, two for a multiplication with its addition. eager: bytes read and written by all
-    operations, one by one. fused: by the products alone.
-    """
+    """What an evaluation takes, without running it."""
 
+    #: Of products alone, two for a multiplication with its addition.
     operations: int
+    #: Bytes read and written by all operations, one by one.
     eager: int
+    #: Bytes read and written by the products alone.
     fused: int
 
 

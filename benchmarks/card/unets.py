@@ -34,9 +34,11 @@ REWRITES: dict[str, Callable[[nn.Module], int]] = {
 
 @dataclass(frozen=True)
 class Form:
-    """call: one evaluation. warming: what its first calls are to happen within."""
+    """One way to evaluate, ready to be measured."""
 
+    #: One evaluation.
     call: Callable[[], Tensor]
+    #: What its first calls are to happen within.
     warming: Callable[[], AbstractContextManager[None]] = nullcontext
 
 

@@ -32,8 +32,9 @@ FIXED = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 
 @dataclass(frozen=True)
 class World:
-    """What is given. size: GPUs that the jobs keep busy on average."""
+    """What is given."""
 
+    #: GPUs that the jobs keep busy on average.
     size: int
     work: Work
     weather: Weather = field(default_factory=Weather)

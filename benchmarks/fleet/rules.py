@@ -17,15 +17,20 @@ TOLERANCE = 0.1
 
 @dataclass(frozen=True)
 class Sight:
-    """One scrape. queued, running: jobs now. submitted, gpu_seconds, finished: totals since the beginning.
-    ready: GPUs with a warm model."""
+    """One scrape."""
 
     at: float
+    #: Jobs that wait now.
     queued: int
+    #: Jobs that run now.
     running: int
+    #: Total since the beginning.
     submitted: int
+    #: Total since the beginning.
     finished: int
+    #: Total since the beginning.
     gpu_seconds: float
+    #: GPUs with a warm model.
     ready: int
 
 

@@ -88,15 +88,15 @@ class Work:
 
 @dataclass(frozen=True)
 class Weather:
-    """How arrivals swing around their mean.
+    """How arrivals swing around their mean."""
 
-    daily: the day's peak is 1 + daily times the mean, its trough 1 - daily. burst: how many times its calm rate a
-    source sends while it bursts. calm_seconds, burst_seconds: mean length of each.
-    """
-
+    #: The day's peak is 1 + daily times the mean, its trough 1 - daily.
     daily: float = 0.6
+    #: How many times its calm rate a source sends while it bursts.
     burst: float = 4.0
+    #: Mean length of a calm.
     calm_seconds: float = 1800.0
+    #: Mean length of a burst.
     burst_seconds: float = 300.0
 
     def rates(self, rng: np.random.Generator, hours: float, sources: int, first_hour: float) -> Seconds:

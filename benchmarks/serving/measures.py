@@ -18,14 +18,17 @@ LONG = 0.5
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of each. generation: seconds with the GPU; alone: videos one after the other; seconds: of each load;
-    gaps: videos of which the gaps are measured; connections: of a load.
-    """
+    """How much of each is measured."""
 
+    #: Seconds with the GPU.
     generation: float
+    #: Videos one after the other.
     alone: int
+    #: Of each load.
     seconds: float
+    #: Videos of which the gaps are measured.
     gaps: int
+    #: Of a load.
     connections: int
 
 

@@ -23,8 +23,9 @@ class RunError(Exception):
 
 @dataclass(frozen=True)
 class Task:
-    """What one row is of. group: a part of a table, such as the value of a dial; empty where there is none."""
+    """What one row is of."""
 
+    #: A part of a table, such as the value of a dial; empty where there is none.
     group: str
     variant: str
     seed: int
@@ -32,10 +33,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Row:
-    """What came of a task. figures: by measure, NaN where one does not apply. mismatch: Eq. 11 by step."""
+    """What came of a task."""
 
     task: Task
+    #: By measure, NaN where one does not apply.
     figures: dict[str, float]
+    #: Eq. 11 by step.
     mismatch: list[float] = field(default_factory=list)
 
 

@@ -18,11 +18,12 @@ GAP = " − "
 
 @dataclass(frozen=True)
 class Column:
-    """How a measure is shown: title, digits, factor (100 for a percentage)."""
+    """How a measure is shown."""
 
     measure: str
     title: str
     digits: int = 2
+    #: 100 for a percentage.
     factor: float = 1.0
 
 

@@ -45,14 +45,14 @@ class Made:
 
 @dataclass(frozen=True)
 class Trained:
-    """The work on one task; threads may share it. model: a folder. bf16: the UNet's products in bfloat16.
+    """The work on one task; threads may share it."""
 
-    Of seeds below `probed_below` Eq. 11's mismatch is taken along.
-    """
-
+    #: A folder.
     model: str
     steps: int
+    #: Of seeds below this, Eq. 11's mismatch is taken along.
     probed_below: int = 0
+    #: The UNet's products are in bfloat16.
     bf16: bool = False
 
     def __call__(self, task: Task) -> Row:

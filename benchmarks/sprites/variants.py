@@ -17,21 +17,20 @@ SKIPPED = 0.6
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of sampling.
+    """One way of sampling."""
 
-    method, changes: of `mpd.methods.Settings`; `truth` and `flow` sample nothing.
-    experiment: the step of `experiments.STEPS` that takes the MPD step's place.
-    unconditional: False lets x̂0_c stand in for x̂0_∅ everywhere, a CFG++ step becoming Euler's.
-    begins: from pure noise, or from optical flow with noise upon it. tries: takes, of which the one that ends nearest
-        to the end keyframe is kept. longer: times as many steps as the others take, a control at equal calls.
-    """
-
+    #: Of `mpd.methods.Settings`, as `changes`; `truth` and `flow` sample nothing.
     method: str
     changes: dict[str, Any] = field(default_factory=dict)
+    #: The step of `experiments.STEPS` that takes the MPD step's place.
     experiment: str | None = None
+    #: False lets x̂0_c stand in for x̂0_∅ everywhere, a CFG++ step becoming Euler's.
     unconditional: bool = True
+    #: From pure noise, or from optical flow with noise upon it.
     begins: Literal["noise", "flow"] = "noise"
+    #: Takes, of which the one that ends nearest to the end keyframe is kept.
     tries: int = 1
+    #: Times as many steps as the others take, a control at equal calls.
     longer: float = 1.0
 
     def settings(self, **told: Any) -> Settings:
