@@ -80,7 +80,7 @@ def _audit_packages(command: Sequence[str]) -> int:
 
 
 def _check_that_it_is_there() -> None:
-    """Before anything is installed for it."""
+    """Ask whether the index of advisories answers, before anything is installed for it. Raises `NotAudited`."""
     import httpx
 
     name, _, version = CANARY.partition("==")
@@ -103,7 +103,7 @@ def _check_that_it_finds(command: list[str]) -> None:
 
 
 def _audited(command: list[str], requirements: Path) -> list[dict[str, Any]]:
-    """What pip-audit says of each package."""
+    """Read what pip-audit says of each package."""
     options = ["--format", "json", "--progress-spinner", "off", "--no-deps", "--disable-pip", "--timeout", "15"]
     ignored = [part for advisory in ACCEPTED for part in ("--ignore-vuln", advisory)]
     try:

@@ -34,11 +34,14 @@ ACCEPTED: dict[tuple[str, str], str] = dict.fromkeys(
 
 @dataclass(frozen=True)
 class Carried:
-    """One wheel's load. name, version: of the package. programs: versions by name. libraries: file names."""
+    """One wheel's load."""
 
+    #: Name and version of the package.
     name: str
     version: str
+    #: Versions by name.
     programs: Mapping[str, Version]
+    #: File names.
     libraries: tuple[str, ...]
 
     def advisories(self) -> list[str]:
@@ -52,7 +55,7 @@ class Carried:
 
 
 def is_open(version: Version, mended: tuple[Version, ...]) -> bool:
-    """Whether a release is older than the mended one of its line, or of a line that was never mended."""
+    """Tell whether a release is older than the mended one of its line, or of a line that was never mended."""
     of_its_line = [one for one in mended if one[:2] == version[:2]]
     return version < of_its_line[0] if of_its_line else version < mended[-1]
 

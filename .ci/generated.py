@@ -49,7 +49,7 @@ def files() -> dict[str, str]:
 
 
 def model() -> str:
-    """The fields of the request's options, for pydantic."""
+    """Write the fields of the request's options, for pydantic."""
     head = f'''"""The fields of a request's options, as pydantic checks them. {MADE}.
 
 What they mean is told in mpd/methods.py and service/jobs/request_options.py; change it there.
@@ -89,7 +89,7 @@ def _field(one: Option) -> str:
 
 
 def client() -> str:
-    """The client's types and flags."""
+    """Write the client's types and flags."""
     suffixes = {one.ending: one.name for one in FORMATS.values() if one.ending.startswith(".")}
     fields = "".join(f'    {one.name}: {_type(one)} | None\n    """{one.hint}"""\n' for one in REQUEST_OPTIONS.values())
     entries = "".join(_flag(one) for one in REQUEST_OPTIONS.values())
@@ -154,7 +154,7 @@ def _exploded(name: str, parts: Iterable[str]) -> str:
 
 
 def baseline() -> str:
-    """The first defaults of every option, for the records of jobs: those that stand, and those of new options."""
+    """Write the first defaults of every option, for the records of jobs: those that stand, and those of new options."""
     new = {name: one.default for name, one in OPTIONS.items()}
     new["formats"] = REQUEST_OPTIONS["formats"].default
     new["reference"] = REQUEST_OPTIONS["reference"].default
@@ -193,7 +193,7 @@ def _mapping(name: str, values: dict[str, Any]) -> str:
 
 
 def page() -> str:
-    """The options' reference, docs/options.md."""
+    """Write the options' reference, docs/options.md."""
     text = f"""# Options
 
 {MADE} from the options' one definition; a test holds the two together.
@@ -216,7 +216,7 @@ def _meaning(one: Option) -> str:
 
 
 def description(one: Option) -> str:
-    """What the API's reference says of an option."""
+    """Describe an option for the API's reference."""
     said = [one.hint, *([one.more] if one.more else [])]
     if one.limit is not None:
         each = "Each " if one.kind in ITEMS else ""
@@ -285,14 +285,14 @@ def _quoted(values: Iterable[str]) -> list[str]:
 
 
 def _written(value: Any) -> str:
-    """A value as Python with double quotes; a tuple as the list that JSON makes of it."""
+    """Write a value as Python with double quotes; a tuple as the list that JSON makes of it."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_written, value))}]"
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
 def _text(indent: int, head: str, text: str) -> str:
-    """A text as one or more string literals, none of them past the width of a line."""
+    """Write a text as one or more string literals, none of them past the width of a line."""
     assert '"' not in text, f"write it without quotation marks: {text}"
     if indent + len(f'{head}"{text}",') <= WIDTH:
         return f'{head}"{text}"'

@@ -97,7 +97,7 @@ def picture(levels: list[list[str]], found: Mapping[str, set[str]]) -> str:
 
 
 def _direct(name: str, found: Mapping[str, set[str]]) -> set[str]:
-    """Those of a room's imports that are not reached by way of another one."""
+    """Keep those of a room's imports that are not reached by way of another one."""
     return {one for one in found[name] if not any(one in _below(other, found) for other in found[name] - {one})}
 
 
@@ -121,7 +121,7 @@ def _room(module: str, files: Mapping[str, Path]) -> str:
 
 
 def _imported(path: Path, files: Mapping[str, Path]) -> Iterator[str]:
-    """The modules of ours that a file imports, at its top or within a function."""
+    """List the modules of ours that a file imports, at its top or within a function."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in files)

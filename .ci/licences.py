@@ -15,7 +15,7 @@ def pinned() -> set[str]:
 
 
 def licence(package: Distribution) -> str:
-    """Its SPDX expression, else its classifiers, else the first line of what it calls its licence."""
+    """Give a package's SPDX expression, else its classifiers, else the first line of what it calls its licence."""
     told = package.metadata
     classified = [line.split(" :: ")[-1] for line in told.get_all("Classifier", []) if line.startswith("License ::")]
     return (

@@ -71,8 +71,8 @@ class Made:
 
     videos: list[Frames] = field(default_factory=list)
     evaluations: int = 0
+    #: Evaluations of all levels.
     whole: int = 0
-    """Evaluations of all levels."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -124,7 +124,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def sampled(name: str, method: str, clips: Sequence[int], steps: int, reusing: Interval | None = None) -> Made:
-    """The clips by one variant, or with features reused at an interval, and how many evaluations they took."""
+    """Sample the clips by one variant, or with features reused at an interval, and count the evaluations they took."""
     model, network = approximated(name, reusing)
     made = Made()
     network.unet.conv_in.register_forward_hook(lambda *_: setattr(made, "evaluations", made.evaluations + 1))
@@ -146,7 +146,7 @@ def sampled(name: str, method: str, clips: Sequence[int], steps: int, reusing: I
 
 
 def ageing(method: str, clips: Sequence[int], steps: int) -> None:
-    """Prints, for each σ but the first, how far the clips go when features of the step before serve there alone."""
+    """Print, for each σ but the first, how far the clips go when features of the step before serve there alone."""
     exact = sampled("exact", method, clips, steps)
     sigmas = load(sprites.PATH, device="cpu").sigmas(steps)[1:-1]
     print(f"{method}: σ, grey levels", flush=True)
@@ -157,7 +157,7 @@ def ageing(method: str, clips: Sequence[int], steps: int) -> None:
 
 
 def approximated(name: str, reusing: Interval | None = None) -> tuple[Model, Accelerated]:
-    """The sprite model with one approximation alone: a variant's, or features reused at an interval."""
+    """Load the sprite model with one approximation alone: a variant's, or features reused at an interval."""
     model = copy.copy(load(sprites.PATH, device="cpu"))
     chosen = reusing or VARIANTS[name]
     network = Accelerated(model.unet, "exact" if chosen is None else "max", compiled=False, interval=chosen)
@@ -168,7 +168,7 @@ def approximated(name: str, reusing: Interval | None = None) -> tuple[Model, Acc
 
 
 def judged(made: Made, exact: Made, truths: Sequence[Frames]) -> dict[str, Any]:
-    """Means with their intervals over the clips, but for the share of evaluations."""
+    """Average over the clips, with intervals but for the share of evaluations."""
     pairs = list(zip(made.videos, exact.videos, strict=True))
     apart = [float(np.abs(one.astype(float) - other).mean()) for one, other in pairs]
     true = [decibels(one[1:-1], truth[1:-1]) for one, truth in zip(made.videos, truths, strict=True)]

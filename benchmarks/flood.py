@@ -107,16 +107,18 @@ def _measure(chosen: argparse.Namespace, redis_url: str, folder: Path) -> int:
 
 
 def _processor_time() -> tuple[int, int]:
-    """Of the machine, in ticks: what its host gave to others, and that together with what it used (proc_stat(5))."""
+    """Read the machine's ticks that its host gave to others, and those together with what it used (proc_stat(5))."""
     user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
     return steal, user + nice + system + irq + softirq + steal
 
 
 @dataclass
 class Part:
-    """Looks at a job. took: seconds of each. statuses: how often each came."""
+    """Looks at a job."""
 
+    #: Seconds of each.
     took: list[float] = field(default_factory=list)
+    #: How often each came.
     statuses: Counter[int] = field(default_factory=Counter)
 
     def watch(self, client: httpx.Client, path: str, seconds: float) -> None:
@@ -128,14 +130,17 @@ class Part:
             time.sleep(PAUSE_SECONDS)
 
     def milliseconds(self) -> list[float]:
-        """At each of `QUANTILES`."""
+        """Give the milliseconds of a look at each of `QUANTILES`."""
         ordered = sorted(self.took)
         return [1000 * ordered[int(quantile * (len(ordered) - 1))] for quantile in QUANTILES]
 
 
 @contextmanager
 def _flooding(chosen: argparse.Namespace, seconds: float, url: str, key: str) -> Iterator[None]:
-    """A flood that begins as the block does. Its process has started by then: what that takes is none of its cost."""
+    """Run a flood that begins as the block does.
+
+    Its process has started by then: what that takes is none of its cost.
+    """
     command = [sys.executable, __file__, "--what", chosen.what, "--connections", str(chosen.connections)]
     command += ["--seconds", str(seconds), "--flood", url, key]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as flood:

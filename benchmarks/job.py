@@ -73,7 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measured(
     asked: argparse.Namespace, size: Size, place: torch.device, dtype: torch.dtype
 ) -> Iterator[dict[str, Any]]:
-    """One model after the other, each gone before the next one comes. What does not fit into the memory says so."""
+    """Measure one model after the other, each gone before the next one comes.
+
+    What does not fit into the memory says so.
+    """
     for name in [name for name in NAMES if name in asked.names]:
         rows = by_library if name in LIBRARY else by_pipeline
         try:

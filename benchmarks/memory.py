@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def need(level: Acceleration, has_fp8: bool, dtype: torch.dtype) -> memory.Need:
-    """SVD-XT's."""
+    """Count what SVD-XT needs of a card's memory."""
     from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 
     with torch.device("meta"):
@@ -89,7 +89,7 @@ def table(needs: dict[str, memory.Need], dtype: str) -> Iterator[str]:
 
 
 def largest(room: Room) -> tuple[int, int]:
-    """(width, height): the widest of about 16:9 of which 25 frames fit."""
+    """Find the widest (width, height) of about 16:9 of which 25 frames fit."""
     sizes = [(width, round(width * 9 / 16 / 8) * 8) for width in range(STEP, int(LIMITS["width"].high) + 1, STEP)]
     return max((w, h) for w, h in sizes if w * h <= room.pixels and 25 * w * h <= room.volume)
 

@@ -30,7 +30,7 @@ STRIP, CELL, ROW = 560, 14, 36
 
 
 def picture() -> str:
-    """The whole SVG."""
+    """Write the whole SVG."""
     style = "text{font:12px sans-serif;fill:#222}.small{font-size:11px;fill:#555}"
     parts = [f"<style>{style}</style>", f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>', *_spread(), *_steps()]
     body = "\n".join(parts)
@@ -38,7 +38,7 @@ def picture() -> str:
 
 
 def positions(anchor: Anchor) -> list[float]:
-    """Where the dot of each frame is once the end error is taken in (λ = 1). It moves by one unit a frame."""
+    """Place the dot of each frame once the end error is taken in (λ = 1). It moves by one unit a frame."""
     x0 = torch.arange(FRAMES, dtype=torch.float64).reshape(-1, 1, 1, 1)
     z_end = x0[-1] + MISSED
     return [float(at) for at in distill(x0, x0, z_end, 1.0, 1.0, anchor).flatten()]
@@ -83,7 +83,7 @@ def _steps() -> Iterator[str]:
 
 
 def _line(places: list[float], colour: str, name: str, dashes: str = "", nudge: int = 0) -> str:
-    """nudge: pixels aside, so that lines that lie on each other can all be seen."""
+    """Draw a line. nudge: pixels aside, so that lines that lie on each other can all be seen."""
     points = " ".join(f"{_across(n) + nudge},{_up(place):.1f}" for n, place in enumerate(places))
     dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
     return (

@@ -14,14 +14,14 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 def machine() -> str:
-    """Such as `2 cores (AMD EPYC), 24 GiB`."""
+    """Name the machine, such as `2 cores (AMD EPYC), 24 GiB`."""
     found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     model = re.sub(r"\((R|TM)\)| Processor| CPU", "", found[1]).strip() if found else "unknown"
     return f"{os.cpu_count()} cores ({model}), {round(psutil.virtual_memory().total / 2**30)} GiB"
 
 
 def publish(name: str, text: str, figures: dict[str, Any], docs: Path = DOCS, page: str = "performance.md") -> None:
-    """Puts the text between the page's marks `<!-- run: NAME -->` and `<!-- end -->`, the figures beside the page."""
+    """Put the text between the page's marks `<!-- run: NAME -->` and `<!-- end -->`, the figures beside the page."""
     file = docs / page
     mark = f"<!-- run: {name} -->"
     before = file.read_text()

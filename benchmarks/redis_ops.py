@@ -82,7 +82,7 @@ class Count:
 
 
 def each(found: dict[str, Any], idle: dict[str, Any], jobs: int) -> dict[str, Any]:
-    """For each of so many jobs, without what would have been asked in that time anyhow."""
+    """Share what was used among so many jobs, without what would have been asked in that time anyhow."""
     share = found["seconds"] / idle["seconds"]
     names = {*found["commands"], *idle["commands"]}
     commands = {name: (found["commands"][name] - share * idle["commands"][name]) / jobs for name in names}
@@ -141,8 +141,9 @@ def _submit(api: httpx.Client, method: str, **options: Any) -> str:
 
 
 def _run(site: Site, ids: list[str], seconds: float) -> None:
-    """Until all have succeeded, one after the other, which takes so many seconds each. Looks seldom, for a look is a
-    command too.
+    """Wait until all jobs have succeeded, one after the other, which takes so many seconds each.
+
+    Looks seldom, for a look is a command too.
     """
     time.sleep(0.95 * seconds * len(ids))
     deadline = time.monotonic() + PATIENCE
@@ -154,7 +155,7 @@ def _run(site: Site, ids: list[str], seconds: float) -> None:
 
 
 def _stored(site: Site, job: str) -> dict[str, int]:
-    """Bytes of a job's files by kind: what it was given, its frames as stills, the video, the rest."""
+    """Count the bytes of a job's files by kind: what it was given, its frames as stills, the video, the rest."""
     storage = open_storage(site.settings, site.redis)
     sizes = dict.fromkeys(("keyframes", "stills", "video", "other"), 0)
     for key in storage.list(files_prefix(job)):
@@ -164,8 +165,9 @@ def _stored(site: Site, job: str) -> dict[str, int]:
 
 
 def _kept(site: Site, like: Job, count: int) -> dict[str, int]:
-    """Bytes that Redis holds of an ended job, for as long as its result is kept, and of an expired one after that.
+    """Count the bytes that Redis holds of an ended job, and of an expired one.
 
+    The first for as long as its result is kept, the second after that.
     like: one that succeeded. Its events, which go five minutes after its end, do not count.
     """
     # In a namespace of its own, where no worker takes them.
@@ -188,7 +190,7 @@ def _kept(site: Site, like: Job, count: int) -> dict[str, int]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Two tables in Markdown."""
+    """Write two tables in Markdown."""
     run, stored = found["run"], found["stored"]
 
     def line(name: str, part: dict[str, Any]) -> str:
@@ -225,7 +227,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def limits(found: dict[str, Any]) -> str:
-    """What so many GPUs, all of them busy with such jobs, ask each second, and what is kept."""
+    """Reckon what so many GPUs, all of them busy with such jobs, ask each second, and what is kept."""
     job, stored, kept = found["job"], sum(found["stored"].values()), found["kept"]
     lines = [
         "| GPUs | jobs/s | Redis commands/s | Redis' one thread | its file | records in Redis, 7 days "

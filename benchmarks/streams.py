@@ -68,7 +68,7 @@ def main() -> None:
 
 @contextmanager
 def service(folder: Path) -> Iterator[tuple[str, Settings, psutil.Process]]:
-    """A redis-server and one API process: its address, its settings, and the process."""
+    """Run a redis-server and one API process: its address, its settings, and the process."""
     port = free_port()
     path = folder / "redis.sock"
     store = subprocess.Popen(
@@ -87,14 +87,14 @@ def service(folder: Path) -> Iterator[tuple[str, Settings, psutil.Process]]:
 
 
 def begin(jobs: Jobs, number: int) -> Job:
-    """A running job."""
+    """Begin a job, which then is running."""
     options = {"method": "flow", "seeds": [number]}
     job = jobs.submit(NewJob("local", options, keyframes=[], lane="cpu", result_ttl=3600))
     return jobs.start(job.id, job.attempt, "benchmark")
 
 
 def report(jobs: Jobs, running: list[Job], steps: int, rate: float) -> None:
-    """Steps of all jobs, evenly spread over each 1/rate seconds; then all jobs end."""
+    """Report the steps of all jobs, evenly spread over each 1/rate seconds; then all jobs end."""
     began = time.monotonic()
     for step in range(steps):
         for number, job in enumerate(running):
@@ -118,7 +118,7 @@ def listen(url: str, watched: list[str], results: Connection) -> None:
 
 
 async def read(url: str, job: str, opened: asyncio.Barrier) -> list[float]:
-    """Seconds from the report of each step to its arrival here."""
+    """Measure the seconds from the report of each step to its arrival here."""
     host, port = url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(f"GET /inbetween/{job}/events HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())

@@ -57,7 +57,7 @@ class Side:
 
 
 def main() -> int:
-    """Run the trial; 0 where nothing is lost."""
+    """Run the trial and return 0 where nothing is lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, required=True, help="checkout of the other version, with its .venv")
     parser.add_argument("--jobs", type=int, default=80, help="submissions (default: 80)")
@@ -153,7 +153,7 @@ def _ended(client: httpx.Client, name: str) -> dict[str, Any]:
 
 
 def _shown(job: dict[str, Any]) -> dict[str, Any]:
-    """What both versions must say alike; links have each API's own address."""
+    """Give what both versions must say alike; links have each API's own address."""
     files = [(file["name"], file["sha256"]) for file in (job.get("result") or {}).get("files", ())]
     return {"state": job["state"], "attempt": job["attempt"], "options": job["options"], "files": files}
 
@@ -163,7 +163,7 @@ def _seen(side: Side, name: str) -> dict[str, Any]:
 
 
 def _told(receiver: Receiver, wanted: set[str]) -> set[str]:
-    """Jobs whose event has come, once all have or it has been waited for long enough; an event may come twice."""
+    """List jobs whose event has come, once all have or it was waited for long enough; an event may come twice."""
     deadline = time.monotonic() + PATIENCE
     while True:
         told = {json.loads(request.body)["data"]["id"] for request in list(receiver.received)}
@@ -173,7 +173,7 @@ def _told(receiver: Receiver, wanted: set[str]) -> set[str]:
 
 
 def _frames(jobs: dict[str, dict[str, Any]], made: dict[str, dict[str, Any]]) -> list[str]:
-    """Requests whose jobs have different videos."""
+    """Find requests whose jobs have different videos."""
     videos: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for name, job in jobs.items():
         for file in (job.get("result") or {}).get("files", ()):

@@ -30,7 +30,7 @@ OUR_COLUMNS = ("start", "end", "output")
 
 
 def options_of(row: dict[str, str]) -> dict[str, Any]:
-    """The other columns: numbers and lists as JSON has them, anything else as text."""
+    """Read the other columns: numbers and lists as JSON has them, anything else as text."""
     options = {}
     for name, cell in row.items():
         if name not in OUR_COLUMNS and cell:
@@ -42,7 +42,7 @@ def options_of(row: dict[str, str]) -> dict[str, Any]:
 
 
 def key_of(row: dict[str, str], *keyframes: Path) -> str:
-    """The same for the same row with the same pictures."""
+    """Make an idempotency key, the same for the same row with the same pictures."""
     digest = hashlib.sha256(json.dumps(row, sort_keys=True).encode())
     for keyframe in keyframes:
         digest.update(keyframe.read_bytes())
@@ -58,7 +58,7 @@ async def make(client: AsyncClient, folder: Path, row: dict[str, str]) -> None:
 
 
 async def batch(table: Path, at_once: int) -> int:
-    """Make every row's video; how many could not be made."""
+    """Make every row's video, and count how many could not be made."""
     with table.open(newline="") as opened:
         rows = [row for row in csv.DictReader(opened) if not (table.parent / row["output"]).exists()]
     free = asyncio.Semaphore(at_once)

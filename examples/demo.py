@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def service(scratch: Path) -> Stack:
-    """The embedded service, its logs and everything it keeps in the scratch folder."""
+    """Run the embedded service, its logs and everything it keeps in the scratch folder."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -76,7 +76,7 @@ def service(scratch: Path) -> Stack:
 
 
 def make(client: Client, steps: int, folder: Path) -> None:
-    """The keyframes through the service; the video and the contact sheet brought home."""
+    """Send the keyframes through the service, and bring the video and the contact sheet home."""
     options: Options = {**OPTIONS, "steps": steps}
     job = client.inbetween(*KEYFRAMES, **options)
     say(f"{job.id} submitted to {client.url}")

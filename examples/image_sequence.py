@@ -23,7 +23,7 @@ from inbetween import Client, InbetweenError, Job, Options
 
 
 def keyframes(pattern: Path) -> dict[int, Path]:
-    """The pictures that are there, by their numbers. `#` stands for a digit, as in shot.####.png."""
+    """Find the pictures that are there, by their numbers. `#` stands for a digit, as in shot.####.png."""
     hashes = re.search("#+", pattern.name)
     if hashes is None:
         raise ValueError(f"{pattern.name} has no # where the frame's number stands")
@@ -40,7 +40,7 @@ def numbered(pattern: Path, number: int) -> Path:
 
 
 def write(job: Job, pattern: Path, numbers: list[int]) -> list[Path]:
-    """Put the frames between the keyframes into the sequence; where they went."""
+    """Put the frames between the keyframes into the sequence, and say where they went."""
     written = []
     with zipfile.ZipFile(io.BytesIO(job.read("take-1.zip"))) as frames:
         for number, name in enumerate(sorted(frames.namelist()), start=numbers[0]):

@@ -27,8 +27,10 @@ SETTLED = 1.0
 
 
 def gaps(folder: Path, settled: float) -> Iterator[tuple[Path, Path, Path, float]]:
-    """(picture, the next picture, where their video belongs, when a picture last changed) where the video is missing,
-    or older than a picture. settled: seconds that no picture may have changed for.
+    """Yield each gap whose video is missing, or older than a picture.
+
+    A gap is (picture, the next picture, where their video belongs, when a picture last changed). settled: seconds that
+    no picture may have changed for.
     """
     pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     for a, b in itertools.pairwise(pictures):
@@ -61,7 +63,7 @@ def fill(client: Client, folder: Path, options: Options, settled: float, faults:
 
 @contextmanager
 def telling(video: Path) -> Iterator[None]:
-    """A gap that cannot be filled is told, and the others go on; where the server is at fault, all end."""
+    """Tell of a gap that cannot be filled, and let the others go on; where the server is at fault, end all."""
     try:
         yield
     except (RequestRefused, JobFailed, JobCanceled) as error:

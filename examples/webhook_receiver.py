@@ -22,7 +22,7 @@ from inbetween import Client, WebhookInvalid, verify_webhook
 
 
 def receiver(client: Client, secrets: list[str], folder: Path) -> FastAPI:
-    """An application that saves the video of every job that it hears of."""
+    """Make an application that saves the video of every job that it hears of."""
     app = FastAPI()
 
     def fetch(job_id: str) -> None:

@@ -38,7 +38,7 @@ _OTHER_ERROR = 2
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
+    """Run the command and return its exit status."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     chosen = arguments.parser().parse_args(given)
     bar = Bar(chosen.quiet)
@@ -159,7 +159,7 @@ def _wait(job: Job, chosen: Namespace, bar: Bar, cancel: bool) -> None:
 
 
 def _deliver(job: Job, chosen: Namespace, bar: Bar) -> None:
-    """What a finished job leaves: the files that were asked for."""
+    """Save what a finished job leaves: the files that were asked for."""
     _print(job, _videos(job, chosen.output or (), None), chosen)
     if not chosen.output and not chosen.json:
         print(text(job))
@@ -174,7 +174,7 @@ def _print(job: Job, saved: Iterable[Path], chosen: Namespace) -> None:
 
 
 def _videos(job: Job, outputs: Iterable[Path], take: int | None) -> list[Path]:
-    """Each take to each path; where there are several takes, the path says which."""
+    """Save each take to each path; where there are several takes, the path says which."""
     takes = range(1, len(job.found().seeds) + 1)
     wanted = takes if take is None else [take]
     return [
@@ -185,14 +185,14 @@ def _videos(job: Job, outputs: Iterable[Path], take: int | None) -> list[Path]:
 
 
 def _first(job: Job) -> Path:
-    """Where a video goes when nobody says: the job's id, in its first format."""
+    """Say where a video goes when nobody does: the job's id, in its first format."""
     job.found()
     first = next(file for file in job.files if file.name.startswith("take-1"))
     return Path(job.id + Path(first.name).suffix)
 
 
 def _explained(error: Exception) -> str:
-    """One line, or one for each field at fault."""
+    """Explain a problem on one line, or on one for each field at fault."""
     if isinstance(error, Unreachable):
         return f"{error}. Is it up? Another server is named by --url or INBETWEEN_URL."
     if isinstance(error, ProblemError) and error.problem.errors:

@@ -42,7 +42,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """Every command has its arguments, and `command`, its name."""
+    """Make the parser: every command has its arguments, and `command`, its name."""
     top = _Parser(
         prog="inbetween",
         description="Videos between keyframes, made by an inbetweening service.",
@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def options(chosen: argparse.Namespace) -> dict[str, Any]:
-    """The job's options: the named flags, then what `--set` says."""
+    """Collect the job's options: the named flags, then what `--set` says."""
     named: dict[str, Any] = {flag.name: getattr(chosen, flag.name) for flag in FLAGS}
     named["seeds"] = [*(named["seeds"] or ()), *(named.pop("seed") or ())] or None
     if chosen.size is not None:
@@ -204,7 +204,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    """The value as JSON where it is some, else as text."""
+    """Read a value as JSON where it is some, else as text."""
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")

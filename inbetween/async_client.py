@@ -74,32 +74,32 @@ class AsyncClient:
         idempotency_key: str | None = None,
         **options: Unpack[Options],
     ) -> AsyncJob:
-        """As `Client.inbetween`."""
+        """Ask for a video between keyframes as `Client.inbetween` does."""
         call = self._calls.submit(images.parts(keyframes), options, idempotency_key)
         return AsyncJob(self, await self._run(call))
 
     async def estimate(
         self, *keyframes: Image | Keyframe | tuple[Image, int | None], **options: Unpack[Options]
     ) -> dict[str, Any]:
-        """As `Client.estimate`."""
+        """Ask what a job would cost as `Client.estimate` does."""
         return await self._run(self._calls.estimate(images.parts(keyframes), options))
 
     async def job(self, job_id: str) -> AsyncJob:
-        """A job by its id."""
+        """Fetch a job by its id."""
         return AsyncJob(self, await self._run(self._calls.job(job_id)))
 
     async def jobs(self, state: State | None = None, limit: int | None = None) -> AsyncIterator[AsyncJob]:
-        """Your jobs, newest first, fetched page by page as you go."""
+        """Yield your jobs, newest first, fetched page by page as you go."""
         async with aclosing(self._each(self._calls.listing(state, limit))) as found:
             async for data in found:
                 yield AsyncJob(self, data)
 
     async def methods(self) -> dict[str, Any]:
-        """As `Client.methods`."""
+        """Fetch methods, options, formats and engines as `Client.methods` does."""
         return await self._run(self._calls.methods())
 
     async def upload(self, image: Image) -> str:
-        """As `Client.upload`."""
+        """Send an image ahead as `Client.upload` does."""
         (part,) = images.parts([image])
         return str((await self._run(self._calls.upload(part))).source)
 
@@ -113,7 +113,7 @@ class AsyncClient:
         return self._tell(Driver(story))
 
     async def _tell(self, telling: Driver[Any]) -> AsyncGenerator[Any, None]:
-        """Do what the story wants done, to its end; what it gives is passed on."""
+        """Do what the story wants done, to its end, and yield what it gives."""
         stream = _Stream()
         try:
             while telling.step is not None:
@@ -186,8 +186,10 @@ class AsyncJob(Record):
         check: bool = True,
         cancel_on_interrupt: bool = True,
     ) -> AsyncJob:
-        """As `Job.wait`. An interrupt is the cancellation of the task, of which Ctrl-C is one; so is
-        `asyncio.timeout` around it: use `timeout` to stop waiting and let the job go on.
+        """Return when the job is over, as `Job.wait` does.
+
+        An interrupt is the cancellation of the task, of which Ctrl-C is one; so is `asyncio.timeout` around it: use
+        `timeout` to stop waiting and let the job go on.
         """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         try:
@@ -208,47 +210,47 @@ class AsyncJob(Record):
         return self
 
     async def events(self, after: str | None = None) -> AsyncIterator[Event]:
-        """As `Job.events`."""
+        """Yield each event as `Job.events` does."""
         async with aclosing(self._client._each(follow(self._client._calls, self, after))) as news:
             async for event in news:
                 yield event
 
     async def cancel(self) -> AsyncJob:
-        """As `Job.cancel`."""
+        """Stop the job as `Job.cancel` does."""
         self.data = await self._client._run(self._client._calls.cancel(self.id))
         return self
 
     async def delete(self) -> None:
-        """As `Job.delete`."""
+        """Erase the job on the server as `Job.delete` does."""
         await self._client._run(self._client._calls.delete(self.id))
 
     async def save(self, path: str | PathLike[str], take: int = 1, format: Format | None = None) -> Path:
-        """As `Job.save`."""
+        """Save the video of a take as `Job.save` does."""
         target = Path(path)
         return await self._save(self.video(target.suffix, take, format), target)
 
     async def save_all(self, folder: str | PathLike[str]) -> list[Path]:
-        """Every file of the result, under its own name."""
+        """Save every file of the result under its own name."""
         return [await self._save(file, Path(folder, Path(file.name).name)) for file in self.found().files]
 
     async def save_file(self, name: str, path: str | PathLike[str]) -> Path:
-        """A file of the result by its name, such as `contact-sheet.jpg`; as whole as `save` leaves it."""
+        """Save a file of the result by its name, such as `contact-sheet.jpg`; as whole as `save` leaves it."""
         return await self._save(self.file(name), Path(path))
 
     async def read(self, name: str) -> bytes:
-        """A file of the result by its name, such as `metadata.json`."""
+        """Read a file of the result by its name, such as `metadata.json`."""
         return await self._read(downloads.file, self.file(name))
 
     async def poster(self) -> bytes:
-        """A still to show before the video plays, as a JPEG."""
+        """Fetch a still to show before the video plays, as a JPEG."""
         return await self.read("poster.jpg")
 
     async def frame(self, number: int, take: int = 1) -> bytes:
-        """One frame as a JPEG; numbers start at 0."""
+        """Fetch one frame as a JPEG; numbers start at 0."""
         return await self._read(downloads.frame, number, take)
 
     async def frames(self, take: int = 1) -> AsyncIterator[bytes]:
-        """Every frame as a JPEG, in order."""
+        """Yield every frame as a JPEG, in order."""
         for number in range(self.found().frames):
             yield await self.frame(number, take)
 

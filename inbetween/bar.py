@@ -26,7 +26,7 @@ class Bar:
         self._at = 0.0
 
     def show(self, job: Record) -> None:
-        """What there is to say of the job now."""
+        """Show what there is to say of the job now."""
         if self._quiet:
             return
         line = text(job)
@@ -42,7 +42,7 @@ class Bar:
             self._write(f"{job.id} {line}\n")
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Write a line that stays."""
         if not self._quiet:
             self.clear()
             self._write(f"{line}\n")
@@ -58,7 +58,7 @@ class Bar:
 
 
 def text(job: Record) -> str:
-    """Such as `sampling [######....]  60%  step 15/25  take 1/2  0:12 left`."""
+    """Describe a job on one line, such as `sampling [######....]  60%  step 15/25  take 1/2  0:12 left`."""
     progress = job.progress
     if job.state != "running" or progress is None:
         before = f", {job.position} before it" if job.position else ""
@@ -77,7 +77,7 @@ def text(job: Record) -> str:
 
 
 def clock(seconds: float) -> str:
-    """0:07, 12:30, 1:00:00."""
+    """Write seconds as a clock does: 0:07, 12:30, 1:00:00."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -84,19 +84,19 @@ class Client:
     def estimate(
         self, *keyframes: Image | Keyframe | tuple[Image, int | None], **options: Unpack[Options]
     ) -> dict[str, Any]:
-        """What `inbetween` with the same arguments would cost, how long it would wait, and what would be refused."""
+        """Ask what `inbetween` with these arguments would cost, how long it would wait, and what would be refused."""
         return self._run(self._calls.estimate(images.parts(keyframes), options))
 
     def job(self, job_id: str) -> Job:
-        """A job by its id."""
+        """Fetch a job by its id."""
         return Job(self, self._run(self._calls.job(job_id)))
 
     def jobs(self, state: State | None = None, limit: int | None = None) -> Iterator[Job]:
-        """Your jobs, newest first, fetched page by page as you go."""
+        """Yield your jobs, newest first, fetched page by page as you go."""
         return (Job(self, data) for data in self._each(self._calls.listing(state, limit)))
 
     def methods(self) -> dict[str, Any]:
-        """Methods, options with their bounds, formats, and the engines at work."""
+        """Fetch the methods, options with their bounds, formats, and the engines at work."""
         return self._run(self._calls.methods())
 
     def upload(self, image: Image) -> str:
@@ -114,7 +114,7 @@ class Client:
         return self._tell(Driver(story))
 
     def _tell(self, telling: Driver[Any]) -> Generator[Any, None, None]:
-        """Do what the story wants done, to its end; what it gives is passed on."""
+        """Do what the story wants done, to its end, and yield what it gives."""
         stream = _Stream()
         try:
             while telling.step is not None:
@@ -210,23 +210,25 @@ class Job(Record):
         return self
 
     def events(self, after: str | None = None) -> Iterator[Event]:
-        """Each event as it happens, to the job's end: from its beginning, or after the event of that id.
+        """Yield each event as it happens, to the job's end: from its beginning, or after the event of that id.
 
         A broken stream is taken up where it was; where none gets through, the job is asked for instead.
         """
         return self._client._each(follow(self._client._calls, self, after))
 
     def cancel(self) -> Job:
-        """Stop it: at once in the queue, at its next step when it runs. A job that is over stays as it is."""
+        """Stop the job: at once in the queue, at its next step when it runs. A job that is over stays as it is."""
         self.data = self._client._run(self._client._calls.cancel(self.id))
         return self
 
     def delete(self) -> None:
-        """Erase it on the server, with its files."""
+        """Erase the job on the server, with its files."""
         self._client._run(self._client._calls.delete(self.id))
 
     def save(self, path: str | PathLike[str], take: int = 1, format: Format | None = None) -> Path:
-        """The video of a take, in the format that the path's suffix names, `.mp4` or another that `formats` asked for.
+        """Save the video of a take in the format that the path's suffix names.
+
+        That is `.mp4` or another that `formats` asked for.
 
         The file is checked, and appears when it is whole. Raises `NoResult` for a format or take it does not have.
         """
@@ -234,27 +236,27 @@ class Job(Record):
         return self._save(self.video(target.suffix, take, format), target)
 
     def save_all(self, folder: str | PathLike[str]) -> list[Path]:
-        """Every file of the result, under its own name."""
+        """Save every file of the result under its own name."""
         return [self._save(file, Path(folder, Path(file.name).name)) for file in self.found().files]
 
     def save_file(self, name: str, path: str | PathLike[str]) -> Path:
-        """A file of the result by its name, such as `contact-sheet.jpg`; as whole as `save` leaves it."""
+        """Save a file of the result by its name, such as `contact-sheet.jpg`; as whole as `save` leaves it."""
         return self._save(self.file(name), Path(path))
 
     def read(self, name: str) -> bytes:
-        """A file of the result by its name, such as `metadata.json`."""
+        """Read a file of the result by its name, such as `metadata.json`."""
         return self._read(downloads.file, self.file(name))
 
     def poster(self) -> bytes:
-        """A still to show before the video plays, as a JPEG."""
+        """Fetch a still to show before the video plays, as a JPEG."""
         return self.read("poster.jpg")
 
     def frame(self, number: int, take: int = 1) -> bytes:
-        """One frame as a JPEG; numbers start at 0."""
+        """Fetch one frame as a JPEG; numbers start at 0."""
         return self._read(downloads.frame, number, take)
 
     def frames(self, take: int = 1) -> Iterator[bytes]:
-        """Every frame as a JPEG, in order."""
+        """Yield every frame as a JPEG, in order."""
         return (self.frame(number, take) for number in range(self.found().frames))
 
     def _save(self, file: File, target: Path) -> Path:

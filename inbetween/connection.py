@@ -20,15 +20,17 @@ CONNECT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Server:
-    """url: without a slash at its end. timeout: seconds of silence that are an error."""
+    """A server and how it is spoken to."""
 
+    #: Without a slash at its end.
     url: str
     api_key: str | None
+    #: Seconds of silence that are an error.
     timeout: float
 
     @classmethod
     def named(cls, url: str | None, api_key: str | None, timeout: float) -> Server:
-        """What is not given comes from the environment. Raises `ValueError` for a URL that is none."""
+        """Name a server; what is not given comes from the environment. Raises `ValueError` for a URL that is none."""
         where = (url or os.environ.get(URL) or DEFAULT_URL).strip().rstrip("/")
         try:
             parsed = httpx.URL(where)
@@ -39,14 +41,14 @@ class Server:
         return cls(where, api_key or os.environ.get(API_KEY) or None, timeout)
 
     def settings(self) -> dict[str, Any]:
-        """For either of httpx's clients."""
+        """Give the settings for either of httpx's clients."""
         return {
             # A proxy named in the environment is for the way to others, not to this machine itself.
             "trust_env": not _here(httpx.URL(self.url).host),
         }
 
     def request(self, http: httpx.Client | httpx.AsyncClient, asked: Request) -> httpx.Request:
-        """The key goes to the server alone, never to a storage that it links to."""
+        """Build a request. The key goes to the server alone, never to a storage that it links to."""
         inside = asked.url.startswith("/")
         headers = {"User-Agent": f"inbetween-python/{__version__}", **asked.headers}
         if self.api_key is not None and inside and asked.with_key:

@@ -19,18 +19,21 @@ from inbetween.records import File
 
 
 def file(calls: Operations, job_id: str, wanted: File, into: BinaryIO) -> Exchange[None]:
-    """A file of the result. Raises `DownloadFailed` when it comes otherwise than the job says, as often as we try."""
+    """Download a file of the result.
+
+    Raises `DownloadFailed` when it comes otherwise than the job says, as often as we try.
+    """
     yield from _Download(calls, into, wanted.size, wanted.sha256).run(path(job_id, "files", wanted.name))
 
 
 def frame(calls: Operations, job_id: str, number: int, take: int, into: BinaryIO) -> Exchange[None]:
-    """A single frame as a JPEG; frames are numbered from 0, takes from 1."""
+    """Download a single frame as a JPEG; frames are numbered from 0, takes from 1."""
     yield from _Download(calls, into).run(path(job_id, "frames", str(number)), take=take)
 
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[BinaryIO]:
-    """A file beside `target` to write to; it becomes `target` at the end of the block, or vanishes if that raises."""
+    """Open a file beside `target`, which becomes `target` at the end of the block, or vanishes if that raises."""
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name[:200]}.{uuid.uuid4().hex[:8]}.part")
     try:
@@ -66,7 +69,7 @@ class _Download:
             yield Pause(pause)
 
     def _attempt(self, request: Request) -> Exchange[str | None]:
-        """What went wrong, None when all is here."""
+        """Try once, and say what went wrong; None when all is here."""
         # Compressed on the way, its bytes could not be counted.
         headers = {"Accept-Encoding": "identity"}
         if self._got and self._etag:
@@ -92,7 +95,7 @@ class _Download:
         return fault
 
     def _begin(self, response: httpx.Response) -> bool:
-        """Whether what comes now belongs where we are."""
+        """Tell whether what comes now belongs where we are."""
         follows = response.headers.get("content-range", "").startswith(f"bytes {self._got}-")
         partial = response.status_code == 206
         if not (partial and follows):

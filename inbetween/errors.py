@@ -45,8 +45,9 @@ class Fault:
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem as the server tells it (RFC 9457). type: stable, to decide by. extra: members of this type alone."""
+    """A problem as the server tells it (RFC 9457)."""
 
+    #: Stable, to decide by.
     type: str
     title: str
     status: int
@@ -55,6 +56,7 @@ class Problem:
     remedy: str | None = None
     errors: tuple[Fault, ...] = ()
     request_id: str | None = None
+    #: Members of this type alone.
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -63,7 +65,7 @@ class Problem:
         return self.type.rpartition("/")[2]
 
     def __str__(self) -> str:
-        """What is wrong and what to do about it, on one line."""
+        """Say what is wrong and what to do about it, on one line."""
         said = " ".join(
             f"{fault.field}: {fault.detail} {fault.remedy}".strip()
             for fault in self.errors or (Fault(self.field or "", self.detail, self.remedy or ""),)
@@ -181,7 +183,7 @@ _BY_STATUS: dict[int, type[ProblemError]] = {
 
 
 def problem_of(values: Mapping[str, Any]) -> Problem:
-    """A problem from decoded JSON, as it stands in an answer or in a failed job."""
+    """Read a problem from decoded JSON, as it stands in an answer or in a failed job."""
     known = {name: values[name] for name in ("field", "remedy", "request_id") if values.get(name) is not None}
     faults = tuple(
         Fault(fault.get("field", ""), fault.get("detail", ""), fault.get("remedy", ""))
@@ -201,7 +203,10 @@ def problem_of(values: Mapping[str, Any]) -> Problem:
 def error_of(
     status: int, reason: str, content: bytes, request_id: str | None, retry_after: float | None
 ) -> ProblemError:
-    """The error for an answer that is none of success; whatever stands between us and the server may have sent it."""
+    """Make the error for an answer that is none of success.
+
+    Whatever stands between us and the server may have sent it.
+    """
     try:
         values = json.loads(content)
     except ValueError:

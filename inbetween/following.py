@@ -25,7 +25,7 @@ PATIENCE = 3
 
 
 def follow(calls: Operations, job: Record, after: str | None = None, deadline: float = math.inf) -> Exchange[None]:
-    """Gives the job's events until it is over, or the deadline on the monotonic clock; `job` is brought up to each.
+    """Emit the job's events until it is over, or the deadline on the monotonic clock; `job` is brought up to each.
 
     after: the id of the last event seen. When the stream breaks it is taken up where it was; what the job is at the
     end is asked for, for the stream is a hint. Raises as `Calls.job` does.
@@ -62,7 +62,7 @@ class _Stream:
         self._progress = job.progress
 
     def read(self, deadline: float) -> Exchange[bool]:
-        """Gives what one connection brings; whether it brought anything.
+        """Emit what one connection brings, and tell whether it brought anything.
 
         Ends early while the deadline is near: the next sign of life might come after it.
         """
@@ -93,7 +93,7 @@ class _Stream:
         return heard
 
     def unheard(self) -> list[Event]:
-        """News in the job as it was just asked for."""
+        """List the news in the job as it was just asked for."""
         job, found = self._job, [self._end] if self._end else []
         if self._end:
             self._state, self._end = self._end.state, None

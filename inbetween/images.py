@@ -49,9 +49,10 @@ class Keyframe(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """One keyframe, ready to be sent any number of times. source: the file's bytes, or a reference to it."""
+    """One keyframe, ready to be sent any number of times."""
 
     name: str
+    #: The file's bytes, or a reference to it.
     source: bytes | str
     frame: int | None = None
 
@@ -65,7 +66,10 @@ class Part:
 
 
 def parts(keyframes: Sequence[Image | Keyframe | tuple[Image, int | None]]) -> list[Part]:
-    """Raises `OSError` for a file that cannot be read, `TypeError` for what is no image."""
+    """Make the parts that keyframes are sent as.
+
+    Raises `OSError` for a file that cannot be read, `TypeError` for what is no image.
+    """
     found = []
     for number, given in enumerate(keyframes):
         image, frame = given if isinstance(given, tuple) else (given, None)
@@ -74,7 +78,7 @@ def parts(keyframes: Sequence[Image | Keyframe | tuple[Image, int | None]]) -> l
 
 
 def form(found: Sequence[Part]) -> list[tuple[str, Any]]:
-    """The fields of the form, in order: a file, or a text for a reference."""
+    """List the fields of the form, in order: a file, or a text for a reference."""
     fields: list[tuple[str, Any]] = []
     for part in found:
         sent = (part.name, part.source) if isinstance(part.source, bytes) else (None, part.source)

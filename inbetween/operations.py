@@ -28,11 +28,11 @@ class Operations:
     """All of them ask again, as `retries` says, where that is safe; and every one of these is."""
 
     retries: Retries
+    #: On the monotonic clock: no pause goes beyond it.
     deadline: float = math.inf
-    """On the monotonic clock: no pause goes beyond it."""
 
     def answered(self, request: Request, stream: bool = False) -> Exchange[httpx.Response]:
-        """The response, of success. Raises `ProblemError`, and `Unreachable` when there is none."""
+        """Ask until a response of success comes. Raises `ProblemError`, and `Unreachable` when there is none."""
         tries = 0
         while True:
             tries += 1
@@ -56,8 +56,9 @@ class Operations:
     def submit(
         self, parts: Sequence[Part], options: Mapping[str, Any], idempotency_key: str | None
     ) -> Exchange[dict[str, Any]]:
-        """The accepted job. Without a key of the caller's own, a new one makes sending it again harmless.
+        """Submit a job and give it as accepted.
 
+        Without a key of the caller's own, a new one makes sending it again harmless.
         Where the images are too much for one request, they are uploaded first.
         """
         key = idempotency_key or str(uuid.uuid4())
@@ -81,7 +82,7 @@ class Operations:
         return (yield from self._json(Request("POST", "/inbetween/estimate", files=_form(parts, options))))
 
     def upload(self, part: Part) -> Exchange[Part]:
-        """The same keyframe as `upload:ID`, its bytes with the server."""
+        """Send a keyframe's bytes to the server, and give the same keyframe as `upload:ID`."""
         content = part.source if isinstance(part.source, bytes) else b""
         asked = {"content_type": part.content_type, "size": len(content)}
         place = yield from self._json(Request("POST", "/uploads", json=asked))
@@ -95,7 +96,7 @@ class Operations:
         return found
 
     def look(self, job_id: str) -> Exchange[tuple[dict[str, Any], float]]:
-        """The job, and the seconds after which the server says it is worth looking again."""
+        """Fetch the job, and the seconds after which the server says it is worth looking again."""
         response = yield from self.answered(Request("GET", path(job_id)))
         return response.json(), retry_after(response.headers.get("retry-after")) or 1.0
 
@@ -103,12 +104,15 @@ class Operations:
         return (yield from self._json(Request("POST", path(job_id, "cancel"))))
 
     def delete(self, job_id: str) -> Exchange[None]:
-        """A job that is not there is what was asked for: an earlier try may have been heard, its answer lost."""
+        """Erase a job.
+
+        One that is not there is what was asked for: an earlier try may have been heard, its answer lost.
+        """
         with suppress(NotFound):
             yield from self.answered(Request("DELETE", path(job_id)))
 
     def listing(self, state: str | None, limit: int | None) -> Exchange[None]:
-        """Gives each job, newest first; a page is asked for when the one before is through."""
+        """Emit each job, newest first; a page is asked for when the one before is through."""
         cursor: str | None = None
         left = limit
         while left is None or left > 0:
@@ -136,7 +140,7 @@ class Operations:
 
 
 def rest() -> Exchange[bytes]:
-    """What is left of an open response."""
+    """Read what is left of an open response."""
     content = b""
     while piece := (yield Read()):
         content += piece
@@ -144,7 +148,7 @@ def rest() -> Exchange[bytes]:
 
 
 def path(job_id: str, *more: str) -> str:
-    """Of a job, below the server's URL. Raises `ValueError` for what cannot be an id or a name."""
+    """Give the path of a job, below the server's URL. Raises `ValueError` for what cannot be an id or a name."""
     for part in (job_id, *more):
         if not part.strip("."):
             raise ValueError(f"{part!r} is no id and no name")
@@ -152,7 +156,7 @@ def path(job_id: str, *more: str) -> str:
 
 
 def problem_in(response: httpx.Response, content: bytes) -> ProblemError:
-    """The problem that an answer without success tells."""
+    """Read the problem that an answer without success tells."""
     headers = response.headers
     wait = retry_after(headers.get("retry-after"))
     return error_of(response.status_code, response.reason_phrase, content, headers.get("x-request-id"), wait)
@@ -163,12 +167,12 @@ def _form(parts: Sequence[Part], options: Mapping[str, Any]) -> list[tuple[str, 
 
 
 def _passing(error: httpx.RequestError) -> bool:
-    """Whether it may be gone the next time: not so for a URL that no transport takes."""
+    """Tell whether an error may be gone the next time: not so for a URL that no transport takes."""
     return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol)
 
 
 def _said(error: httpx.RequestError) -> str:
-    """Who did not answer, which may be the storage that the server sent us to; nothing that opens a signed link."""
+    """Say who did not answer, which may be the storage that the server sent us to; nothing that opens a signed link."""
     url = error.request.url
     where = f"{url.scheme}://{url.netloc.decode()}"
     return f"{where} does not answer {error.request.method} {url.path}: {str(error) or type(error).__name__}"

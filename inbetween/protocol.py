@@ -17,19 +17,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Request:
-    """A request that can be sent any number of times. url: absolute, or a path below the server's.
-
-    read: seconds until silence is an error; None for the client's own. with_key: whether the API key goes along.
-    """
+    """A request that can be sent any number of times."""
 
     method: str
+    #: Absolute, or a path below the server's.
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, Any] | None = None
     json: Any = None
     files: Any = None
     content: bytes | None = None
+    #: Seconds until silence is an error; None for the client's own.
     read: float | None = None
+    #: Whether the API key goes along.
     with_key: bool = True
 
 
@@ -79,11 +79,11 @@ class Driver(Generic[T]):
         self._on(lambda: next(story))
 
     def reply(self, answer: Any = None) -> None:
-        """The step was done."""
+        """Tell the story that its step was done."""
         self._on(lambda: self._story.send(answer))
 
     def fail(self, error: httpx.RequestError) -> None:
-        """It could not be done."""
+        """Tell the story that its step could not be done."""
         self._on(lambda: self._story.throw(error))
 
     def close(self) -> None:

@@ -18,39 +18,45 @@ STATES: tuple[str, ...] = get_args(State)
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a running job is. fraction: share of all its steps, 0 to 1. eta: seconds left, as far as can be told."""
+    """How far a running job is."""
 
     stage: str | None = None
+    #: Share of all its steps, 0 to 1.
     fraction: float | None = None
     step: int | None = None
     steps: int | None = None
     take: int | None = None
     takes: int | None = None
+    #: Seconds left, as far as can be told.
     eta: float | None = None
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of a finished job. take: from 1; None for a file of the whole job. url: signed and short-lived."""
+    """A file of a finished job."""
 
     name: str
+    #: From 1; None for a file of the whole job.
     take: int | None
     format: str
     content_type: str
     size: int
     sha256: str
+    #: Signed and short-lived.
     url: str
 
 
 @dataclass(frozen=True)
 class Result:
-    """The finished video. duration: in seconds. seeds: one for each take."""
+    """The finished video."""
 
     frames: int
     fps: int
     width: int
     height: int
+    #: In seconds.
     duration: float
+    #: One for each take.
     seeds: list[int]
     settings: dict[str, Any]
     files: list[File]
@@ -61,13 +67,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a job. type: `state`, `progress` or `preview`; others may come.
+    """Something that happened to a job."""
 
-    id: where the stream stands after it; None for one that was not heard but found by asking.
-    """
-
+    #: `state`, `progress` or `preview`; others may come.
     type: str
     data: Mapping[str, Any] = field(default_factory=dict)
+    #: Where the stream stands after it; None for one that was not heard but found by asking.
     id: str | None = None
 
     @property
@@ -147,14 +152,14 @@ class Record:
         return problem_of(found) if found else None
 
     def check(self) -> None:
-        """Raises `JobFailed` or `JobCanceled` for a job that ended so."""
+        """Raise `JobFailed` or `JobCanceled` for a job that ended so."""
         if self.state == "failed":
             raise JobFailed(self.id, self.error or Problem("about:blank", "The job failed", 500))
         if self.state == "canceled":
             raise JobCanceled(self.id)
 
     def video(self, suffix: str, take: int = 1, format: str | None = None) -> File:
-        """A take as a file whose name ends so, such as `.mp4`, or in a format. Raises `NoResult` when there is none."""
+        """Find a take by the ending of its file, such as `.mp4`, or by a format. Raises `NoResult` if there is none."""
         result = self.found()
         takes = [file for file in result.files if file.take == take and file.name.startswith(f"take-{take}")]
         if not takes:
@@ -169,14 +174,17 @@ class Record:
         return min(fits, key=lambda file: len(file.name))
 
     def file(self, name: str) -> File:
-        """The file of that name. Raises `NoResult` when there is none."""
+        """Find the file of that name. Raises `NoResult` when there is none."""
         for file in self.found().files:
             if file.name == name:
                 return file
         raise NoResult(f"{self.id} has no file {name!r}: it has {', '.join(file.name for file in self.files)}")
 
     def found(self) -> Result:
-        """The result. Raises `NoResult` while there is none, `JobFailed` and `JobCanceled` when there will be none."""
+        """Give the job's result.
+
+        Raises `NoResult` while there is none, `JobFailed` and `JobCanceled` when there will be none.
+        """
         self.check()
         if self.result is None:
             raise NoResult(f"{self.id} is {self.state}: wait() for it first")
@@ -192,6 +200,6 @@ class Record:
 
 
 def read(kind: type[T], values: Mapping[str, Any]) -> T:
-    """A dataclass from decoded JSON; members it does not have are left out."""
+    """Make a dataclass of decoded JSON; members it does not have are left out."""
     known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: value for name, value in values.items() if name in known})

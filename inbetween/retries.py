@@ -13,16 +13,17 @@ STATUSES = frozenset((429, 502, 503, 504))
 
 @dataclass(frozen=True)
 class Retries:
-    """most: tries after the first one. first: seconds before the first of them, doubled with each.
-    longest: seconds beyond which a wait is not worth it; a server that asks for more is taken at its word.
-    """
+    """How often, and after what waits, a request is tried again."""
 
+    #: Tries after the first one.
     most: int = 5
+    #: Seconds before the first of them, doubled with each.
     first: float = 0.5
+    #: Seconds beyond which a wait is not worth it; a server that asks for more is taken at its word.
     longest: float = 60.0
 
     def pause(self, tries: int, asked: float | None = None) -> float | None:
-        """Seconds to wait after `tries` tries, the first one included; None to give up.
+        """Give the seconds to wait after `tries` tries, the first one included; None to give up.
 
         asked: what the server's Retry-After says.
         """
@@ -34,7 +35,7 @@ class Retries:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for, as a number or a date; None for none and for nonsense."""
+    """Read the seconds that a Retry-After header asks for, as a number or a date; None for none and for nonsense."""
     text = (value or "").strip()
     if text.isascii() and text.isdecimal():
         return float(text[:9])

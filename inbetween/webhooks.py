@@ -21,14 +21,14 @@ TOLERANCE = 300.0
 
 @dataclass(frozen=True)
 class WebhookEvent:
-    """A job has ended. id: the same however often the event comes, so do not act on one twice.
+    """A job has ended."""
 
-    type: `inbetween.succeeded`, `.failed` or `.canceled`. data: the job's id, state, reference, error and links.
-    """
-
+    #: The same however often the event comes, so do not act on one twice.
     id: str
+    #: `inbetween.succeeded`, `.failed` or `.canceled`.
     type: str
     timestamp: str
+    #: The job's id, state, reference, error and links.
     data: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -54,7 +54,7 @@ def verify_webhook(
     tolerance: float = TOLERANCE,
     now: float | None = None,
 ) -> WebhookEvent:
-    """The event in a request, once it is certain that it comes from the server and is not old.
+    """Verify a webhook's request and give its event, once it is sure that the server sent it and that it is not old.
 
     secrets: `whsec_…`; several while one is being replaced. headers: the request's, in any case.
     body: exactly as received, before any parsing. tolerance: seconds, 0 < tolerance. now: epoch seconds, for tests.
@@ -90,6 +90,6 @@ def _key(secret: str) -> bytes:
 
 
 def _sent(header: str) -> list[bytes]:
-    """The signatures of version 1; others are not ours to judge."""
+    """List the signatures of version 1; others are not ours to judge."""
     parts = (part.partition(",") for part in header.split())
     return [value.encode() for version, _, value in parts if version == "v1"]

@@ -55,7 +55,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
+    """Run the command and return its exit status."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -165,7 +165,7 @@ def _output(path: Path) -> tuple[Path, OutputFormat]:
 
 
 def _of_take(path: Path, take: Take, settings: Settings, ending: str) -> Path:
-    """Where one of several takes goes: `out-take-2.mp4`."""
+    """Name the file of one take: where there are several, its number goes before the ending (`out-take-2.mp4`)."""
     if len(settings.seeds) == 1:
         return path
     return path.with_name(f"{path.name[: -len(ending)]}-take-{take.index + 1}{ending}")
@@ -182,7 +182,7 @@ def _sheet(name: str | None, keyframes: Sequence[str]) -> Path | None:
 
 
 def _writable(path: Path) -> Path:
-    """Found out before the work, not after it."""
+    """Refuse a path that cannot be written to, before the work and not after it."""
     if not path.parent.is_dir():
         raise _Unusable(f"{path}: there is no folder {path.parent}")
     if path.is_dir() or not os.access(path.parent, os.W_OK):
@@ -191,7 +191,7 @@ def _writable(path: Path) -> Path:
 
 
 def _model(options: argparse.Namespace, settings: Settings, console: _Console) -> Any:
-    """The model, loaded, or None for a method that needs none."""
+    """Load the model that the command line names; None for a method that needs none."""
     if not METHODS[settings.method].needs_model:
         console.say(
             f"{settings.method}, no model" + ("" if options.method else " (--model makes mpd-vibid the default)")
@@ -230,7 +230,7 @@ def _write_sheet(path: Path, take: Take, settings: Settings, console: _Console) 
 
 @contextmanager
 def _plain_out_of_memory() -> Iterator[None]:
-    """A GPU out of memory is a matter of the settings, so it is said in one line."""
+    """Say in one line that the GPU is out of memory, for that is a matter of the settings."""
     try:
         yield
     except RuntimeError as error:
@@ -337,7 +337,7 @@ def _flag(option: Option) -> dict[str, Any]:
 
 
 def _help(option: Option) -> str:
-    """The option's line, its limits, and what holds without it, as argparse reads a help text."""
+    """Write an option's line, its limits and what holds without it, as argparse reads a help text."""
     facts = [f"{option.limit.low:g} to {option.limit.high:g}"] if option.limit and option.name != "seeds" else []
     if option.name == "method":
         facts = [", ".join(option.choices), f"default: flow, with --model {DEFAULT_METHOD}"]

@@ -23,9 +23,11 @@ class ModelError(Exception):
 
 @dataclass(frozen=True)
 class Room:
-    """What a card holds. pixels: width × height of a frame; volume: that times the frames of a segment."""
+    """What a card holds."""
 
+    #: Width × height of a frame.
     pixels: int
+    #: Width × height of a frame, times the frames of a segment.
     volume: int
 
 
@@ -86,7 +88,7 @@ class Base(Protocol):
         ...
 
     def warming_up(self) -> AbstractContextManager[None]:
-        """Compile for the sizes that are sampled and decoded within."""
+        """Compile for the sizes that are sampled and decoded within the block."""
         ...
 
     def sigmas(self, steps: int) -> list[float]:
@@ -106,7 +108,7 @@ class Base(Protocol):
         ...
 
     def denoiser(self, condition: Any, fps: int, motion_bucket_id: int, noise_aug_strength: float) -> Denoiser:
-        """Condition the network. fps is the video's."""
+        """Make the denoiser of a condition. fps is the video's."""
         ...
 
     def decode(self, latents: Tensor, *, bits: int = 8) -> Frames:

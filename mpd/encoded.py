@@ -56,7 +56,10 @@ class Encoded(Sequence[Image.Image]):
             raise
 
     def prepare(self, settings: Settings, *, native_size: Size, size_multiple: int) -> tuple[list[Picture], Frame]:
-        """What `keyframes.prepare` does. From here on JPEGs are decoded no larger than the job can use."""
+        """Bring the pictures to one size as `keyframes.prepare` does.
+
+        From here on JPEGs are decoded no larger than the job can use.
+        """
         frame = keyframes.plan(self.first_size, settings, native_size=native_size, size_multiple=size_multiple)
         across, down = max(frame.width, frame.out[0]), max(frame.height, frame.out[1])
         self._enough = _FINER * across, _FINER * down

@@ -31,7 +31,7 @@ class CannotFetch(Exception):
 
 
 def parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    """Of the arguments behind `mpd fetch`."""
+    """Make the parser of the arguments behind `mpd fetch`."""
     made = kind(
         prog="mpd fetch",
         description="Fetch a model's files from the Hugging Face hub, at one commit, once its licence is accepted.",
@@ -46,7 +46,7 @@ def parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Raises `CannotFetch`."""
+    """Fetch a model's files from the hub once its licence is accepted. Raises `CannotFetch`."""
     # To be asked for the network is what this command is for. Read by huggingface_hub when it is imported.
     os.environ["HF_HUB_OFFLINE"] = "0"
     if not hub.is_id(options.model):
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _commit(model: str, revision: str | None) -> str:
-    """The commit asked for; a branch or tag may be another model tomorrow."""
+    """Find the commit that was asked for; a branch or tag may be another model tomorrow."""
     if revision is not None and hub.is_commit(revision):
         return revision
     latest = hub.latest_commit(model)
@@ -96,7 +96,7 @@ def _show_licence(model: str, commit: str) -> hub.Licence:
 
 
 def _file_of(link: str) -> str:
-    """A link into the repository itself ends in the file's name, however it is written."""
+    """Read a file's name off a link into the repository itself, which ends in it however it is written."""
     return link.rpartition("/")[2]
 
 
@@ -110,7 +110,7 @@ def _accept(licence: hub.Licence, accepted: str | None) -> None:
 
 
 def _missing(folder: Path, variant: str | None) -> list[str]:
-    """What `mpd.load` will look for and not find, as patterns of file names."""
+    """List what `mpd.load` will look for and not find, as patterns of file names."""
     ending = f"*.{variant}*.safetensors" if variant else "*.safetensors"
     wanted = ["model_index.json", *(f"{part}/{name}" for part, name in hub.CONFIGS.items())]
     wanted += [f"{part}/{ending}" for part in hub.WEIGHTS]

@@ -12,7 +12,7 @@ Field = NDArray[np.float32]
 
 
 def grid(height: int, width: int) -> Field:
-    """(h, w, 2): every pixel's own position, x first."""
+    """Give every pixel's own position, (h, w, 2), x first."""
     own: Field = np.empty((height, width, 2), np.float32)
     own[..., 0] = np.arange(width, dtype=np.float32)
     own[..., 1] = np.arange(height, dtype=np.float32)[:, None]
@@ -20,5 +20,5 @@ def grid(height: int, width: int) -> Field:
 
 
 def sample(picture: NDArray[Any], positions: Field) -> Any:
-    """The picture at fractional positions (h, w, 2), bilinear; its edge pixels go on beyond the edge."""
+    """Sample a picture at fractional positions (h, w, 2), bilinear; its edge pixels go on beyond the edge."""
     return cv2.remap(picture, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -40,7 +40,7 @@ _PREVIEW_WIDTH = 256
 
 
 def generate(pictures: Sequence[Pictures], settings: Settings, bits: int = 8) -> Iterator[Progress | Take]:
-    """All segments between the pictures (H, W, 3 or 4), one `Progress` per frame, then a `Take` per seed.
+    """Make all segments between the pictures (H, W, 3 or 4): one `Progress` per frame, then a `Take` per seed.
 
     bits: 8 or 16, of the frames' samples. Nothing here is random, so the takes are equal and only the first costs
     anything. Raises `SettingsError` when the pictures do not fit the settings.
@@ -80,7 +80,7 @@ def _takes(
 
 
 def flow_frames(start: Pictures, end: Pictures, frames: int, bits: int = 8) -> Iterator[Frames]:
-    """`frames` pictures (H, W, 3 or 4) from `start` to `end` in order; the first and the last are exactly those two.
+    """Yield `frames` pictures (H, W, 3 or 4) in order; the first and the last are exactly `start` and `end`.
 
     With 16 bits, what lies between two levels of the keyframes is kept.
     """
@@ -138,14 +138,14 @@ def _estimate(start: Pictures, end: Pictures) -> _Motion:
 
 
 def _appearance(picture: Pictures) -> Field:
-    """(h, w, 5): RGB in 0…1 and the grey level's gradient, which a change of exposure leaves alone."""
+    """Give RGB in 0…1 and the grey level's gradient, which a change of exposure leaves alone: (h, w, 5)."""
     colour = picture.astype(np.float32) / 255
     grey = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
     return np.dstack([colour, cv2.Sobel(grey, cv2.CV_32F, 1, 0) / 2, cv2.Sobel(grey, cv2.CV_32F, 0, 1) / 2])
 
 
 def _rigid_motions(start: Pictures, end: Pictures) -> list[NDArray[np.float64]]:
-    """Up to four similarity motions (2×3) of grey pictures, the most supported first.
+    """Find up to four similarity motions (2×3) of grey pictures, the most supported first.
 
     Each is the one that most of the SIFT matches left over by those before agree on (RANSAC).
     """
@@ -174,7 +174,10 @@ def _rigid_motions(start: Pictures, end: Pictures) -> list[NDArray[np.float64]]:
 def _dense(
     grey: Pictures, other_grey: Pictures, look: Field, other_look: Field, motions: Sequence[NDArray[np.float64]]
 ) -> Field:
-    """Motion from one grey picture to another: of DIS alone and DIS after each rigid motion, what fits a pixel best."""
+    """Estimate the motion from one grey picture to another: at each pixel what fits best.
+
+    The choice is of DIS alone and of DIS after each rigid motion.
+    """
     grid = fields.grid(*grey.shape)
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
     search.setFinestScale(0)
@@ -192,7 +195,7 @@ def _dense(
 
 
 def _mismatch(look: Field, other_look: Field, motion: Field) -> Field:
-    """(h, w): how much the appearance changes along the motion, averaged over a small neighbourhood."""
+    """Measure how much the appearance changes along the motion, averaged over a small neighbourhood: (h, w)."""
     target = fields.grid(*motion.shape[:2]) + motion
     change = np.abs(look - fields.sample(other_look, target)).mean(-1)
     blurred: Field = cv2.GaussianBlur(np.minimum(change, 0.25) + np.float32(0.1) * (1 - _inside(target)), (0, 0), 3)
@@ -200,7 +203,7 @@ def _mismatch(look: Field, other_look: Field, motion: Field) -> Field:
 
 
 def _agreement(motion: Field, back: Field) -> Field:
-    """(h, w) in 0…1: whether the opposite motion leads back, at a pixel and at most of its neighbours.
+    """Measure in 0…1, (h, w), whether the opposite motion leads back, at a pixel and at most of its neighbours.
 
     The tolerance grows with the motion, as in Sundaram, Brox and Keutzer (2010), but smoothly.
     """
@@ -214,7 +217,7 @@ def _agreement(motion: Field, back: Field) -> Field:
 
 
 def _gain(look_start: Field, look_end: Field, forward: Field, sure: Field) -> Field:
-    """(3,): by what factor red, green and blue grow from the start to the end on surfaces that both show."""
+    """Estimate by what factor red, green and blue grow from the start to the end on surfaces that both show: (3,)."""
     arrived = fields.sample(look_end, fields.grid(*forward.shape[:2]) + forward)
     before, after = ((sure[..., None] * look[..., :3]).mean((0, 1)) + 1e-3 for look in (look_start, arrived))
     gain: Field = np.clip(after / before, 0.5, 2).astype(np.float32)
@@ -222,7 +225,7 @@ def _gain(look_start: Field, look_end: Field, forward: Field, sure: Field) -> Fi
 
 
 def _exposed(picture: Any, gain: Field) -> Any:
-    """The picture (H, W, 3 or 4), uint8 or float32, with its colours multiplied by `gain` (3,)."""
+    """Multiply the colours of a picture (H, W, 3 or 4), uint8 or float32, by `gain` (3,)."""
     if np.abs(gain - 1).max() < 1e-3:
         return picture
     gain = np.append(gain, np.ones(picture.shape[2] - 3, np.float32))
@@ -233,14 +236,17 @@ def _exposed(picture: Any, gain: Field) -> Any:
 
 
 def _texture(look: Field) -> Field:
-    """(h, w) in 0.1…1: where two motions meet, the one of a textured surface is the one to believe."""
+    """Weigh texture in 0.1…1, (h, w).
+
+    Where two motions meet, the one of a textured surface is the one to believe.
+    """
     energy = cv2.GaussianBlur((look[..., 3:] ** 2).sum(-1), (0, 0), 4)
     texture: Field = np.float32(0.1) + np.float32(0.9) * energy / (energy + np.float32(1e-4))
     return texture
 
 
 def _rigid_field(rigid: NDArray[np.float64], shape: tuple[int, ...], time: float = 0.0) -> Field:
-    """(h, w, 2): how a rigid motion, each point going straight and evenly, moves what is at a pixel at `time`."""
+    """Give how a rigid motion, each point going straight and evenly, moves what is at a pixel at `time`: (h, w, 2)."""
     turn, shift = rigid[:, :2], rigid[:, 2]
     back = np.linalg.inv((1 - time) * np.eye(2) + time * turn)
     origin = (fields.grid(*shape[:2]) - (time * shift).astype(np.float32)) @ back.T.astype(np.float32)
@@ -249,8 +255,10 @@ def _rigid_field(rigid: NDArray[np.float64], shape: tuple[int, ...], time: float
 
 
 def _filled(motion: Field, weight: Field, rigid: Field) -> Field:
-    """The motion where its weight (0…1) is high, elsewhere the rigid motion and how the nearest weighty pixels
-    depart from it."""
+    """Keep the motion where its weight (0…1) is high, and fill in the rest.
+
+    Elsewhere it is the rigid motion and how the nearest weighty pixels depart from it.
+    """
     levels = [((motion - rigid) * weight[..., None], weight)]
     while min(levels[-1][1].shape) > 4:
         levels.append((cv2.pyrDown(levels[-1][0]), cv2.pyrDown(levels[-1][1])))
@@ -265,7 +273,7 @@ def _filled(motion: Field, weight: Field, rigid: Field) -> Field:
 
 
 def _inbetween(start: Any, end: Any, motion: _Motion, time: np.float32) -> Any:
-    """The picture at `time` (0 start … 1 end), in the kind of numbers that the two come in."""
+    """Make the picture at `time` (0 start … 1 end), in the kind of numbers that the two come in."""
     height, width = start.shape[:2]
     from_start, seen_start = _carried(motion.forward, motion.forward_weight, time)
     from_end, seen_end = _carried(motion.backward, motion.backward_weight, 1 - time)
@@ -289,8 +297,11 @@ def _inbetween(start: Any, end: Any, motion: _Motion, time: np.float32) -> Any:
 
 
 def _carried(motion: Field, weight: Field, share: np.float32) -> tuple[Field, Field]:
-    """Move every pixel's motion along `share` of itself: the weighted sum of the motions that arrive (h, w, 2) and
-    their weights (h, w). Spread over a pixel's neighbourhood, so that a growing surface shows no cracks."""
+    """Move every pixel's motion along `share` of itself.
+
+    Gives the weighted sum of the motions that arrive (h, w, 2) and their weights (h, w). Spread over a pixel's
+    neighbourhood, so that a growing surface shows no cracks.
+    """
     height, width = weight.shape
     target = np.rint(fields.grid(height, width) + share * motion).astype(np.int64)
     arrives = (target >= 0).all(-1) & (target[..., 0] < width) & (target[..., 1] < height)
@@ -303,12 +314,15 @@ def _carried(motion: Field, weight: Field, share: np.float32) -> tuple[Field, Fi
 
 
 def _sharp_sample(picture: Any, positions: Field) -> Any:
-    """The same for what is shown: bicubic, and mirrored beyond the edge, which shows less than streaks."""
+    """Sample a picture that is shown: bicubic, and mirrored beyond the edge, which shows less than streaks."""
     return cv2.remap(picture, positions, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
 
 
 def _inside(positions: Field, margin: float = 0.0) -> Field:
-    """(h, w): 1 for positions in a picture of the same size, 0 beyond a pixel outside, rising over `margin` pixels."""
+    """Weigh positions (h, w): 1 in a picture of the same size, 0 beyond a pixel outside.
+
+    Between them the weight rises over `margin` pixels.
+    """
     height, width = positions.shape[:2]
     x, y = positions[..., 0], positions[..., 1]
     depth = np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y))
@@ -317,7 +331,7 @@ def _inside(positions: Field, margin: float = 0.0) -> Field:
 
 
 def _ramp(values: Any, low: float, high: float) -> Any:
-    """0 below `low`, 1 above `high`, smooth between."""
+    """Rise smoothly from 0 below `low` to 1 above `high`."""
     share = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
     return share * share * (3 - 2 * share)
 

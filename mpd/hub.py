@@ -34,29 +34,27 @@ class HubError(Exception):
 
 @dataclass(frozen=True)
 class Licence:
-    """What a model card's front matter says: the licence's name, its own where it has one, and where it is written.
-
-    link: a URL, or the name of a file of the repository; None where the card gives none. own: it is none of the
-    licences that the hub knows by name.
-    """
+    """What a model card's front matter says: the licence's name, its own where it has one, and where it is written."""
 
     name: str
+    #: A URL, or the name of a file of the repository; None where the card gives none.
     link: str | None = None
+    #: Whether it is none of the licences that the hub knows by name.
     own: bool = False
 
 
 def is_id(source: str) -> bool:
-    """Whether this may be a repository on the hub: owner/name."""
+    """Tell whether a text may be a repository on the hub: owner/name."""
     return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", source) is not None
 
 
 def is_commit(revision: str) -> bool:
-    """Whether a revision is a commit in full, which never changes."""
+    """Tell whether a revision is a commit in full, which never changes."""
     return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
 
 
 def snapshot(source: str, revision: str | None, variant: str | None) -> Path:
-    """The folder of `source` in the cache, only the files that are read, fetched where they are not there yet.
+    """Give the folder of `source` in the cache: only the files that are read, fetched where they are not there yet.
 
     Raises `HubError`.
     """
@@ -73,9 +71,9 @@ def snapshot(source: str, revision: str | None, variant: str | None) -> Path:
 
 
 def file(source: str, revision: str | None, name: str) -> Path | None:
-    """One file of a repository, fetched where it is not in the cache; None when the repository has none of that name.
+    """Give one file of a repository, fetched where it is not in the cache.
 
-    Raises `HubError`.
+    None when the repository has none of that name. Raises `HubError`.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -91,7 +89,7 @@ def file(source: str, revision: str | None, name: str) -> Path | None:
 
 
 def latest_commit(source: str) -> str:
-    """The commit at the head of the repository's main branch. Raises `HubError`."""
+    """Ask for the commit at the head of the repository's main branch. Raises `HubError`."""
     from huggingface_hub import HfApi
 
     try:
@@ -104,7 +102,7 @@ def latest_commit(source: str) -> str:
 
 
 def licence(card: Path) -> Licence | None:
-    """The licence that a model card names; None where there is no card or it names none."""
+    """Read the licence that a model card names; None where there is no card or it names none."""
     found = _front_matter(card)
     name = found.get("license_name") or found.get("license")
     return Licence(name, found.get("license_link"), found.get("license") == "other") if name else None
@@ -136,6 +134,6 @@ def _front_matter(card: Path) -> dict[str, str]:
 
 
 def first_line(error: Exception) -> str:
-    """Of an error's message; its type where it has none."""
+    """Give the first line of an error's message; its type where it has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

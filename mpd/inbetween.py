@@ -29,7 +29,7 @@ Source = Image.Image | Pictures | str | Path | bytes
 def inbetween(
     model: Base | None, sources: Sequence[Source], settings: Settings, *, bits: int = 8, matte: bool = False
 ) -> Generator[Progress | Take, None, None]:
-    """The inbetween video of two or more keyframes: one `Progress` per step, one `Take` per seed.
+    """Make the inbetween video of two or more keyframes: one `Progress` per step, one `Take` per seed.
 
     model: None suffices for `flow`. sources: Pillow images, (H, W, 3) uint8 arrays, or image files by path or content.
     bits: 8 or 16, of the frames' samples. matte: keep transparency, where all keyframes have it, as the takes' matte.
@@ -57,7 +57,7 @@ def inbetween(
 def generate(
     model: Base, pictures: Sequence[Pictures], settings: Settings, bits: int = 8
 ) -> Generator[Progress | Take, None, None]:
-    """The second half: from pictures of the model's size to frames of that size (`mpd.segments.generate`)."""
+    """Make frames from pictures of the model's size (`mpd.segments.generate`): the second half of the work."""
     from mpd import segments
 
     return segments.generate(model, pictures, settings, bits)

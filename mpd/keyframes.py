@@ -79,16 +79,14 @@ class KeyframeError(ValueError):
 
 @dataclass(frozen=True)
 class Frame:
-    """The way back from the size that was sampled to the size that is delivered.
+    """The way back from the size that was sampled to the size that is delivered."""
 
-    width, height: size of the fitted pictures.
-    box: (left, top, right, bottom) of the source inside them when `contain` put bars around it, else None.
-    out: (width, height) of the finished video, both even.
-    """
-
+    #: Size of the fitted pictures in pixels: width, then height.
     width: int
     height: int
+    #: (left, top, right, bottom) of the source inside them when `contain` put bars around it, else None.
     box: tuple[int, int, int, int] | None
+    #: (width, height) of the finished video, both even.
     out: Size
 
 
@@ -109,12 +107,15 @@ def load(source: bytes | str | Path, enough: Size | None = None) -> Image.Image:
 
 
 def check_head(data: bytes) -> None:
-    """Whether a file begins as a picture that can be read; decodes nothing. Raises `KeyframeError`."""
+    """Refuse a file that does not begin as a picture that can be read; decodes nothing. Raises `KeyframeError`."""
     _open(data)
 
 
 def size_of(data: bytes) -> Size:
-    """(width, height) that `load` would give; decodes nothing, but a PNG that may be turned. Raises `KeyframeError`."""
+    """Give the (width, height) that `load` would. Raises `KeyframeError`.
+
+    Decodes nothing, but a PNG that may be turned.
+    """
     image = _open(data)
     # Pillow reads all of a PNG to see whether it says behind its pixels which way is up.
     if image.format == "PNG" and not any(mark in data for mark in _PNG_METADATA):
@@ -139,7 +140,7 @@ def fit(image: Image.Image, size: Size, fit: Fit, background: str) -> tuple[Pict
 
 
 def _frame(source: Size, size: Size, fit: Fit) -> Frame:
-    """The way back from `size` to a picture of size `source` that `fit` would give."""
+    """Give the way back from `size` to a picture of size `source` that `fit` would give."""
     width, height = size
     if fit == "cover":
         return Frame(width, height, None, size)
@@ -168,7 +169,7 @@ def restore(frames: Frames, frame: Frame) -> Frames:
 def prepare(
     keyframes: Sequence[Image.Image], settings: Settings, *, native_size: Size, size_multiple: int
 ) -> tuple[list[Picture], Frame]:
-    """All keyframes of a job at one size, and the way back, which follows the first of them.
+    """Bring all keyframes of a job to one size, and give the way back, which follows the first of them.
 
     The size is the settings' own, else `native_size` (width, height) turned to the first keyframe's
     orientation; a method without a model gets `contain` pictures without bars, which only a model's size needs.
@@ -181,7 +182,7 @@ def prepare(
 
 
 def plan(source: Size, settings: Settings, *, native_size: Size, size_multiple: int) -> Frame:
-    """The way back that `prepare` would give, by the size of the first keyframe alone. Raises `SettingsError`."""
+    """Give the way back that `prepare` would, by the size of the first keyframe alone. Raises `SettingsError`."""
     size = _job_size(source, settings, native_size, size_multiple)
     frame = _frame(source, size, settings.fit)
     if not METHODS[settings.method].needs_model:  # optical flow would carry the bars into the picture
@@ -192,7 +193,7 @@ def plan(source: Size, settings: Settings, *, native_size: Size, size_multiple: 
 def fitted(
     keyframes: Sequence[Image.Image], settings: Settings, frame: Frame, look: Look = lambda image: image
 ) -> list[Picture]:
-    """All keyframes at the size that is sampled, as `plan` has it. look: what is made of each beforehand.
+    """Bring all keyframes to the size that is sampled, as `plan` has it. look: what is made of each beforehand.
 
     The bars of the first keyframe are cut off again, so with `contain` the others lie inside them whole.
     """
@@ -217,19 +218,19 @@ def fitted(
 
 
 def have_mattes(keyframes: Sequence[Image.Image]) -> bool:
-    """Whether the video of these keyframes has transparency: all of them have."""
+    """Tell whether the video of these keyframes has transparency: all of them have."""
     return all("A" in image.getbands() for image in keyframes)
 
 
 def mattes(keyframes: Sequence[Image.Image], settings: Settings, frame: Frame) -> list[Picture]:
-    """How opaque each pixel of the pictures of `prepare` is: (H, W) uint8 for each; bars are transparent."""
+    """Give how opaque each pixel of the pictures of `prepare` is: (H, W) uint8 for each; bars are transparent."""
     return [_grey(picture) for picture in fitted(keyframes, _on_black(settings), frame, _matte)]
 
 
 def exact(
     keyframes: Sequence[Image.Image], settings: Settings, frame: Frame, look: Look = lambda image: image
 ) -> list[Picture]:
-    """The keyframes (H, W, 3) as they would be at the output's size, had no model been between: scaled once at most.
+    """Give the keyframes (H, W, 3) at the output's size as if no model had been between: scaled once at most.
 
     look: as in `fitted`.
     """
@@ -242,17 +243,20 @@ def exact(
 
 
 def exact_mattes(keyframes: Sequence[Image.Image], settings: Settings, frame: Frame) -> list[Picture]:
-    """What `mattes` is to the pictures of `prepare`, to those of `exact`."""
+    """Give how opaque each pixel of the pictures of `exact` is, as `mattes` does for those of `prepare`."""
     return [_grey(picture) for picture in exact(keyframes, _on_black(settings), frame, _matte)]
 
 
 def _each(keyframes: Sequence[Image.Image], work: Callable[[int, Image.Image], Picture]) -> list[Picture]:
-    """What becomes of each. No name keeps one while the next is decoded, as that of a loop would."""
+    """Apply `work` to each keyframe by its number.
+
+    No name keeps one while the next is decoded, as that of a loop would.
+    """
     return [work(index, keyframes[index]) for index in range(len(keyframes))]
 
 
 def _matte(image: Image.Image) -> Image.Image:
-    """The alpha channel as a picture."""
+    """Make a picture of the alpha channel."""
     return Image.merge("RGB", [image.getchannel("A")] * 3)
 
 
@@ -336,7 +340,7 @@ def _what_it_is(data: bytes) -> str:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """EXIF rotation applied; damaged metadata counts as none, as it does in browsers.
+    """Apply the EXIF rotation; damaged metadata counts as none, as it does in browsers.
 
     Pillow's own `exif_transpose` also writes the other metadata anew, and a damaged part of it keeps it from turning.
     """
@@ -352,7 +356,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _srgb(image: Image.Image) -> Image.Image:
-    """RGB or RGBA uint8 in sRGB, from any mode that the formats above decode to."""
+    """Make RGB or RGBA uint8 in sRGB of any mode that the formats above decode to."""
     profile = image.info.get("icc_profile")
     colour, alpha = _channels(image)
     if profile:
@@ -366,7 +370,7 @@ def _srgb(image: Image.Image) -> Image.Image:
 
 
 def _channels(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """The colour part in mode L, RGB or CMYK, and the alpha channel or None."""
+    """Split a picture into its colour part in mode L, RGB or CMYK, and its alpha channel or None."""
     if image.mode.startswith("I"):
         samples = np.asarray(image, dtype=np.int64)
         return Image.fromarray(((samples * 255 + 32767) // 65535).clip(0, 255).astype(np.uint8)), None
@@ -380,7 +384,7 @@ def _channels(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 
 def _convert_profile(image: Image.Image, profile: bytes) -> Image.Image:
-    """From the embedded profile to sRGB. A profile that is damaged or of other channels is taken for sRGB.
+    """Convert from the embedded profile to sRGB. A profile that is damaged or of other channels is taken for sRGB.
 
     Relative colorimetric with black point compensation, as browsers do; CMYK perceptual, as its profiles mean.
     """
@@ -427,7 +431,7 @@ def _even(length: float, most: int) -> int:
 
 
 def _inside(source: Size, size: Size) -> Size:
-    """The largest even size of the source's aspect inside `size`; all of `size` where bars would be a hair wide."""
+    """Find the largest even size of the source's aspect inside `size`; all of it where bars would be a hair wide."""
     scale = min(size[0] / source[0], size[1] / source[1])
     inner = _even(source[0] * scale, size[0]), _even(source[1] * scale, size[1])
     bars = (size[0] - inner[0]) + (size[1] - inner[1])
@@ -435,7 +439,7 @@ def _inside(source: Size, size: Size) -> Size:
 
 
 def _unstretched(source: Size, size: Size) -> Size:
-    """The even size of the picture's own aspect with about as many pixels as `size`, no side beyond `LONGEST_OUT`."""
+    """Find the even size of the picture's own aspect with about the pixels of `size`, no side beyond `LONGEST_OUT`."""
     if _inside(source, size) == size:
         return size
     scale = (size[0] * size[1] / (source[0] * source[1])) ** 0.5
@@ -456,7 +460,10 @@ def _eight(picture: Frames) -> Picture:
 
 
 def _resized(picture: Frames, size: Size) -> Frames:
-    """A picture (H, W, 3) or (H, W) at another size; 16 bits, which Pillow has no colours of, one channel at a time."""
+    """Bring a picture (H, W, 3) or (H, W) to another size.
+
+    One channel at a time with 16 bits, which Pillow has no colours of.
+    """
     if picture.dtype == np.uint8:
         return _pixels(Image.fromarray(_eight(picture)).resize(size, Image.Resampling.LANCZOS))
     if picture.ndim == 3:

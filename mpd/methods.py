@@ -25,44 +25,40 @@ FITS: tuple[str, ...] = get_args(Fit)
 
 @dataclass(frozen=True)
 class Distillation:
-    """How strongly the start frame's motion is distilled into the path that must reach the end frame.
+    """How strongly the start frame's motion is distilled into the path that must reach the end frame."""
 
-    gamma: share of the steps (from the first) that begin with `k` MPD rounds (Algorithm 1).
-    k: MPD rounds at each such step, re-noised to the same sigma after each.
-    lam: weight λ of the distilled estimate in Eq. 18.
-    anchor: how the end error is spread over the frames: `rigid` is the paper's Eq. 13-17, `pin` moves the
-        last frame alone, `closure` grows linearly from the start frame to the end frame.
-    handover: share of the steps in which an MPD step *is* the host's step.
-    """
-
+    #: Share of the steps (from the first) that begin with `k` MPD rounds (Algorithm 1).
     gamma: float
+    #: MPD rounds at each such step, re-noised to the same sigma after each.
     k: int
+    #: Weight λ of the distilled estimate in Eq. 18.
     lam: float
+    #: How the end error is spread over the frames: `rigid` is the paper's Eq. 13-17, `pin` moves the last frame alone,
+    #: `closure` grows linearly from the start frame to the end frame.
     anchor: Anchor
+    #: Share of the steps in which an MPD step *is* the host's step.
     handover: float = 0.0
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way from two keyframes to a video.
-
-    host: the sampler that takes the ordinary step (`svd`, `trf`, `vibid`, `mpd`), or None for `flow`.
-    calls_per_step: denoiser calls of one host step; one call is a conditional and an unconditional estimate.
-    guidance: the default per-frame classifier-free guidance ramp (first frame, last frame), None where
-        the method has no guidance scale (CFG++ with scale 1).
-    uses_end: whether the end keyframe has a part in the frames.
-    reverses_time: whether latents are sampled backwards in time too, for which the model's must be reversible.
-    """
+    """One way from two keyframes to a video."""
 
     name: str
     title: str
     description: str
+    #: The sampler that takes the ordinary step (`svd`, `trf`, `vibid`, `mpd`), or None for `flow`.
     host: str | None
+    #: Denoiser calls of one host step; one call is a conditional and an unconditional estimate.
     calls_per_step: int
     distillation: Distillation | None = None
+    #: The default per-frame classifier-free guidance ramp (first frame, last frame), None where the method has no
+    #: guidance scale (CFG++ with scale 1).
     guidance: tuple[float, float] | None = None
     min_keyframes: int = 2
+    #: Whether the end keyframe has a part in the frames.
     uses_end: bool = True
+    #: Whether latents are sampled backwards in time too, for which the model's must be reversible.
     reverses_time: bool = False
 
     @property
@@ -360,7 +356,7 @@ class Settings:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Settings:
-        """From decoded JSON, where tuples came as lists. An unknown name raises `SettingsError`."""
+        """Read settings from decoded JSON, where tuples came as lists. An unknown name raises `SettingsError`."""
         for name in values:
             if name not in OPTIONS:
                 raise SettingsError(name, "is not a setting", f"Known settings: {', '.join(sorted(OPTIONS))}")
@@ -390,14 +386,15 @@ LIMITS: dict[str, Limit] = {
 
 
 def early_steps(share: float, steps: int) -> int:
-    """How many i in 0 … steps-1 satisfy i < share·steps, in exact decimal arithmetic (0.28 · 25 is 7)."""
+    """Count the i in 0 … steps-1 that satisfy i < share·steps, in exact decimal arithmetic (0.28 · 25 is 7)."""
     return min(steps, math.ceil(Fraction(str(share)) * steps))
 
 
 def shown_keyframes(settings: Settings, segments: Sequence[int]) -> tuple[int, ...]:
-    """The frame of the finished video that shows each keyframe, for segments of so many frames, both ends included.
+    """Find the frame of the finished video that shows each keyframe.
 
-    A method that does not use the keyframe at a segment's end shows the video's last keyframe nowhere.
+    segments: frames of each, both ends included. A method that does not use the keyframe at a segment's end shows the
+    video's last keyframe nowhere.
     """
     frames = list(itertools.accumulate((length - 1 for length in segments), initial=0))
     last_is_shown = not settings.loop and METHODS[settings.method].uses_end
@@ -405,7 +402,7 @@ def shown_keyframes(settings: Settings, segments: Sequence[int]) -> tuple[int, .
 
 
 def denoiser_calls(settings: Settings, segments: int = 1) -> int:
-    """Denoiser calls of one take. A call is a conditional and an unconditional estimate."""
+    """Count the denoiser calls of one take. A call is a conditional and an unconditional estimate."""
     method = METHODS[settings.method]
     calls = method.calls_per_step * settings.steps
     distillation = settings.distillation
@@ -418,7 +415,7 @@ def denoiser_calls(settings: Settings, segments: int = 1) -> int:
 
 
 def segment_frames(settings: Settings, keyframes: int, native_frames: int) -> tuple[int, ...]:
-    """Frames of each segment, both ends included, for `keyframes` keyframes.
+    """Give the frames of each segment, both ends included, for `keyframes` keyframes.
 
     `native_frames` stands in for an unset `frames`. Raises `SettingsError` when the keyframes do not fit the
     method, the loop or the positions.
@@ -448,7 +445,7 @@ def segment_frames(settings: Settings, keyframes: int, native_frames: int) -> tu
 
 
 def flow_size(image_size: tuple[int, int], width: int | None, height: int | None) -> tuple[int, int]:
-    """Size (width, height) of a `flow` video: as asked, else the picture's own with even sides of at most 1280."""
+    """Give the (width, height) of a `flow` video: as asked, else the picture's own with even sides of at most 1280."""
     if width is not None and height is not None:
         return width, height
     longest = FLOW_LONGEST_SIDE
@@ -459,7 +456,7 @@ def flow_size(image_size: tuple[int, int], width: int | None, height: int | None
 
 
 def total_frames(segments: Sequence[int], loop: bool) -> int:
-    """Frames of the finished video: shared boundary frames once, and in a loop the return to the start dropped."""
+    """Count the finished video's frames: shared boundary frames once, and in a loop without the return to the start."""
     return sum(frames - 1 for frames in segments) + (0 if loop else 1)
 
 

@@ -16,34 +16,33 @@ Frames = NDArray[Any]
 
 @dataclass(frozen=True)
 class Progress:
-    """One more step is done.
+    """One more step is done."""
 
-    take, segment: zero-based; step: one-based; fraction: share of the whole job's steps done, takes included.
-    sigma: noise level reached, None for methods without one.
-    preview: gives a small uint8 picture (h, w, 3) of the current estimate when called, or None.
-    """
-
+    #: Zero-based.
     take: int
     takes: int
+    #: Zero-based.
     segment: int
     segments: int
+    #: One-based.
     step: int
     steps: int
+    #: Share of the whole job's steps done, takes included.
     fraction: float
+    #: Noise level reached, None for methods without one.
     sigma: float | None
+    #: Gives a small uint8 picture (h, w, 3) of the current estimate when called, or None.
     preview: Callable[[], Pictures | None]
 
 
 @dataclass(frozen=True)
 class Take:
-    """A finished video: frames (N, H, W, 3) sRGB, of 8 or 16 bits a sample.
-
-    matte: (N, H, W) in the same number of bits, how opaque each pixel is; None where all are. The frames themselves are
-        opaque: what shines through is the background that was asked for.
-    """
+    """A finished video."""
 
     index: int
     seed: int
+    #: (N, H, W, 3) sRGB, of 8 or 16 bits a sample; opaque: what shines through is the background asked for.
     frames: Frames
     fps: int
+    #: (N, H, W) in the same number of bits, how opaque each pixel is; None where all are.
     matte: Frames | None = None

@@ -16,7 +16,7 @@ from mpd.operators import flip, ramp
 
 
 def distill(x: Tensor, x0: Tensor, z_end: Tensor, sigma: float, lam: float, anchor: Anchor) -> Tensor:
-    """x̃0, the forward estimate x̂0 with λ of its motion's time-reversed reading in it (Eq. 18).
+    """Distil the motion prior: x̃0, the forward estimate x̂0 with λ of its motion's time-reversed reading (Eq. 18).
 
     x, x0: (N, C, H, W), the sample at noise level sigma and its forward estimate; z_end: (C, H, W), scaled.
     """
@@ -26,7 +26,7 @@ def distill(x: Tensor, x0: Tensor, z_end: Tensor, sigma: float, lam: float, anch
 
 
 def backward_estimate(x: Tensor, x0: Tensor, z_end: Tensor, sigma: float) -> Tensor:
-    """x̂0', the estimate of the time-reversed clip that starts at z_end and moves as x̂0 does (Eq. 13–17).
+    """Compute x̂0', the estimate of the time-reversed clip that starts at z_end and moves as x̂0 does (Eq. 13–17).
 
     In float64: at σ = 700 the noise is cancelled against itself.
     """
@@ -41,7 +41,7 @@ def backward_estimate(x: Tensor, x0: Tensor, z_end: Tensor, sigma: float) -> Ten
 
 
 def gains(anchor: Anchor, x0: Tensor) -> Tensor:
-    """(N, 1, 1, 1): the share g⁽ⁱ⁾ of the end error z_end − x̂0⁽ᴺ⁾ that frame i takes.
+    """Give the share g⁽ⁱ⁾ of the end error z_end − x̂0⁽ᴺ⁾ that each frame i takes: (N, 1, 1, 1).
 
     `rigid`: all of it everywhere, the paper's. `pin`: the last frame alone. `closure`: (i−1)/(N−1), the error spread
     equally over the motion residuals, as a surveyor closes a traverse.

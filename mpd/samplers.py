@@ -29,33 +29,36 @@ Noise = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Paths:
-    """What a segment is conditioned on.
+    """What a segment is conditioned on."""
 
-    start, end: the denoisers conditioned on the two keyframes; only the two-path hosts need `end`.
-    z_start, z_end: the keyframes' scaled latents, (C, H, W); `svd` alone needs no z_end.
-    """
-
+    #: The denoiser conditioned on the start keyframe.
     start: Denoiser
+    #: The denoiser conditioned on the end keyframe; only the two-path hosts need it.
     end: Denoiser | None
+    #: The start keyframe's scaled latent, (C, H, W).
     z_start: Tensor
+    #: The end keyframe's scaled latent, (C, H, W); `svd` alone needs none.
     z_end: Tensor | None
 
 
 @dataclass(frozen=True)
 class Step:
-    """Step `index` (zero-based) of `total` is done: x at noise level sigma, and the estimate x̂0 it went by."""
+    """One step of sampling, done."""
 
+    #: Zero-based, of `total`.
     index: int
     total: int
+    #: The noise level of x.
     sigma: float
     x: Tensor
+    #: The estimate x̂0 that the step went by.
     x0: Tensor
 
 
 def svd_step(
     paths: Paths, x: Tensor, sigma: float, sigma_next: float, guidance: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
-    """The base model's own step: Euler, with guidance that grows along the frames."""
+    """Take the base model's own step: Euler, with guidance that grows along the frames."""
     x0 = _guided(paths.start, x, sigma, guidance)
     return euler(x, x0, x0, sigma, sigma_next), x0
 
@@ -63,7 +66,10 @@ def svd_step(
 def trf_step(
     paths: Paths, x: Tensor, sigma: float, sigma_next: float, guidance: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
-    """Time Reversal Fusion: the reversed sample is denoised from the end keyframe, guidance along its own frames."""
+    """Take a step of Time Reversal Fusion.
+
+    The reversed sample is denoised from the end keyframe, guidance along its own frames.
+    """
     forward = _guided(paths.start, x, sigma, guidance)
     backward = flip(_guided(_needed(paths.end), flip(x), sigma, guidance))
     x0 = fuse(forward, backward)
@@ -71,7 +77,7 @@ def trf_step(
 
 
 def vibid_step(paths: Paths, x: Tensor, sigma: float, sigma_next: float, noise: Noise) -> tuple[Tensor, Tensor]:
-    """ViBiDSampler: a CFG++ step forward in time, the noise put back, a CFG++ step on the reversed sample."""
+    """Take ViBiDSampler's step: CFG++ forward in time, the noise put back, CFG++ on the reversed sample."""
     need_uncond = sigma_next > 0
     x0_c, x0_u = paths.start(x, sigma, need_uncond)
     x = euler(x, pin(x0_c, -1, _needed(paths.z_end)), x0_u, sigma, sigma_next)
@@ -84,7 +90,7 @@ def vibid_step(paths: Paths, x: Tensor, sigma: float, sigma_next: float, noise: 
 def mpd_step(
     paths: Paths, x: Tensor, sigma: float, sigma_next: float, lam: float, anchor: Anchor
 ) -> tuple[Tensor, Tensor]:
-    """Motion Prior Distillation: Eq. 13–18, then the first frame pinned to the start keyframe, then Eq. 19."""
+    """Take a step of Motion Prior Distillation: Eq. 13–18, the start keyframe pinned to the first frame, Eq. 19."""
     x0_c, x0_u = paths.start(x, sigma, sigma_next > 0)
     x0 = distill(x, x0_c, _needed(paths.z_end), sigma, lam, anchor)
     x0 = pin(x0, 0, paths.z_start)
@@ -119,7 +125,7 @@ def sample(
     guidance: tuple[float, float] | None = None,
     noise: Noise,
 ) -> Iterator[Step]:
-    """Takes x from noise level sigmas[0] to sigmas[-1], one `Step` at a time (Algorithm 1 over the method's host).
+    """Take x from noise level sigmas[0] to sigmas[-1], one `Step` at a time (Algorithm 1 over the method's host).
 
     While i < γ·steps, `k` MPD steps come before the host's, each re-noised to the σ it started from; while
     i < handover·steps an MPD step is itself the host's. `distillation` and `guidance` default to the method's own.
@@ -145,9 +151,10 @@ def bound(host: Host, given: Mapping[str, Any]) -> HostStep:
 def algorithm(
     paths: Paths, x: Tensor, sigmas: Sequence[float], plan: Distillation, mpd: HostStep, host: HostStep, noise: Noise
 ) -> Iterator[Step]:
-    """Algorithm 1 with any MPD step over any host's: `k` rounds while i < γ·steps, a handover while i < handover·steps.
+    """Run Algorithm 1 with any MPD step over any host's.
 
-    Of `plan`, λ and the anchor are the MPD step's own affair.
+    There are `k` rounds while i < γ·steps, and a handover while i < handover·steps. Of `plan`, λ and the anchor are the
+    MPD step's own affair.
     """
     total = len(sigmas) - 1
     early, handed = early_steps(plan.gamma, total), early_steps(plan.handover, total)
@@ -166,6 +173,6 @@ def _needed(part: T | None) -> T:
 
 
 def _guided(denoiser: Denoiser, x: Tensor, sigma: float, guidance: tuple[float, float]) -> Tensor:
-    """x̂0 guided by a per-frame ramp; a ramp of 1 throughout needs no unconditional estimate."""
+    """Estimate x̂0 guided by a per-frame ramp; a ramp of 1 throughout needs no unconditional estimate."""
     x0_c, x0_u = denoiser(x, sigma, guidance != (1.0, 1.0))
     return x0_c if x0_u is None else guide(x0_c, x0_u, ramp(*guidance, x))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def karras(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> list[float]:
-    """Karras et al. 2022, Eq. 5: `steps` levels equally spaced in σ^(1/ρ) from sigma_max to sigma_min, then 0.
+    """Space `steps` levels equally in σ^(1/ρ) from sigma_max to sigma_min, then 0 (Karras et al. 2022, Eq. 5).
 
     One step starts at sigma_max and goes straight to 0.
     """

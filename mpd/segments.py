@@ -24,11 +24,11 @@ from mpd.samplers import Paths, Step, sample
 def generate(
     model: Base, pictures: Sequence[Pictures], settings: Settings, bits: int = 8
 ) -> Generator[Progress | Take, None, None]:
-    """One `Progress` per step and one `Take` per seed.
+    """Sample all segments between the pictures: one `Progress` per step and one `Take` per seed.
 
     pictures: (H, W, 3) uint8, all alike, their sides multiples of `model.size_multiple`. bits: 8 or 16, of the frames'
-    samples, the decoder's own numbers rounded once. Raises `SettingsError` when
-    they or the settings do not fit the model, before anything is sampled.
+    samples, the decoder's own numbers rounded once. Raises `SettingsError` when they or the settings do not fit the
+    model, before anything is sampled.
     """
     if not METHODS[settings.method].needs_model:
         raise SettingsError("method", f"{settings.method} samples nothing from a model", "Choose another method")
@@ -59,7 +59,7 @@ def methods(model: Base) -> tuple[str, ...]:
 
 
 def _check_room(model: Base, settings: Settings, frames: int, width: int, height: int) -> None:
-    """Raises `SettingsError` for a segment that the GPU's memory cannot hold."""
+    """Refuse a segment that the GPU's memory cannot hold. Raises `SettingsError`."""
     room, size = model.room, width * height
     if room is None:
         return
@@ -144,7 +144,10 @@ class Beginning:
 
 
 def begin(model: Base, segment: Segment, settings: Settings, noise: Noise) -> Beginning:
-    """Noise is drawn in this order: the start keyframe's augmentation, x_T, the end keyframe's; then the sampler's."""
+    """Condition a segment and draw the noise that its sampling begins with.
+
+    Noise is drawn in this order: the start keyframe's augmentation, x_T, the end keyframe's; then the sampler's.
+    """
 
     def denoiser(keyframe: Keyframe, augmentation: Tensor) -> Denoiser:
         strength = settings.noise_aug_strength
@@ -174,6 +177,6 @@ def _sample(model: Base, segment: Segment, settings: Settings, noise: Noise) -> 
 
 
 def _join(shots: Sequence[Frames], loop: bool) -> Frames:
-    """One video, each shared keyframe once: its frame is the one that starts the segment after it."""
+    """Join the segments to one video, each shared keyframe once: its frame is that of the segment it starts."""
     parts = [shot[:-1] for shot in shots]
     return np.concatenate(parts if loop else [*parts, shots[-1][-1:]])

@@ -26,7 +26,7 @@ CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
 
 
 def build(folder: Path, seed: int = 0) -> Path:
-    """Writes the model into `folder` (made if missing) and returns it. The same seed gives the same weights."""
+    """Write the model into `folder` (made if missing) and return it. The same seed gives the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet, vae, image_encoder = _unet(), _vae(), _image_encoder()
@@ -103,7 +103,7 @@ def _image_encoder() -> CLIPVisionModelWithProjection:
 
 
 def scheduler() -> EulerDiscreteScheduler:
-    """SVD's."""
+    """Build SVD's scheduler."""
     return EulerDiscreteScheduler(
         beta_start=0.00085,
         beta_end=0.012,

@@ -61,7 +61,7 @@ class Processes:
 
     @contextmanager
     def running(self, name: str, **variables: str) -> Iterator[psutil.Popen]:
-        """Have one for as long as the context lasts, and let it end by itself."""
+        """Run one process for as long as the context lasts, and let it end by itself."""
         process = self.start(name, **variables)
         try:
             yield process

@@ -36,7 +36,7 @@ class Receiver(ThreadingHTTPServer):
     @classmethod
     @contextmanager
     def running(cls) -> Iterator[Receiver]:
-        """Have one that answers for as long as the context lasts."""
+        """Run a receiver that answers for as long as the context lasts."""
         server = cls()
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -58,13 +58,13 @@ class Receiver(ThreadingHTTPServer):
             return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
     def wait_for(self, count: int, timeout: float = 60) -> list[Received]:
-        """What has been received, once it is `count` requests."""
+        """Wait until there are `count` requests, and give what has been received."""
         with self._arrived:
             assert self._arrived.wait_for(lambda: len(self.received) >= count, timeout), self.received
             return list(self.received)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A caller that hangs up early is no error here."""
+        """Ignore a caller that hangs up early: it is no error here."""
 
 
 class _Receive(BaseHTTPRequestHandler):
@@ -83,4 +83,4 @@ class _Receive(BaseHTTPRequestHandler):
     do_GET = do_POST
 
     def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
+        """Keep quiet."""

@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def take(connection: Any, storage: Storage) -> Recording:
-    """Write down every key of Redis with its type, value and remaining time, and every file."""
+    """Take down every key of Redis with its type, value and remaining time, and every file."""
     keys = {}
     for name in sorted(connection.scan_iter("*")):
         keys[name.decode()] = {"type": connection.type(name).decode(), "pttl": connection.pttl(name)} | {
@@ -101,7 +101,7 @@ def _record(url: str, area: Path) -> Recording:
 
 
 def _leave(client: httpx.Client, jobs: Jobs) -> None:
-    """Have one job of each kind, a claim of a request, and a webhook that has not reached its receiver."""
+    """Leave one job of each kind, a claim of a request, and a webhook that has not reached its receiver."""
 
     def submit(reference: str, key: str = "", **options: Any) -> str:
         asked = json.dumps({"method": "flow", "frames": 3, "reference": reference, **options})
@@ -169,7 +169,7 @@ def _write(connection: Any, name: str, kind: str, value: Any) -> None:
 
 
 def _text(value: bytes) -> str:
-    """As text; what is none, such as RQ's compressed calls, in base64 behind a mark."""
+    """Write bytes as text; what is none, such as RQ's compressed calls, in base64 behind a mark."""
     try:
         return value.decode()
     except UnicodeDecodeError:

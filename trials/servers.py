@@ -30,7 +30,7 @@ class RedisProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Returns when it answers."""
+        """Start the server and return when it answers."""
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
 
         @retry(stop=stop_after_delay(10), wait=wait_fixed(0.02), reraise=True)

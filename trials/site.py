@@ -50,7 +50,10 @@ class Site(Processes):
     def submit(
         self, method: str, sizes: list[tuple[int, int]] | None = None, see_through: bool = False, **options: Any
     ) -> Job:
-        """A job as the API writes it down: keyframes in storage first; `see_through` to the left of the middle."""
+        """Submit a job as the API writes it down, keyframes in storage first.
+
+        see_through: they are transparent to the left of the middle.
+        """
         job_id = new_id()
         keyframes = []
         for number, size in enumerate(sizes or [(64, 64), (64, 64)]):
@@ -70,7 +73,7 @@ class Site(Processes):
         return self.jobs.submit(NewJob("local", wanted, keyframes, lane, result_ttl=600, id=job_id))
 
     def events(self, job: Job) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The job's event stream from its beginning."""
+        """Yield the job's event stream from its beginning."""
         last = b"0"
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
@@ -81,15 +84,15 @@ class Site(Processes):
         raise AssertionError(f"{self.jobs.get(job.id)} went no further:\n{self.log()}")
 
     def until(self, job: Job, kind: str, **values: Any) -> dict[str, Any]:
-        """The first event of this kind with these values."""
+        """Wait for the first event of this kind with these values."""
         return next(data for name, data in self.events(job) if name == kind and values.items() <= data.items())
 
     def stepping(self, job: Job) -> dict[str, Any]:
-        """The first step that is reported; those that come fast are left out."""
+        """Wait for the first step that is reported; those that come fast are left out."""
         return next(data for name, data in self.events(job) if name == "progress" and "step" in data)
 
     def ended(self, job: Job) -> Job:
-        """The job's record once it has ended."""
+        """Wait until the job has ended, and give its record."""
         for name, data in self.events(job):
             if name == "state" and State(data["state"]).is_terminal:
                 break
@@ -98,7 +101,7 @@ class Site(Processes):
         return found
 
     def engine(self, state: EngineState = EngineState.ready) -> Engine:
-        """What the engine says once it is in this state."""
+        """Wait until an engine is in this state, and give what it says."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             for engine in live(self.redis, self.settings):
@@ -108,7 +111,7 @@ class Site(Processes):
         raise AssertionError(f"no engine is {state}:\n{self.log()}")
 
     def below(self, of: psutil.Process, count: int) -> list[psutil.Process]:
-        """All processes below `of`, once they are `count` or more."""
+        """Wait until there are `count` processes below `of` or more, and list them all."""
         deadline = time.monotonic() + PATIENCE
         while len(found := of.children(recursive=True)) < count:
             assert time.monotonic() < deadline, f"{len(found)} processes below {of}:\n{self.log()}"
@@ -116,7 +119,7 @@ class Site(Processes):
         return list(found)
 
     def process(self, of: psutil.Process, word: str) -> psutil.Process:
-        """The process below `of` whose command line has this word."""
+        """Wait for the process below `of` whose command line has this word."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             for child in of.children(recursive=True):
@@ -131,7 +134,7 @@ class Site(Processes):
 
 
 def picture(size: tuple[int, int], number: int) -> np.ndarray:
-    """A smooth picture with a bright square that moves with `number`."""
+    """Draw a smooth picture with a bright square that moves with `number`."""
     width, height = size
     y, x = np.mgrid[0:height, 0:width]
     pixels = np.stack([x * 200 // width, y * 200 // height, np.full_like(x, 60)], axis=-1).astype(np.uint8)
@@ -149,5 +152,5 @@ def command(process: psutil.Process) -> str:
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    """Whether all of them end soon."""
+    """Tell whether all of these processes end soon."""
     return not psutil.wait_procs(processes, timeout=10)[1]

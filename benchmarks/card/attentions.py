@@ -21,8 +21,9 @@ from mpd.svd.network import BACKENDS
 
 @dataclass(frozen=True)
 class Shape:
-    """Self-attention of the outermost level. over: `pixels` of a frame, or `frames` of a pixel."""
+    """Self-attention of the outermost level."""
 
+    #: `pixels` of a frame, or `frames` of a pixel.
     over: str
     sequences: int
     heads: int
@@ -35,7 +36,7 @@ class Shape:
 
 
 def shapes(size: Size) -> list[Shape]:
-    """Both kinds, for one evaluation of a video of this size."""
+    """List both kinds of attention for one evaluation of a video of this size."""
     with torch.device("meta"):
         config: Any = UNetSpatioTemporalConditionModel(**size.unet).config
     frames, _, height, width = size.latents
@@ -47,7 +48,10 @@ def shapes(size: Size) -> list[Shape]:
 
 
 def timings(size: Size, device: torch.device, dtype: torch.dtype, repeats: int) -> list[dict[str, Any]]:
-    """A row for each shape and back end; where it cannot be done here, `seconds` is None and `refused` says why."""
+    """Time each shape and back end, a row each.
+
+    Where it cannot be done here, `seconds` is None and `refused` says why.
+    """
     rows = []
     for shape in shapes(size):
         parts = (3, shape.sequences, shape.heads, shape.tokens, shape.channels)

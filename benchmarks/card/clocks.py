@@ -20,17 +20,16 @@ COPIED = {"cuda": 2 << 30, "cpu": 64 << 20}
 
 @dataclass(frozen=True)
 class Timed:
-    """seconds: the median; peak: bytes alive at most, weights and all, 0 without a GPU.
+    """What a call took."""
 
-    What a CUDA graph keeps for its own replays is not in the peak.
-    """
-
+    #: The median.
     seconds: float
+    #: Bytes alive at most, weights and all, but for what a CUDA graph keeps for its own replays; 0 without a GPU.
     peak: int
 
 
 def timed(call: Callable[[], object], device: torch.device, repeats: int) -> Timed:
-    """One call to warm up, then `repeats` of them one by one."""
+    """Time `repeats` of a call one by one, after one to warm up."""
     _seconds(call, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -40,7 +39,7 @@ def timed(call: Callable[[], object], device: torch.device, repeats: int) -> Tim
 
 
 def first(call: Callable[[], T], device: torch.device) -> tuple[T, float]:
-    """What a call gives, and the seconds it took, compiling and all."""
+    """Give what a call gives, and the seconds it took, compiling and all."""
     synchronize(device)
     began = time.perf_counter()
     result = call()
@@ -54,7 +53,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def release(device: torch.device) -> None:
-    """What nothing refers to any more, also in caches of compiled code."""
+    """Free what nothing refers to any more, also in caches of compiled code."""
     import gc
 
     torch._dynamo.reset()
@@ -64,7 +63,7 @@ def release(device: torch.device) -> None:
 
 
 def matmul_ceiling(device: torch.device, dtype: torch.dtype, repeats: int = 10) -> float:
-    """Operations per second of the best product of two square matrices."""
+    """Measure the operations per second of the best product of two square matrices."""
     rates = []
     for side in SQUARES[device.type]:
         a, b = torch.randn(2, side, side, device=device, dtype=dtype)
@@ -73,7 +72,7 @@ def matmul_ceiling(device: torch.device, dtype: torch.dtype, repeats: int = 10) 
 
 
 def bandwidth(device: torch.device, repeats: int = 10) -> float:
-    """Bytes per second read and written by a copy within the device's memory."""
+    """Measure the bytes per second read and written by a copy within the device's memory."""
     source = torch.randint(255, (COPIED[device.type],), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * source.numel() / timed(lambda: target.copy_(source), device, repeats).seconds

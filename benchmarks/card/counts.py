@@ -18,17 +18,18 @@ PRODUCTS = ("linear", "mm", "conv", "attention")
 
 @dataclass(frozen=True)
 class Counted:
-    """operations: of products alone, two for a multiplication with its addition. eager: bytes read and written by all
-    operations, one by one. fused: by the products alone.
-    """
+    """What an evaluation takes, without running it."""
 
+    #: Of products alone, two for a multiplication with its addition.
     operations: int
+    #: Bytes read and written by all operations, one by one.
     eager: int
+    #: Bytes read and written by the products alone.
     fused: int
 
 
 def count(call: Callable[[], object]) -> Counted:
-    """call: on meta tensors alone."""
+    """Count the operations and bytes of a call. call: on meta tensors alone."""
     with torch.no_grad(), FlopCounterMode(display=False) as flops:
         call()
     traffic = _Traffic()

@@ -26,7 +26,7 @@ REFERENCE_CHUNK = 4
 
 
 def _half(size: Size, device: torch.device, dtype: torch.dtype) -> tuple[Any, Tensor]:
-    """The VAE with its decoder in `dtype`, and latents as it takes them."""
+    """Make the VAE with its decoder in `dtype`, and latents as it takes them."""
     vae = models.vae(size, device)
     vae.decoder.to(dtype)
     return vae, (models.latents(size, device) / vae.config.scaling_factor).to(dtype)
@@ -87,14 +87,14 @@ COMPILED = tuple(name for name in FORMS if "compiled" in name)
 
 
 def truth(size: Size, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The untouched decoder in float32, all frames together, of latents rounded to `dtype`."""
+    """Decode by the untouched decoder in float32, all frames together, latents rounded to `dtype`."""
     vae, z = _half(size, device, torch.float32)
     with whole_float32():
         return _decode(vae, z.to(dtype).float()).cpu()
 
 
 def counted(size: Size, dtype: torch.dtype) -> dict[str, counts.Counted]:
-    """Of diffusers' decoder and of all rewrites together, eager."""
+    """Count the eager work of diffusers' decoder and of all rewrites together."""
     from diffusers import AutoencoderKLTemporalDecoder
 
     made = {}
@@ -111,7 +111,10 @@ def counted(size: Size, dtype: torch.dtype) -> dict[str, counts.Counted]:
 
 
 def more(size: Size, device: torch.device, dtype: torch.dtype, repeats: int) -> dict[str, Any]:
-    """What decoding in chunks costs, and how far it is from the longest chunk that fits, in grey levels of 255."""
+    """Measure what decoding in chunks costs, and how far it is from the longest chunk that fits.
+
+    The distance is in grey levels of 255.
+    """
     model = Model(models.parts(size, device, dtype, unet_size=models.SMALL), "random", device, dtype, "exact")
     z, whole, rows = models.latents(size, device), None, []
     for chunk in sorted({size.frames, -(-size.frames // 2), -(-size.frames // 3), min(4, size.frames)}, reverse=True):

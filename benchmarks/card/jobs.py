@@ -48,7 +48,7 @@ class Clocked(Model):
 
 
 def model(size: Size, device: torch.device, dtype: torch.dtype, name: str) -> Clocked:
-    """name: of an acceleration, or `reference`."""
+    """Make the model of an acceleration, or of `reference`, by its name."""
     reference = name == "reference"
     own = torch.float32 if reference else dtype
     level: dict[str, Acceleration] = {"exact": "exact", "max": "max"}
@@ -58,7 +58,7 @@ def model(size: Size, device: torch.device, dtype: torch.dtype, name: str) -> Cl
 
 
 def pictures(size: Size) -> list[Pictures]:
-    """Two smooth keyframes that differ."""
+    """Draw two smooth keyframes that differ."""
     y, x = np.mgrid[0 : size.height, 0 : size.width] / max(size.width, size.height)
     shades = [(x, y, 1 - x), (np.sin(6 * x) ** 2, 1 - x, y)]
     return [np.round(255 * np.clip(np.stack(shade, -1), 0, 1)).astype(np.uint8) for shade in shades]
@@ -69,7 +69,7 @@ def settings(size: Size, method: str, steps: int) -> Settings:
 
 
 def once(made: Clocked, size: Size, method: str, steps: int) -> tuple[Frames, float]:
-    """A job's frames, and its seconds from the keyframes to the frames in the CPU's memory."""
+    """Run a job; give its frames and its seconds from the keyframes to the frames in the CPU's memory."""
     clocks.synchronize(made.device)
     began = time.perf_counter()
     with made.sampling():
@@ -80,7 +80,7 @@ def once(made: Clocked, size: Size, method: str, steps: int) -> tuple[Frames, fl
 
 
 def row(made: Clocked, name: str, size: Size, method: str, steps: int, warm_up: float | None) -> dict[str, Any]:
-    """The faster of the attempts, with `frames` to compare, not to write down."""
+    """Run a job several times and give the fastest attempt, with `frames` to compare, not to write down."""
     found: dict[str, Any] = {"seconds": float("inf")}
     for _ in range(ATTEMPTS):
         frames, seconds = once(made, size, method, steps)
@@ -90,7 +90,7 @@ def row(made: Clocked, name: str, size: Size, method: str, steps: int, warm_up: 
 
 
 def warmed_up(made: Clocked, size: Size, methods: list[str], steps: int) -> float:
-    """Seconds of warming up as an engine does before it is ready."""
+    """Warm up as an engine does before it is ready, and give the seconds."""
     began = time.perf_counter()
     with made.warming_up():
         for method in methods:
@@ -99,7 +99,7 @@ def warmed_up(made: Clocked, size: Size, methods: list[str], steps: int) -> floa
 
 
 def evaluations(method: str, steps: int) -> int:
-    """Of the UNet in one job: as many whatever the model is, so that the small one counts them."""
+    """Count the UNet's evaluations in one job: as many whatever the model is, so that the small one counts them."""
     made = model(models.SMALL, torch.device("cpu"), torch.float32, "off")
     counted = [0]
     made.unet.conv_in.register_forward_hook(lambda *_: counted.append(counted.pop() + 1))
@@ -109,7 +109,7 @@ def evaluations(method: str, steps: int) -> int:
 
 
 def preview_seconds(made: Clocked, size: Size, steps: int) -> float:
-    """Of one preview as a JPEG, once the sample it is made of is there: the median over a job."""
+    """Time one preview as a JPEG, once the sample it is made of is there: the median over a job, in seconds."""
     taken = []
     for event in generate(made, pictures(size)[:1], settings(size, "svd", steps)):
         if isinstance(event, Progress):
@@ -123,7 +123,7 @@ def preview_seconds(made: Clocked, size: Size, steps: int) -> float:
 
 
 def pipeline(size: Size, device: torch.device, dtype: torch.dtype) -> Any:
-    """diffusers' StableVideoDiffusionPipeline, half precision throughout, as its documentation loads it."""
+    """Load diffusers' StableVideoDiffusionPipeline, half precision throughout, as its documentation does."""
     from diffusers import StableVideoDiffusionPipeline
     from transformers import CLIPImageProcessor
 
@@ -137,7 +137,7 @@ def pipeline(size: Size, device: torch.device, dtype: torch.dtype) -> Any:
 
 
 def by_pipeline(made: Any, size: Size, steps: int) -> float:
-    """Seconds of one video from one picture."""
+    """Time one video from one picture, in seconds."""
     from PIL import Image
 
     picture = Image.fromarray(pictures(size)[0])

@@ -91,12 +91,12 @@ SMALL = Size(
 
 
 def unet(size: Size, device: torch.device, dtype: torch.dtype) -> Any:
-    """The same weights at every call, on one device."""
+    """Build the UNet with the same weights at every call, on one device."""
     return _made(lambda: UNetSpatioTemporalConditionModel(**size.unet), device, 0, dtype)
 
 
 def vae(size: Size, device: torch.device) -> Any:
-    """In float32, as it is read from disk."""
+    """Build the VAE in float32, as it is read from disk."""
     return _made(lambda: AutoencoderKLTemporalDecoder(**size.vae, scaling_factor=0.18215), device, 1, torch.float32)
 
 
@@ -105,7 +105,10 @@ def image_encoder(size: Size, device: torch.device, dtype: torch.dtype) -> Any:
 
 
 def parts(size: Size, device: torch.device, dtype: torch.dtype, unet_size: Size | None = None) -> Parts:
-    """A whole model as `mpd.svd.model.Model` takes it. unet_size: where the UNet does not matter, a smaller one."""
+    """Build a whole model as `mpd.svd.model.Model` takes it.
+
+    unet_size: where the UNet does not matter, a smaller one.
+    """
     return Parts(
         unet(unet_size or size, device, dtype),
         vae(size, device),
@@ -120,7 +123,7 @@ def parts(size: Size, device: torch.device, dtype: torch.dtype, unet_size: Size 
 
 
 def asked(size: Size, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-    """What a UNet may be asked in the middle of a job."""
+    """Make what a UNet may be asked in the middle of a job."""
     random = torch.Generator("cpu").manual_seed(3)
     frames, channels, height, width = size.latents
     dimension = size.unet.get("cross_attention_dim", 1024)
@@ -137,7 +140,7 @@ def asked(size: Size, device: torch.device, dtype: torch.dtype) -> dict[str, Ten
 
 
 def latents(size: Size, device: torch.device) -> Tensor:
-    """A video's, as sampled, scaled: frames that change slowly, (N, C, h, w) float32."""
+    """Make a video's latents, as sampled, scaled: frames that change slowly, (N, C, h, w) float32."""
     random = torch.Generator("cpu").manual_seed(4)
     frames, channels, height, width = size.latents
     first, last = torch.randn(2, 1, channels, height, width, generator=random)

@@ -41,7 +41,7 @@ def write(asked: argparse.Namespace, place: torch.device, dtype: torch.dtype, na
 
 
 def publish(folder: Path, docs: Path) -> None:
-    """The results of every card in `folder` into docs/performance.md, their figures and pictures beside it."""
+    """Put the results of every card in `folder` into docs/performance.md, their figures and pictures beside it."""
     page, mark = docs / "performance.md", "<!-- run: gpu -->"
     texts = []
     for path in sorted(folder.glob("gpu-*.json")):
@@ -59,5 +59,5 @@ def publish(folder: Path, docs: Path) -> None:
 
 
 def slug(card: str) -> str:
-    """Such as `nvidia-h200`."""
+    """Turn a card's name into one for files, such as `nvidia-h200`."""
     return re.sub(r"[^a-z0-9]+", "-", card.lower()).strip("-")

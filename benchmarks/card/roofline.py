@@ -18,7 +18,7 @@ TOGETHER = "together"
 
 
 def draw(found: dict[str, Any]) -> Image.Image:
-    """The roof and every form of the UNet and the decoder, numbered."""
+    """Draw the roof and every form of the UNet and the decoder, numbered."""
     ceiling = found["ceiling"]
     top, bandwidth = ceiling["operations_per_second"], ceiling["bytes_per_second"]
     points = _points(found)
@@ -53,7 +53,7 @@ def draw(found: dict[str, Any]) -> Image.Image:
 
 
 def _points(found: dict[str, Any]) -> list[tuple[str, str, float, float]]:
-    """(benchmark, form, operations per byte, operations per second)."""
+    """Yield (benchmark, form, operations per byte, operations per second)."""
     made = []
     for kind in COLOURS:
         section = found.get(kind, {"forms": {}})

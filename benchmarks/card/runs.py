@@ -28,7 +28,7 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def parser(name: str, about: str | None) -> argparse.ArgumentParser:
-    """What all three benchmarks are asked."""
+    """Make the parser of what all three benchmarks are asked."""
     made = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -52,7 +52,7 @@ def size(asked: argparse.Namespace) -> Size:
 
 
 def device(asked: argparse.Namespace) -> torch.device:
-    """Exits where SVD-XT would have to run on a CPU."""
+    """Choose the device; exits where SVD-XT would have to run on a CPU."""
     chosen = torch.device(asked.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if chosen.type == "cpu" and not asked.small:
         sys.exit("there is no CUDA card for SVD-XT at full size here; --small runs on a CPU")
@@ -96,7 +96,7 @@ def main(name: str, about: str | None, forms: ModuleType, argv: Sequence[str] | 
 
 
 def known(truth: Callable[..., Tensor], what: Size, place: torch.device, dtype: torch.dtype) -> Tensor | None:
-    """The truth; None where it does not fit into the memory, being in float32."""
+    """Compute the truth; None where it does not fit into the memory, being in float32."""
     try:
         return truth(what, place, dtype)
     except torch.OutOfMemoryError:
@@ -108,9 +108,9 @@ def known(truth: Callable[..., Tensor], what: Size, place: torch.device, dtype: 
 def measured(
     build: Callable[..., Any], what: Size, place: torch.device, dtype: torch.dtype, repeats: int, truth: Tensor | None
 ) -> dict[str, Any]:
-    """Seconds, bytes, and the error: relative, in the sum of squares. compile: what the first call took more.
+    """Measure a form's seconds, bytes, and error: relative, in the sum of squares.
 
-    A form that does not fit into the memory says so instead.
+    compile: what the first call took more. A form that does not fit into the memory says so instead.
     """
     try:
         form = build(what, place, dtype)
@@ -130,7 +130,7 @@ def measured(
 
 
 def in_processes(name: str, form: str, asked: argparse.Namespace, truth: Tensor | None) -> dict[str, Any]:
-    """A compiled form by a process without compiled code on disk, and by another one that finds it there."""
+    """Measure a compiled form by a process without compiled code on disk, and by another one that finds it there."""
     with tempfile.TemporaryDirectory() as folder:
         torch.save(truth, Path(folder) / "truth")
         command = [sys.executable, "-m", f"benchmarks.{name}", "--alone", form]

@@ -9,7 +9,7 @@ TITLES = {"unet": "One evaluation of the UNet", "decode": "Decoding all frames"}
 
 
 def tables(found: dict[str, Any]) -> str:
-    """Everything that was found on one card."""
+    """Write the tables of everything that was found on one card."""
     ceiling = found["ceiling"]
     lines = [
         f"**{found['card']}**, torch {found['torch']}; its ceiling, measured in the same run: "

@@ -34,9 +34,11 @@ REWRITES: dict[str, Callable[[nn.Module], int]] = {
 
 @dataclass(frozen=True)
 class Form:
-    """call: one evaluation. warming: what its first calls are to happen within."""
+    """One way to evaluate, ready to be measured."""
 
+    #: One evaluation.
     call: Callable[[], Tensor]
+    #: What its first calls are to happen within.
     warming: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
@@ -86,7 +88,10 @@ def _alone(rewrite: Callable[[nn.Module], int]) -> Build:
 
 
 def _together(level: Acceleration, compiled: bool, reusing: bool = False, mode: str | None = None) -> Build:
-    """reusing: every evaluation but the first goes by the features that this one kept. mode: of torch.compile."""
+    """Make the builder of a UNet with all rewrites together.
+
+    reusing: every evaluation but the first goes by the features that this one kept. mode: of torch.compile.
+    """
 
     def build(size: Size, device: torch.device, dtype: torch.dtype) -> Form:
         unet, given = models.unet(size, device, dtype), models.asked(size, device, dtype)
@@ -125,17 +130,17 @@ COMPILED = tuple(name for name in FORMS if "compiled" in name)
 
 
 def there(name: str, device: torch.device) -> bool:
-    """Whether a form can run on a device."""
+    """Tell whether a form can run on a device."""
     return name != "feed-forwards in fp8" or device.type == "cpu" or fp8.has_fp8(device)
 
 
 def more(size: Size, device: torch.device, dtype: torch.dtype, repeats: int) -> dict[str, Any]:
-    """Attention by each back end."""
+    """Time attention by each back end."""
     return {"attention": attentions.timings(size, device, dtype, repeats)}
 
 
 def truth(size: Size, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The untouched UNet's answer in float32, products in float32 too, to the question rounded to `dtype`."""
+    """Give the untouched UNet's answer in float32, products too, to the question rounded to `dtype`."""
     unet, given = models.unet(size, device, torch.float32), models.asked(size, device, dtype)
     with whole_float32():
         result: Tensor = unet(**{name: value.float() for name, value in given.items()}, return_dict=False)[0]
@@ -143,7 +148,7 @@ def truth(size: Size, device: torch.device, dtype: torch.dtype) -> Tensor:
 
 
 def counted(size: Size, dtype: torch.dtype) -> dict[str, counts.Counted]:
-    """Of diffusers' UNet and of all rewrites together, eager."""
+    """Count the eager work of diffusers' UNet and of all rewrites together."""
     return {
         "diffusers": counts.count(_on_meta(size, dtype, False)),
         "together": counts.count(_on_meta(size, dtype, True)),
@@ -151,7 +156,7 @@ def counted(size: Size, dtype: torch.dtype) -> dict[str, counts.Counted]:
 
 
 def _on_meta(size: Size, dtype: torch.dtype, together: bool) -> Callable[[], object]:
-    """One evaluation where nothing is computed."""
+    """Prepare one evaluation where nothing is computed."""
     with torch.device("meta"):
         unet: Any = UNetSpatioTemporalConditionModel(**size.unet).eval()
     nn.Module.to(unet, dtype)
@@ -167,7 +172,7 @@ def _on_meta(size: Size, dtype: torch.dtype, together: bool) -> Callable[[], obj
 
 @contextmanager
 def whole_float32() -> Iterator[None]:
-    """Without TF32, which rounds as bfloat16 does."""
+    """Switch TF32 off, which rounds as bfloat16 does."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _table(asked: argparse.Namespace, work: Work, plan: Plan) -> list[dict[str, Any]]:
-    """Rows of every size, the smallest first."""
+    """Write rows of every size, the smallest first."""
     rows: list[dict[str, Any]] = []
     for size in sorted(asked.sizes):
         worlds = [World(size, work, seed=seed) for seed in range(1, (asked.seeds if size < MIDDLE else 1) + 1)]

@@ -16,7 +16,7 @@ FIRST, LAST = 1.0, 300.0
 
 
 def draw(title: str, series: Mapping[str, Points], objective: float) -> str:
-    """series: (cost, seconds of wait) by name. Waits stand on a logarithmic axis."""
+    """Draw the wait, on a logarithmic axis, against the cost. series: (cost, seconds of wait) by name."""
     costs = [cost for points in series.values() for cost, _ in points]
     low, high = math.floor(min(costs)), math.ceil(max(costs))
 

@@ -32,8 +32,9 @@ FIXED = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 
 @dataclass(frozen=True)
 class World:
-    """What is given. size: GPUs that the jobs keep busy on average."""
+    """What is given."""
 
+    #: GPUs that the jobs keep busy on average.
     size: int
     work: Work
     weather: Weather = field(default_factory=Weather)
@@ -44,7 +45,7 @@ class World:
         return max(1, min(100, self.size // 10))
 
     def jobs(self) -> tuple[Seconds, Seconds]:
-        """Arrivals and seconds of sampling: the same ones for every rule."""
+        """Draw arrivals and seconds of sampling: the same ones for every rule."""
         first, hours = HOURS[self.size]
         rng = np.random.default_rng((self.seed, zlib.crc32(repr((self.size, self.weather)).encode())))
         times = arrivals(rng, self.size / self.work.mean, hours, self.weather, self.sources, first)
@@ -60,7 +61,7 @@ class Trial:
 
 
 def run(trial: Trial) -> dict[str, Any]:
-    """One row: what was tried, and what came of it."""
+    """Simulate one trial and give its row: what was tried, and what came of it."""
     times, seconds = trial.world.jobs()
     size = trial.world.size
     plan = replace(trial.plan, initial=trial.plan.initial or round(1.5 * size) + 1, maximum=8 * size + 8)
@@ -77,7 +78,7 @@ def run(trial: Trial) -> dict[str, Any]:
 
 
 def figures(result: Result) -> dict[str, Any]:
-    """Of a run, as numbers for a table; seconds."""
+    """Give a run's numbers for a table; seconds."""
     return {
         "jobs": len(result.waits),
         "p50": round(result.quantile(0.5), 1),
@@ -94,7 +95,7 @@ def figures(result: Result) -> dict[str, Any]:
 
 
 def grid(world: World, plan: Plan, windows: Iterable[float] = WINDOWS) -> list[Trial]:
-    """Every rule with every parameter."""
+    """List every rule with every parameter."""
     scaled = [
         Trial(kind, rule, replace(plan, window=window), world)
         for kind, rules in GRIDS.items()
@@ -107,7 +108,7 @@ def grid(world: World, plan: Plan, windows: Iterable[float] = WINDOWS) -> list[T
 
 
 def variations(world: World, plan: Plan) -> list[Trial]:
-    """The shipped setting in other circumstances, one change each."""
+    """List the shipped setting in other circumstances, one change each."""
     changes: dict[str, tuple[Plan, Weather]] = {
         "as shipped": (plan, world.weather),
         "2 work-horses for each GPU": (replace(plan, horses=2), world.weather),
@@ -125,13 +126,13 @@ def variations(world: World, plan: Plan) -> list[Trial]:
 
 
 def run_all(trials: Sequence[Trial], processes: int) -> list[dict[str, Any]]:
-    """Rows in the order of the trials."""
+    """Run all trials, and give the rows in their order."""
     with ProcessPoolExecutor(processes) as pool:
         return list(pool.map(run, trials))
 
 
 def pooled(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Runs that differ in their seed alone as one row: the worst wait, the mean cost."""
+    """Pool runs that differ in their seed alone to one row: the worst wait, the mean cost."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(repr((row["kind"], row["rule"], row["size"], row["plan"], row["weather"])), []).append(row)
@@ -147,6 +148,6 @@ def pooled(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def cheapest(rows: Sequence[dict[str, Any]], objective: float) -> dict[str, Any] | None:
-    """Of those that hold the objective, the one that pays least."""
+    """Choose of those that hold the objective the one that pays least."""
     holding = [row for row in rows if row["p95"] < objective]
     return min(holding, key=lambda row: float(row["paid_over_used"])) if holding else None

@@ -14,12 +14,12 @@ Rows = Sequence[dict[str, Any]]
 
 
 def shipped() -> dict[str, Any]:
-    """The setting in the manifests."""
+    """Give the setting in the manifests."""
     return {"rule": answer.RULE.text, "target": answer.RULE.target, **asdict(answer.PLAN)}
 
 
 def comparison(rows: Rows, objective: float, dollars: float | None) -> str:
-    """For each size and rule the cheapest parameter that holds the objective, and the shipped setting."""
+    """Compare for each size and rule the cheapest parameter that holds the objective, and the shipped setting."""
     price = " | $ a job" if dollars is not None else ""
     lines = [
         f"| GPUs busy on average | rule | window | p50 | p95 | paid ÷ used | idle | GPU-s a job{price} | holds |",
@@ -39,7 +39,7 @@ def comparison(rows: Rows, objective: float, dollars: float | None) -> str:
 
 
 def slim(row: dict[str, Any]) -> dict[str, Any]:
-    """A row without what is the same in all, or said by its kind."""
+    """Leave out of a row what is the same in all, or said by its kind."""
     plan = {name: row["plan"][name] for name in ("minimum", "window")}
     return {**{name: value for name, value in row.items() if name not in ("weather", "seed")}, "plan": plan}
 
@@ -62,7 +62,7 @@ def _line(row: dict[str, Any], objective: float, dollars: float | None, prefix: 
 
 
 def varied(rows: Rows) -> str:
-    """The shipped setting in other circumstances."""
+    """Write the table of the shipped setting in other circumstances."""
     lines = [
         "| | p50 | p95 | p99 | paid ÷ used | stopped at work | given back | sampling wasted |",
         "|---|---|---|---|---|---|---|---|",
@@ -76,7 +76,7 @@ def varied(rows: Rows) -> str:
 
 
 def picture(rows: Rows, size: int, objective: float) -> str:
-    """Wait against cost of every rule at one size; of each parameter with the shorter window."""
+    """Draw the wait against the cost of every rule at one size; of each parameter with the shorter window."""
     series = {
         kind: [
             (row["paid_over_used"], row["p95"])
@@ -90,5 +90,5 @@ def picture(rows: Rows, size: int, objective: float) -> str:
 
 
 def machine() -> str:
-    """Where this was simulated; of no weight for the figures, which are of simulated time."""
+    """Name where this was simulated; of no weight for the figures, which are of simulated time."""
     return f"{platform.machine()}, Python {platform.python_version()}"

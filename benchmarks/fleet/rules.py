@@ -17,15 +17,20 @@ TOLERANCE = 0.1
 
 @dataclass(frozen=True)
 class Sight:
-    """One scrape. queued, running: jobs now. submitted, gpu_seconds, finished: totals since the beginning.
-    ready: GPUs with a warm model."""
+    """One scrape."""
 
     at: float
+    #: Jobs that wait now.
     queued: int
+    #: Jobs that run now.
     running: int
+    #: Total since the beginning.
     submitted: int
+    #: Total since the beginning.
     finished: int
+    #: Total since the beginning.
     gpu_seconds: float
+    #: GPUs with a warm model.
     ready: int
 
 
@@ -36,12 +41,12 @@ class Rule(Protocol):
     def text(self) -> str: ...
 
     def wanted(self, seen: Sequence[Sight], replicas: int) -> int:
-        """GPUs that there should be."""
+        """Count the GPUs that there should be."""
         ...
 
 
 def _per_replica(total: float, target: float, replicas: int) -> int:
-    """As the autoscaler takes a metric with an average value for a target."""
+    """Count replicas as the autoscaler does for a metric with an average value for a target."""
     if replicas and abs(total / (target * replicas) - 1) <= TOLERANCE:
         return replicas
     return math.ceil(total / target - 1e-9)
@@ -135,6 +140,6 @@ class Predictive:
 
 
 def _back(seen: Sequence[Sight], seconds: float) -> Sight:
-    """The sample nearest to so long before the newest, or the oldest."""
+    """Give the sample nearest to so long before the newest, or the oldest."""
     spacing = seen[-1].at - seen[-2].at if len(seen) > 1 else 1.0
     return seen[max(0, len(seen) - 1 - round(seconds / spacing))]

@@ -24,48 +24,54 @@ Process = Generator[simpy.Event, Any, None]
 
 @dataclass(frozen=True)
 class Plan:
-    """Times in seconds.
-
-    horses: work-horses beside each GPU. reach: of these, how many may have a job that is not sampled yet; all of them
-    in the service as it is, for they take jobs without asking the engine. start_seconds: from a pod's creation to a
-    warm model. around_seconds: of a job before and after its sampling. grace: DRAIN_GRACE. scrape, sync: of Prometheus
-    and of the autoscaler. window: no fewer GPUs than the most that were wanted within it. grow_factor, grow_pods: the
-    larger of them limits growth from one look to the next. idle_first: scaling in takes GPUs without a job first, as
-    Kubernetes does not by itself.
-    """
+    """How a fleet of GPUs is run and scaled. Times in seconds."""
 
     minimum: int = 2
     maximum: int = 1_000_000
     initial: int | None = None
+    #: Work-horses beside each GPU.
     horses: int = 1
+    #: Of the work-horses, how many may have a job that is not sampled yet; all of them in the service as it is, for
+    #: they take jobs without asking the engine.
     reach: int | None = None
+    #: From a pod's creation to a warm model.
     start_seconds: float = 120.0
+    #: Of a job before and after its sampling.
     around_seconds: float = 1.5
+    #: The service's DRAIN_GRACE.
     grace: float = 600.0
+    #: From one look of Prometheus to the next.
     scrape: float = 15.0
+    #: From one look of the autoscaler to the next.
     sync: float = 15.0
+    #: No fewer GPUs than the most that were wanted within it.
     window: float = 300.0
+    #: The larger of this and `grow_pods` limits growth from one look to the next.
     grow_factor: float = 2.0
     grow_pods: int = 4
+    #: Scaling in takes GPUs without a job first, as Kubernetes does not by itself.
     idle_first: bool = False
 
 
 @dataclass
 class Result:
-    """waits: seconds from a job's arrival to its sampling, by job, NaN for one that never began. gpu_seconds: paid
-    for. busy_seconds: of sampling that led to a result. wasted_seconds: of sampling that was given back."""
+    """What came of a simulated run."""
 
+    #: Seconds from a job's arrival to its sampling, by job, NaN for one that never began.
     waits: Seconds
+    #: Paid for.
     gpu_seconds: float = 0.0
+    #: Of sampling that led to a result.
     busy_seconds: float = 0.0
+    #: Of sampling that was given back.
     wasted_seconds: float = 0.0
     given_back: int = 0
     peak: int = 0
+    #: GPUs that were told to leave while they had a job.
     stops: int = 0
-    """GPUs that were told to leave while they had a job."""
 
     def quantile(self, share: float) -> float:
-        """Seconds of wait; jobs that never began have waited for ever."""
+        """Give a quantile of the wait in seconds; jobs that never began have waited for ever."""
         return float(np.quantile(np.nan_to_num(self.waits, nan=np.inf), share, method="higher"))
 
     @property
@@ -80,15 +86,15 @@ class Result:
 @dataclass(eq=False)
 class _Gpu:
     engine: simpy.Resource
+    #: One for each job that is not sampled yet.
     places: simpy.Resource
-    """One for each job that is not sampled yet."""
     created: float
     ready: bool = False
     leaving: bool = False
+    #: Work-horses with a job.
     busy: int = 0
-    """Work-horses with a job."""
+    #: Those with a job.
     horses: list[simpy.Process] = field(default_factory=list)
-    """Those with a job."""
 
 
 def simulate(
@@ -142,7 +148,7 @@ class _Fleet:
             self._offer(job)
 
     def _offer(self, job: int, front: bool = False) -> None:
-        """To the work-horse that has waited longest, else into the line."""
+        """Give a job to the work-horse that has waited longest, else put it into the line."""
         while self._idle:
             waiting, gpu = self._idle.popleft()
             if not gpu.leaving:
@@ -152,7 +158,7 @@ class _Fleet:
         (self._line.appendleft if front else self._line.append)(job)
 
     def _took(self, gpu: _Gpu) -> None:
-        """At the same moment as the job leaves the line: no count misses it."""
+        """Count a GPU's job at the same moment as it leaves the line: no count misses it."""
         gpu.busy += 1
         self._running += 1
 
@@ -231,7 +237,7 @@ class _Fleet:
         self._sampling += change
 
     def _remove(self, gpu: _Gpu) -> None:
-        """SIGTERM."""
+        """Send a GPU SIGTERM."""
         self._gpus.remove(gpu)
         gpu.leaving = True
         if gpu.busy:

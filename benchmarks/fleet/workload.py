@@ -29,7 +29,7 @@ GRID = 5.0
 
 
 def floors(tflop_per_second: float = TFLOP_PER_SECOND) -> dict[str, float]:
-    """Seconds of one take by method: a model, from the arithmetic that each needs. Not a measurement."""
+    """Estimate the seconds of one take by method, from the arithmetic that each needs. A model, not a measurement."""
     methods = ("svd", "mpd", "vibid", "trf", "mpd-vibid", "mpd-trf")
     return {
         name: (denoiser_calls(Settings(method=name, steps=25)) * CALL_TFLOP + REST_TFLOP) / tflop_per_second
@@ -38,7 +38,7 @@ def floors(tflop_per_second: float = TFLOP_PER_SECOND) -> dict[str, float]:
 
 
 def measured(path: Path, name: str = "exact") -> dict[str, float]:
-    """Seconds of one take by method, from a card's figures as `python -m benchmarks.job` writes them.
+    """Read the seconds of one take by method from a card's figures, as `python -m benchmarks.job` writes them.
 
     name: the row of each method. It measures some methods; the time of the others lies on a straight line through
     those by number of denoiser calls, as the same network does nearly all of each. Raises OSError and ValueError.
@@ -80,7 +80,7 @@ class Work:
         return float(seconds @ shares * (counts @ often))
 
     def draw(self, rng: np.random.Generator, jobs: int) -> Seconds:
-        """Shape (jobs,)."""
+        """Draw the seconds of sampling, shape (jobs,)."""
         seconds, shares, counts, often = self._parts()
         drawn: Seconds = rng.choice(seconds, jobs, p=shares) * rng.choice(counts, jobs, p=often)
         return drawn
@@ -88,19 +88,19 @@ class Work:
 
 @dataclass(frozen=True)
 class Weather:
-    """How arrivals swing around their mean.
+    """How arrivals swing around their mean."""
 
-    daily: the day's peak is 1 + daily times the mean, its trough 1 - daily. burst: how many times its calm rate a
-    source sends while it bursts. calm_seconds, burst_seconds: mean length of each.
-    """
-
+    #: The day's peak is 1 + daily times the mean, its trough 1 - daily.
     daily: float = 0.6
+    #: How many times its calm rate a source sends while it bursts.
     burst: float = 4.0
+    #: Mean length of a calm.
     calm_seconds: float = 1800.0
+    #: Mean length of a burst.
     burst_seconds: float = 300.0
 
     def rates(self, rng: np.random.Generator, hours: float, sources: int, first_hour: float) -> Seconds:
-        """Rate over its mean, for each `GRID` seconds. The day's peak is at 15:00."""
+        """Give the rate over its mean, for each `GRID` seconds. The day's peak is at 15:00."""
         cells = round(hours * 3600 / GRID)
         at = first_hour * 3600 + GRID * np.arange(cells)
         day = 1 + self.daily * np.cos(2 * np.pi * (at / 3600 - 15) / 24)
@@ -131,7 +131,7 @@ STEADY = Weather(daily=0.0, burst=1.0)
 def arrivals(
     rng: np.random.Generator, per_second: float, hours: float, weather: Weather, sources: int, first_hour: float = 0.0
 ) -> Seconds:
-    """Times of arrival from 0 up, in order."""
+    """Draw times of arrival from 0 up, in order."""
     counts = rng.poisson(per_second * GRID * weather.rates(rng, hours, sources, first_hour))
     cells = np.repeat(np.arange(len(counts)), counts)
     return np.sort((cells + rng.random(len(cells))) * GRID)

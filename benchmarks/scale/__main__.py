@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Two tables in Markdown."""
+    """Write two tables in Markdown."""
     run = found["run"]
     lines = [f"{run['machine']}; load average of the machine before: {run['load_before']}.", ""]
     if found["workers"]:

@@ -23,7 +23,7 @@ SIDE, FRAMES = 64, 8
 
 
 def sleep(folder: Path, count: int, seconds: float) -> None:
-    """So many engines in one process: they only sleep, each behind a socket of its own."""
+    """Run so many engines in one process: they only sleep, each behind a socket of its own."""
     frames = np.zeros((FRAMES, SIDE, SIDE, 3), np.uint8)
 
     def generate(pictures: list[Pictures], options: Options, bits: int) -> Iterator[Progress | Take]:

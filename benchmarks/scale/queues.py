@@ -28,7 +28,7 @@ QUESTIONS = ("submit", "status", "position", "cancel")
 
 
 def measure(site: Site, depths: list[int], times: int) -> Iterator[dict[str, Any]]:
-    """What each question takes while so many jobs wait for an engine that is not there."""
+    """Measure what each question takes while so many jobs wait for an engine that is not there."""
     site.processes.start("api")
     port = site.settings.port
 
@@ -82,7 +82,7 @@ def _questions(site: Site, port: int, times: int) -> dict[str, dict[str, float]]
 
 
 def _sweep(site: Site) -> float:
-    """Seconds of the keeper's slowest sweep."""
+    """Measure the seconds of the keeper's slowest sweep."""
     keeper = Keeper(site.jobs, open_storage(site.settings, site.redis))
     took = []
     for _ in range(SWEEPS):
@@ -96,7 +96,7 @@ def _sweep(site: Site) -> float:
 
 @contextmanager
 def _unsynced(connection: redis.Redis) -> Iterator[None]:
-    """While the queue is filled; what is measured is measured with every write synced."""
+    """Stop syncing writes while the queue is filled; what is measured is measured with every write synced."""
     connection.config_set("appendfsync", "no")
     yield
     connection.config_set("appendfsync", "always")

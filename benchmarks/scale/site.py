@@ -58,11 +58,11 @@ class Site:
             assert time.monotonic() < deadline, f"{what}:\n{self.processes.log()[-3000:]}"
 
     def commands(self) -> int:
-        """How many Redis has carried out, those of scripts too."""
+        """Count the commands that Redis has carried out, those of scripts too."""
         return sum(one["calls"] for one in info(self.redis, "commandstats").values())
 
     def processor(self) -> float:
-        """Seconds of it that Redis has used."""
+        """Read the processor seconds that Redis has used."""
         used = info(self.redis, "cpu")
         return float(used["used_cpu_sys"] + used["used_cpu_user"])
 

@@ -13,7 +13,7 @@ from service.jobs.store import Job, State
 
 
 def measure(site: Site, count: int, seconds: float, each: int) -> dict[str, Any]:
-    """So many workers, each with so many jobs to do."""
+    """Measure so many workers, each with so many jobs to do."""
     with tempfile.TemporaryDirectory(prefix="engines-") as sockets:
         site.processes.start(
             "engines", [sys.executable, "-m", "benchmarks.scale.engines", sockets, str(count), str(seconds)]
@@ -43,7 +43,10 @@ def measure(site: Site, count: int, seconds: float, each: int) -> dict[str, Any]
 
 
 def _ended(site: Site, jobs: list[Job]) -> list[Job]:
-    """The records once all of them have ended. Waiting costs Redis one command a look, which counts with the others."""
+    """Wait until all jobs have ended, and give their records.
+
+    Waiting costs Redis one command a look, which counts with the others.
+    """
     ids = [job.id for job in jobs]
     before = site.redis.zcard(site.jobs.keys.expiry) - sum(job.state.is_terminal for job in site.jobs.get_many(ids))
     site.until(lambda: site.redis.zcard(site.jobs.keys.expiry) >= before + len(jobs), "the jobs do not end")

@@ -23,7 +23,7 @@ class Refused(Exception):
 
 
 def form(files: dict[str, bytes], options: dict[str, Any] | None = None) -> tuple[bytes, dict[str, str]]:
-    """A multipart form of JPEGs, and a part `options` of JSON: body and headers."""
+    """Build a multipart form of JPEGs, and a part `options` of JSON: body and headers."""
     parts = [
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}.jpg"\r\n'
         "Content-Type: image/jpeg\r\n\r\n".encode()
@@ -52,7 +52,7 @@ class Caller:
     def ask(
         self, method: str, path: str, expected: int, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[bytes, http.client.HTTPMessage]:
-        """Body and headers of the answer. Raises `Refused` for another status."""
+        """Ask, and give the answer's body and headers. Raises `Refused` for another status."""
         self._connection.request(method, path, body, headers or {})
         answer = self._connection.getresponse()
         data = answer.read()
@@ -71,13 +71,16 @@ class Caller:
         raise Refused(f"GET {path}: {answer.status}, and it ended too soon")
 
     def follow_link(self, url: str) -> bytes:
-        """What a redirect on the same server leads to."""
+        """Fetch what a redirect on the same server leads to."""
         parts = urlsplit(url)
         return self.ask("GET", f"{parts.path}?{parts.query}" if parts.query else parts.path, 200)[0]
 
 
 def crowd(port: int, connections: int, seconds: float, act: Callable[[Caller], object]) -> tuple[list[float], float]:
-    """Many connections that act as soon as their last act is done: seconds of each act, and of all of it together."""
+    """Run many connections that act as soon as their last act is done.
+
+    Gives the seconds of each act, and of all of it together.
+    """
     took: list[list[float]] = [[] for _ in range(connections)]
     errors: list[BaseException] = []
     start = threading.Barrier(connections + 1)

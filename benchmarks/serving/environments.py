@@ -14,7 +14,7 @@ PINS = Path(__file__).parent
 
 
 def python(name: str) -> Path:
-    """The interpreter of a peer's environment, which is made when it is missing or its pins have changed.
+    """Give the interpreter of a peer's environment, which is made when it is missing or its pins have changed.
 
     Needs a network then. Raises `CalledProcessError` when pip cannot install.
     """
@@ -31,6 +31,6 @@ def python(name: str) -> Path:
 
 
 def version(name: str) -> str:
-    """The peer's release, from its pins."""
+    """Read the peer's release off its pins."""
     lines = (PINS / f"requirements-{name}.txt").read_text().splitlines()
     return next(line.partition("==")[2] for line in lines if line.startswith(f"{name}=="))

@@ -18,20 +18,24 @@ LONG = 0.5
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of each. generation: seconds with the GPU; alone: videos one after the other; seconds: of each load;
-    gaps: videos of which the gaps are measured; connections: of a load.
-    """
+    """How much of each is measured."""
 
+    #: Seconds with the GPU.
     generation: float
+    #: Videos one after the other.
     alone: int
+    #: Of each load.
     seconds: float
+    #: Videos of which the gaps are measured.
     gaps: int
+    #: Of a load.
     connections: int
 
 
 def measure(system: System, plan: Plan) -> dict[str, Any]:
-    """All of it, in this order, on a server that has been started and has nothing to do. Raises where a video is not
-    byte for byte the one that was expected.
+    """Measure all of it, in this order, on a server that has been started and has nothing to do.
+
+    Raises where a video is not byte for byte the one that was expected.
     """
     expected = system.work.digest()
     system.work.take(plan.generation)
@@ -52,7 +56,7 @@ def measure(system: System, plan: Plan) -> dict[str, Any]:
 
 
 def _alone(system: System, plan: Plan) -> list[float]:
-    """Seconds from the first byte sent to the last byte of the video, less the generation; one at a time."""
+    """Time jobs one at a time: seconds from the first byte sent to the last byte of the video, less the generation."""
     took = []
     with Caller(system.port) as caller:
         for _ in range(plan.alone):
@@ -63,7 +67,7 @@ def _alone(system: System, plan: Plan) -> list[float]:
 
 
 def _polls(system: System, plan: Plan) -> dict[str, Any]:
-    """Looks at a job that is being generated."""
+    """Time looks at a job that is being generated."""
     system.work.take(plan.seconds + 1.0)
     with Caller(system.port) as caller:
         job = system.submit(caller)
@@ -74,7 +78,7 @@ def _polls(system: System, plan: Plan) -> dict[str, Any]:
 
 
 def _gaps(system: System, plan: Plan) -> list[float]:
-    """Seconds that the GPU is free between a job and the next, all of which have been there from the beginning."""
+    """Measure the seconds that the GPU is free between a job and the next, all there from the beginning."""
     system.work.take(LONG)
     system.work.held()
     if system.answers_with_video:
@@ -95,7 +99,7 @@ def _gaps(system: System, plan: Plan) -> list[float]:
 
 
 def _results(system: System, plan: Plan) -> dict[str, Any]:
-    """Videos made and fetched while all connections always wait for one."""
+    """Time videos made and fetched while all connections always wait for one."""
     time.sleep(1.0)
     before = system.processor()
     took, whole = crowd(system.port, plan.connections, plan.seconds, system.result)
@@ -104,7 +108,7 @@ def _results(system: System, plan: Plan) -> dict[str, Any]:
 
 
 def _submissions(system: System, plan: Plan) -> dict[str, Any]:
-    """Jobs taken while all connections always send one, and the workers work on them. They stay queued."""
+    """Time jobs taken while all connections always send one, and the workers work on them. They stay queued."""
     took, whole = crowd(system.port, plan.connections, plan.seconds, system.submit)
     return _rate(took, whole)
 

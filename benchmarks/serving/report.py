@@ -9,12 +9,12 @@ Rounds = dict[str, dict[str, list[dict[str, Any]]]]
 
 
 def quantile(values: list[float], share: float) -> float:
-    """Of the values in order the one at this share; the last one is the quantile 1."""
+    """Give the one of the values in order at this share; the last one is the quantile 1."""
     return sorted(values)[round(share * (len(values) - 1))]
 
 
 def figures(run: dict[str, Any], rounds: Rounds, durable: dict[str, str]) -> dict[str, Any]:
-    """By shape and server; times in milliseconds."""
+    """Collect the figures by shape and server; times in milliseconds."""
     found: dict[str, Any] = {"run": run, "durable": durable, "shapes": {}}
     for shape, by_server in rounds.items():
         found["shapes"][shape] = {name: _server(measured) for name, measured in by_server.items()}
@@ -48,7 +48,7 @@ def _server(measured: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """A table for each shape."""
+    """Write a table for each shape."""
     run, lines = found["run"], []
     plan = run["plan"]
     peers = ", ".join(f"{name} {version}" for name, version in run["peers"].items())

@@ -63,22 +63,22 @@ class System(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Returns when it has answered."""
+        """Start the server and return when it has answered."""
 
     @abstractmethod
     def submit(self, caller: Caller) -> str:
-        """Hand two JPEGs over; what names the job."""
+        """Hand two JPEGs over, and give what names the job."""
 
     @abstractmethod
     def result(self, caller: Caller) -> bytes:
-        """The video of two JPEGs, as fast as it can be had."""
+        """Fetch the video of two JPEGs, as fast as it can be had."""
 
     def poll(self, caller: Caller, job: str) -> None:
         """Ask once how a job is doing."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Whatever was started, and what that has started."""
+        """Stop whatever was started, and what that has started."""
         family = self._started()
         for one in family:
             _kill(one)
@@ -86,22 +86,22 @@ class System(ABC):
         shutil.rmtree(self.area, ignore_errors=True)
 
     def log(self) -> str:
-        """The end of what its processes said."""
+        """Read the end of what its processes said."""
         return "\n".join(path.read_text()[-3000:] for path in sorted(self.area.glob("*.log")))
 
     def memory(self) -> int:
-        """Bytes of memory that belong to its processes, what several share divided among them (PSS)."""
+        """Count the bytes of memory that belong to its processes, what several share divided among them (PSS)."""
         return int(sum(_measured(one, lambda one: one.memory_full_info().pss) for one in self._family()))
 
     def processor(self) -> float:
-        """Seconds of it that its processes have used, those too that have ended."""
+        """Count the processor seconds that its processes have used, those too that have ended."""
         return float(sum(_measured(one, lambda one: sum(one.cpu_times()[:4])) for one in self._family()))
 
     def _started(self) -> list[psutil.Process]:
         return [one for process in self._processes for one in (process, *_below(process))]
 
     def _family(self) -> list[psutil.Process]:
-        """All processes that work for it."""
+        """List all processes that work for it."""
         return self._started()
 
     def _run(self, name: str, command: list[str], **variables: str) -> psutil.Popen:
@@ -275,7 +275,7 @@ def _below(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _measured(process: psutil.Process, measure: Callable[[psutil.Process], Any]) -> Any:
-    """Nothing, for one that has ended meanwhile."""
+    """Measure a process; nothing, for one that has ended meanwhile."""
     try:
         return measure(process)
     except (psutil.NoSuchProcess, psutil.ZombieProcess):

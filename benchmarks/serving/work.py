@@ -49,17 +49,17 @@ class Work:
 
     @classmethod
     def here(cls) -> Work:
-        """As the environment says."""
+        """Set up the work as the environment says."""
         count, width, height = map(int, os.environ[SHAPE].split("x"))
         return cls(Path(os.environ[FOLDER]), (count, width, height))
 
     def decode(self, files: list[bytes]) -> list[Pictures]:
-        """The JPEGs as pictures (height, width, 3) of the model's size."""
+        """Decode the JPEGs to pictures (height, width, 3) of the model's size."""
         images = [keyframes.load(file) for file in files]
         return keyframes.prepare(images, Settings(), native_size=self.size, size_multiple=8)[0]
 
     def generate(self, pictures: list[Pictures]) -> Frames:
-        """The frames (count, height, width, 3), after the fixed time with the GPU to itself."""
+        """Make the frames (count, height, width, 3), after the fixed time with the GPU to itself."""
         assert [picture.shape for picture in pictures] == [(self.size[1], self.size[0], 3)] * 2
         with (self.folder / "gpu").open("ab") as gpu:
             fcntl.flock(gpu, fcntl.LOCK_EX)
@@ -69,24 +69,24 @@ class Work:
         return self.frames
 
     def encode(self, frames: Frames) -> bytes:
-        """The frames as MP4."""
+        """Encode the frames as MP4."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "video.mp4"
             video.encode(Clip(frames, FPS), "mp4", path)
             return path.read_bytes()
 
     def digest(self) -> str:
-        """SHA-256 of what must come out."""
+        """Compute the SHA-256 of what must come out."""
         return hashlib.sha256(self.encode(self.frames)).hexdigest()
 
     def take(self, seconds: float) -> None:
-        """From now on a generation takes so long."""
+        """Set how long a generation takes from now on, in seconds."""
         unfinished = self.folder / "seconds.new"
         unfinished.write_text(str(seconds))
         unfinished.replace(self.folder / "seconds")
 
     def held(self) -> list[tuple[float, float]]:
-        """When the GPU was taken and given back, in monotonic seconds, since the last call."""
+        """List when the GPU was taken and given back, in monotonic seconds, since the last call."""
         path = self.folder / "gpu"
         if not path.exists():
             return []
@@ -96,13 +96,13 @@ class Work:
 
 
 def picture(name: str) -> Image.Image:
-    """A photograph of the examples in the size that is sent."""
+    """Open a photograph of the examples in the size that is sent."""
     with Image.open(ROOT / "examples" / "keyframes" / f"{name}.jpg") as image:
         return image.convert("RGB").resize(SENT, Image.Resampling.LANCZOS)
 
 
 def jpeg(name: str) -> bytes:
-    """The same as a JPEG file."""
+    """Encode a photograph of the examples, in the size that is sent, as a JPEG file."""
     file = io.BytesIO()
     picture(name).save(file, "JPEG", quality=95)
     return file.getvalue()

@@ -45,7 +45,7 @@ class Abreast:
 
     @contextmanager
     def member(self) -> Iterator[None]:
-        """Only members may call; one that has left is not waited for."""
+        """Join for the length of the block. Only members may call; one that has left is not waited for."""
         with self._change:
             self._members += 1
             self._debts[threading.get_ident()] = 0.0
@@ -57,7 +57,7 @@ class Abreast:
                 self._answer_if_all_wait()
 
     def seconds(self) -> float:
-        """CPU seconds of the calling member so far, its share of every batch included and no more than that."""
+        """Count the calling member's CPU seconds so far, its share of every batch included and no more than that."""
         return time.thread_time() + self._debts[threading.get_ident()]
 
     def __call__(
@@ -69,7 +69,7 @@ class Abreast:
         added_time_ids: Tensor,
         return_dict: bool = False,
     ) -> tuple[Tensor]:
-        """Shaped like diffusers' `UNetSpatioTemporalConditionModel`; sample: (1, N, 2C, h, w)."""
+        """Evaluate as diffusers' `UNetSpatioTemporalConditionModel` does; sample: (1, N, 2C, h, w)."""
         call = _Call(sample, timestep, encoder_hidden_states, added_time_ids)
         with self._change:
             self._waiting.append(call)

@@ -146,7 +146,7 @@ def docs(arguments: argparse.Namespace) -> str:
 
 
 def _dial(made: dict[str, tables.Table]) -> Iterator[str]:
-    """Per measure that applies one line per method, one column per setting of the dial."""
+    """Write per measure that applies one line per method, one column per setting of the dial."""
     names = next(iter(made.values()))
     for column in (tables.IDEAL[0], tables.IDEAL[2], tables.IDEAL[4]):
         lines = {name: [tables.cell(column, part[name][column.measure]) for part in made.values()] for name in names}
@@ -163,7 +163,7 @@ def _by_group(rows: Sequence[Row], claims: Sequence[tuple[str, str]]) -> dict[st
 
 
 def _by_way(rows: Sequence[Row], claims: Sequence[tuple[str, str]]) -> dict[str, tables.Table]:
-    """The rows in thirds, by how far the sprite is displaced between the keyframes."""
+    """Divide the rows into thirds, by how far the sprite is displaced between the keyframes."""
     ways = {seed: distance(seed) for seed in {row.task.seed for row in rows}}
     low, high = (float(np.quantile(list(ways.values()), part)) for part in (1 / 3, 2 / 3))
     thirds: dict[str, Callable[[float], bool]] = {
@@ -191,7 +191,7 @@ def _by_step(curves: dict[str, list[float]]) -> dict[str, list[tuple[float, floa
 
 
 def _own(sweep: str) -> str:
-    """The variant that a sweep's others are compared with."""
+    """Name the variant that a sweep's others are compared with."""
     return "mpd (closure)" if sweep == "mpd" else sweep
 
 

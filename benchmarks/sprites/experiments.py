@@ -26,7 +26,7 @@ Correction = Callable[[Paths, Tensor, Tensor, float, int], Tensor]
 def step(
     paths: Paths, x: Tensor, sigma: float, sigma_next: float, *, correction: Correction, channels: int
 ) -> tuple[Tensor, Tensor]:
-    """x̂0_c with a correction of its frames, both keyframes pinned, then Eq. 19."""
+    """Take a step: x̂0_c with a correction of its frames, both keyframes pinned, then Eq. 19."""
     x0_c, x0_u = paths.start(x, sigma, sigma_next > 0)
     assert paths.z_end is not None
     x0 = pin(x0_c + correction(paths, x, x0_c, sigma, channels), -1, paths.z_end)
@@ -35,18 +35,18 @@ def step(
 
 
 def missed(paths: Paths, x0: Tensor) -> Tensor:
-    """z_end − x̂0⁽ᴺ⁾, the end error, (S·C, H, W)."""
+    """Compute the end error, z_end − x̂0⁽ᴺ⁾, (S·C, H, W)."""
     assert paths.z_end is not None
     return paths.z_end - x0[-1]
 
 
 def own_gain(paths: Paths, x: Tensor, x0: Tensor, sigma: float, channels: int, *, field: bool) -> Tensor:
-    """The model's own gᵢ = Cov(xᵢ, x_N) / Var(x_N) given x at σ, along the end error δ; half a call more per step.
+    """Correct by the model's own gᵢ = Cov(xᵢ, x_N) / Var(x_N) given x at σ, along the end error δ.
 
-    Tweedie's second-order formula: Cov(xᵢ, x_N | x) = σ² ∂D⁽ⁱ⁾/∂x⁽ᴺ⁾. A push h·δ on the last frame of x therefore moves
-    the estimates by rᵢ ∝ Cov(xᵢ, x_N) δ, a finite difference of one call. With `field`, the correction is r scaled so
-    that r_N along δ is δ: the conditional mean given x_N = z_end, were the posterior Gaussian with r_N ∝ δ. Without,
-    gᵢ is one number per frame, the least-squares ⟨rᵢ, r_N⟩ / ⟨r_N, r_N⟩, within [0, 1].
+    Half a call more per step. Tweedie's second-order formula: Cov(xᵢ, x_N | x) = σ² ∂D⁽ⁱ⁾/∂x⁽ᴺ⁾. A push h·δ on the last
+    frame of x therefore moves the estimates by rᵢ ∝ Cov(xᵢ, x_N) δ, a finite difference of one call. With `field`, the
+    correction is r scaled so that r_N along δ is δ: the conditional mean given x_N = z_end, were the posterior Gaussian
+    with r_N ∝ δ. Without, gᵢ is one number per frame, the least-squares ⟨rᵢ, r_N⟩ / ⟨r_N, r_N⟩, within [0, 1].
     """
     error = missed(paths, x0)
     size = _mean(error.square(), channels).sqrt()
@@ -65,9 +65,10 @@ def own_gain(paths: Paths, x: Tensor, x0: Tensor, sigma: float, channels: int, *
 def by_end_error(
     paths: Paths, x: Tensor, x0: Tensor, sigma: float, channels: int, *, scale: float, when: str, anchor: Anchor
 ) -> Tensor:
-    """λ from the end error's root mean square e: `near` is τ²/(τ² + e²), strong when the end is nearly met.
+    """Correct with λ from the end error's root mean square e.
 
-    `far` is 1 − that. τ is `scale`, in the latents' units. Where λ is 0 it is `pin`, where it is 1 the anchor.
+    `near` is τ²/(τ² + e²), strong when the end is nearly met; `far` is 1 − that. τ is `scale`, in the latents' units.
+    Where λ is 0 it is `pin`, where it is 1 the anchor.
     """
     error = missed(paths, x0)
     squared = _mean(error.square(), channels)
@@ -76,7 +77,7 @@ def by_end_error(
 
 
 def till(paths: Paths, x: Tensor, x0: Tensor, sigma: float, channels: int, *, level: float, anchor: Anchor) -> Tensor:
-    """The anchor's correction while σ > level; below it the keyframes are pinned and nothing else is moved."""
+    """Correct as the anchor does while σ > level; below it the keyframes are pinned and nothing else is moved."""
     return gains(anchor if sigma > level else "pin", x0) * missed(paths, x0)
 
 
@@ -101,7 +102,7 @@ STEPS = tuple(CORRECTIONS)
 
 
 def _mean(x: Tensor, channels: int) -> Tensor:
-    """(..., S·C, H, W) to the same shape: every value becomes its clip's and frame's mean."""
+    """Replace every value by its clip's and frame's mean: (..., S·C, H, W) to the same shape."""
     height, width = x.shape[-2:]
     parts = x.reshape(*x.shape[:-3], -1, channels, height, width)
     return parts.mean((-3, -2, -1), keepdim=True).expand_as(parts).reshape(x.shape)

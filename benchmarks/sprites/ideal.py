@@ -98,7 +98,7 @@ class Perfect:
 
 
 def figures(made: Tensor, asked: Question, law: Law) -> dict[str, float]:
-    """Of (S, N, C, H, W) samples, mean over them where each has a figure of its own.
+    """Measure (S, N, C, H, W) samples: the mean over them where each has a figure of its own.
 
     nearest: PSNR in dB over all frames to the nearest right answer (peak 1, at most `BEST`). last: of the last frame
         to the end keyframe. reverse: share of samples with reverse play (`ideal.plays_reversed`), NaN if headless.

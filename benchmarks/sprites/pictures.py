@@ -19,7 +19,7 @@ BOX = (58, 30, 446, 274)  # left, top, right, bottom of its frame
 
 
 def strips(clips: Mapping[str, Sequence[Pictures]], every: int = 3) -> Image.Image:
-    """A row per name with its clips side by side, every so many frames; the last frame is always there."""
+    """Lay out a row per name with its clips side by side, every so many frames; the last frame is always there."""
     height = next(iter(clips.values()))[0].shape[1]
     rows = []
     for name, row in clips.items():
@@ -38,7 +38,7 @@ Series = Mapping[str, Sequence[tuple[float, float]]]
 
 
 def plots(parts: Sequence[tuple[str, str, Series]], columns: int = 2) -> Image.Image:
-    """Line plots side by side, one legend below all. parts: (title, title of the x axis, points by name)."""
+    """Draw line plots side by side, one legend below all. parts: (title, title of the x axis, points by name)."""
     names = list(dict.fromkeys(name for _, _, series in parts for name in series))
     colour = {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(names)}
     columns = min(columns, len(parts))
@@ -57,7 +57,7 @@ def plots(parts: Sequence[tuple[str, str, Series]], columns: int = 2) -> Image.I
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """As PNG with a palette, which is what flat colours take least room in."""
+    """Save as PNG with a palette, which is what flat colours take least room in."""
     picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
 
 

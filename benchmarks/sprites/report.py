@@ -17,7 +17,7 @@ DOCS = Path("docs")
 
 
 def write(folder: Path, identity: dict[str, object], tables: dict[str, Table], lines: Iterable[str]) -> str:
-    """`table.md` and `table.json`: how the run was made, then its tables by group. Returns the text."""
+    """Write `table.md` and `table.json`: how the run was made, then its tables by group. Returns the text."""
     text = "\n".join(lines).strip() + "\n"
     (folder / "table.md").write_text(text)
     content = {"run": identity, "tables": {group: plain(table) for group, table in tables.items()}}
@@ -30,7 +30,7 @@ def picture(folder: Path, name: str, made: Image.Image) -> None:
 
 
 def publish(runs: Path, docs: Path = DOCS) -> list[str]:
-    """Puts every finished run into docs/sprites.md between its marks, its pictures and figures beside it.
+    """Put every finished run into docs/sprites.md between its marks, its pictures and figures beside it.
 
     The page has a pair of marks per run, `<!-- run: NAME -->` and `<!-- end -->`. Returns the names of those published.
     """

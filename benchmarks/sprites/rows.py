@@ -23,8 +23,9 @@ class RunError(Exception):
 
 @dataclass(frozen=True)
 class Task:
-    """What one row is of. group: a part of a table, such as the value of a dial; empty where there is none."""
+    """What one row is of."""
 
+    #: A part of a table, such as the value of a dial; empty where there is none.
     group: str
     variant: str
     seed: int
@@ -32,10 +33,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Row:
-    """What came of a task. figures: by measure, NaN where one does not apply. mismatch: Eq. 11 by step."""
+    """What came of a task."""
 
     task: Task
+    #: By measure, NaN where one does not apply.
     figures: dict[str, float]
+    #: Eq. 11 by step.
     mismatch: list[float] = field(default_factory=list)
 
 
@@ -46,7 +49,7 @@ Work = Callable[[Task], Row]
 def collect(
     folder: Path, identity: dict[str, object], tasks: Sequence[Task], work: Work, jobs: int, abreast: int = 1
 ) -> list[Row]:
-    """The rows of `tasks`, in their order: those that `folder` has, and the missing ones, which are made and kept.
+    """Give the rows of `tasks`, in their order: those that `folder` has, and the missing ones, which are made and kept.
 
     abreast: so many tasks of one variant at once in each process, in threads; `work` must allow it.
 
@@ -66,7 +69,7 @@ def collect(
 
 
 def read(path: Path) -> list[Row]:
-    """A line that a killed run left half written is left out; its row will be made again."""
+    """Read rows; a line that a killed run left half written is left out, and its row will be made again."""
     if not path.exists():
         return []
     text = path.read_text()
@@ -86,7 +89,7 @@ def _claim(path: Path, identity: dict[str, object]) -> None:
 
 
 def _made(tasks: Sequence[Task], work: Work, jobs: int, abreast: int) -> Iterator[Row]:
-    """As they come. Torch has one thread: so many small tensors gain nothing by more."""
+    """Yield rows as they come. Torch has one thread: so many small tensors gain nothing by more."""
     groups = _groups(tasks, abreast)
     if jobs == 1:
         torch.set_num_threads(1)
@@ -107,7 +110,7 @@ def _together(work: Work, group: Sequence[Task]) -> list[Row]:
 
 
 def _groups(tasks: Sequence[Task], abreast: int) -> list[list[Task]]:
-    """Up to `abreast` tasks of one variant each; the first ones of every variant before the second ones of any."""
+    """Group up to `abreast` tasks of one variant; the first ones of every variant before the second ones of any."""
     groups: dict[tuple[str, str, int], list[Task]] = {}
     counts: Counter[tuple[str, str]] = Counter()
     for task in tasks:

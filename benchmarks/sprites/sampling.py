@@ -39,7 +39,10 @@ def walk(
     noise: Noise,
     channels: int,
 ) -> Iterator[Step]:
-    """The steps of `variant` from x at sigmas[0]; `channels` of one clip's latents, when several lie side by side."""
+    """Yield the steps of `variant` from x at sigmas[0].
+
+    `channels`: of one clip's latents, when several lie side by side.
+    """
     if not variant.unconditional:
         end = None if paths.end is None else Conditional(paths.end)
         paths = replace(paths, start=Conditional(paths.start), end=end)
@@ -57,7 +60,7 @@ def walk(
 
 
 def mismatch(paths: Paths, visited: Sequence[Tensor], sigmas: Sequence[float]) -> list[float]:
-    """Eq. 11's mismatch of the two paths, one number per step.
+    """Measure Eq. 11's mismatch of the two paths, one number per step.
 
     At the sample x with which a step at noise level σ begins, the forward path's estimate of the clip and the backward
     path's, reversed in time: the root mean square of x̂0(x; σ, c_start) − flip(x̂0(flip(x); σ, c_end)), in units of the

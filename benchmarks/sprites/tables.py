@@ -18,11 +18,12 @@ GAP = " − "
 
 @dataclass(frozen=True)
 class Column:
-    """How a measure is shown: title, digits, factor (100 for a percentage)."""
+    """How a measure is shown."""
 
     measure: str
     title: str
     digits: int = 2
+    #: 100 for a percentage.
     factor: float = 1.0
 
 
@@ -50,7 +51,10 @@ IDEAL = (
 
 
 def table(rows: Sequence[Row], claims: Sequence[tuple[str, str]]) -> Table:
-    """Per variant and per claim (`a − b`, paired by seed) and measure. `mismatch` is a curve's mean over its steps."""
+    """Tabulate each measure per variant and per claim (`a − b`, paired by seed).
+
+    `mismatch` is a curve's mean over its steps.
+    """
     values = {(row.task.variant, row.task.seed): measured(row) for row in rows}
     variants = list(dict.fromkeys(row.task.variant for row in rows))
     seeds = sorted({row.task.seed for row in rows})
@@ -70,7 +74,7 @@ def measured(row: Row) -> dict[str, float]:
 
 
 def markdown(made: Table, columns: Sequence[Column], calls: dict[str, float]) -> Iterator[str]:
-    """Two tables: the variants', and the claims' if there are any. `seconds` is shown where it was measured."""
+    """Write two tables: the variants', and the claims' if there are any. `seconds` is shown where it was measured."""
     timed = any("seconds" in figures for figures in made.values())
     columns = (*columns, Column("seconds", "CPU s", 1)) if timed else columns
     for title, gaps in (("method", False), ("difference", True)):
@@ -85,7 +89,7 @@ def markdown(made: Table, columns: Sequence[Column], calls: dict[str, float]) ->
 
 
 def cell(column: Column, figure: Figure) -> str:
-    """`mean [low, high]`; a figure that does not apply is n/a, one that never varies stands alone."""
+    """Write `mean [low, high]`; a figure that does not apply is n/a, one that never varies stands alone."""
     if math.isnan(figure[0]):
         return "n/a"
     mean, low, high = (f"{column.factor * value:.{column.digits}f}" for value in figure)
@@ -93,7 +97,7 @@ def cell(column: Column, figure: Figure) -> str:
 
 
 def plain(made: Table) -> dict[str, dict[str, list[float | None]]]:
-    """For JSON, which knows no NaN."""
+    """Make values fit for JSON, which knows no NaN."""
     return {
         name: {measure: [None if math.isnan(v) else round(v, 6) for v in figure] for measure, figure in figures.items()}
         for name, figures in made.items()
@@ -101,7 +105,7 @@ def plain(made: Table) -> dict[str, dict[str, list[float | None]]]:
 
 
 def curves(rows: Sequence[Row]) -> dict[str, list[float]]:
-    """The mean mismatch per step of every variant that has one."""
+    """Give the mean mismatch per step of every variant that has one."""
     found: dict[str, list[list[float]]] = {}
     for row in rows:
         if row.mismatch:

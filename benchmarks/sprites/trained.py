@@ -45,14 +45,14 @@ class Made:
 
 @dataclass(frozen=True)
 class Trained:
-    """The work on one task; threads may share it. model: a folder. bf16: the UNet's products in bfloat16.
+    """The work on one task; threads may share it."""
 
-    Of seeds below `probed_below` Eq. 11's mismatch is taken along.
-    """
-
+    #: A folder.
     model: str
     steps: int
+    #: Of seeds below this, Eq. 11's mismatch is taken along.
     probed_below: int = 0
+    #: The UNet's products are in bfloat16.
     bf16: bool = False
 
     def __call__(self, task: Task) -> Row:
@@ -72,7 +72,7 @@ class Trained:
 
 
 def make(model: Model, variant: Variant, scene: world.Scene, truth: NDArray[np.uint8], seed: int, steps: int) -> Made:
-    """The clip that a variant makes of the first and the last true frame. model: `shared`, by a member."""
+    """Make a variant's clip of the first and the last true frame. model: `shared`, by a member."""
     told = variant.settings if variant.method != "truth" else Variant("flow").settings
     settings = told(
         frames=len(truth),
@@ -95,7 +95,7 @@ def make(model: Model, variant: Variant, scene: world.Scene, truth: NDArray[np.u
 
 
 def fingerprint(model: Path) -> str:
-    """Of a model's weights, so that rows of two models are never mixed."""
+    """Make a digest of a model's weights, so that rows of two models are never mixed."""
     digest = hashlib.sha256()
     for path in sorted(model.glob("*/*.safetensors")):
         digest.update(path.read_bytes())
@@ -103,7 +103,7 @@ def fingerprint(model: Path) -> str:
 
 
 def distance(seed: int) -> float:
-    """Pixels between the sprite's places in the two keyframes."""
+    """Measure the pixels between the sprite's places in the two keyframes."""
     places = world.trajectory(world.scene(seed))
     return float(np.hypot(*(places[-1, :2] - places[0, :2])))
 
@@ -112,7 +112,7 @@ Sampled = tuple[Beginning, tuple[Tensor, ...], Tensor]
 
 
 def _sampled(model: Model, variant: Variant, settings: Settings, truth: NDArray[np.uint8], seed: int) -> Sampled:
-    """What it began with, the sample before every step, and the last one."""
+    """Sample a clip; give what it began with, the sample before every step, and the last one."""
     noise = Noise(seed, model.device)
     segment = Segment(len(truth), model.keyframe(truth[0]), model.keyframe(truth[-1]))
     begun = begin(model, segment, settings, noise)
@@ -130,7 +130,7 @@ def _from_flow(model: Model, begun: Beginning, frames: Pictures, noise: Noise) -
 
 
 def _missed(take: Sampled) -> float:
-    """How far the last frame is from the end keyframe's latent."""
+    """Measure how far the last frame is from the end keyframe's latent."""
     begun, _, x = take
     assert begun.paths.z_end is not None
     return float((x[-1] - begun.paths.z_end).square().mean())
@@ -147,7 +147,7 @@ _loading = threading.Lock()
 
 
 def shared(folder: str, bf16: bool = False) -> Model:
-    """The model of a folder, loaded once, whose UNet is an `Abreast`: its users must be members."""
+    """Load the model of a folder once, with an `Abreast` as its UNet: its users must be members."""
     with _loading:
         return _loaded(folder, bf16)
 

@@ -17,21 +17,20 @@ SKIPPED = 0.6
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of sampling.
+    """One way of sampling."""
 
-    method, changes: of `mpd.methods.Settings`; `truth` and `flow` sample nothing.
-    experiment: the step of `experiments.STEPS` that takes the MPD step's place.
-    unconditional: False lets x̂0_c stand in for x̂0_∅ everywhere, a CFG++ step becoming Euler's.
-    begins: from pure noise, or from optical flow with noise upon it. tries: takes, of which the one that ends nearest
-        to the end keyframe is kept. longer: times as many steps as the others take, a control at equal calls.
-    """
-
+    #: Of `mpd.methods.Settings`, as `changes`; `truth` and `flow` sample nothing.
     method: str
     changes: dict[str, Any] = field(default_factory=dict)
+    #: The step of `experiments.STEPS` that takes the MPD step's place.
     experiment: str | None = None
+    #: False lets x̂0_c stand in for x̂0_∅ everywhere, a CFG++ step becoming Euler's.
     unconditional: bool = True
+    #: From pure noise, or from optical flow with noise upon it.
     begins: Literal["noise", "flow"] = "noise"
+    #: Takes, of which the one that ends nearest to the end keyframe is kept.
     tries: int = 1
+    #: Times as many steps as the others take, a control at equal calls.
     longer: float = 1.0
 
     def settings(self, **told: Any) -> Settings:
@@ -40,7 +39,10 @@ class Variant:
         return Settings(method=self.method, **(self.changes | told))
 
     def calls(self, steps: int) -> float:
-        """Denoiser calls of one clip; one is a conditional and an unconditional estimate, a lone conditional half."""
+        """Count the denoiser calls of one clip.
+
+        One is a conditional and an unconditional estimate, a lone conditional half.
+        """
         if self.method == "truth":
             return 0
         calls: float = denoiser_calls(self.settings(steps=steps))
@@ -82,7 +84,7 @@ CLAIMS = (
 
 
 def _table_3(method: str) -> dict[str, Variant]:
-    """The paper's Table 3: γ, k and λ around the method's own, one at a time; then what the paper has not."""
+    """List the paper's Table 3: γ, k and λ around the method's own, one at a time; then what the paper has not."""
     own = Variant(method).settings().distillation
     assert own is not None
     sweep: dict[str, tuple[Any, ...]] = {
@@ -102,7 +104,7 @@ def _table_3(method: str) -> dict[str, Variant]:
 
 
 def _free() -> dict[str, Variant]:
-    """The host-free path: anchors, γ, k and λ, gains that the model itself supplies, a strength by the end error."""
+    """List the host-free path: anchors, γ, k and λ, gains that the model itself supplies, strengths by end error."""
     base = "mpd (closure)"
     variants = {name: METHODS[name] for name in ("mpd (pin)", "mpd (rigid)", base)}
     for lam in (0.25, 0.5, 0.75):

@@ -21,7 +21,7 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?:(:[-?])([^}]*))?\}")
 
 
 def services(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """All services, with the variables put in. Raises `KeyError` for one that must be set and is not."""
+    """Read all services, with the variables put in. Raises `KeyError` for one that must be set and is not."""
 
     def put_in(match: re.Match[str]) -> str:
         name, operator, rest = match.groups()
@@ -42,7 +42,7 @@ def services(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
 
 
 def run_options(name: str, service: Mapping[str, Any], env_file: Path | None) -> list[str]:
-    """What comes between `podman run` and the image. No networks, ports and devices: those are the caller's."""
+    """List what comes between `podman run` and the image. No networks, ports and devices: those are the caller's."""
     options = [f"--name={PREFIX}{name}", "--health-interval=disable"]
     if service.get("env_file"):
         options.append(f"--env-file={env_file}")

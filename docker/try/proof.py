@@ -66,7 +66,7 @@ class House:
         wait("Redis", lambda: podman("healthcheck", "run", f"{PREFIX}redis", check=False).returncode == 0)
 
     def start(self, name: str) -> float:
-        """Returns the seconds until it is healthy."""
+        """Start a service and return the seconds until it is healthy."""
         service = self._services[name]
         began = time.monotonic()
         self._podman_run(
@@ -81,7 +81,7 @@ class House:
         return podman("healthcheck", "run", PREFIX + name, check=False).returncode == 0
 
     def once(self, *command: str) -> str:
-        """What `docker compose run --rm api COMMAND` prints."""
+        """Run a command as `docker compose run --rm api COMMAND` does, and give what it prints."""
         options = ["--rm", *run_options("once", self._services["api"], self._env_file), self._beside()]
         return podman("run", *self._extra, *options, self._image("api"), *command).stdout
 
@@ -104,7 +104,7 @@ class House:
         podman("run", *self._extra, *options, "--entrypoint=python", self._image("api"), "-c", script)
 
     def stop(self, name: str) -> tuple[float, int]:
-        """As `docker compose stop` does. Returns the seconds it took and the exit code."""
+        """Stop a service as `docker compose stop` does. Returns the seconds it took and the exit code."""
         began = time.monotonic()
         podman("stop", PREFIX + name)
         seconds = time.monotonic() - began
@@ -170,7 +170,7 @@ def prove(house: House) -> None:
 
 
 def installed(image: str) -> set[str]:
-    """Packages but our own, as NAME==VERSION in small letters, without a build's label such as +cpu."""
+    """List an image's packages but our own, as NAME==VERSION in small letters, without a build's label such as +cpu."""
     script = (
         "from importlib.metadata import distributions\n"
         "for each in distributions(): print(each.metadata['Name'] + '==' + each.version.partition('+')[0])"
@@ -187,7 +187,7 @@ def pinned() -> set[str]:
 
 
 def drain(house: House) -> None:
-    """A worker told to end ends its job first, and one killed in the middle of a job loses none."""
+    """Show that a worker told to end ends its job first, and that one killed in the middle of a job loses none."""
     job = house.call("--started", "/keyframes/start.jpg", "/keyframes/end.jpg", json.dumps(LONG))
     seconds, code = house.stop("worker-cpu")
     story = json.loads(house.call("--wait", job))

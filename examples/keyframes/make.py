@@ -23,7 +23,7 @@ ARROW = world.seeds("held-out", 116)[115]
 
 
 def view(photograph: Image.Image, centre: tuple[float, float], width: float, turn: float) -> Image.Image:
-    """What a camera sees of the photograph."""
+    """Draw what a camera sees of the photograph."""
     large = photograph.resize((photograph.width * 4, photograph.height * 4), Image.Resampling.LANCZOS)
     x, y, half = centre[0] * 4, centre[1] * 4, width * 2
     turned = large.rotate(turn, Image.Resampling.BICUBIC, center=(x, y))

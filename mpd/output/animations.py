@@ -26,7 +26,7 @@ _GIF_MOST_FPS = 50  # browsers slow a GIF frame shorter than 2/100 s down to 10/
 
 
 def write_apng(path: Path, clip: Clip, on_frame: OnFrame) -> None:
-    """Without loss, with its transparency, said to be sRGB; the time of a frame is exact."""
+    """Write an APNG: without loss, with its transparency, said to be sRGB; the time of a frame is exact."""
     source = "rgb24" if clip.matte is None else "rgba"
     options = {"plays": "0", "final_delay": f"1/{clip.fps}", "fflags": "+bitexact"}
     with av.open(str(path), "w", format="apng", options=options) as container:
@@ -45,7 +45,10 @@ def write_apng(path: Path, clip: Clip, on_frame: OnFrame) -> None:
 
 
 def write_webp(path: Path, clip: Clip, on_frame: OnFrame) -> None:
-    """Lossy, with its transparency. Times are whole milliseconds; equal neighbours become one longer frame."""
+    """Write an animated WebP: lossy, with its transparency.
+
+    Times are whole milliseconds; equal neighbours become one longer frame.
+    """
     options = {"loop": "0", "fflags": "+bitexact"}
     with av.open(str(path), "w", format="webp", options=options) as container:
         stream: Any = container.add_stream(
@@ -83,7 +86,7 @@ def _end_webp(path: Path, end: int) -> None:
 
 
 def write_gif(path: Path, clip: Clip, on_frame: OnFrame) -> None:
-    """256 colours, over the background: a GIF's pixels are opaque or not there."""
+    """Write a GIF of 256 colours, over the background: a GIF's pixels are opaque or not there."""
     fps = min(clip.fps, _GIF_MOST_FPS)
     times = [round(index * 100 / fps) for index in range(len(clip) + 1)]  # GIF counts hundredths of a second
     palette = _palette(clip)
@@ -116,7 +119,7 @@ def write_gif(path: Path, clip: Clip, on_frame: OnFrame) -> None:
 
 
 def _palette(clip: Clip) -> VideoFrame:
-    """The 256 colours (as a 16×16 picture) that serve the frames best, judged by nine of them spread over the video."""
+    """Choose the 256 colours (a 16×16 picture) that serve the frames best, by nine of them spread over the video."""
     graph = Graph()
     source, sink = _source(graph, *clip.size), graph.add("buffersink")
     choose = graph.add("palettegen", "reserve_transparent=0")
@@ -134,20 +137,20 @@ def _source(graph: Graph, width: int, height: int) -> Any:
 
 
 def _numbered(clip: Clip, index: int) -> VideoFrame:
-    """A frame as the palette filters take it; numbered, since they drop frames whose times do not grow."""
+    """Make a frame such as the palette filters take; numbered, since they drop frames whose times do not grow."""
     frame = _bgra(clip.opaque(index))
     frame.pts, frame.time_base = index, Fraction(1, 100)
     return frame
 
 
 def _bgra(picture: Frames) -> VideoFrame:
-    """A picture (H, W, 3 or 4) uint8."""
+    """Make a BGRA frame of a picture (H, W, 3 or 4) uint8."""
     source = "rgb24" if picture.shape[2] == 3 else "rgba"
     return VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=source).reformat(format="bgra")
 
 
 def _pull(sink: Any) -> Iterator[VideoFrame]:
-    """Every frame that a filter graph has ready."""
+    """Yield every frame that a filter graph has ready."""
     while True:
         try:
             yield sink.pull()

@@ -16,11 +16,14 @@ from mpd.progress import Frames, Pictures, Take
 
 @dataclass(frozen=True)
 class Clip:
-    """frames: (N, H, W, 3) uint8 or uint16. matte: (N, H, W) of the same type, or None. background: `#rrggbb`."""
+    """A video as it is written down: its frames, and how opaque they are."""
 
+    #: (N, H, W, 3) uint8 or uint16.
     frames: Frames
     fps: int
+    #: (N, H, W) of the same type as the frames, or None.
     matte: Frames | None = None
+    #: `#rrggbb`.
     background: str = "#000000"
 
     def __len__(self) -> int:
@@ -32,11 +35,11 @@ class Clip:
         return self.frames.shape[2], self.frames.shape[1]
 
     def opaque(self, index: int, bits: int = 8) -> Frames:
-        """One frame (H, W, 3) over its background, in so many bits."""
+        """Give one frame (H, W, 3) over its background, in so many bits."""
         return to_bits(np.ascontiguousarray(self.frames[index]), bits)
 
     def straight(self, index: int, bits: int = 8) -> Frames:
-        """One frame (H, W, 4) with its transparency, in so many bits; opaque ones (H, W, 3) where there is no matte."""
+        """Give one frame (H, W, 4) with its transparency, in so many bits; (H, W, 3) where there is no matte."""
         if self.matte is None:
             return self.opaque(index, bits)
         frame, matte = self.frames[index], self.matte[index]
@@ -48,7 +51,7 @@ class Clip:
         return to_bits(np.dstack([colour.astype(frame.dtype), matte]), bits)
 
     def pictures(self, alpha: bool, bits: int = 8) -> Iterator[Frames]:
-        """All frames in order, with their transparency or over the background."""
+        """Yield all frames in order, with their transparency or over the background."""
         one = self.straight if alpha else self.opaque
         return (one(index, bits) for index in range(len(self)))
 
@@ -58,7 +61,7 @@ def of(take: Take, background: str) -> Clip:
 
 
 def to_bits(samples: Frames, bits: int) -> Frames:
-    """Samples of 8 or 16 bits in the other depth: 255 is 65535, and what lies between is rounded."""
+    """Bring samples of 8 or 16 bits to the other depth: 255 is 65535, and what lies between is rounded."""
     if samples.dtype == np.uint8:
         return samples if bits == 8 else samples.astype(np.uint16) * np.uint16(257)
     if bits == 16:
@@ -67,7 +70,7 @@ def to_bits(samples: Frames, bits: int) -> Frames:
 
 
 def eight_bits(samples: Frames) -> Pictures:
-    """Samples of 8 or 16 bits as 8."""
+    """Bring samples of 8 or 16 bits to 8."""
     if samples.dtype == np.uint8:
         return samples.astype(np.uint8, copy=False)
     return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)

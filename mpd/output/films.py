@@ -31,19 +31,19 @@ _SOURCES = {(8, 3): "rgb24", (8, 4): "rgba", (16, 3): "rgb48le", (16, 4): "rgba6
 
 @dataclass(frozen=True)
 class Film:
-    """An encoder and how it is set. pixels_alpha: its pixel format with transparency, None where it has none.
-
-    bits: of the samples it is given. every: frames from one that stands by itself to the next.
-    """
+    """An encoder and how it is set."""
 
     container: str
     codec: str
     pixels: str
     container_options: dict[str, str]
     codec_options: dict[str, str]
+    #: Its pixel format with transparency, None where it has none.
     pixels_alpha: str | None = None
     alpha_options: dict[str, str] | None = None
+    #: Bits a sample of the frames it is given.
     bits: int = 8
+    #: Frames from one that stands by itself to the next.
     every: int = 12
 
 
@@ -113,7 +113,7 @@ def write(name: str, path: Path, clip: Clip, on_frame: Callable[[int], None]) ->
 
 
 def _yuv(picture: Frames, pixels: str) -> VideoFrame:
-    """A picture (H, W, 3 or 4) in BT.709's matrix and studio range, tagged as such."""
+    """Convert a picture (H, W, 3 or 4) to BT.709's matrix and studio range, tagged as such."""
     source = _SOURCES[8 * picture.dtype.itemsize, picture.shape[2]]
     frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=source)
     return frame.reformat(

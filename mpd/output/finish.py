@@ -22,16 +22,16 @@ from mpd.progress import Frames, Pictures, Take
 
 @dataclass(frozen=True)
 class Finish:
-    """What becomes of a job's takes.
+    """What becomes of a job's takes."""
 
-    keyframes: as they were loaded. frame: of `keyframes.prepare`. lengths: frames of each segment. matte: whether
-    transparency is to be kept, where all keyframes have it.
-    """
-
+    #: As they were loaded.
     keyframes: Sequence[Image.Image]
     settings: Settings
+    #: The way back that `keyframes.prepare` gave.
     frame: Frame
+    #: Frames of each segment, both ends included.
     lengths: Sequence[int]
+    #: Whether transparency is to be kept, where all keyframes have it.
     matte: bool
 
     @cached_property
@@ -39,13 +39,13 @@ class Finish:
         return self.matte and pictures_of.have_mattes(self.keyframes)
 
     def with_mattes(self, pictures: Sequence[Pictures]) -> list[Pictures]:
-        """The pictures of `prepare`, for `flow` (H, W, 4) where there is a matte to be kept."""
+        """Give the pictures of `prepare`, for `flow` (H, W, 4) where there is a matte to be kept."""
         if not self.keeps_matte or METHODS[self.settings.method].needs_model:
             return list(pictures)
         return [np.dstack(both) for both in zip(pictures, self._mattes, strict=True)]
 
     def __call__(self, take: Take, on_frame: Callable[[], None] = lambda: None) -> Take:
-        """The finished take. on_frame: called again and again on the way; what it raises passes through."""
+        """Finish a take. on_frame: called again and again on the way; what it raises passes through."""
         matte = take.matte
         if matte is None and self.keeps_matte:
             from mpd.output import mattes

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """A kind of file that a video is delivered as.
-
-    ending: of its file name, which no other format's file name has. even: both sides of the frames have to be even.
-    deep: it holds more than 8 bits a sample, so frames are made with 16. alpha: it holds transparency.
-    """
+    """A kind of file that a video is delivered as."""
 
     name: str
+    #: How its file name ends, which no other format's file name has.
     ending: str
     content_type: str
     description: str
+    #: Whether both sides of the frames have to be even.
     even: bool = False
+    #: Whether it holds more than 8 bits a sample, so that frames are made with 16.
     deep: bool = False
+    #: Whether it holds transparency.
     alpha: bool = False
 
 
@@ -56,10 +56,10 @@ OUTPUT_FORMATS: dict[str, str] = {one.name: one.content_type for one in _FORMATS
 
 
 def sample_bits(formats: Sequence[str]) -> int:
-    """Bits a sample with which frames for these formats are made: 16 where one of them can show it, else 8."""
+    """Choose the bits a sample of frames for these formats: 16 where one of them can show it, else 8."""
     return 16 if any(FORMATS[name].deep for name in formats) else 8
 
 
 def any_alpha(formats: Sequence[str]) -> bool:
-    """Whether one of these formats holds transparency."""
+    """Tell whether one of these formats holds transparency."""
     return any(FORMATS[name].alpha for name in formats)

@@ -33,7 +33,7 @@ def follow(
     lengths: Sequence[int],
     on_frame: Callable[[], None] = lambda: None,
 ) -> Frames:
-    """The matte (N, H, W) of frames (N, H, W, 3), in their type.
+    """Make the matte (N, H, W) of frames (N, H, W, 3), in their type.
 
     keyframes: the matte (H, W) uint8 of each. lengths: frames of each segment, both ends included. on_frame: called
     again and again on the way; what it raises passes through.
@@ -56,7 +56,7 @@ def follow(
 
 
 def _segment(frames: Sequence[Frames], start: Pictures, end: Pictures | None) -> Iterator[Field]:
-    """The mattes (H, W), 0 to 255, of a segment's frames (H, W, 3), in order."""
+    """Make the mattes (H, W), 0 to 255, of a segment's frames (H, W, 3), in order."""
     small = [_working(frame) for frame in frames]
     from_start = _origins(small)
     from_end = None if end is None else list(_origins(small[::-1]))[::-1]
@@ -72,7 +72,7 @@ def _segment(frames: Sequence[Frames], start: Pictures, end: Pictures | None) ->
 
 
 def _working(frame: Frames) -> Pictures:
-    """(h, w, 3) uint8 at working size."""
+    """Shrink a picture to working size, (h, w, 3) uint8."""
     height, width = frame.shape[:2]
     scale = min(1.0, (_WORKING_AREA / (height * width)) ** 0.5)
     size = max(16, round(width * scale)), max(16, round(height * scale))
@@ -81,7 +81,7 @@ def _working(frame: Frames) -> Pictures:
 
 
 def _origins(pictures: Sequence[Pictures]) -> Iterator[Field]:
-    """For each picture, the position (h, w, 2) in the first one that every pixel comes from."""
+    """Find for each picture the position (h, w, 2) in the first one that every pixel comes from."""
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
     search.setFinestScale(0)
     greys = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in pictures]
@@ -94,14 +94,14 @@ def _origins(pictures: Sequence[Pictures]) -> Iterator[Field]:
 
 
 def _trust(picture: Pictures, other: Pictures, origin: Field) -> Field:
-    """(h, w) in 0…1: how much a pixel looks like the one in the other picture that it comes from."""
+    """Measure in 0…1, (h, w), how much a pixel looks like the one in the other picture that it comes from."""
     change = np.abs(picture.astype(np.float32) - fields.sample(other, origin)).mean(-1) / 255
     trust: Field = np.exp(-((cv2.GaussianBlur(change, (0, 0), 1.5) / _ALIKE) ** 2)) + np.float32(1e-3)
     return trust
 
 
 def _carried(matte: Pictures, origin: Field) -> Field:
-    """The matte (H, W) as float32, sampled at working-size positions (h, w, 2)."""
+    """Sample the matte (H, W) at working-size positions (h, w, 2), as float32."""
     (height, width), (rows, columns) = matte.shape, origin.shape[:2]
     motion = cv2.resize(origin - fields.grid(rows, columns), (width, height), interpolation=cv2.INTER_LINEAR)
     motion *= np.array([width / columns, height / rows], np.float32)

@@ -28,12 +28,12 @@ _AFTER_HEADER = 8 + 25
 
 
 def poster(frames: Frames) -> bytes:
-    """The middle frame, the one that neither keyframe shows, as JPEG."""
+    """Write the middle frame, the one that neither keyframe shows, as JPEG."""
     return jpeg(frames[len(frames) // 2], quality=90)
 
 
 def jpeg(picture: Frames, quality: int = 95) -> bytes:
-    """One picture (H, W, 3) as JPEG, with full colour resolution from quality 90 on."""
+    """Write one picture (H, W, 3) as JPEG, with full colour resolution from quality 90 on."""
     file = io.BytesIO()
     image = Image.fromarray(eight_bits(np.ascontiguousarray(picture)))
     image.save(file, "JPEG", quality=quality, subsampling=0 if quality >= 90 else 2)
@@ -41,7 +41,7 @@ def jpeg(picture: Frames, quality: int = 95) -> bytes:
 
 
 def png(picture: Frames) -> bytes:
-    """One picture (H, W, 3) or (H, W, 4) as PNG in its own number of bits, said to be sRGB."""
+    """Write one picture (H, W, 3) or (H, W, 4) as PNG in its own number of bits, said to be sRGB."""
     if picture.dtype == np.uint8:
         file = io.BytesIO()
         Image.fromarray(picture.astype(np.uint8, copy=False)).save(file, "PNG", compress_level=4)
@@ -57,8 +57,9 @@ def png(picture: Frames) -> bytes:
 
 
 def contact_sheet(frames: Frames, *, columns: int | None = None, label: str = "", format: str = "JPEG") -> bytes:
-    """All frames (of a long video, 40 spread evenly over it) as numbered tiles on one picture, the two ends outlined.
+    """Lay all frames as numbered tiles on one picture, the two ends outlined.
 
+    Of a long video it has 40, spread evenly over it.
     `label` is a line above them; `columns` is chosen for a landscape sheet when None; `format` is JPEG or PNG.
     """
     shown = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), _SHEET_TILES)).round().astype(int))

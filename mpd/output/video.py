@@ -45,7 +45,7 @@ def encode(clip: Clip, format: str, path: Path, on_frame: OnFrame | None = None)
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A new name beside `path` to write to; it becomes `path` at the end of the block, or vanishes if that raises."""
+    """Give a name beside `path` to write to; it becomes `path` at the end of the block, or vanishes if that raises."""
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         yield unfinished

@@ -35,5 +35,5 @@ class PlainAttention:
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
-    """(B, N, C) to (B, heads, N, C / heads)."""
+    """Split tokens (B, N, C) into heads (B, heads, N, C / heads)."""
     return x.view(len(x), x.shape[1], heads, -1).transpose(1, 2)

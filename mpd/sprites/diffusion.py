@@ -29,7 +29,7 @@ _SCHEDULE = np.array(karras(256, 0.002, 700.0)[:-1])
 
 
 def noise_levels(random: np.random.Generator, count: int) -> Tensor:
-    """(count,) σ, spread evenly over the distribution so that every batch sees low ones and high ones."""
+    """Draw `count` σ, spread evenly over the distribution so that every batch sees low ones and high ones: (count,)."""
     even = (random.permutation(count) + random.random(count)) / count
     usual = np.exp(P_MEAN + P_STD * math.sqrt(2) * torch.erfinv(torch.from_numpy(2 * even - 1)).numpy())
     asked = np.interp(random.random(count) * (len(_SCHEDULE) - 1), np.arange(len(_SCHEDULE)), _SCHEDULE)
@@ -37,7 +37,7 @@ def noise_levels(random: np.random.Generator, count: int) -> Tensor:
 
 
 def velocity_error(unet: Any, batch: Batch, sigma: Tensor, noise: Tensor, kept: Tensor, bf16: bool) -> Tensor:
-    """(B, N) mean squared error of v per clip and frame, which is D's error weighted by 1/c_out².
+    """Measure the mean squared error of v per clip and frame (B, N), which is D's error weighted by 1/c_out².
 
     sigma, kept: (B,); where `kept` is 0 the conditions are zeroed. noise: like the latents.
     """
@@ -59,7 +59,7 @@ def velocity_error(unet: Any, batch: Batch, sigma: Tensor, noise: Tensor, kept: 
 
 
 def weighted(error: Tensor, kept: Tensor) -> Tensor:
-    """The loss: the mean of (B, N) errors, the first frame's counting `FIRST` times where the picture is kept."""
+    """Average (B, N) errors to the loss, the first frame's counting `FIRST` times where the picture is kept."""
     weights = torch.ones_like(error)
     weights[:, 0] += (FIRST - 1) * kept
     return (weights * error).sum() / weights.sum()
@@ -77,7 +77,10 @@ def train_unet(
     every: int,
     on_report: Any = None,
 ) -> Any:
-    """`on_report(step, unet)` is called with the averaged weights `every` so many steps."""
+    """Train the UNet on clips of latents.
+
+    `on_report(step, unet)` is called with the averaged weights `every` so many steps.
+    """
     unet = networks.unet()
     unet.set_attn_processor(PlainAttention())
     nn.init.zeros_(unet.conv_out.weight)

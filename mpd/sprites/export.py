@@ -30,7 +30,7 @@ EXTRACTOR = {
 
 
 def write(folder: Path, unet: Any, autoencoder: Any, image_encoder: Any) -> Path:
-    """The folder is made if missing; a model card already in it stays."""
+    """Write the model's folder, made if missing; a model card already in it stays."""
     for name, network in (("unet", unet), ("vae", autoencoder), ("image_encoder", image_encoder)):
         half = copy.deepcopy(network).half().eval()
         half.save_pretrained(folder / name, safe_serialization=True)

@@ -31,21 +31,23 @@ FORWARD = 0.95  # of the clips, at least
 
 @dataclass(frozen=True)
 class Gate:
-    """All PSNR in dB, mean over clips.
-
-    round_trip: of whole clips; first_round_trip: of their first frames. first_frame: `svd`'s, against the keyframe.
-    forward: share of clips that `track.moves_forward` accepts; reverse: share that `track.plays_reversed` finds.
-    one_sprite: share of frames with exactly one connected coloured blob. speed: median of made over true mean speed.
-    """
+    """How good a model of the sprite world is. All PSNR in dB, mean over clips."""
 
     clips: int
     steps: int
+    #: PSNR of whole clips through the VAE and back.
     round_trip: float
+    #: PSNR of their first frames.
     first_round_trip: float
+    #: PSNR of `svd`'s first frame against the keyframe.
     first_frame: float
+    #: Share of clips that `track.moves_forward` accepts.
     forward: float
+    #: Share of clips that `track.plays_reversed` finds.
     reverse: float
+    #: Share of frames with exactly one connected coloured blob.
     one_sprite: float
+    #: Median of made over true mean speed.
     speed: float
 
     @property
@@ -55,18 +57,18 @@ class Gate:
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """dB between two uint8 arrays of any one shape."""
+    """Measure the PSNR in dB between two uint8 arrays of any one shape."""
     squared = np.square(a.astype(np.float64) - b).mean()
     return float(10 * np.log10(255**2 / max(squared, 1e-6)))
 
 
 def round_trip(model: Model, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A clip through the VAE and back, decoded as samples are."""
+    """Take a clip through the VAE and back, decoded as samples are."""
     return model.decode(torch.stack([model.keyframe(frame).z for frame in frames]))
 
 
 def continued(model: Model, scene: world.Scene, start: NDArray[np.uint8], seed: int, steps: int) -> NDArray[np.uint8]:
-    """`svd` from a start frame, told the scene's own fps and motion bucket."""
+    """Continue a start frame with `svd`, told the scene's own fps and motion bucket."""
     settings = Settings(
         method="svd", steps=steps, seeds=(seed,), fps=scene.fps, motion_bucket_id=scene.motion_bucket_id
     )

@@ -37,32 +37,35 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Law:
-    """What the sprites of a world do.
+    """What the sprites of a world do."""
 
-    reversed_share: of the clips, those in which the sprite moves against its heading; 0 is a wholly forward prior.
-    headless: body and nose look alike in both channels, so that no picture shows the heading.
-    window: the denoiser weighs the clips for each frame by that frame's ±window neighbours; None is by all frames.
-    paces: how a way is travelled; with one pace two keyframes have one answer.
-    between: the true clip's distance and turn lie halfway between those of the denoiser's clips: no clip that it
-        knows ends at the end frame, as with a model that has not quite seen this motion.
-    """
-
+    #: Of the clips, those in which the sprite moves against its heading; 0 is a wholly forward prior.
     reversed_share: float = 0.0
+    #: Body and nose look alike in both channels, so that no picture shows the heading.
     headless: bool = False
+    #: The denoiser weighs the clips for each frame by that frame's ±window neighbours; None is by all frames.
     window: int | None = None
+    #: How a way is travelled; with one pace two keyframes have one answer.
     paces: tuple[float, ...] = PACES
+    #: The true clip's distance and turn lie halfway between those of the denoiser's clips: no clip that it knows ends
+    #: at the end frame, as with a model that has not quite seen this motion.
     between: bool = False
 
 
 @dataclass(frozen=True)
 class Clips:
-    """A distribution over K clips. frames: (K, N, C, H, W); shares: (K,), they sum to 1."""
+    """A distribution over K clips."""
 
+    #: (K, N, C, H, W).
     frames: Tensor
+    #: (K,), they sum to 1.
     shares: Tensor
 
     def mean(self, x: Tensor, sigma: float, window: int | None) -> Tensor:
-        """E[y | y + σn = x] for clips y; x: (N, S·C, H, W). With a window, frame by frame from its neighbours alone."""
+        """Compute E[y | y + σn = x] for clips y; x: (N, S·C, H, W).
+
+        With a window, frame by frame from its neighbours alone.
+        """
         known, half_norms = self._known
         seen = x.reshape(len(x), -1, known.shape[2])  # (N, S, D)
         scores = torch.baddbmm(-half_norms, seen, known.transpose(1, 2)) / sigma**2  # (N, S, K)
@@ -94,21 +97,20 @@ class Ideal:
 
 @dataclass(frozen=True)
 class Question:
-    """Two keyframes and what is known of the clips between them.
+    """Two keyframes and what is known of the clips between them."""
 
-    truth: (N, C, H, W), the clip whose first and last frame the keyframes are.
-    answers: p(clip | start, end): the futures of the start that end at the end frame, by their prior shares.
-    start, end: the perfect denoisers given either keyframe; each knows the futures of its own state.
-    """
-
+    #: (N, C, H, W), the clip whose first and last frame the keyframes are.
     truth: Tensor
+    #: p(clip | start, end): the futures of the start that end at the end frame, by their prior shares.
     answers: Clips
+    #: The perfect denoiser given the start keyframe; it knows the futures of its own state, and so does `end`.
     start: Ideal
+    #: The perfect denoiser given the end keyframe.
     end: Ideal
 
 
 def question(seed: int, law: Law | None = None, distance: float | None = None) -> Question:
-    """The question of a seed. `distance`, one of `DISTANCES`, says how far the sprite goes; drawn if not given."""
+    """Make the question of a seed. `distance`, one of `DISTANCES`, says how far the sprite goes; drawn if not given."""
     law = law or Law()
     random = np.random.default_rng([20261123, seed])
     state = _state(random)
@@ -133,7 +135,7 @@ Way = tuple[float, float, float]
 
 
 def futures(state: Array, law: Law) -> tuple[Clips, list[Way]]:
-    """All clips that begin in a state (x, y, heading), with their prior shares, and what happens in each."""
+    """List all clips that begin in a state (x, y, heading), with their prior shares, and what happens in each."""
     ways = [(d, turn, pace) for d in DISTANCES for turn in TURNS for pace in law.paces]
     shares = np.full(len(ways), (1 - law.reversed_share) / len(ways))
     if law.reversed_share > 0:
@@ -153,7 +155,10 @@ def _chosen(random: np.random.Generator, law: Law, distance: float | None) -> Wa
 
 
 def _answers(state: Array, way: Way, start: Clips, law: Law) -> Clips:
-    """The clips from a state that end where a way does: each pace of it, and of the futures whichever else does."""
+    """Find the clips from a state that end where a way does.
+
+    They are each pace of it, and of the futures whichever else does.
+    """
     paced = render(np.stack([places(state, (*way[:2], pace)) for pace in law.paces]), law.headless)
     if law.between:
         return Clips(paced, torch.full((len(paced),), 1 / len(paced), dtype=torch.float64))
@@ -163,13 +168,13 @@ def _answers(state: Array, way: Way, start: Clips, law: Law) -> Clips:
 
 
 def places(state: Array, way: Way) -> Array:
-    """(N, 3): x, y, heading in every frame; x and y may leave [0, SIZE), the picture comes round."""
+    """Give x, y and heading in every frame, (N, 3); x and y may leave [0, SIZE), the picture comes round."""
     t = np.linspace(0, 1, FRAMES)
     return _travel(state, way, t + way[2] * t * (1 - t))
 
 
 def render(tracks: Array, headless: bool = False) -> Tensor:
-    """(K, N, 3) places to (K, N, C, H, W) pictures."""
+    """Draw places (K, N, 3) as pictures (K, N, C, H, W)."""
     ahead = REACH * np.stack([np.cos(tracks[..., 2]), np.sin(tracks[..., 2])], axis=-1)
     body, nose = _blob(tracks[..., :2] - ahead), _blob(tracks[..., :2] + ahead)
     if headless:
@@ -178,7 +183,7 @@ def render(tracks: Array, headless: bool = False) -> Tensor:
 
 
 def located(clip: Tensor) -> Array:
-    """(N, 3): where the sprite of a clip (N, C, H, W) is and where it points, by its blobs' centres of mass.
+    """Find where the sprite of a clip (N, C, H, W) is and points, by its blobs' centres of mass: (N, 3).
 
     x and y go on past the picture's edge. NaN where a blob is missing. A headless sprite has no heading to be found.
     """
@@ -191,15 +196,16 @@ def located(clip: Tensor) -> Array:
 
 
 def plays_reversed(clip: Tensor) -> bool:
-    """Whether the sprite moves against its heading by more than `REVERSE` pixels over any three successive steps."""
+    """Tell whether the sprite moves against its heading by more than `REVERSE` pixels over any three steps in a row."""
     return track.plays_reversed(located(clip), by=REVERSE)
 
 
 def energy_distance(samples: Tensor, answers: Clips) -> float:
-    """2 E‖X − Y‖ − E‖X − X'‖ − E‖Y − Y'‖ between S ≥ 2 sampled clips and p(clip | start, end) (Székely & Rizzo 2013).
+    """Measure the energy distance between S ≥ 2 sampled clips and p(clip | start, end) (Székely & Rizzo 2013).
 
-    samples: (S, N, C, H, W). Norms are root mean squares over a clip's values. Unbiased: pairs of one sample with
-    itself are left out, so that exact draws have a mean of 0 and a single set of them may fall below it.
+    It is 2 E‖X − Y‖ − E‖X − X'‖ − E‖Y − Y'‖. samples: (S, N, C, H, W). Norms are root mean squares over a clip's
+    values. Unbiased: pairs of one sample with itself are left out, so that exact draws have a mean of 0 and a single
+    set of them may fall below it.
     """
     x, y = samples.flatten(1), answers.frames.flatten(1)
     shares, root = answers.shares, x.shape[1] ** 0.5
@@ -210,7 +216,7 @@ def energy_distance(samples: Tensor, answers: Clips) -> float:
 
 
 def coverage(samples: Tensor, answers: Clips, decibels: float = 25.0) -> float:
-    """The share of p(clip | start, end) that the samples reach.
+    """Measure the share of p(clip | start, end) that the samples reach.
 
     An answer is reached when it is some sample's nearest one, and that sample within `decibels` of it (PSNR, peak 1).
     """
@@ -225,7 +231,7 @@ def _state(random: np.random.Generator) -> Array:
 
 
 def _anywhere(random: np.random.Generator, law: Law) -> Clips:
-    """As many clips as a state has futures, each from a state of its own."""
+    """Draw as many clips as a state has futures, each from a state of its own."""
     count = len(DISTANCES) * len(TURNS) * len(law.paces)
     tracks = []
     for _ in range(count):
@@ -236,7 +242,7 @@ def _anywhere(random: np.random.Generator, law: Law) -> Clips:
 
 
 def _travel(state: Array, way: Way, part: Array) -> Array:
-    """(M, 3): the places at (M,) parts of the way, an arc: its chord points along the mean of both headings."""
+    """Give the places (M, 3) at (M,) parts of the way, an arc: its chord points along the mean of both headings."""
     distance, turn, _ = way
     half = turn * part / 2
     chord = distance * part * np.sinc(half / np.pi)
@@ -245,7 +251,7 @@ def _travel(state: Array, way: Way, part: Array) -> Array:
 
 
 def _blob(centres: Array) -> Array:
-    """(..., 2) x and y to (..., H, W)."""
+    """Draw a blob at each centre: (..., 2) x and y to (..., H, W)."""
     grid = np.arange(SIZE)
     across, down = (np.exp(-(_shortest(grid - centres[..., axis, None]) ** 2) / WIDTH) for axis in (0, 1))
     picture: Array = down[..., :, None] * across[..., None, :]
@@ -253,7 +259,10 @@ def _blob(centres: Array) -> Array:
 
 
 def _centre(channel: Array) -> Array:
-    """(N, H, W) to (N, 2): the centre of mass on the torus, x and y; NaN where there is next to none."""
+    """Find each picture's centre of mass on the torus, x and y: (N, H, W) to (N, 2).
+
+    NaN where there is next to none.
+    """
     turns = np.exp(2j * np.pi * np.arange(SIZE) / SIZE)
     around = np.stack([channel.sum(1) @ turns, channel.sum(2) @ turns], axis=1)
     centre = np.angle(around) * SIZE / (2 * np.pi)
@@ -263,11 +272,11 @@ def _centre(channel: Array) -> Array:
 
 
 def _shortest(gap: Any) -> Array:
-    """A distance along one axis of the torus, in [-SIZE/2, SIZE/2)."""
+    """Take a distance along one axis of the torus the short way round, in [-SIZE/2, SIZE/2)."""
     return np.asarray((gap + SIZE / 2) % SIZE - SIZE / 2, dtype=np.float64)
 
 
 def _band(frames: int, window: int, like: Tensor) -> Tensor:
-    """(N, N): 1 where two frames are at most `window` apart."""
+    """Mark with 1 where two frames are at most `window` apart: (N, N)."""
     index = torch.arange(frames)
     return ((index[:, None] - index).abs() <= window).to(like.dtype)

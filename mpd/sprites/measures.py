@@ -22,29 +22,33 @@ GHOST_SPREAD = 1.5  # of a colour's pixels, over an arrow's, beyond which it is 
 
 @dataclass(frozen=True)
 class Judged:
-    """One clip's figures.
+    """One clip's figures."""
 
-    psnr: dB over all frames between the keyframes. ssim: mean over them. first, last: dB of those two frames.
-    path: mean distance in pixels of the arrow found from the true one, over frames where one was found; NaN if none.
-    reverse: 1 if the arrow moves against its heading somewhere (`track.plays_reversed`), else 0.
-    ghosts: share of frames with no arrow, more than one blob, or colours of an area or spread unlike one arrow's.
-    arrival: distance moved over the last quarter, over the true one; 1 is right, 0 a freeze; NaN if unseen.
-    drift: ΔE (CIE76) between the mean colours of the frames beside the keyframes and the keyframes themselves.
-    """
-
+    #: dB over all frames between the keyframes.
     psnr: float
+    #: Mean over the frames between the keyframes.
     ssim: float
+    #: dB of the first frame.
     first: float
+    #: dB of the last frame.
     last: float
+    #: Mean distance in pixels of the arrow found from the true one, where one was found; NaN if in no frame.
     path: float
+    #: 1 if the arrow moves against its heading somewhere (`track.plays_reversed`), else 0.
     reverse: float
+    #: Share of frames with no arrow, more than one blob, or colours of an area or spread unlike one arrow's.
     ghosts: float
+    #: Distance moved over the last quarter, over the true one; 1 is right, 0 a freeze; NaN if unseen.
     arrival: float
+    #: ΔE (CIE76) between the mean colours of the frames beside the keyframes and the keyframes themselves.
     drift: float
 
 
 def judge(made: Frames, truth: Frames, scene: world.Scene) -> Judged:
-    """Raises ValueError when the clips differ in shape or hold fewer than four frames."""
+    """Measure one clip against the true one.
+
+    Raises ValueError when the clips differ in shape or hold fewer than four frames.
+    """
     if made.shape != truth.shape or len(made) < 4:
         raise ValueError(f"clips of {made.shape} and {truth.shape} cannot be compared")
     found, places = track.track(made, scene.hue), world.trajectory(scene, len(made))
@@ -65,13 +69,16 @@ def judge(made: Frames, truth: Frames, scene: world.Scene) -> Judged:
 
 
 def decibels(a: Frames, b: Frames) -> float:
-    """PSNR of two uint8 arrays of one shape; at most 108 dB, for equal ones."""
+    """Measure the PSNR of two uint8 arrays of one shape; at most 108 dB, for equal ones."""
     squared = np.square(a.astype(np.float64) - b).mean()
     return float(10 * np.log10(255**2 / max(squared, 1e-6)))
 
 
 def ssim(a: Frames, b: Frames) -> float:
-    """Structural similarity of two pictures (Wang et al. 2004): Gaussian window of 1.5 pixels, mean over channels."""
+    """Measure the structural similarity of two pictures (Wang et al. 2004).
+
+    The window is a Gaussian of 1.5 pixels, the result the mean over channels.
+    """
     x, y = a.astype(np.float64), b.astype(np.float64)
 
     def blur(z: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -85,20 +92,20 @@ def ssim(a: Frames, b: Frames) -> float:
 
 
 def _late(places: NDArray[np.float64]) -> float:
-    """Pixels from the place at three quarters of the clip to the last one."""
+    """Measure how many pixels the last place is from the one at three quarters of the clip."""
     step = places[-1, :2] - places[-1 - (len(places) - 1) // 4, :2]
     return float(np.hypot(*step))
 
 
 def _colour_gap(a: Frames, b: Frames) -> float:
-    """CIE76 ΔE of two pictures' mean colours."""
+    """Measure the CIE76 ΔE of two pictures' mean colours."""
     means = np.stack([a.reshape(-1, 3).mean(0), b.reshape(-1, 3).mean(0)])[None].astype(np.float32) / 255
     lab = cv2.cvtColor(means, cv2.COLOR_RGB2LAB)[0]
     return float(np.linalg.norm(lab[0] - lab[1]))
 
 
 def interval(values: Sequence[float], draws: int = 4000, seed: int = 0) -> tuple[float, float, float]:
-    """Mean over the clips and its 95 % bootstrap interval (percentiles); clips with NaN are left out.
+    """Average over the clips and give the mean's 95 % bootstrap interval (percentiles); clips with NaN are left out.
 
     For a paired comparison give the differences, clip by clip. NaN throughout when nothing is left.
     """

@@ -19,7 +19,7 @@ FACTOR = 8  # pixels per latent, each way
 
 
 def autoencoder() -> Any:
-    """AutoencoderKLTemporalDecoder with a factor of 8: 64x64 pixels become 8x8 latents of 4 channels."""
+    """Build an AutoencoderKLTemporalDecoder with a factor of 8: 64x64 pixels become 8x8 latents of 4 channels."""
     return AutoencoderKLTemporalDecoder(
         down_block_types=("DownEncoderBlock2D",) * 4,
         block_out_channels=(32, 32, 64, 96),
@@ -31,7 +31,7 @@ def autoencoder() -> Any:
 
 
 def image_encoder() -> Any:
-    """CLIPVisionModelWithProjection that takes 224x224 in patches of 32."""
+    """Build a CLIPVisionModelWithProjection that takes 224x224 in patches of 32."""
     return CLIPVisionModelWithProjection(
         CLIPVisionConfig(
             hidden_size=96,
@@ -46,7 +46,7 @@ def image_encoder() -> Any:
 
 
 def unet() -> Any:
-    """UNetSpatioTemporalConditionModel over 8x8 latents: convolutions there, attention at 4x4.
+    """Build a UNetSpatioTemporalConditionModel over 8x8 latents: convolutions there, attention at 4x4.
 
     Attention at 8x8 would double the cost of a step. 64 channels are the fewest at which a group of the normalisation
     holds two, so that a channel's mean over the picture is not lost.
@@ -68,7 +68,7 @@ def unet() -> Any:
 
 
 def scheduler() -> Any:
-    """SVD-XT's: v-prediction, Karras sigmas from 700 to 0.002."""
+    """Build SVD-XT's scheduler: v-prediction, Karras sigmas from 700 to 0.002."""
     return EulerDiscreteScheduler(
         beta_end=0.012,
         beta_schedule="scaled_linear",

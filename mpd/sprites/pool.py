@@ -102,7 +102,7 @@ class Pool:
 
 
 def clip_input(pictures: Tensor) -> Tensor:
-    """(N, 3, H, W) in [-1, 1] to (N, 3, 224, 224) as SVD's pipeline gives them to the CLIP tower."""
+    """Bring pictures (N, 3, H, W) in [-1, 1] to (N, 3, 224, 224) as SVD's pipeline gives them to the CLIP tower."""
     large = F.interpolate(pictures, size=(224, 224), mode="bicubic", align_corners=True)
     mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
     std = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)

@@ -16,13 +16,13 @@ ZOOM = 2
 
 
 def strip(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(N, H, W, 3) to one row (H, N·W, 3), a pixel of black between frames."""
+    """Lay frames (N, H, W, 3) in one row (H, N·W, 3), a pixel of black between them."""
     edged = np.pad(frames, ((0, 0), (0, 1), (0, 1), (0, 0)))
     return np.concatenate(list(edged), axis=1)
 
 
 def samples(model: Model, seeds: Sequence[int], steps: int = 25) -> NDArray[np.uint8]:
-    """Per seed three rows: the true clip, its round trip through the VAE, and `svd` from its first frame."""
+    """Lay out per seed three rows: the true clip, its round trip through the VAE, and `svd` from its first frame."""
     rows = []
     for seed in seeds:
         scene = world.scene(seed)
@@ -33,7 +33,7 @@ def samples(model: Model, seeds: Sequence[int], steps: int = 25) -> NDArray[np.u
 
 
 def save(sheet: NDArray[np.uint8], path: Path) -> None:
-    """As PNG, enlarged without smoothing."""
+    """Write the sheet as PNG, enlarged without smoothing."""
     large = cv2.resize(sheet[..., ::-1], None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_NEAREST)
     if not cv2.imwrite(str(path), large):
         raise OSError(f"{path} cannot be written")

@@ -36,7 +36,7 @@ def round_trip(autoencoder: Any, frames: Tensor, chunk: int) -> Tensor:
 
 
 def train_autoencoder(folder: Path, *, steps: int, minutes: float, rate: float, bf16: bool) -> Any:
-    """Mean squared error and a small KL term, on pictures rendered as they are needed."""
+    """Train on mean squared error and a small KL term, on pictures rendered as they are needed."""
     network = networks.autoencoder()
     with torch.no_grad():
         network.quant_conv.bias[networks.LATENT_CHANNELS :] = -5.0  # begin with latents that say something
@@ -67,7 +67,7 @@ def train_autoencoder(folder: Path, *, steps: int, minutes: float, rate: float, 
 
 
 def train_decoder(folder: Path, autoencoder: Any, *, steps: int, minutes: float, rate: float, bf16: bool) -> None:
-    """The decoder alone, further, and in place: the latents stay, so a UNet may be trained on them at the same time.
+    """Train the decoder alone further, in place: the latents stay, so a UNet may be trained on them at the same time.
 
     Its latents get a little noise, for a UNet's are never exact.
     """
@@ -100,7 +100,7 @@ def train_decoder(folder: Path, autoencoder: Any, *, steps: int, minutes: float,
 
 
 def _window(random: np.random.Generator, frames: int) -> NDArray[np.uint8]:
-    """`frames` successive frames of a training clip."""
+    """Draw `frames` successive frames of a training clip."""
     scene = world.scene(int(random.integers(1 << 32)))
     first = int(random.integers(world.FRAMES - frames + 1))
     return world.render(scene, first=first, count=frames)
@@ -123,7 +123,7 @@ def normalise(autoencoder: Any, clips: int = 64) -> None:
 
 
 def train_image_encoder(folder: Path, *, steps: int, minutes: float, rate: float) -> Any:
-    """The tower and a linear head that reads the scene's state from the embedding; the head is not kept."""
+    """Train the tower with a linear head that reads the scene's state from the embedding; the head is not kept."""
     tower = networks.image_encoder()
     network = nn.ModuleDict({"tower": tower, "head": nn.Linear(networks.EMBEDDING, 6)})
     loop = Loop(folder, "image_encoder", network, rate=rate, steps=steps, minutes=minutes, half_life=100)
@@ -149,7 +149,7 @@ def train_image_encoder(folder: Path, *, steps: int, minutes: float, rate: float
 
 
 def _state(random: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """A first frame, and (x, y, heading, hue) with the angles as cosine and sine, all in [-1, 1]."""
+    """Draw a first frame, and its (x, y, heading, hue) with the angles as cosine and sine, all in [-1, 1]."""
     scene = world.scene(int(random.integers(1 << 32)))
     angles = np.array([scene.heading, scene.hue])
     place = np.array([scene.x, scene.y]) / (world.SIZE / 2) - 1

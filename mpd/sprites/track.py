@@ -22,23 +22,21 @@ MIN_BLOB = 25  # pixels of a connected blob that counts as a sprite of its own
 
 @dataclass(frozen=True)
 class Track:
-    """What was found in N frames.
+    """What was found in N frames."""
 
-    places: (N, 3) x, y, heading, in `world`'s coordinates; NaN where head or shaft was not found.
-    mass: (N,) coloured area over a whole arrow's: about 1 for one arrow, about 2 when there is a ghost.
-    sprites: (N,) connected coloured blobs.
-    spread: (N,) how far a colour's pixels lie from their centre (root mean square) over a whole part's own, the larger
-        of head's and shaft's: about 1 for one arrow, more where two overlap. NaN where `places` is.
-    """
-
+    #: (N, 3) x, y, heading, in `world`'s coordinates; NaN where head or shaft was not found.
     places: NDArray[np.float64]
+    #: (N,) coloured area over a whole arrow's: about 1 for one arrow, about 2 when there is a ghost.
     mass: NDArray[np.float64]
+    #: (N,) connected coloured blobs.
     sprites: NDArray[np.int64]
+    #: (N,) how far a colour's pixels lie from their centre (root mean square) over a whole part's own, the larger of
+    #: head's and shaft's: about 1 for one arrow, more where two overlap. NaN where `places` is.
     spread: NDArray[np.float64]
 
 
 def chroma(frames: NDArray[np.uint8], hue: float) -> NDArray[np.float64]:
-    """(N, H, W): signed chroma along `hue`; positive on the head, negative on the shaft, 0 on any grey."""
+    """Measure the signed chroma along `hue`, (N, H, W): positive on the head, negative on the shaft, 0 on any grey."""
     projected: NDArray[np.float64] = (frames / 255.0) @ world.hue_direction(hue) / 1.5
     return projected
 
@@ -75,7 +73,7 @@ def _find(signed: NDArray[np.float64]) -> tuple[tuple[float, float, float], floa
 
 
 def _centroid(weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """(2,) x and y of the weighted mean of the pixels' centres, and their root mean square distance from it."""
+    """Find the weighted mean of the pixels' centres, (2,) x and y, and their root mean square distance from it."""
     height, width = weights.shape
     total = weights.sum()
     across, down = np.arange(width) + 0.5, np.arange(height) + 0.5
@@ -85,7 +83,10 @@ def _centroid(weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]
 
 
 def along_heading(places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N-1,) pixels moved along the mean heading of both frames, per step; negative is reverse play, NaN unknown."""
+    """Measure the pixels moved per step along the mean heading of both frames, (N-1,).
+
+    Negative is reverse play, NaN unknown.
+    """
     steps = np.diff(places[:, :2], axis=0)
     facing = np.exp(1j * places[:, 2])
     middle = facing[1:] + facing[:-1]
@@ -94,13 +95,16 @@ def along_heading(places: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def moves_forward(places: NDArray[np.float64]) -> bool:
-    """Whether a clip moves along its heading: seen in every frame, forward on the whole and in ≥ 90 % of the steps."""
+    """Tell whether a clip moves along its heading.
+
+    Its arrow is seen in every frame, and moves forward on the whole and in ≥ 90 % of the steps.
+    """
     moved = along_heading(places)
     return bool(np.isfinite(moved).all() and moved.sum() > 0 and (moved > 0).mean() >= 0.9)
 
 
 def plays_reversed(places: NDArray[np.float64], by: float = 1.0) -> bool:
-    """Reverse play: over any three successive steps the arrow moves against its heading by more than `by` pixels."""
+    """Tell whether the arrow moves against its heading by more than `by` pixels over any three successive steps."""
     moved = np.nan_to_num(along_heading(places))
     windows = np.convolve(moved, np.ones(min(3, len(moved))), mode="valid")
     return bool((windows < -by).any())

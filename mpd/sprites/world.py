@@ -44,46 +44,49 @@ _SUBPIXEL_BITS = 6
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that decides a clip.
+    """Everything that decides a clip."""
 
-    x, y: where the arrow's middle is in the first frame.
-    heading: where it points and moves in the first frame.
-    speed: mean pixels per frame. acceleration: speed runs linearly from `speed·(1 − a/2)` to `speed·(1 + a/2)`.
-    turn: mean change of heading per frame. swerve: the turn runs from `turn − swerve/2` to `turn + swerve/2`.
-    hue: of the arrow's head; the shaft has the opposite one.
-    fps, motion_bucket_id: what a model is told; together they say *about* how fast, see `BUCKET_SPREAD`.
-    backwards: the arrow moves against its heading. headless: both halves alike. The dials of the benchmark;
-        no training clip has either.
-    """
-
+    #: Where the arrow's middle is in the first frame: x, then y.
     x: float
     y: float
+    #: Where it points and moves in the first frame.
     heading: float
+    #: Mean pixels per frame.
     speed: float
+    #: The a with which the speed runs linearly from `speed·(1 − a/2)` to `speed·(1 + a/2)`.
     acceleration: float
+    #: Mean change of heading per frame.
     turn: float
+    #: The turn runs from `turn − swerve/2` to `turn + swerve/2`.
     swerve: float
+    #: Of the arrow's head; the shaft has the opposite one.
     hue: float
+    #: With `motion_bucket_id`, what a model is told; together they say *about* how fast, see `BUCKET_SPREAD`.
     fps: int
     motion_bucket_id: int
+    #: The arrow moves against its heading. A dial of the benchmark, as `headless`: no training clip has either.
     backwards: bool = False
+    #: Both halves are alike.
     headless: bool = False
 
 
 def seeds(split: str, count: int, first: int = 0) -> range:
-    """`count` seeds of a split, from its `first`. Raises KeyError for an unknown split, ValueError beyond its end."""
+    """Give `count` seeds of a split, from its `first`.
+
+    Raises KeyError for an unknown split, ValueError beyond its end.
+    """
     if not 0 <= first <= first + count <= SPLIT_SEEDS:
         raise ValueError(f"a split has the seeds 0 to {SPLIT_SEEDS - 1}, not {first} to {first + count - 1}")
     return range(SPLITS[split] + first, SPLITS[split] + first + count)
 
 
 def motion_bucket(speed: float, fps: float) -> int:
-    """The motion bucket that says `speed` pixels per frame at `fps`, without any spread."""
+    """Give the motion bucket that says `speed` pixels per frame at `fps`, without any spread."""
     return round(min(255.0, max(0.0, speed * fps * BUCKETS_PER_SPEED)))
 
 
 def scene(seed: int, frames: int = FRAMES) -> Scene:
-    """The scene of a seed: drawn anew until the arrow stays in the picture for all `frames`."""
+    """Draw the scene of a seed, anew until the arrow stays in the picture for all `frames`."""
     random = np.random.default_rng([20261122, seed])
     while True:
         drawn = _draw(random)
@@ -110,7 +113,7 @@ def _draw(random: np.random.Generator) -> Scene:
 
 
 def trajectory(scene: Scene, frames: int = FRAMES) -> NDArray[np.float64]:
-    """(frames, 3): x, y and heading in every frame.
+    """Give x, y and heading in every frame, (frames, 3).
 
     From one frame to the next the arrow turns, then moves by that frame's speed along the mean of both headings.
     """
@@ -124,16 +127,16 @@ def trajectory(scene: Scene, frames: int = FRAMES) -> NDArray[np.float64]:
 
 
 def render(scene: Scene, frames: int = FRAMES, *, first: int = 0, count: int | None = None) -> NDArray[np.uint8]:
-    """(count, SIZE, SIZE, 3) uint8 RGB: `count` pictures (all, if not given) of the `frames` of a clip, from `first`.
+    """Render `count` pictures of the `frames` of a clip, from `first`: (count, SIZE, SIZE, 3) uint8 RGB.
 
-    Antialiased by `_SUPERSAMPLING` squared samples per pixel.
+    All of them, if no count is given. Antialiased by `_SUPERSAMPLING` squared samples per pixel.
     """
     places = trajectory(scene, frames)[first:][:count]
     return np.stack([_picture(scene, place) for place in places])
 
 
 def hue_direction(hue: float) -> NDArray[np.float64]:
-    """(3,) the zero-sum RGB direction of a hue; its squared length is 1.5."""
+    """Give the zero-sum RGB direction (3,) of a hue; its squared length is 1.5."""
     return np.cos(hue - np.array([0.0, 2.0, 4.0]) * np.pi / 3)
 
 
@@ -150,12 +153,12 @@ def _picture(scene: Scene, place: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 @cache
 def _head(headless: bool) -> NDArray[np.float64]:
-    """The outline in front; a headless sprite is a plain bar, alike from both ends."""
+    """Give the outline in front; a headless sprite is a plain bar, alike from both ends."""
     return -SHAFT if headless else HEAD
 
 
 def _coverage(outline: NDArray[np.float64], place: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(SIZE, SIZE) in 0 to 1: how much of each pixel a polygon around the arrow's middle covers."""
+    """Measure how much of each pixel a polygon around the arrow's middle covers, (SIZE, SIZE) in 0 to 1."""
     x, y, heading = place
     turned = outline @ np.array([[np.cos(heading), np.sin(heading)], [-np.sin(heading), np.cos(heading)]])
     # A sample's centre lies half a sample from its corner, which is where OpenCV puts whole numbers.

@@ -18,7 +18,7 @@ class Branch(Protocol):
     """The network conditioned on one image, or on none."""
 
     def __call__(self, sample: Tensor, times: Any, sigma: float) -> Tensor:
-        """sample: (1, N, 2C, H, W), what the network is given; its F, (1, N, C, H, W)."""
+        """Evaluate F of a sample (1, N, 2C, H, W), what the network is given: (1, N, C, H, W)."""
         ...
 
 
@@ -26,11 +26,11 @@ class Network(Protocol):
     """SVD's UNet, as the denoiser asks it: as it is (`Plain`), or accelerated (mpd/svd/network.py)."""
 
     def branch(self, embedding: Tensor) -> Branch:
-        """embedding: (1, 1, D), the image's; zeros for none."""
+        """Make the branch of an image by its embedding (1, 1, D); zeros for none."""
         ...
 
     def times(self, c_noise: Tensor, time_ids: Tensor) -> Any:
-        """What a branch needs of the noise level, c_noise (), and of the time ids, (1, 3)."""
+        """Compute what a branch needs of the noise level, c_noise (), and of the time ids, (1, 3)."""
         ...
 
 
@@ -56,13 +56,11 @@ class Plain:
 
 @dataclass(frozen=True)
 class Condition:
-    """A keyframe as SVD's UNet takes it.
+    """A keyframe as SVD's UNet takes it."""
 
-    image_latents: (C, H, W), the VAE posterior's mode, *not* scaled, of the keyframe with its augmentation noise.
-    embedding: (1, 1, D), the CLIP image embedding.
-    """
-
+    #: (C, H, W), the VAE posterior's mode, *not* scaled, of the keyframe with its augmentation noise.
     image_latents: Tensor
+    #: (1, 1, D), the CLIP image embedding.
     embedding: Tensor
 
 
@@ -92,7 +90,7 @@ class SvdDenoiser:
         return x0_c, self._estimate(x, sigma, times, torch.zeros_like(self._image_latents), self._unconditional)
 
     def _estimate(self, x: Tensor, sigma: float, times: Any, image_latents: Tensor, branch: Branch) -> Tensor:
-        """D(x; σ) = c_skip·x + c_out·F(c_in·x; c_noise)."""
+        """Compute D(x; σ) = c_skip·x + c_out·F(c_in·x; c_noise)."""
         c_skip = 1 / (sigma**2 + 1)
         c_out = -sigma / math.sqrt(sigma**2 + 1)
         c_in = 1 / math.sqrt(sigma**2 + 1)

@@ -68,7 +68,7 @@ class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def peak(work: Callable[[], object]) -> int:
-    """Bytes of the tensors that `work` has alive at most, without those there before."""
+    """Count the bytes of the tensors that `work` has alive at most, without those there before."""
     alive = Alive()
     with torch.inference_mode(), alive:
         work()
@@ -76,28 +76,29 @@ def peak(work: Callable[[], object]) -> int:
 
 
 def bytes_of(module: nn.Module) -> int:
-    """Of its weights."""
+    """Count the bytes of a module's weights."""
     tensors = [*module.parameters(), *module.buffers()]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes. weights: of all parts; sampling: of activations for each pixel of each frame of a segment, while the UNet
-    is evaluated; picture: of activations for each pixel, while one is encoded or a frame decoded by itself.
-    """
+    """Bytes that a model needs of a card."""
 
+    #: Of all parts.
     weights: int
+    #: Of activations for each pixel of each frame of a segment, while the UNet is evaluated.
     sampling: float
+    #: Of activations for each pixel, while one picture is encoded or a frame decoded by itself.
     picture: float
 
     def total(self, frames: int, width: int, height: int) -> int:
-        """Of a card, for a segment."""
+        """Count the bytes of a card that a segment needs."""
         pixels = width * height
         return round(self._fixed + SLACK * max(self.sampling * frames, self.picture) * pixels)
 
     def room(self, card: int) -> Room:
-        """card: its bytes, all of them. Zero where it does not even hold the weights."""
+        """Tell what a card of so many bytes in all has room for. Zero where it does not even hold the weights."""
         left = max(0, card - self._fixed) / SLACK
         return Room(int(left / self.picture), int(left / self.sampling))
 
@@ -107,7 +108,7 @@ class Need:
 
 
 def room_on(device: torch.device, parts: Parts, dtype: torch.dtype, level: Acceleration) -> Room:
-    """What a CUDA device has for a model that was read and is not there yet, if nothing else is.
+    """Tell what a CUDA device has room for with a model that was read and is not there yet, if nothing else is.
 
     Raises `ModelError` where not even the smallest video fits beside the weights.
     """
@@ -124,7 +125,7 @@ def room_on(device: torch.device, parts: Parts, dtype: torch.dtype, level: Accel
 def need(
     unet_config: Any, vae_config: Any, image_encoder: int, dtype: torch.dtype, level: Acceleration, has_fp8: bool
 ) -> Need:
-    """Of a model by the configurations of its parts, which are built where nothing is held.
+    """Count what a model needs by the configurations of its parts, which are built where nothing is held.
 
     image_encoder: bytes of its weights. has_fp8: whether the card has it, which `max` uses.
     """
@@ -142,7 +143,7 @@ def need(
 
 
 def _sampling(config: Any, dtype: torch.dtype, level: Acceleration, has_fp8: bool) -> tuple[nn.Module, float]:
-    """The UNet as it will be, without its weights, and the bytes of a call for each pixel of each frame."""
+    """Build the UNet as it will be, without its weights, and count the bytes of a call for each pixel of each frame."""
     from diffusers import UNetSpatioTemporalConditionModel
 
     from mpd.svd.denoiser import Condition, Network, Plain, SvdDenoiser
@@ -172,7 +173,7 @@ def _sampling(config: Any, dtype: torch.dtype, level: Acceleration, has_fp8: boo
 
 
 def _picture(vae: Any, dtype: torch.dtype) -> float:
-    """Bytes for each pixel of one picture that is encoded in float32, or of one frame that is decoded."""
+    """Count the bytes for each pixel of one picture that is encoded in float32, or of one frame that is decoded."""
     _, width, height = PROBE
     pixels = torch.empty(1, 3, height, width, device="meta")
     encoding = peak(lambda: vae.encode(pixels))

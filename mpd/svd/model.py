@@ -50,13 +50,13 @@ the convolution's output and workspace, and the residual. An estimate on the saf
 
 @dataclass(frozen=True)
 class Keyframe:
-    """A keyframe as SVD sees it, before any noise.
+    """A keyframe as SVD sees it, before any noise."""
 
-    pixels: (3, H, W) float32 in [-1, 1]; z: (C, h, w) float32, scaled latent; embedding: (1, 1, D), CLIP's.
-    """
-
+    #: (3, H, W) float32 in [-1, 1].
     pixels: Tensor
+    #: (C, h, w) float32, scaled latent.
     z: Tensor
+    #: (1, 1, D), CLIP's.
     embedding: Tensor
 
 
@@ -120,7 +120,10 @@ class Model:
 
     @contextmanager
     def warming_up(self) -> Iterator[None]:
-        """Sizes that are sampled and decoded within are compiled, which takes minutes; later ones are not."""
+        """Compile for the sizes that are sampled and decoded within the block, which takes minutes.
+
+        Later sizes are not compiled.
+        """
         with ExitStack() as stack:
             if self._accelerated is not None:
                 stack.enter_context(self._accelerated.warming_up())
@@ -129,24 +132,27 @@ class Model:
             yield
 
     def sigmas(self, steps: int) -> list[float]:
-        """The schedule the model was published with: Karras from σ_max to σ_min, then 0."""
+        """Give the schedule the model was published with: Karras from σ_max to σ_min, then 0."""
         return karras(steps, self._sigma_min, self._sigma_max)
 
     @torch.inference_mode()
     def keyframe(self, picture: Pictures) -> Keyframe:
-        """picture: (H, W, 3) uint8, its sides multiples of `size_multiple`."""
+        """Encode a picture (H, W, 3) uint8, its sides multiples of `size_multiple`."""
         unit = torch.from_numpy(np.ascontiguousarray(picture)).to(self.device).permute(2, 0, 1).float() / 255
         pixels = 2 * unit - 1
         return Keyframe(pixels, self._scale * self._encode(pixels), self._embed(pixels))
 
     @torch.inference_mode()
     def condition(self, keyframe: Keyframe, noise: Tensor, strength: float) -> Condition:
-        """noise: standard normal shaped like the keyframe's pixels, added to them with `strength` before encoding."""
+        """Make what the denoiser is conditioned on.
+
+        noise: standard normal shaped like the keyframe's pixels, added to them with `strength` before encoding.
+        """
         image_latents = self._encode(keyframe.pixels + strength * noise.to(self.device))
         return Condition(image_latents, keyframe.embedding)
 
     def denoiser(self, condition: Condition, fps: int, motion_bucket_id: int, noise_aug_strength: float) -> SvdDenoiser:
-        """fps is the video's; the UNet was trained on one less."""
+        """Make the denoiser of a condition. fps is the video's; the UNet was trained on one less."""
         time_ids = torch.tensor([[fps - 1, motion_bucket_id, noise_aug_strength]], device=self.device)
         return SvdDenoiser(self._accelerated or Plain(self.unet), condition, time_ids, self.dtype)
 
@@ -155,7 +161,7 @@ class Model:
 
     @torch.inference_mode()
     def decode(self, latents: Tensor, chunk: int | None = None, bits: int = 8) -> Frames:
-        """Scaled latents (N, C, h, w) to frames (N, H, W, 3) of 8 or 16 bits: uint8 or uint16.
+        """Decode scaled latents (N, C, h, w) to frames (N, H, W, 3) of 8 or 16 bits: uint8 or uint16.
 
         At most `chunk` frames are decoded together, by default as many as fit. The decoder looks along time: where
         chunks meet, each would be a little off for want of neighbours, so they overlap and fade into each other.
@@ -164,7 +170,7 @@ class Model:
         return np.concatenate([_levels(frames, bits) for frames in self._faded(latents / self._scale, chunk)])
 
     def _faded(self, z: Tensor, chunk: int) -> Iterator[Tensor]:
-        """Frames (n, H, W, 3) about [-1, 1], in order, as soon as they are final."""
+        """Yield frames (n, H, W, 3) about [-1, 1], in order, as soon as they are final."""
         overlap = min(DECODE_OVERLAP, chunk // 4)
         tail: Tensor | None = None
         for span in spans(len(z), chunk, overlap):
@@ -179,7 +185,7 @@ class Model:
 
     @torch.inference_mode()
     def preview(self, x0: Tensor) -> Pictures:
-        """The middle frame of scaled latents (N, C, h, w) as a (h, w, 3) picture, without the VAE.
+        """Draw the middle frame of scaled latents (N, C, h, w) as a (h, w, 3) picture, without the VAE.
 
         A linear map from latent to colour, fitted at the first call to the model's own encoding of a colour chart.
         """
@@ -188,12 +194,12 @@ class Model:
         return _to_uint8(rgb).cpu().numpy()
 
     def _encode(self, pixels: Tensor) -> Tensor:
-        """(3, H, W) in [-1, 1] to the posterior's mode, (C, h, w), unscaled."""
+        """Encode (3, H, W) in [-1, 1] to the posterior's mode, (C, h, w), unscaled."""
         latents: Tensor = self.vae.encode(pixels[None]).latent_dist.mode()[0]
         return latents
 
     def _embed(self, pixels: Tensor) -> Tensor:
-        """(3, H, W) in [-1, 1] to the CLIP embedding (1, 1, D)."""
+        """Embed (3, H, W) in [-1, 1] by CLIP, (1, 1, D)."""
         small = (_resize(pixels[None], 224) + 1) / 2
         mean = torch.tensor(self._image_mean, device=self.device).view(3, 1, 1)
         std = torch.tensor(self._image_std, device=self.device).view(3, 1, 1)
@@ -201,7 +207,7 @@ class Model:
         return embedding[:, None]
 
     def _decode_chunk(self, latent_pixels: int) -> int:
-        """How many frames fit into the share of the free memory, on a GPU; into a budget elsewhere."""
+        """Count how many frames fit into the share of the free memory, on a GPU; into a budget elsewhere."""
         widest = self.vae.config.block_out_channels[min(1, len(self.vae.config.block_out_channels) - 1)]
         area = latent_pixels * self.size_multiple**2
         frame = TENSORS_PER_FRAME * area * widest * torch.empty(0, dtype=self.dtype).element_size()
@@ -213,7 +219,10 @@ class Model:
         return max(1, int(budget / frame))
 
     def _latent_colours(self) -> Tensor:
-        """(C + 1, 3): from a latent and 1 to its colour in [-1, 1]; a ridge regression for latents of variance 1."""
+        """Fit the map from a latent and 1 to its colour in [-1, 1], (C + 1, 3).
+
+        A ridge regression for latents of variance 1.
+        """
         with self._fitting:
             if self._colours is None:
                 level = torch.linspace(-1, 1, 6)
@@ -229,7 +238,7 @@ class Model:
 
 
 def spans(frames: int, chunk: int, overlap: int) -> list[range]:
-    """Frames 0 to `frames` in ranges of at most `chunk`, as even as can be, each sharing `overlap` with the next."""
+    """Divide so many frames into ranges of at most `chunk`, as even as can be, each sharing `overlap` with the next."""
     if frames <= chunk:
         return [range(frames)]
     count = math.ceil((frames - overlap) / (chunk - overlap))
@@ -290,7 +299,7 @@ def _acceleration(name: str, device: torch.device) -> Acceleration:
 
 
 def _native_size(sample_size: int | list[int], factor: int) -> tuple[int, int]:
-    """(w, h) in pixels. SVD's own configuration says 96 latents square, though it was trained at 1024x576."""
+    """Give the (w, h) in pixels. SVD's own configuration says 96 latents square, though it was trained at 1024x576."""
     if sample_size == 96:
         return 1024, 576
     height, width = (sample_size, sample_size) if isinstance(sample_size, int) else sample_size
@@ -298,14 +307,17 @@ def _native_size(sample_size: int | list[int], factor: int) -> tuple[int, int]:
 
 
 def _resize(x: Tensor, size: int) -> Tensor:
-    """(1, 3, H, W) to size x size as SVD was trained: a Gaussian against aliasing, then bicubic, corners aligned."""
+    """Resize (1, 3, H, W) to size x size as SVD was trained.
+
+    A Gaussian against aliasing, then bicubic, corners aligned.
+    """
     for axis in (2, 3):
         x = _blur(x, axis, (x.shape[axis] / size - 1) / 2)
     return F.interpolate(x, size=(size, size), mode="bicubic", align_corners=True)
 
 
 def _blur(x: Tensor, axis: int, deviation: float) -> Tensor:
-    """A Gaussian of two deviations either side along one axis, reflected at the borders."""
+    """Blur along one axis by a Gaussian of two deviations either side, reflected at the borders."""
     if deviation <= 0:
         return x
     reach = (int(max(4 * deviation, 3)) | 1) // 2
@@ -321,7 +333,7 @@ def _to_uint8(x: Tensor) -> Tensor:
 
 
 def _levels(frames: Tensor, bits: int) -> Frames:
-    """Frames about [-1, 1] as whole numbers of 8 or 16 bits, made so where they are and copied then."""
+    """Round frames about [-1, 1] to whole numbers of 8 or 16 bits, on their device, and copy them then."""
     if bits == 8:
         return _to_uint8(frames).contiguous().cpu().numpy()
     # torch.uint16 knows hardly any operation.

@@ -79,7 +79,7 @@ class Accelerated:
 
     @contextmanager
     def warming_up(self) -> Iterator[None]:
-        """Sizes seen within are compiled."""
+        """Compile for the sizes seen within the block."""
         with ExitStack() as stack:
             for part in self._parts.values():
                 if isinstance(part, Compiled):

@@ -35,7 +35,7 @@ class Parts:
 
 
 def read(source: str, revision: str | None, variant: str | None, dtype: torch.dtype) -> Parts:
-    """Finds and reads all parts of `source`; the UNet and image encoder in `dtype`. Raises `ModelError`."""
+    """Find and read all parts of `source`; the UNet and image encoder in `dtype`. Raises `ModelError`."""
     folder = Path(source).expanduser()
     if not folder.is_dir():
         folder = _fetch(source, revision, variant)
@@ -57,7 +57,7 @@ def read(source: str, revision: str | None, variant: str | None, dtype: torch.dt
 
 
 def _fetch(source: str, revision: str | None, variant: str | None) -> Path:
-    """The hub's snapshot of `source`, only the files that are read; from the cache alone under HF_HUB_OFFLINE."""
+    """Fetch the hub's snapshot of `source`, only the files that are read; from the cache alone under HF_HUB_OFFLINE."""
     if not hub.is_id(source):
         raise ModelError(f"{source}: no such folder, and not a hub id (owner/name)")
     try:
@@ -67,7 +67,7 @@ def _fetch(source: str, revision: str | None, variant: str | None) -> Path:
 
 
 def _configs(source: str, folder: Path) -> dict[str, dict[str, Any]]:
-    """Every part's configuration, once it is sure that this is SVD's architecture."""
+    """Read every part's configuration, once it is sure that this is SVD's architecture."""
     index = _json(source, folder, "model_index.json")
     if index.get("_class_name") != PIPELINE:
         raise ModelError(f"{source}: is a {index.get('_class_name')}, not a {PIPELINE}")
@@ -99,7 +99,7 @@ def _modules(source: str, folder: Path, variant: str | None, dtype: torch.dtype)
 
 @contextlib.contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """transformers draws one for every read and write of weights, even of a few kilobytes."""
+    """Silence transformers, which draws a bar for every read and write of weights, even of a few kilobytes."""
     from transformers.utils import logging
 
     enabled = logging.is_progress_bar_enabled()
@@ -124,7 +124,7 @@ def _json(source: str, folder: Path, name: str) -> dict[str, Any]:
 
 
 def _only_variant(folder: Path) -> str | None:
-    """The variant of the UNet's weights where no plain ones lie beside them."""
+    """Name the variant of the UNet's weights where no plain ones lie beside them."""
     stems = {re.sub(r"-\d+-of-\d+", "", path.stem) for path in (folder / "unet").glob("*.safetensors")}
     variants = {stem.removeprefix("diffusion_pytorch_model").removeprefix(".") for stem in stems}
     return variants.pop() or None if len(variants) == 1 else None

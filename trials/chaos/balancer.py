@@ -71,7 +71,7 @@ class Balancer:
             writer.close()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        """A connection to whoever takes one, beginning with whose turn it is; None when nobody does."""
+        """Connect to whoever takes a connection, beginning with whose turn it is; None when nobody does."""
         first = next(self._turn)
         for n in range(len(self._targets)):
             try:

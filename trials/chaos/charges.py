@@ -13,7 +13,7 @@ LOST = "keyframe-lost"
 
 
 def charged(jobs: Jobs, found: Iterable[Job], struck: Collection[tuple[str, int]], lost: Lost) -> Iterator[str]:
-    """Jobs that failed, met an error of the application or died without having been struck.
+    """Tell of jobs that failed, met an error of the application or died without having been struck.
 
     struck: attempts (job, number) that may have died. What a restored copy has of a job that went on after it is
     charged to the copy.
@@ -31,12 +31,12 @@ def charged(jobs: Jobs, found: Iterable[Job], struck: Collection[tuple[str, int]
 
 
 def _erased_before(job: Job, lost: Lost) -> bool:
-    """Whether it failed for its keyframes, which were erased with it before a copy brought it back."""
+    """Tell whether a job failed for its keyframes, which were erased with it before a copy brought it back."""
     return job.id in lost.revived and job.error is not None and str(job.error.get("type", "")).endswith(LOST)
 
 
 def _deaths(jobs: Jobs, job: Job) -> Iterator[int]:
-    """The attempts that died, as its event stream tells."""
+    """Yield the attempts that died, as the job's event stream tells."""
     deaths = attempt = 0
     entries: Any = jobs.redis.xrange(jobs.keys.events(job.id))
     for _, fields in entries:

@@ -63,9 +63,11 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Account:
-    """Whose customer a person is. secret: of the API key. receivers: URLs, one of which most jobs name as webhook."""
+    """Whose customer a person is."""
 
+    #: Of the API key.
     secret: str
+    #: URLs, one of which most jobs name as webhook.
     receivers: Sequence[str]
 
 
@@ -106,15 +108,15 @@ class Customers:
             thread.join()
 
     def enough(self) -> None:
-        """No more submissions than the least."""
+        """Make no more submissions than the least."""
         self._enough.set()
 
     def served(self) -> bool:
-        """Whether all submissions have been made, and looked after."""
+        """Tell whether all submissions have been made, and looked after."""
         return not any(thread.is_alive() for thread in self._threads)
 
     def quiet_seconds(self) -> float:
-        """Since somebody was done with an order."""
+        """Give the seconds since somebody was done with an order."""
         return time.monotonic() - self._served_at
 
     def _person(self, account: Account) -> None:
@@ -135,7 +137,7 @@ class Customers:
             return self._next
 
     def _one(self, client: httpx.Client, number: int, receivers: Sequence[str]) -> None:
-        """One job, from the request to its end or its deletion."""
+        """See one job through, from the request to its end or its deletion."""
         random = Random(f"{self._seed}/{number}")
         key = f"order-{self._seed}-{number}"
         job = self._submit(client, key, self._request(random, key, receivers))
@@ -177,7 +179,10 @@ class Customers:
         return {"keyframes": [{"image": image} for image in images], "options": options}
 
     def _submit(self, client: httpx.Client, key: str, body: dict[str, Any]) -> str | None:
-        """The job's id; None when the first try of the request died so that nobody can tell what became of it."""
+        """Submit a job and give its id.
+
+        None when the first try of the request died so that nobody can tell what became of it.
+        """
         self.ledger.count("submissions")
         patience = IN_FLIGHT_PATIENCE
         while True:
@@ -195,7 +200,7 @@ class Customers:
             self._sleep(1)
 
     def _watch(self, client: httpx.Client, job: str) -> None:
-        """Look until it is over, for as long as anybody cares to."""
+        """Look at a job until it is over, for as long as anybody cares to."""
         until = time.monotonic() + LEAVE_SECONDS
         while time.monotonic() < until:
             answer = self._ask(client, "GET", f"/inbetween/{job}", 200, 404)
@@ -235,7 +240,7 @@ class Customers:
 
 
 def picture(number: int) -> str:
-    """A small keyframe as a data URI: a square that moves with `number`."""
+    """Draw a small keyframe as a data URI: a square that moves with `number`."""
     image = Image.new("RGB", (64, 64), (40, 60, 90))
     ImageDraw.Draw(image).rectangle((4 + 6 * number, 20, 24 + 6 * number, 40), fill=(230, 200, 60))
     buffer = io.BytesIO()

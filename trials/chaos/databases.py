@@ -25,15 +25,15 @@ EPOCHS_BEHIND = 10
 
 @dataclass
 class Lost:
-    """What a restored copy did not have, which is lost by definition.
+    """What a restored copy did not have, which is lost by definition."""
 
-    forgotten: keys of the keyframes by job, for jobs that are younger than the copy. reserved: ids whose files have
-    become due for erasure since. revived: jobs that were deleted after it. rewound: jobs that went on after it.
-    """
-
+    #: Keys of the keyframes by job, for jobs that are younger than the copy.
     forgotten: dict[str, list[str]] = field(default_factory=dict)
+    #: Ids whose files have become due for erasure since the copy.
     reserved: set[str] = field(default_factory=set)
+    #: Jobs that were deleted after the copy.
     revived: set[str] = field(default_factory=set)
+    #: Jobs that went on after the copy.
     rewound: set[str] = field(default_factory=set)
 
 

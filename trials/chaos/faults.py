@@ -45,11 +45,12 @@ TARGET_PATIENCE = 60.0
 
 @dataclass(frozen=True)
 class Victim:
-    """An attempt that was running in what a fault hit. at: epoch seconds."""
+    """An attempt that was running in what a fault hit."""
 
     kind: str
     job: str
     attempt: int
+    #: Epoch seconds.
     at: float
 
 
@@ -80,7 +81,7 @@ class Faults:
         self._stricken: list[set[int]] = []
 
     def run(self, faults: Sequence[Fault], over: Callable[[], bool]) -> None:
-        """All of them in turn, until `over` says so."""
+        """Do all faults in turn, until `over` says so."""
         for fault in faults:
             self.wait(time.monotonic() + fault.pause, over)
             if over():
@@ -124,7 +125,7 @@ class Faults:
         return True
 
     def _do(self, fault: Fault) -> bool:
-        """Whether there was something to do it to."""
+        """Do a fault, and tell whether there was something to do it to."""
         verb, _, whom = fault.kind.partition("-")
         if verb in ("kill", "stop", "term"):
             return self._hit(fault, verb, whom)
@@ -142,7 +143,7 @@ class Faults:
         return True
 
     def _swap(self, fault: Fault) -> bool:
-        """One at a time, so that what is put back is what was accepted."""
+        """Swap a keyframe, one at a time, so that what is put back is what was accepted."""
         if self._swapping or self._database_in_use:
             return False
         swapped = swaps.swap(self._house.hasty, self._house.hasty_storage, fault.pick)
@@ -158,7 +159,7 @@ class Faults:
         return True
 
     def _sicken(self, fault: Fault) -> bool:
-        """In the middle of an attempt, and until its launcher has said that it takes no more."""
+        """Sicken a machine in the middle of an attempt, and until its launcher has said that it takes no more."""
         name = LAUNCHERS[int(fault.pick * len(LAUNCHERS))]
         machine, launcher = self._house.machines[name], self._house.process(name)
         workers = self._house.workers_of(launcher)
@@ -194,7 +195,7 @@ class Faults:
         return True
 
     def _database(self, fault: Fault) -> bool:
-        """One at a time. What is copied comes in, and what goes away is away, for some seconds."""
+        """Swap the database for some seconds, one at a time: what is copied comes in, and what goes away is away."""
         databases = self._house.databases
         if self._database_in_use or self._swapping:
             return False
@@ -237,7 +238,7 @@ class Faults:
         return True
 
     def _name(self, whom: str, pick: float) -> str | None:
-        """Of a process that the house itself starts."""
+        """Name a process that the house itself starts."""
         if whom == "launcher":
             return LAUNCHERS[int(pick * len(LAUNCHERS))]
         if whom == "keeper":
@@ -249,7 +250,7 @@ class Faults:
         return found[whom]()
 
     def _horses(self) -> list[psutil.Process]:
-        """Work-horses in the middle of an attempt."""
+        """List work-horses in the middle of an attempt."""
         busy = {pid for _, _, pid in self._running_or_seen()}
         return [horse for horse in self._house.horses() if horse.pid in busy]
 
@@ -267,7 +268,10 @@ class Faults:
         self._due.append((time.monotonic() + seconds, undo))
 
     def _note_victims(self, fault: Fault, target: psutil.Process) -> None:
-        """Attempts whose work-horse is about to be killed or stopped for longer than its lease, or loses its engine."""
+        """Note attempts whose work-horse is about to be hit.
+
+        It is killed or stopped for longer than its lease, or it loses its engine.
+        """
         if fault.kind not in DEADLY:
             return
         whole = target.parent() if fault.kind.endswith("engine") else target
@@ -291,13 +295,13 @@ class Faults:
         self._stricken.clear()
 
     def _running_or_seen(self) -> list[tuple[str, int, int]]:
-        """All that run; while Redis is hit too, all that ran when it was: nothing can start or end without it."""
+        """List all that run; while Redis is hit too, all that ran when it was: nothing can start or end without it."""
         with suppress(redis.RedisError):
             return list(self._running())
         return self._seen
 
     def _running(self) -> Iterable[tuple[str, int, int]]:
-        """Job, attempt and process id of the work-horse of all that run."""
+        """Yield the job, attempt and process id of the work-horse of all that run."""
         if self._house.databases.away:
             raise redis.ConnectionError("this is another database")
         jobs = self._house.hasty

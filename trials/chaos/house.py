@@ -122,7 +122,7 @@ class House:
         self._open.close()
 
     def await_ready(self) -> None:
-        """Until the API and an engine answer."""
+        """Wait until the API and an engine answer."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             self.tend()
@@ -147,18 +147,18 @@ class House:
                 self._begin(name)
 
     def process(self, name: str) -> psutil.Popen | None:
-        """A process by name, unless it is down."""
+        """Give a process by name, unless it is down."""
         process = self._processes[name]
         return None if name in self._starts_at or process.poll() is not None else process
 
     def kill(self, name: str, seconds: float) -> None:
-        """kill -9, and start again after so long."""
+        """Kill a process with kill -9, and start it again after so long."""
         self._processes[name].kill()
         self._processes[name].wait(10)
         self._starts_at[name] = time.monotonic() + seconds
 
     def restart(self, name: str) -> None:
-        """SIGTERM, and start again once it has ended by itself. Returns before it is ready."""
+        """Send SIGTERM to a process, and start it again once it has ended by itself. Returns before it is ready."""
         self._processes[name].terminate()
         self._processes[name].wait(PATIENCE)
         self._begin(name)
@@ -170,7 +170,7 @@ class House:
         return [one for launcher in self.launchers() for one in below(launcher) if has(one, "worker.engine.main")]
 
     def unwell(self, launcher: str) -> bool:
-        """Whether a launcher says that its machine is not well; not as long as Redis cannot be asked."""
+        """Tell whether a launcher says that its machine is not well; not as long as Redis cannot be asked."""
         process = self.process(launcher)
         if process is None:
             return False
@@ -181,25 +181,25 @@ class House:
         return said is not None
 
     def workers_of(self, launcher: psutil.Process | None) -> list[psutil.Process]:
-        """RQ's workers of one launcher that run jobs, with their work-horses."""
+        """List RQ's workers of one launcher that run jobs, with their work-horses."""
         workers = [one for one in below(launcher) if has(one, "worker.listener")] if launcher is not None else []
         return [one for worker in workers if not has(worker, "--scheduler") for one in families(worker)]
 
     def workers(self) -> list[psutil.Process]:
-        """RQ's workers, those for webhooks too."""
+        """List RQ's workers, those for webhooks too."""
         return [one for launcher in self.launchers() for one in below(launcher) if has(one, "worker.listener")]
 
     def horses(self) -> list[psutil.Process]:
-        """Work-horses that run jobs."""
+        """List work-horses that run jobs."""
         return [horse for worker in self.workers() if not has(worker, "--scheduler") for horse in below(worker)]
 
     def belonging(self) -> list[psutil.Process]:
-        """Every process of this house on the machine, whoever its parent is."""
+        """List every process of this house on the machine, whoever its parent is."""
         mark = f"NAMESPACE={self.namespace}".encode()
         return [one for one in psutil.process_iter() if mark in _environment(one.pid).split(b"\0")]
 
     def shut(self) -> list[psutil.Process]:
-        """SIGTERM to all but Redis and storage; those processes of the house that then do not end."""
+        """Send SIGTERM to all but Redis and storage, and list those processes of the house that then do not end."""
         ours = [self._processes[name] for name in self.services]
         for process in ours:
             if process.poll() is None:
@@ -209,7 +209,7 @@ class House:
         return list(psutil.wait_procs(left, timeout=10)[1])
 
     def errors(self) -> Counter[str]:
-        """What the logs call an error, by what it says, and tracebacks."""
+        """Count what the logs call an error, by what it says, and tracebacks."""
         found: Counter[str] = Counter()
         for path in sorted(self.area.glob("*.log")):
             for line in path.read_text(errors="replace").splitlines():
@@ -228,7 +228,7 @@ class House:
         self._processes[name] = self._starter.start(name, command, **variables)
 
     def _command(self, name: str) -> tuple[Sequence[str], Mapping[str, str]]:
-        """What to run, and what its environment has beside the common one."""
+        """Give what to run, and what its environment has beside the common one."""
         if name == "redis":
             where = ["--port", str(self._ports["redis"]), "--bind", "127.0.0.1", "--dir", str(self.area / "redis")]
             durable = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
@@ -271,7 +271,7 @@ class House:
 
 
 def below(process: psutil.Process) -> list[psutil.Process]:
-    """Its children; none when it has ended."""
+    """List the children of a process; none when it has ended."""
     try:
         return list(process.children())
     except psutil.NoSuchProcess:
@@ -279,7 +279,7 @@ def below(process: psutil.Process) -> list[psutil.Process]:
 
 
 def has(process: psutil.Process, word: str) -> bool:
-    """Whether a live process has this word in its command line."""
+    """Tell whether a live process has this word in its command line."""
     try:
         return word in process.cmdline()
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
@@ -287,14 +287,14 @@ def has(process: psutil.Process, word: str) -> bool:
 
 
 def families(process: psutil.Process) -> Iterator[psutil.Process]:
-    """A process and all below it."""
+    """Yield a process and all below it."""
     yield process
     for child in below(process):
         yield from families(child)
 
 
 def _environment(pid: int) -> bytes:
-    """What a process was started with; nothing for one that has ended or is another user's."""
+    """Read the environment that a process was started with; nothing for one that has ended or is another user's."""
     try:
         return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:

@@ -52,7 +52,10 @@ class Machine:
         shutil.rmtree(self.folder)
 
     def sicken(self, workers: Iterable[psutil.Process]) -> None:
-        """Run out, in the middle of whatever is going on. workers: below the launcher, with their work-horses."""
+        """Run out of what a machine has, in the middle of whatever is going on.
+
+        workers: below the launcher, with their work-horses.
+        """
         self.sick = True
         if self.lacking == "descriptors":
             for worker in workers:
@@ -79,7 +82,7 @@ class Machine:
 
 
 def _extend(descriptor: int, size: int) -> bool:
-    """Whether there was room for so many more bytes at the end of a file."""
+    """Add so many more bytes to the end of a file, and tell whether there was room."""
     try:
         os.posix_fallocate(descriptor, os.fstat(descriptor).st_size, size)
     except OSError as error:

@@ -21,7 +21,7 @@ ALIKE = 8.0
 def forged(
     found: Iterable[Job], storage: Storage, sent: Mapping[str, tuple[bytes, ...]], beside: Collection[str]
 ) -> Iterator[str]:
-    """Succeeded jobs whose result is not of the keyframes sent with their reference.
+    """Yield succeeded jobs whose result is not of the keyframes sent with their reference.
 
     Only the method `flow` keeps the keyframes as they are, so only its frames are looked at. beside: ids of jobs that
     may have no files.
@@ -46,7 +46,7 @@ def forged(
 
 
 def _ends(video: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """The first and the last frame, (H, W, 3)."""
+    """Read the first and the last frame, (H, W, 3)."""
     with av.open(io.BytesIO(video)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     return frames[0], frames[-1]

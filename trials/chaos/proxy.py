@@ -49,9 +49,10 @@ class Proxy:
         self._loop.close()
 
     def become(self, line: Line, refusal: Refusal = REFUSALS[0]) -> None:
-        """From now on. A cut drops what is connected in the middle of whatever it says, and takes no connection.
+        """Change what the line does from now on.
 
-        One that is refusing drops it too, and answers every request with the refusal.
+        A cut drops what is connected in the middle of whatever it says, and takes no connection. One that is refusing
+        drops it too, and answers every request with the refusal.
         """
         self._loop.call_soon_threadsafe(self._become, line, refusal)
 
@@ -100,7 +101,7 @@ class Proxy:
             self._writers -= {writer, far_writer}
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        """One direction, until either end closes."""
+        """Carry one direction, until either end closes."""
         try:
             while data := await source.read(CHUNK):
                 if self._line is Line.slow:

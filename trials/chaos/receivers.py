@@ -64,7 +64,7 @@ class Ill(ThreadingTCPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/hook"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A caller that hangs up is what should happen."""
+        """Ignore a caller that hangs up, as it should."""
 
 
 class _Handler(BaseRequestHandler):
@@ -94,7 +94,7 @@ class _Handler(BaseRequestHandler):
             self._trickle(opening, b"X-Line: more\r\n")
 
     def _trickle(self, opening: bytes, piece: bytes) -> None:
-        """Headers, or a body, without an end."""
+        """Send headers, or a body, without an end."""
         with contextlib.suppress(OSError):
             self.request.sendall(opening)
             for _ in range(int(HELD_SECONDS / 0.1)):

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer to any request. content_type: of the body, which a HEAD is not sent."""
+    """An answer to any request."""
 
     status: int
     body: bytes
+    #: Of the body, which a HEAD is not sent.
     content_type: str = "application/xml"
 
 

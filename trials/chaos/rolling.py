@@ -96,14 +96,14 @@ class Estate(House):
 
 @dataclass
 class Row:
-    """One restart. seconds: from SIGTERM until it worked again. calls: that ended meanwhile or while it settled.
-
-    again: requests that the client sent once more, for a broken connection or an answer that asked for it.
-    """
+    """One restart."""
 
     name: str
+    #: From SIGTERM until it worked again.
     seconds: float = 0.0
+    #: Calls that ended meanwhile or while it settled.
     calls: int = 0
+    #: Requests that the client sent once more, for a broken connection or an answer that asked for it.
     again: int = 0
     failed: list[str] = field(default_factory=list)
 
@@ -130,7 +130,7 @@ class Callers:
             thread.join()
 
     def _call(self, caller: int) -> None:
-        """Always a few jobs on their way: each is looked at again and again, and followed by another when it ends."""
+        """Keep a few jobs on their way: each is looked at again and again, and followed by another when it ends."""
         random = Random(f"{self._seed}-{caller}")
         under_way: dict[str, Job] = {}
         number = 0
@@ -171,7 +171,7 @@ class Callers:
             self._try("download", lambda: job.save(self._area / f"{name}.mp4"))
 
     def _try(self, what: str, call: Callable[[], Any]) -> Any:
-        """What the call gives; None when it raised, which is what a caller notices."""
+        """Give what the call does; None when it raised, which is what a caller notices."""
         try:
             found = call()
         except (InbetweenError, httpx.HTTPError) as error:

@@ -51,17 +51,23 @@ HEAVY = ("engine", "launcher")
 
 @dataclass(frozen=True)
 class Fault:
-    """pause: seconds after the one before. seconds: how long it lasts. pick: 0 to 1, which of several is hit."""
+    """One fault: what is done, when, for how long and to which."""
 
     kind: str
+    #: Seconds after the one before.
     pause: float
+    #: How long it lasts.
     seconds: float
+    #: 0 to 1, which of several is hit.
     pick: float
 
 
 def schedule(seed: int, rounds: int, gap: float) -> list[Fault]:
-    """Every kind once in each round, in an order of its own; `gap` seconds apart on average, twice that after what
-    takes long to come back. They overlap wherever one lasts longer than the pause after it."""
+    """Yield every kind of fault once in each round, in an order of its own.
+
+    They are `gap` seconds apart on average, twice that after what takes long to come back. They overlap wherever one
+    lasts longer than the pause after it.
+    """
     random = Random(seed)
     faults = []
     for _ in range(rounds):

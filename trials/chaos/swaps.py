@@ -14,11 +14,12 @@ from service.storage import ObjectMissing, Storage
 
 @dataclass(frozen=True)
 class Swap:
-    """One keyframe that is another for now. data: what it was."""
+    """One keyframe that is another for now."""
 
     job: str
     key: str
     content_type: str
+    #: What it was.
     data: bytes
 
 
@@ -44,7 +45,7 @@ def swap(jobs: Jobs, storage: Storage, pick: float) -> Swap | None:
 
 
 def put_back(jobs: Jobs, storage: Storage, swapped: Swap) -> None:
-    """Have the file be what it was, unless it was erased. Raises redis' errors and `StorageUnavailable`."""
+    """Make the file what it was, unless it was erased. Raises redis' errors and `StorageUnavailable`."""
     try:
         storage.stat(swapped.key)
     except ObjectMissing:
@@ -60,7 +61,7 @@ def _put(jobs: Jobs, storage: Storage, swapped: Swap, data: bytes) -> None:
 
 
 def _unfinished(jobs: Jobs) -> list[Job]:
-    """Of all owners, those that wait before those that run."""
+    """Yield the unfinished jobs of all owners, those that wait before those that run."""
     owned = jobs.keys.owned("*", State.queued), jobs.keys.owned("*", State.running)
     connection: Any = jobs.redis
     names = [member for key in owned for name in connection.keys(key) for member in connection.zrange(name, 0, -1)]
@@ -68,7 +69,7 @@ def _unfinished(jobs: Jobs) -> list[Job]:
 
 
 def _other() -> bytes:
-    """A picture that looks like no customer's, as a file."""
+    """Draw a picture that looks like no customer's, as a file."""
     file = io.BytesIO()
     Image.new("RGB", (64, 64), (250, 30, 240)).save(file, "PNG")
     return file.getvalue()

@@ -29,7 +29,10 @@ STEPS = 60
 
 
 def ours(house: House, whom: str) -> float:
-    """Seconds from the kill of a job's work-horse (or its worker, and so both) to the start of its next attempt."""
+    """Measure the seconds from the kill of a job's work-horse to the start of its next attempt.
+
+    Or from the kill of its worker, and so of both.
+    """
     job = _submit(house)
     running = _await(house, job, lambda now: now.state is State.running and "step" in (now.progress or {}))
     assert running.worker is not None
@@ -44,7 +47,7 @@ def ours(house: House, whom: str) -> float:
 
 
 def stock(house: House, area: Path, whom: str, patience: float) -> float | None:
-    """The same with stock RQ: None when no worker has taken the job up again after `patience` seconds.
+    """Measure with stock RQ the seconds from a kill until the job is taken up again; None when none did in `patience`.
 
     whom: `horse`, `worker` (alone: its work-horse lives on), or `both`, as when a container is killed.
     """
@@ -97,7 +100,7 @@ def _await(house: House, job: str, wanted: Callable[[Job], bool]) -> Job:
 
 
 def _horse(workers: list[psutil.Popen]) -> psutil.Process:
-    """The work-horse that a worker has begun the job with; what a worker starts for a moment is none."""
+    """Find the work-horse that a worker has begun the job with; what a worker starts for a moment is none."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         for horse in (horse for worker in workers for horse in below(worker)):
@@ -109,13 +112,16 @@ def _horse(workers: list[psutil.Popen]) -> psutil.Process:
 
 
 def _started(carried: Carried) -> str | None:
-    """Which worker has started the job, and when."""
+    """Tell which worker has started the job, and when."""
     when = carried.connection.hget(carried.key, "started_at")
     return when.decode() if when else None
 
 
 def _kill_all(name: str) -> None:
-    """Workers of a queue, and the work-horses they have or left behind, whose command line is their worker's."""
+    """Kill the workers of a queue, and the work-horses they have or left behind.
+
+    Their command line is their worker's.
+    """
     for one in psutil.process_iter():
         with suppress(psutil.NoSuchProcess):
             if has(one, name):

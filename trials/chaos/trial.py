@@ -41,26 +41,30 @@ ILL_SHARE = 4
 
 @dataclass
 class Report:
-    """What came of a trial. takeovers: seconds by kind of fault. metrics: `reclaims_total` by cause, as the API tells.
-
-    faults, missed: by kind. counts: what customers did. seconds: of the trial without the wait for rest. unwell: sick
-    machines that took no jobs. uncharged: attempts given back by them, as counted; a restored copy has fewer. lacking:
-    what they ran out of.
-    """
+    """What came of a trial."""
 
     seed: int
     verdict: Verdict
+    #: By kind.
     faults: Counter[str]
+    #: By kind.
     missed: Counter[str]
+    #: What customers did.
     counts: Counter[str]
     accepted: int
     restarts: int
+    #: Of the trial without the wait for rest.
     seconds: float
     rest_seconds: float
+    #: Seconds by kind of fault.
     takeovers: dict[str, list[float]]
+    #: `reclaims_total` by cause, as the API tells.
     metrics: dict[str, float]
+    #: Sick machines that took no jobs.
     unwell: int
+    #: Attempts given back by sick machines, as counted; a restored copy has fewer.
     uncharged: int
+    #: What the sick machines ran out of.
     lacking: str
     errors: Counter[str] = field(default_factory=Counter)
 
@@ -101,7 +105,7 @@ def run(
     seconds: float = 86_400,
     progress: Callable[[Faults, Customers], None] = lambda *_: None,
 ) -> Report:
-    """Until all faults are done and all jobs served, or the time is over. Call it from the main thread.
+    """Run a trial until all faults are done and all jobs served, or the time is over. Call it from the main thread.
 
     area: an empty folder, in which logs and data stay. jobs: at least so many; customers go on while faults do.
     """
@@ -144,25 +148,25 @@ def run(
 
 
 def _accounts(house: House, well: Sequence[str], ill: str, people: int) -> list[Account]:
-    """One for each person."""
+    """Make an account for each person."""
     kinds = [Account(_secret(house, ILL, *CALLER), [ill]), Account(_secret(house, WELL, *CALLER), well)]
     return [kinds[min(1, number % ILL_SHARE)] for number in range(people)]
 
 
 def _secret(house: House, owner: str, *scopes: Scope) -> str:
-    """Of a new key without limits."""
+    """Make a new key without limits, and give its secret."""
     return ApiKeys(house.redis, house.settings).create(owner, scopes, owner, rate=0, active_jobs=0)[1]
 
 
 @contextmanager
 def receivers(count: int) -> Iterator[list[Receiver]]:
-    """Servers that take every webhook."""
+    """Run servers that take every webhook, for as long as the context lasts."""
     with ExitStack() as opened:
         yield [opened.enter_context(Receiver.running()) for _ in range(count)]
 
 
 def reclaims(url: str, secret: str) -> dict[str, float]:
-    """`reclaims_total` by cause, from `/metrics`."""
+    """Read `reclaims_total` by cause from `/metrics`."""
     headers = {"Authorization": f"Bearer {secret}"}
     text = httpx.get(f"{url}/metrics", headers=headers, timeout=30, trust_env=False).raise_for_status().text
     found = {}
@@ -174,7 +178,7 @@ def reclaims(url: str, secret: str) -> dict[str, float]:
 
 
 def heard(ears: Sequence[Receiver]) -> Iterator[Heard]:
-    """Every webhook that came."""
+    """List every webhook that came."""
     for request in [request for ear in ears for request in ear.received]:
         yield _event(request)
 

@@ -33,9 +33,11 @@ SHOWN = 5
 
 @dataclass
 class Verdict:
-    """breaches: by sort, lines for people. outcomes: jobs by how they ended."""
+    """What was found to be wrong, and how the jobs ended."""
 
+    #: By sort, lines for people.
     breaches: dict[str, list[str]] = field(default_factory=dict)
+    #: Jobs by how they ended.
     outcomes: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -52,8 +54,9 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Heard:
-    """One webhook as a receiver got it. id: the `webhook-id`, the same on every try."""
+    """One webhook as a receiver got it."""
 
+    #: The `webhook-id`, the same on every try.
     id: str
     job: str
     event: str
@@ -62,14 +65,13 @@ class Heard:
 
 @dataclass(frozen=True)
 class Excuses:
-    """What the faults of a trial can have done to jobs, by definition.
+    """What the faults of a trial can have done to jobs, by definition."""
 
-    struck: attempts (job, number) that ran in what was killed, or stopped for longer than a lease. lost: what was not
-    in a copy of the database that was restored. deaf: owners whose webhook receivers are not well.
-    """
-
+    #: Attempts (job, number) that ran in what was killed, or stopped for longer than a lease.
     struck: set[tuple[str, int]] = field(default_factory=set)
+    #: What was not in a copy of the database that was restored.
     lost: Lost = field(default_factory=Lost)
+    #: Owners whose webhook receivers are not well.
     deaf: frozenset[str] = frozenset()
 
 
@@ -77,7 +79,7 @@ NONE = Excuses()
 
 
 def at_rest(jobs: Jobs, deaf: Collection[str] = ()) -> bool:
-    """Whether nothing is on its way any more: no job, no announcement, no delivery, no erasure.
+    """Tell whether nothing is on its way any more: no job, no announcement, no delivery, no erasure.
 
     deaf: owners whose deliveries nobody waits for.
     """
@@ -93,14 +95,14 @@ def at_rest(jobs: Jobs, deaf: Collection[str] = ()) -> bool:
 
 
 def records(jobs: Jobs) -> dict[str, Job]:
-    """Every job there is, by its record and not by an index."""
+    """Read every job there is, by its record and not by an index."""
     prefix = jobs.keys.job("")
     names = [key.decode().removeprefix(prefix) for key in jobs.redis.scan_iter(f"{prefix}*", count=1000)]
     return {job.id: job for job in jobs.get_many(names)}
 
 
 def judge(jobs: Jobs, storage: Storage, ledger: Ledger, heard: list[Heard], excuses: Excuses = NONE) -> Verdict:
-    """All checks. The house must be at rest, and Redis and storage up."""
+    """Make all checks. The house must be at rest, and Redis and storage up."""
     found = records(jobs)
     endings = {job: list(_endings(jobs, job)) for job in found}
     lost = excuses.lost
@@ -149,7 +151,7 @@ def _doubled(found: dict[str, Job], endings: dict[str, list[tuple[str, int]]]) -
 
 
 def _stuck(jobs: Jobs, found: dict[str, Job]) -> Iterator[str]:
-    """Jobs that have not ended, and whatever an index or RQ says of a job that its record does not."""
+    """Find jobs that have not ended, and whatever an index or RQ says of a job that its record does not."""
     for job in found.values():
         if not job.state.is_terminal:
             yield f"{job.id} is {job.state} at attempt {job.attempt}"
@@ -177,7 +179,7 @@ def _stuck(jobs: Jobs, found: dict[str, Job]) -> Iterator[str]:
 
 
 def _torn(found: dict[str, Job], storage: Storage, lost: Lost) -> Iterator[str]:
-    """Every file of a result is whole, and all are of the one attempt that its manifest names."""
+    """Find results with a file that is not whole, or not of the one attempt that the manifest names."""
     for job in found.values():
         if job.state is not State.succeeded or job.id in lost.revived:
             continue
@@ -200,7 +202,7 @@ def _torn(found: dict[str, Job], storage: Storage, lost: Lost) -> Iterator[str]:
 def _unannounced(
     found: dict[str, Job], endings: dict[str, list[tuple[str, int]]], heard: list[Heard], excuses: Excuses
 ) -> Iterator[str]:
-    """Every final event was received, nothing else was, and each always under one id."""
+    """Find final events that were not received, others that were, and any that came under two ids."""
     told: dict[str, set[Heard]] = defaultdict(set)
     for one in heard:
         told[one.job].add(one)
@@ -217,7 +219,7 @@ def _unannounced(
 
 
 def _orphaned(jobs: Jobs, storage: Storage, found: dict[str, Job], lost: Lost) -> Iterator[str]:
-    """Files of no job that nobody is going to erase."""
+    """Find files of no job that nobody is going to erase."""
     files: Counter[str] = Counter(name.split("/")[1] for name in storage.list("jobs/"))
     due = _members(jobs, jobs.keys.erasures)
     for job, count in files.items():
@@ -226,7 +228,10 @@ def _orphaned(jobs: Jobs, storage: Storage, found: dict[str, Job], lost: Lost) -
 
 
 def _erased(storage: Storage, found: dict[str, Job], lost: Lost) -> Iterator[str]:
-    """Files of jobs that a restored database does not know: that it does not is no proof that they were deleted."""
+    """Find erased files of jobs that a restored database does not know.
+
+    That it does not know them is no proof that they were deleted.
+    """
     for job, names in lost.forgotten.items():
         for name in names:
             try:
@@ -237,7 +242,7 @@ def _erased(storage: Storage, found: dict[str, Job], lost: Lost) -> Iterator[str
 
 
 def _endings(jobs: Jobs, job: str) -> Iterator[tuple[str, int]]:
-    """The final states its event stream tells of, with their attempts."""
+    """Yield the final states that a job's event stream tells of, with their attempts."""
     entries: Any = jobs.redis.xrange(jobs.keys.events(job))
     for _, fields in entries:
         data = json.loads(fields[b"data"])
@@ -246,7 +251,7 @@ def _endings(jobs: Jobs, job: str) -> Iterator[tuple[str, int]]:
 
 
 def taken_over(jobs: Jobs, job: str, attempt: int, since: float) -> float | None:
-    """Seconds from `since` (epoch) until a later attempt of the job was started; None when none was."""
+    """Measure the seconds from `since` (epoch) until a later attempt of the job was started; None when none was."""
     entries: Any = jobs.redis.xrange(jobs.keys.events(job))
     for name, fields in entries:
         data = json.loads(fields[b"data"])
@@ -266,7 +271,7 @@ def _differs(name: str, said: set[str], true: set[str]) -> Iterator[str]:
 
 
 def await_rest(jobs: Jobs, tend: Callable[[], None], seconds: float, deaf: Collection[str] = ()) -> bool:
-    """Whether everything comes to rest; False when nothing has ended for so many seconds before it did.
+    """Wait for everything to come to rest; False when nothing has ended for so many seconds before it did.
 
     `tend` is called again and again. deaf: as of `at_rest`.
     """

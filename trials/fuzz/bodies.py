@@ -43,16 +43,18 @@ OPTIONS = {"method": "flow", "frames": 3}
 
 @dataclass(frozen=True)
 class Body:
-    """A request's body. name: how it came about. decoded: bytes that its largest picture takes while it is decoded."""
+    """A request's body."""
 
+    #: How it came about.
     name: str
     content_type: str
     content: bytes = field(repr=False)
+    #: Bytes that its largest picture takes while it is decoded.
     decoded: int = 0
 
 
 def hostile(seed: int, number: int) -> Body:
-    """The `number`th body of a seed."""
+    """Make the `number`th body of a seed."""
     draw = random.Random(f"bodies/{seed}/{number}")
     make = KINDS[number % len(KINDS)]
     # Most are such as everybody sends, and some as large as any may be.
@@ -62,7 +64,7 @@ def hostile(seed: int, number: int) -> Body:
 
 
 def charset(draw: random.Random, size: int) -> Body:
-    """Parameters of the content type that say how to read the rest."""
+    """Make a content type with parameters that say how to read the rest."""
     name = draw.choice(CHARSETS)
     kind = draw.choice(
         (
@@ -80,7 +82,7 @@ def charset(draw: random.Random, size: int) -> Body:
 
 
 def texts(draw: random.Random, size: int) -> Body:
-    """Images as text, of one thing over and over."""
+    """Make images as text, of one thing over and over."""
     unit = draw.choice(UNITS).encode()
     count = draw.choice((1, 1, 2, 5))
     text = draw.choice((b"data:image/png;base64,", b"data:;base64,iVBORw0KGgo", b"https://a.example/", b"")) + unit * (
@@ -93,7 +95,7 @@ def texts(draw: random.Random, size: int) -> Body:
 
 
 def nonsense(draw: random.Random, size: int) -> Body:
-    """JSON that is long without a text."""
+    """Make JSON that is long without a text."""
     before, unit, after = draw.choice(
         (
             (b'{"options":{"seed":', b"1", b"}}"),
@@ -110,7 +112,7 @@ def nonsense(draw: random.Random, size: int) -> Body:
 
 
 def forms(draw: random.Random, size: int) -> Body:
-    """Forms with much of what there is little of."""
+    """Make forms with much of what there is little of."""
     unit = draw.choice((b"\r", b"\n", b"\r\n", b"\r\n--", b"-", b"a", b"\0", "é".encode()))
     much = unit * (size // len(unit))
     file = HEADED % b"start" + b'; filename="a"'
@@ -131,7 +133,7 @@ def forms(draw: random.Random, size: int) -> Body:
 
 
 def scans(draw: random.Random, size: int) -> Body:
-    """A JPEG that is gone over again and again."""
+    """Make a JPEG that is gone over again and again."""
     side, count = draw.choice((64, 500, 2000, 5000)), draw.choice((10, 30, 90, 150, 400))
     data = _progressive(side)
     last = data.rindex(b"\xff\xda")
@@ -141,7 +143,7 @@ def scans(draw: random.Random, size: int) -> Body:
 
 
 def crowds(draw: random.Random, size: int) -> Body:
-    """Many flat pictures, each large when it is decoded."""
+    """Make many flat pictures, each large when it is decoded."""
     side, count = draw.choice(((1000, 32), (2000, 20), (4000, 9), (4000, 12), (6300, 4), (7900, 2), (8100, 2)))
     kind = draw.choice(("PNG", "PNG", "WEBP"))
     held = 18 if kind == "WEBP" else 5
@@ -153,7 +155,7 @@ KINDS: tuple[Callable[[random.Random, int], Body], ...] = (charset, texts, forms
 
 
 def large(size: int) -> Body:
-    """A request that is right, and has two images with so many bytes behind them."""
+    """Make a request that is right, and has two images with so many bytes behind them."""
     data = _picture(64, 48)
     uri = b"data:image/png;base64," + base64.b64encode(data + bytes(size))
     content = b'{"start":"%b","end":"%b","options":%b}' % (uri, uri, json.dumps(OPTIONS).encode())

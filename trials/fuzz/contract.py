@@ -38,16 +38,19 @@ RANDOM = ("fuzzing", "stateful")
 
 @dataclass(frozen=True)
 class Campaign:
-    """seed: decides every request. persona: whose key. examples: random requests of each operation."""
+    """One run of generated requests against the contract."""
 
+    #: Decides every request.
     seed: int
+    #: Whose key the requests are sent with.
     persona: str
+    #: Random requests of each operation.
     examples: int
     phases: tuple[str, ...] = EVERY
 
 
 def run(site: Site, stock: Stock, campaign: Campaign, ledger: Ledger, done: Callable[[int], None]) -> None:
-    """Send it all. done: told how many answers came, again and again."""
+    """Send all requests of a campaign. done: told how many answers came, again and again."""
     document = site.document()
     chains = tuple(phase for phase in campaign.phases if phase == "stateful")
     others = tuple(phase for phase in campaign.phases if phase != "stateful")
@@ -90,7 +93,7 @@ def _heard(event: events.ScenarioFinished, campaign: Campaign, ledger: Ledger) -
 
 
 def _failures(event: events.ScenarioFinished) -> Iterator[tuple[str, str, Any]]:
-    """Failed checks: of which request, by which name."""
+    """List failed checks: of which request, by which name."""
     for case_id, checks in event.recorder.checks.items():
         for check in checks:
             if check.status is not Status.SUCCESS and check.failure_info is not None:
@@ -98,7 +101,7 @@ def _failures(event: events.ScenarioFinished) -> Iterator[tuple[str, str, Any]]:
 
 
 def _accepted(document: dict[str, Any], stock: Stock) -> dict[str, Any]:
-    """The document with bodies of which each is taken: images that are there, and options that fit together."""
+    """Give the document with bodies of which each is taken: images that are there, and options that fit together."""
     made = copy.deepcopy(document)
     image = {"enum": stock.images}
     options = {"method": {"const": "flow"}, "frames": {"type": "integer", "minimum": 2, "maximum": 9}}
@@ -122,7 +125,7 @@ def _exactly(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _config(site: Site, stock: Stock, campaign: Campaign, phases: tuple[str, ...]) -> dict[str, Any]:
-    """As `schemathesis.toml` has it."""
+    """Make a campaign's configuration, as `schemathesis.toml` has it."""
     everything = [job_id for ids in stock.jobs.values() for job_id in ids]
     files = ["take-1.mp4", "take-2.gif", "poster.jpg", "contact-sheet.jpg", "metadata.json", "take-1.zip"]
     words = {
@@ -177,7 +180,7 @@ REFUSALS = [*NEGATIVE_DATA_REJECTION_EXPECTED_STATUSES, "410", "413"]
 
 
 def _exceptions() -> list[dict[str, Any]]:
-    """Where a check asks for more than a schema can say, and why. Every other check stays."""
+    """List where a check asks for more than a schema can say, and why. Every other check stays."""
 
     def may(operation: str, *statuses: str, **checks: Any) -> dict[str, Any]:
         fits = {"positive_data_acceptance": {"expected-statuses": [*FITS, *statuses]}}

@@ -26,22 +26,22 @@ PAUSE = 0.02
 
 @dataclass
 class Cost:
-    """most: bytes that all requests at once may take. silence: seconds that the API may keep a stranger waiting.
+    """What requests took of the API's memory and time, and what they may."""
 
-    times: the highest memory of one request above rest, less what its picture is decoded to, in bodies of its own.
-    """
-
+    #: Bytes that all requests at once may take.
     most: int
+    #: Seconds that the API may keep a stranger waiting.
     silence: float
+    #: The highest memory of one request above rest, less what its picture is decoded to, in bodies of its own.
     times: float = 0.0
     alone: int = 0
     together: int = 0
     longest: float = 0.0
+    #: Requests that took more than they may.
     over: list[str] = field(default_factory=list)
-    """Requests that took more than they may."""
 
     def one(self, told: str, body: int, decoded: int, taken: int) -> None:
-        """One request alone took `taken` bytes above rest."""
+        """Note that one request alone took `taken` bytes above rest."""
         self.alone = max(self.alone, taken)
         own = max(0, taken - decoded - SLACK)
         self.times = max(self.times, own / max(body, 1))
@@ -49,7 +49,7 @@ class Cost:
             self.over.append(f"{taken / 1e6:.1f} MB for {body / 1e6:.1f} MB: {told}")
 
     def crowd(self, taken: int) -> None:
-        """Many requests at once took `taken` bytes above rest."""
+        """Note that many requests at once took `taken` bytes above rest."""
         self.together = max(self.together, taken)
         if taken > self.most:
             self.over.append(f"{taken / 1e6:.1f} MB for many requests at once")
@@ -70,7 +70,10 @@ class Cost:
 
 @contextmanager
 def peak(pid: int) -> Iterator[list[int]]:
-    """Into the list goes, at the end, by how many bytes the process' memory was above its beginning at the most."""
+    """Measure by how many bytes the process' memory was above its beginning at the most.
+
+    The number goes into the list at the end of the block.
+    """
     taken: list[int] = []
     # 5 stands for: forget the most that was resident.
     Path(f"/proc/{pid}/clear_refs").write_text("5")
@@ -80,7 +83,7 @@ def peak(pid: int) -> Iterator[list[int]]:
 
 
 def _status(pid: int, name: str) -> int:
-    """Bytes."""
+    """Read a figure of a process's status, in bytes."""
     line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(name))
     return int(line.split()[1]) * 1024
 

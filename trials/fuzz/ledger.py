@@ -58,7 +58,7 @@ class Ledger:
     def hear(
         self, part: str, operation: str, status: int, headers: Mapping[str, str], body: bytes, told: str = ""
     ) -> None:
-        """One answer. operation: such as `GET /inbetween/{job_id}`. told: how to send that request again."""
+        """Note one answer. operation: such as `GET /inbetween/{job_id}`. told: how to send that request again."""
         self.answers[part, status] += 1
         if status >= 500:
             self.breach("server errors", operation, f"{status} {body[:300]!r} {told}")
@@ -68,7 +68,7 @@ class Ledger:
             self._judge_refusal(operation, status, headers.get("content-type", ""), body, told)
 
     def hear_estimate(self, body: bytes, told: str) -> bool:
-        """An estimate's 200; whether it would accept."""
+        """Note an estimate's 200 answer, and tell whether it would accept."""
         estimate = json.loads(body)
         for refusal in estimate["refusals"]:
             self._judge_problem("a refusal in an estimate", refusal["status"], refusal, told)
@@ -83,7 +83,7 @@ class Ledger:
             self.examples[sort, where].append(told)
 
     def told(self) -> str:
-        """The breaches, for people."""
+        """List the breaches, for people."""
         lines = []
         for sort in SORTS:
             lines += [f"{sort}: {self.breaches[sort]}"] if self.breaches[sort] else []
@@ -116,5 +116,5 @@ _INSIDE = re.compile(r"Traceback|File \"/|site-packages|0x[0-9a-f]{8,}|redis://|
 
 
 def _leaks(found: dict[str, Any]) -> bool:
-    """Whether a problem tells what is only ours to know."""
+    """Tell whether a problem tells what is only ours to know."""
     return bool(_INSIDE.search(f"{found.get('detail')} {found.get('remedy')}"))

@@ -18,9 +18,11 @@ TOLD = ("first", "last", "least", "median", "most")
 
 @dataclass
 class Memory:
-    """readings: (requests answered until then, resident bytes). settled: requests at which the warm-up was over."""
+    """The API's memory over a trial."""
 
+    #: (requests answered until then, resident bytes).
     readings: list[tuple[int, int]] = field(default_factory=list)
+    #: Requests at which the warm-up was over.
     settled: int | None = None
 
     def read(self, answered: int, resident: int) -> None:

@@ -25,7 +25,7 @@ _EDGES = sorted({end for limit in LIMITS.values() for end in (limit.low, limit.h
 
 
 def _numbers() -> st.SearchStrategy[Any]:
-    """Each bound and its neighbours, numbers that no machine word holds, and what is no number."""
+    """Draw each bound and its neighbours, numbers that no machine word holds, and what is no number."""
     edges = [edge + step for edge in _EDGES for step in (-1, -1e-9, 0, 1e-9, 1)]
     whole = [int(edge) for edge in edges if float(edge).is_integer()]
     odd = [math.nan, math.inf, -math.inf, -0.0, 5e-324, 1.7976931348623157e308, 2**63, 2**64, -(2**63) - 1, 10**30]
@@ -35,7 +35,7 @@ def _numbers() -> st.SearchStrategy[Any]:
 
 
 def _texts() -> st.SearchStrategy[str]:
-    """Surrogates, controls and long ones among them."""
+    """Draw texts, surrogates, controls and long ones among them."""
     known = [*_CHOICES, "", "mp4", "#000000", "#00000g", "pin", "upload:x", "https://127.0.0.1/x", "\0", "\ud800"]
     return st.one_of(
         st.sampled_from(known), st.text(max_size=30), st.text(st.characters(codec=None)), st.just("x" * 5000)
@@ -43,7 +43,7 @@ def _texts() -> st.SearchStrategy[str]:
 
 
 def values() -> st.SearchStrategy[Any]:
-    """JSON of any shape."""
+    """Draw JSON of any shape."""
     leaves = st.one_of(st.none(), _numbers(), _texts())
     return st.recursive(
         leaves,
@@ -53,12 +53,12 @@ def values() -> st.SearchStrategy[Any]:
 
 
 def likely() -> st.SearchStrategy[dict[str, Any]]:
-    """Objects of which many are right: each option within its own bounds, whatever the others are."""
+    """Draw objects of which many are right: each option within its own bounds, whatever the others are."""
     return st.fixed_dictionaries({}, optional={name: _plausible(one) for name, one in REQUEST_OPTIONS.items()})
 
 
 def _plausible(one: Option) -> st.SearchStrategy[Any]:
-    """Values of an option that are right as long as nobody looks at the others."""
+    """Draw values of an option that are right as long as nobody looks at the others."""
     low, high = (one.limit.low, one.limit.high) if one.limit is not None else (0, 2**31)
     least, most = (int(one.size.low), int(one.size.high)) if one.size is not None else (0, 9)
     if one.name in ("width", "height"):
@@ -81,13 +81,13 @@ def _plausible(one: Option) -> st.SearchStrategy[Any]:
 
 
 def objects() -> st.SearchStrategy[dict[str, Any]]:
-    """Likely options, some of them replaced by anything, some unknown ones among them."""
+    """Draw likely options, some of them replaced by anything, some unknown ones among them."""
     anything = st.dictionaries(st.sampled_from(NAMES) | _texts(), values(), max_size=4)
     return st.builds(lambda right, wrong: right | wrong, likely(), anything)
 
 
 def documents() -> st.SearchStrategy[bytes]:
-    """What is sent as `options`."""
+    """Draw what is sent as `options`."""
     written = st.builds(_written, objects() | values(), st.sampled_from(["utf-8", "utf-8", "utf-8", "utf-16", "ascii"]))
     twice = st.builds(lambda one, other: one[:-1] + b"," + other[1:], _filled(), _filled())
     named = st.sampled_from(NAMES)

@@ -26,7 +26,7 @@ EXTREMES = (0, 1, 15, 16, 17, 127, 128, 4096, 6000, 32767, 32768, 65535)
 
 @cache
 def originals() -> dict[str, bytes]:
-    """Whole files by name."""
+    """Make whole files by name."""
     with Image.open(PHOTOGRAPH) as opened:
         photo = opened.convert("RGB").resize(SIZE)
     turned = photo.rotate(180)
@@ -57,7 +57,7 @@ def originals() -> dict[str, bytes]:
 
 
 def damaged(seed: int, number: int) -> tuple[str, bytes]:
-    """The `number`th damaged file of a seed: what it is and how it was damaged, and its bytes."""
+    """Make the `number`th damaged file of a seed: what it is and how it was damaged, and its bytes."""
     draw = random.Random(f"{seed}/{number}")
     names = list(originals())
     name = names[number % len(names)]
@@ -72,13 +72,13 @@ def damaged(seed: int, number: int) -> tuple[str, bytes]:
 
 
 def flip(data: bytearray, draw: random.Random) -> None:
-    """Single bits."""
+    """Flip single bits."""
     for _ in range(draw.choice((1, 2, 8, 64))):
         data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
 
 
 def scribble(data: bytearray, draw: random.Random) -> None:
-    """Bytes of the head, where the numbers are."""
+    """Overwrite bytes of the head, where the numbers are."""
     for _ in range(draw.choice((1, 2, 5))):
         data[draw.randrange(min(len(data), 300))] = draw.choice((0, 1, 0x7F, 0x80, 0xFF, draw.randrange(256)))
 
@@ -98,19 +98,19 @@ def repeat(data: bytearray, draw: random.Random) -> None:
 
 
 def pad(data: bytearray, draw: random.Random) -> None:
-    """Something before or behind the file."""
+    """Put something before or behind the file."""
     more = draw.randbytes(draw.choice((1, 100, 5000)))
     data[:] = more + data if draw.random() < 0.3 else data + more
 
 
 def splice(data: bytearray, draw: random.Random) -> None:
-    """The beginning of this file and the end of another."""
+    """Join the beginning of this file and the end of another."""
     other = draw.choice(list(originals().values()))
     data[draw.randrange(len(data)) :] = other[draw.randrange(len(other)) :]
 
 
 def shuffle(data: bytearray, draw: random.Random) -> None:
-    """Segments, chunks or boxes in another order, one of them doubled or left out."""
+    """Order segments, chunks or boxes anew, one of them doubled or left out."""
     parts = [bytes(data[start:end]) for start, end in segments(data)]
     if len(parts) < 3:
         return
@@ -126,7 +126,7 @@ def shuffle(data: bytearray, draw: random.Random) -> None:
 
 
 def lengths(data: bytearray, draw: random.Random) -> None:
-    """A segment that says it is longer or shorter than it is."""
+    """Make a segment say that it is longer or shorter than it is."""
     starts = _length_fields(data)
     if not starts:
         return
@@ -137,7 +137,7 @@ def lengths(data: bytearray, draw: random.Random) -> None:
 
 
 def sides(data: bytearray, draw: random.Random) -> None:
-    """Width or height as the header has them; a PNG's checksum is made right again."""
+    """Change the width or height that the header has; a PNG's checksum is made right again."""
     places = _side_fields(data)
     if not places:
         return
@@ -163,7 +163,7 @@ DAMAGES: Sequence[Callable[[bytearray, random.Random], None]] = (
 
 
 def segments(data: bytes | bytearray) -> list[tuple[int, int]]:
-    """Where the parts of a file begin and end, as far as its own lengths can be followed; the head is the first."""
+    """Find where a file's parts begin and end, as far as its own lengths can be followed; the head is the first."""
     if data.startswith(b"\xff\xd8"):
         return _walk(data, 2, lambda at: 2 + int.from_bytes(data[at + 2 : at + 4], "big"))
     if data.startswith(b"\x89PNG"):
@@ -187,14 +187,14 @@ def _walk(data: bytes | bytearray, first: int, length: Callable[[int], int]) -> 
 
 
 def _length_fields(data: bytearray) -> list[tuple[int, int]]:
-    """(start, width) of each length in the file."""
+    """Find the (start, width) of each length in the file."""
     inner = 2 if data.startswith(b"\xff\xd8") else 4 if data.startswith(b"RIFF") else 0
     width = 2 if inner == 2 else 4
     return [(start + inner, width) for start, _ in segments(data) if start + inner + width <= len(data)]
 
 
 def _side_fields(data: bytearray) -> list[tuple[int, int, str]]:
-    """(start, width, byte order) of each side of the picture."""
+    """Find the (start, width, byte order) of each side of the picture."""
     if data.startswith(b"\x89PNG") and len(data) > 33:
         return [(16, 4, "big"), (20, 4, "big")]
     found: list[tuple[int, int, str]] = []
@@ -227,7 +227,7 @@ def _png(depth: int, colour: int, rows: Sequence[bytes], interlace: int = 0) -> 
 
 
 def _interlaced(grey: Image.Image) -> bytes:
-    """Adam7, which Pillow reads and does not write."""
+    """Write a picture with Adam7, which Pillow reads and does not write."""
     passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
     pixels = grey.tobytes()
     across, down = SIZE

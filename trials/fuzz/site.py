@@ -43,8 +43,8 @@ PERSONAS: dict[str, tuple[str, tuple[Scope, ...]]] = {
 class Stock:
     """Ids and links that lead to something, and what an image may be given as."""
 
+    #: By state; `foreign` ones are another owner's.
     jobs: dict[str, list[str]] = field(default_factory=dict)
-    """By state; `foreign` ones are another owner's."""
     deliveries: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     uploads: list[str] = field(default_factory=list)
@@ -105,15 +105,15 @@ class Site:
         return {"Authorization": f"Bearer {self.keys[persona]}"} if persona in self.keys else {}
 
     def memory(self) -> int:
-        """Resident bytes of the API process."""
+        """Read the resident bytes of the API process."""
         return int(self.api.memory_info().rss)
 
     def restarted(self) -> bool:
-        """Whether the API process has ended; nothing starts it again."""
+        """Tell whether the API process has ended; nothing starts it again."""
         return self.api.poll() is not None
 
     def errors(self) -> list[str]:
-        """Lines of the API's log that say error, and tracebacks."""
+        """List lines of the API's log that say error, and tracebacks."""
         lines = (self.area / "api.log").read_text(errors="replace").splitlines()
         return [line[:600] for line in lines if '"level": "error"' in line or line.startswith("Traceback")]
 
@@ -121,7 +121,7 @@ class Site:
         return dict(self.client.get("/openapi.json").raise_for_status().json())
 
     def stock(self, receiver: str) -> Stock:
-        """Jobs in every state, some with results that a real worker made, uploads, deliveries, links to files.
+        """Make jobs in every state, some with results that a real worker made, uploads, deliveries, links to files.
 
         receiver: URL of a server that answers with a picture and takes webhooks.
         """
@@ -136,7 +136,7 @@ class Site:
         return stock
 
     def submit(self, persona: str, **options: Any) -> str:
-        """A job's id."""
+        """Submit a job and give its id."""
         pictures = originals()
         files = {"start": pictures["jpeg"], "end": pictures["png"]}
         data = {"options": json.dumps({"method": "flow", "frames": 3, **options})}

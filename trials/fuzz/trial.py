@@ -46,36 +46,39 @@ Progress = Callable[[str, int], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """How much to send of each part in all. seed: decides everything.
-
-    rounds: parts the whole is cut into, the first `warm_up` of which the memory may settle in.
-    silence: seconds that `/livez` may take. examples: random requests for each operation and round. personas: who asks
-    in each round, again and again.
-    """
+    """How much to send of each part in all."""
 
     requests: int = 20_000
     pictures: int = 5_000
     options: int = 3_000
+    #: Decides everything.
     seed: int = 1
     bodies: int = 210
+    #: Seconds that `/livez` may take.
     silence: float = 1.0
+    #: Random requests for each operation and round.
     examples: int = 20
+    #: Parts the whole is cut into.
     rounds: int = 8
+    #: Rounds, the first ones, which the memory may settle in.
     warm_up: int = 2
+    #: Who asks in each round, again and again.
     personas: tuple[str, ...] = ("member", "operator", "member", "reader", "submitter", "member", "meter", "nobody")
 
 
 @dataclass
 class Report:
-    """What came of it. errors: lines of the API's log. seconds: from the first request to the last answer."""
+    """What came of a trial."""
 
     plan: Plan
     ledger: Ledger
     memory: Memory
     cost: Cost
     counts: dict[str, int] = field(default_factory=dict)
+    #: Lines of the API's log.
     errors: list[str] = field(default_factory=list)
     crashed: bool = False
+    #: From the first request to the last answer.
     seconds: float = 0.0
 
     @property
@@ -103,7 +106,7 @@ class Report:
         }
 
     def table(self) -> str:
-        """As Markdown."""
+        """Write the report as Markdown."""
         found, memory = self.to_dict(), self.memory.to_dict()
         rows: list[tuple[str, object]] = [(PARTS[part], f"{count:,}") for part, count in self.counts.items()]
         rows += [("answers in all", f"{sum(self.ledger.sent.values()):,}")]
@@ -124,7 +127,7 @@ class Report:
         return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 
     def told(self) -> str:
-        """What is wrong, for people."""
+        """List what is wrong, for people."""
         lines = [self.ledger.told(), *(f"log: {line}" for line in self.errors[:10])]
         lines += ["the API process ended"] if self.crashed else []
         lines += [f"memory: {told}" for told in self.cost.over[:10]]
@@ -156,7 +159,7 @@ def run(area: Path, plan: Plan, progress: Progress = lambda part, count: None, *
 
 @contextmanager
 def receiver() -> Iterator[str]:
-    """URL of a server on loopback that answers everything with a picture."""
+    """Give the URL of a server on loopback that answers everything with a picture."""
     with Receiver.running() as server:
         server.answers = [(200, {"content-type": "image/png"}, originals()["png"])]
         yield server.url
@@ -171,7 +174,7 @@ class _Trial:
         self.good = originals()["png"]
 
     def round(self, number: int) -> bool:
-        """One round of each part; whether the service has died of it."""
+        """Run one round of each part, and tell whether the service has died of it."""
         plan = self.plan
         self._pictures(_share(plan.pictures, number, plan.rounds))
         self._options(number, len(_share(plan.options, number, plan.rounds)))
@@ -180,7 +183,7 @@ class _Trial:
         return self.site.restarted()
 
     def _contract(self, number: int) -> None:
-        """One campaign, and more of them with other seeds until the round's share of requests is sent."""
+        """Run one campaign, and more of them with other seeds until the round's share of requests is sent."""
         plan = self.plan
         due = plan.requests * (number + 1) // plan.rounds
         persona = plan.personas[number % len(plan.personas)]
@@ -198,7 +201,10 @@ class _Trial:
                 return
 
     def _bodies(self, numbers: range) -> None:
-        """Each alone, so that what it costs is its own; then many of one owner at once, and small ones of another."""
+        """Send each body alone, so that what it costs is its own.
+
+        Then many of one owner at once, and small ones of another.
+        """
         for number in numbers:
             body = bodies.hostile(self.plan.seed, number)
             with peak(self.site.api.pid) as taken:
@@ -222,7 +228,7 @@ class _Trial:
         self.report.cost.crowd(taken[0])
 
     def _send_body(self, body: Body, operation: str, headers: dict[str, str], busy: bool = False) -> None:
-        """busy: whether the service may have no room for it."""
+        """Send one body. busy: whether the service may have no room for it."""
         told = f"{body.name} as {body.content_type[:200]!r}"
         # Python's client would write a header as Latin-1 or not at all.
         sent = {name.encode(): value.encode() for name, value in headers.items()}
@@ -252,7 +258,7 @@ class _Trial:
             self._done("pictures", 1)
 
     def _upload(self, name: str, data: bytes) -> None:
-        """Sent ahead, then named."""
+        """Send a picture ahead as an upload, then name it in a request."""
         asked = {"content_type": "image/jpeg", "size": max(1, len(data))}
         granted = self._send("pictures", "POST /uploads", name, json=asked)
         if granted is None or granted.status_code != 201:
@@ -264,7 +270,10 @@ class _Trial:
         self._send("pictures", CREATE, name, json={"start": image, "end": _uri(self.good), **ASKED})
 
     def _options(self, number: int, count: int) -> None:
-        """As a form and as JSON; every tenth is asked for in earnest, and must be taken if the estimate said so."""
+        """Send options as a form and as JSON.
+
+        Every tenth is asked for in earnest, and must be taken if the estimate said so.
+        """
         if not count:
             return
         turn = itertools.count()
@@ -308,7 +317,10 @@ class _Trial:
         return answer
 
     def _count(self, part: str, count: int) -> None:
-        """Without a look at the memory at rest: a large body that was just answered may still be on its way out."""
+        """Count answers without a look at the memory at rest.
+
+        A large body that was just answered may still be on its way out.
+        """
         self.report.counts[part] += count
         self.progress(part, count)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 def temporal_share(blender: Any) -> float:
-    """1 − α of a diffusers `AlphaBlender` for videos."""
+    """Read 1 − α of a diffusers `AlphaBlender` for videos."""
     factor = blender.mix_factor.detach().float().cpu()
     alpha = float(factor if blender.merge_strategy == "fixed" else torch.sigmoid(factor))
     return alpha if blender.switch_spatial_to_temporal_mix else 1 - alpha
@@ -27,7 +27,7 @@ class _Blended(nn.Module):
 
 
 def rewrite(root: nn.Module) -> int:
-    """The blend of every residual block below `root`, into weights of its own; returns how many there were."""
+    """Fold the blend of every residual block below `root` into weights of its own; returns how many there were."""
     from diffusers.models.resnet import SpatioTemporalResBlock
 
     blocks = [module for module in root.modules() if isinstance(module, SpatioTemporalResBlock)]

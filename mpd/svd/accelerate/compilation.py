@@ -26,7 +26,7 @@ class Compiled:
         backend: str | Callable[..., Any] | None = None,
         mode: str | None = None,
     ) -> None:
-        """mode: of torch.compile."""
+        """Prepare to compile a function for the shapes seen within `warming_up`. mode: of torch.compile."""
         self._plain = function
         self._compiled = torch.compile(function, fullgraph=True, dynamic=False, backend=backend or BACKEND, mode=mode)
         self._shapes: set[tuple[int, ...]] = set()
@@ -48,7 +48,7 @@ class Compiled:
 
 
 def keep_in(folder: Path) -> None:
-    """Where compiled code is kept, so that a worker's next start finds it. To be called before the first compile."""
+    """Keep compiled code in a folder, so that a worker's next start finds it. To be called before the first compile."""
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")
     os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")

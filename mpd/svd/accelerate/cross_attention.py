@@ -18,19 +18,22 @@ class OneToken(nn.Module):
         self.to_v, self.to_out = attention.to_v, attention.to_out[0]
 
     def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> Tensor:
-        """encoder_hidden_states: (S, 1, D), to (S, 1, C), the same for all tokens. As diffusers' blocks call it."""
+        """Attend to the image as diffusers' blocks ask for it, the same for all tokens.
+
+        encoder_hidden_states: (S, 1, D), to (S, 1, C).
+        """
         if encoder_hidden_states.shape[1] != 1:
             raise ValueError(f"attention to one token was asked for {encoder_hidden_states.shape[1]}")
         return self.constant(encoder_hidden_states)
 
     def constant(self, embedding: Tensor) -> Tensor:
-        """embedding: (…, D), to (…, C)."""
+        """Compute what the attention to an image adds. embedding: (…, D), to (…, C)."""
         result: Tensor = self.to_out(self.to_v(embedding))
         return result
 
 
 def rewrite(root: nn.Module) -> int:
-    """The cross-attention of every transformer block below `root`; returns how many there were."""
+    """Replace the cross-attention of every transformer block below `root`; returns how many there were."""
     from diffusers.models.attention import BasicTransformerBlock, TemporalBasicTransformerBlock
 
     blocks = [

@@ -12,7 +12,7 @@ from mpd.svd.accelerate.temporal_convolution import rewrite as rewrite_convoluti
 
 
 def rewrite(decoder: Any) -> int:
-    """diffusers' `TemporalDecoder`, changed where it stands; returns how many residual blocks it has.
+    """Change diffusers' `TemporalDecoder` where it stands; returns how many residual blocks it has.
 
     Its pictures become channels-last with the first convolution.
     """

@@ -29,19 +29,22 @@ class Fp8Linear(nn.Module):
 
 
 def quantize(x: Tensor) -> tuple[Tensor, Tensor]:
-    """(R, C) to e4m3 and the float32 scale of each row, (R, 1); a row of zeros keeps the scale 1."""
+    """Quantize (R, C) to e4m3 and give the float32 scale of each row, (R, 1); a row of zeros keeps the scale 1."""
     largest = x.abs().amax(1, keepdim=True).float()
     scale = torch.where(largest > 0, largest / LARGEST, 1.0)
     return (x.float() / scale).to(E4M3), scale
 
 
 def has_fp8(device: torch.device) -> bool:
-    """Whether the matrix units of a device know e4m3: compute capability 8.9 and later."""
+    """Tell whether the matrix units of a device know e4m3: compute capability 8.9 and later."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
 
 
 def rewrite(root: nn.Module) -> int:
-    """The linear layers of every feed-forward below `root`, which hold a third of SVD's products; returns how many."""
+    """Replace the linear layers of every feed-forward below `root`; returns how many there were.
+
+    They hold a third of SVD's products.
+    """
     from diffusers.models.attention import FeedForward
 
     found = [

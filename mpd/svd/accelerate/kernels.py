@@ -22,7 +22,7 @@ AT_ONCE = 64
 def _gather(
     x, sums, rows, stretches, CHANNELS: tl.constexpr, WIDTH: tl.constexpr, STRETCH: tl.constexpr, ROWS: tl.constexpr
 ):
-    """Of one stretch of one sample, per channel: the mean of x and the sum of squares about it."""
+    """Compute per channel, of one stretch of one sample, the mean of x and the sum of squares about it."""
     stretch, sample = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     channel = tl.program_id(2) * WIDTH + tl.arange(0, WIDTH)
     inside = channel < CHANNELS
@@ -63,7 +63,7 @@ def _combine(
     STRETCH: tl.constexpr,
     AT_ONCE: tl.constexpr,
 ):
-    """Of one group of one sample: what its channels are multiplied by, and what is added then.
+    """Compute what the channels of one group of one sample are multiplied by, and what is added then.
 
     Joins the stretches' variances as Chan, Golub and LeVeque do: nothing large is subtracted from something large.
     """
@@ -100,7 +100,7 @@ def _combine(
 def _apply(
     x, scale, shift, out, rows, CHANNELS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, SILU: tl.constexpr
 ):
-    """scale · x + shift, channel by channel, and SiLU."""
+    """Compute scale · x + shift, channel by channel, and SiLU."""
     block, sample = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     channel = tl.program_id(2) * WIDTH + tl.arange(0, WIDTH)
     inside = channel < CHANNELS
@@ -116,7 +116,7 @@ def _apply(
 
 
 def group_norm(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool) -> Tensor:
-    """`mpd.svd.accelerate.normalization.normalize`: x (S, M, C) contiguous, statistics in float32."""
+    """Do as `mpd.svd.accelerate.normalization.normalize` does: x (S, M, C) contiguous, statistics in float32."""
     samples, rows, channels = x.shape
     x = x.contiguous()
     width = min(1 << (channels - 1).bit_length(), 128)

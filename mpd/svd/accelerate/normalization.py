@@ -22,7 +22,7 @@ class GroupNorm(nn.Module):
         self.weight, self.bias = norm.weight, norm.bias
 
     def forward(self, x: Tensor, frames: int = 1) -> Tensor:
-        """x: (B·frames, C, H, W), channels-last; the result is like it."""
+        """Normalise x (B·frames, C, H, W), channels-last; the result is like it."""
         pictures, channels, height, width = x.shape
         rows = x.permute(0, 2, 3, 1).reshape(pictures // frames, frames * height * width, channels)
         rows = normalize(rows, self.weight, self.bias, self.groups, self.eps, self.silu)
@@ -30,7 +30,7 @@ class GroupNorm(nn.Module):
 
 
 def normalize(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool) -> Tensor:
-    """x: (S, M, C) contiguous; statistics of each of the S over M and the C / groups channels of a group.
+    """Normalise x (S, M, C), contiguous: statistics of each of the S over M and the C / groups channels of a group.
 
     Triton on CUDA, PyTorch elsewhere; both compute in float32.
     """
@@ -39,7 +39,7 @@ def normalize(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, 
 
 @torch.library.custom_op("mpd::group_norm", mutates_args=())
 def fused(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool) -> Tensor:
-    """`normalize` by Triton's kernels, which torch.compile takes as they are."""
+    """Normalise by Triton's kernels as `normalize` does; torch.compile takes them as they are."""
     from mpd.svd.accelerate import kernels
 
     return kernels.group_norm(x, weight, bias, groups, eps, silu)
@@ -51,7 +51,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bo
 
 
 def plain(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool) -> Tensor:
-    """`normalize` in PyTorch's own operations."""
+    """Normalise in PyTorch's own operations as `normalize` does."""
     samples, rows, channels = x.shape
     grouped = x.float().view(samples, rows, groups, channels // groups)
     variance, mean = torch.var_mean(grouped, dim=(1, 3), correction=0, keepdim=True)
@@ -83,7 +83,7 @@ class _Video(nn.Module):
 
 
 def rewrite(root: nn.Module) -> int:
-    """In every residual block below `root`, both GroupNorms with their SiLU; returns how many blocks there are."""
+    """Replace both GroupNorms with their SiLU in every residual block below `root`; returns how many blocks."""
     from diffusers.models.resnet import ResnetBlock2D, TemporalResnetBlock
 
     blocks = [module for module in root.modules() if isinstance(module, ResnetBlock2D | TemporalResnetBlock)]

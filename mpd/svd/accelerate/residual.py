@@ -41,8 +41,9 @@ class ResidualBlock(nn.Module):
         image_only_indicator: Tensor | None = None,
         frames: int | None = None,
     ) -> Tensor:
-        """hidden_states: (B·N, C, H, W). temb: (B, T), the `times` of all blocks. frames: N.
+        """Compute the block over space and then over time, as diffusers' UNet and VAE call it.
 
+        hidden_states: (B·N, C, H, W). temb: (B, T), the `times` of all blocks. frames: N.
         diffusers' VAE says N by the shape of `image_only_indicator`, (B, N).
         """
         count = image_only_indicator.shape[-1] if frames is None and image_only_indicator is not None else frames or 1
@@ -56,13 +57,13 @@ class ResidualBlock(nn.Module):
         return x + self.along2.pictures(self.over_time2(h, count), count)
 
     def _times(self, times: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-        """(B·N, C, 1, 1) for each half."""
+        """Pick what is added in each half, (B·N, C, 1, 1), out of the `times` of all blocks."""
         own = times[:, self.first : self.first + self.width].repeat_interleave(frames, 0)[..., None, None]
         return own[:, : self.channels], own[:, self.channels :]
 
 
 def lay_channels_last(root: nn.Module) -> None:
-    """Every 2-D convolution below `root` in the layout that channels-last pictures want; values stay."""
+    """Lay every 2-D convolution below `root` out as channels-last pictures want; values stay."""
     for module in root.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)

@@ -15,19 +15,21 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Interval:
-    """For how long features serve: by noise level, for they age fastest where a clip's content is being decided.
+    """For how long features serve: by noise level, for they age fastest where a clip's content is being decided."""
 
-    middle: the noise level where that is. turn: features serve while arctan(σ / middle) falls by less than this, which
-    is a factor of little more than one in σ there, and a large one far from it.
-    free_above: nothing is reused at higher noise levels, where MPD decides the motion.
-    """
-
+    #: Nothing is reused at higher noise levels, where MPD decides the motion.
     free_above: float = 100.0
+    #: The noise level where a clip's content is being decided.
     middle: float = 6.0
+    #: Features serve while arctan(σ / middle) falls by less than this, which is a factor of little more than one in σ
+    #: there, and a large one far from it.
     turn: float = 0.2
 
     def covers(self, made: float, now: float) -> bool:
-        """Whether features made at one σ serve at another. A σ that has not fallen is another round, or a new take."""
+        """Tell whether features made at one σ serve at another.
+
+        A σ that has not fallen is another round, or a new take.
+        """
         if not now < made <= self.free_above:
             return False
         return math.atan(made / self.middle) - math.atan(now / self.middle) < self.turn
@@ -43,7 +45,7 @@ class Features:
         self.shape: tuple[int, ...] = ()
 
     def usable(self, sigma: float, shape: tuple[int, ...]) -> bool:
-        """Whether an evaluation at `sigma` may go by them."""
+        """Tell whether an evaluation at `sigma` may go by these features."""
         return self.deep is not None and shape == self.shape and self.interval.covers(self.sigma, sigma)
 
     def keep(self, deep: Tensor, sigma: float, shape: tuple[int, ...]) -> None:

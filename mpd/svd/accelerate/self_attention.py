@@ -27,16 +27,16 @@ class SelfAttention(nn.Module):
         self.to_out = attention.to_out[0]
 
     def forward(self, hidden_states: Tensor, **_: Any) -> Tensor:
-        """hidden_states: (S, L, C); each of the S sequences looks at itself. As diffusers' blocks call it."""
+        """Let each of S sequences (S, L, C) look at itself, as diffusers' blocks ask for it."""
         query, key, value = self._project(hidden_states).permute(2, 0, 3, 1, 4)  # each (S, heads, L, d)
         return self._output(attend(query, key, value).transpose(1, 2))
 
     def over_pixels(self, x: Tensor) -> Tensor:
-        """x: (B, N, M, C) tokens of M pixels; those of a frame look at each other."""
+        """Let the tokens of a frame look at each other. x: (B, N, M, C) tokens of M pixels."""
         return self.forward(x.flatten(0, 1)).view(x.shape)
 
     def over_frames(self, x: Tensor) -> Tensor:
-        """x: (B, N, M, C); the N tokens of a pixel look at each other."""
+        """Let the N tokens of a pixel look at each other. x: (B, N, M, C)."""
         videos, _, pixels, _ = x.shape
         sequences = self._project(x).permute(3, 0, 2, 4, 1, 5)  # (3, B, M, heads, N, d)
         query, key, value = sequences.flatten(1, 2)  # no copy where B is 1
@@ -49,13 +49,13 @@ class SelfAttention(nn.Module):
         return projected.view(*x.shape[:-1], 3, self.heads, -1)
 
     def _output(self, x: Tensor) -> Tensor:
-        """x: (…, heads, d)."""
+        """Project the heads' results, x: (…, heads, d), to channels."""
         result: Tensor = self.to_out(x.flatten(-2))
         return result
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """scaled_dot_product_attention of any number of sequences. All (S, heads, L, d)."""
+    """Compute scaled_dot_product_attention of any number of sequences. All (S, heads, L, d)."""
     if len(query) <= MOST_ROWS:
         return F.scaled_dot_product_attention(query, key, value)
     parts = zip(*(torch.split(each, MOST_ROWS) for each in (query, key, value)), strict=True)
@@ -63,7 +63,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def rewrite(root: nn.Module) -> int:
-    """The self-attention of every transformer block below `root`; returns how many there were."""
+    """Replace the self-attention of every transformer block below `root`; returns how many there were."""
     from diffusers.models.attention import BasicTransformerBlock, TemporalBasicTransformerBlock
 
     blocks = [

@@ -30,12 +30,12 @@ class TemporalConvolution(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (B, C, N, H, W), as Conv3d takes it."""
+        """Convolve x (B, C, N, H, W), as Conv3d takes it, along time."""
         height, width = x.shape[3:]
         return self._convolve(x.flatten(3)).view(*x.shape[:1], -1, x.shape[2], height, width)
 
     def pictures(self, x: Tensor, frames: int) -> Tensor:
-        """x: (B·frames, C, H, W) channels-last, and so the result."""
+        """Convolve pictures along time. x: (B·frames, C, H, W) channels-last, and so the result."""
         count, channels, height, width = x.shape
         videos = x.permute(0, 2, 3, 1).reshape(count // frames, frames, height * width, channels)
         y = self._convolve(videos.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (B, N, H·W, O)
@@ -46,7 +46,7 @@ class TemporalConvolution(nn.Module):
 
 
 def rewrite(root: nn.Module) -> int:
-    """Every convolution along time below `root`; returns how many there were."""
+    """Replace every convolution along time below `root`; returns how many there were."""
     found = [
         (parent, name, child)
         for parent in root.modules()
@@ -59,5 +59,5 @@ def rewrite(root: nn.Module) -> int:
 
 
 def channels_last(module: TemporalConvolution) -> None:
-    """The weights in the layout that channels-last pictures want."""
+    """Lay the weights out as channels-last pictures want."""
     module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)

@@ -46,17 +46,20 @@ class Transformer(nn.Module):
         self.width = len(self.tokens) * self.channels
 
     def context(self, embedding: Tensor) -> Tensor:
-        """What its layers' attention to the image adds: embedding (B, 1, D) to (B, `width`)."""
+        """Compute what its layers' attention to the image adds: embedding (B, 1, D) to (B, `width`)."""
         return torch.cat([token.constant(embedding[:, 0]) for token in self.tokens], dim=1)
 
     def positions(self, frames: int, like: Tensor) -> Tensor:
-        """The embedding of each frame's number, (N, C)."""
+        """Embed each frame's number, (N, C)."""
         numbers = self.time_proj(torch.arange(frames, device=like.device)).to(like.dtype)
         embedded: Tensor = self.time_pos_embed(numbers)
         return embedded
 
     def forward(self, x: Tensor, frames: int, context: Tensor, positions: Tensor) -> Tensor:
-        """x: (B·N, C, H, W) channels-last; context: (B, K) and positions: (N, P) of all transformers."""
+        """Transform pictures over space and then over time. x: (B·N, C, H, W) channels-last.
+
+        context: (B, K) and positions: (N, P) of all transformers.
+        """
         pictures, channels, height, width = x.shape
         shape = (pictures // frames, frames, height * width, channels)
         own = torch.split(context[:, None, None, self.first : self.first + self.width], channels, -1)  # (B, 1, 1, C)

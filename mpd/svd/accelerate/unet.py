@@ -75,7 +75,10 @@ class UNet(nn.Module):
         return Level(blocks, transformers, samplers[0])
 
     def times(self, c_noise: Tensor, time_ids: Tensor) -> Tensor:
-        """What the noise level and the time ids add in every residual block: c_noise (), time_ids (B, 3), to (B, T)."""
+        """Compute what the noise level and the time ids add in every residual block.
+
+        c_noise (), time_ids (B, 3), to (B, T).
+        """
         dtype = self.conv_in.weight.dtype
         videos = len(time_ids)
         emb = self.time_embedding(self.time_proj(c_noise.reshape(1).expand(videos)).to(dtype))
@@ -84,20 +87,20 @@ class UNet(nn.Module):
         return result
 
     def context(self, embedding: Tensor) -> Tensor:
-        """What the attention to an image adds in every transformer: its CLIP embedding (B, 1, D), to (B, K)."""
+        """Compute what the attention to an image adds in every transformer: its CLIP embedding (B, 1, D), to (B, K)."""
         return torch.cat([transformer.context(embedding) for transformer in self._transformers()], dim=1)
 
     def positions(self, frames: int) -> Tensor:
-        """What each frame's number adds in every transformer, (N, P)."""
+        """Compute what each frame's number adds in every transformer, (N, P)."""
         like = self.conv_in.weight
         return torch.cat([transformer.positions(frames, like) for transformer in self._transformers()], dim=1)
 
     def forward(self, sample: Tensor, times: Tensor, context: Tensor, positions: Tensor) -> Tensor:
-        """F(sample; …): (B, N, 2C, H, W) to (B, N, C, H, W)."""
+        """Evaluate F(sample; …): (B, N, 2C, H, W) to (B, N, C, H, W)."""
         return self.keeping(sample, times, context, positions)[0]
 
     def keeping(self, sample: Tensor, times: Tensor, context: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """`forward`, and what the inner levels made, (B·N, C', H, W), for `reusing`."""
+        """Evaluate as `forward` does, and give for `reusing` what the inner levels made, (B·N, C', H, W)."""
         given = Given(sample.shape[1], times, context, positions)
         outer = self._outer_down(sample, given)
         kept = list(outer)
@@ -118,7 +121,7 @@ class UNet(nn.Module):
         return self._outer_up(x, kept, given), x
 
     def reusing(self, sample: Tensor, times: Tensor, context: Tensor, positions: Tensor, deep: Tensor) -> Tensor:
-        """The outermost level alone, going by what `keeping` gave for a sample like this one."""
+        """Evaluate the outermost level alone, going by what `keeping` gave for a sample like this one."""
         given = Given(sample.shape[1], times, context, positions)
         return self._outer_up(deep, self._outer_down(sample, given), given)
 
@@ -137,7 +140,7 @@ class UNet(nn.Module):
 
 
 def _down(level: Any, kept: list[Tensor], given: Given) -> None:
-    """The blocks of a level on the way down: each result is kept for the way up."""
+    """Run the blocks of a level on the way down: each result is kept for the way up."""
     for i in range(len(level.blocks)):
         kept.append(_block(level, i, kept[-1], given))
 
@@ -157,7 +160,7 @@ def _block(level: Any, i: int, x: Tensor, given: Given) -> Tensor:
 
 
 def _side_by_side(projections: list[nn.Linear]) -> nn.Linear:
-    """One linear layer with the outputs of all."""
+    """Join linear layers to one with the outputs of all."""
     weight = torch.cat([each.weight for each in projections]).detach()
     made = nn.Linear(weight.shape[1], len(weight), device="meta")
     made.weight = nn.Parameter(weight, requires_grad=False)
