@@ -23,11 +23,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mpd import fields
-from mpd.fields import Field
+from mpd import vector_fields
 from mpd.methods import FLOW_FRAMES, Settings, SettingsError, flow_size, segment_frames, total_frames
 from mpd.output.clip import eight_bits, to_bits
 from mpd.progress import Frames, Pictures, Progress, Take
+from mpd.vector_fields import Field
 
 __all__ = ["FLOW_FRAMES", "flow_frames", "flow_size", "generate"]
 
@@ -178,14 +178,14 @@ def _dense(
 
     The choice is of DIS alone and of DIS after each rigid motion.
     """
-    grid = fields.grid(*grey.shape)
+    grid = vector_fields.grid(*grey.shape)
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
     search.setFinestScale(0)
     best: Field = search.calc(grey, other_grey, None)
     lowest = _mismatch(look, other_look, best)
     for motion in motions:
         turn, shift = motion[:, :2].T.astype(np.float32), motion[:, 2].astype(np.float32)
-        brought_near = fields.sample(other_grey, grid @ turn + shift)
+        brought_near = vector_fields.sample(other_grey, grid @ turn + shift)
         candidate = (grid + search.calc(grey, brought_near, None)) @ turn + shift - grid
         # A small handicap keeps flat regions, where every motion fits, with the plainest one.
         mismatch = _mismatch(look, other_look, candidate) + 0.004
@@ -196,8 +196,8 @@ def _dense(
 
 def _mismatch(look: Field, other_look: Field, motion: Field) -> Field:
     """Measure how much the appearance changes along the motion, averaged over a small neighbourhood: (h, w)."""
-    target = fields.grid(*motion.shape[:2]) + motion
-    change = np.abs(look - fields.sample(other_look, target)).mean(-1)
+    target = vector_fields.grid(*motion.shape[:2]) + motion
+    change = np.abs(look - vector_fields.sample(other_look, target)).mean(-1)
     blurred: Field = cv2.GaussianBlur(np.minimum(change, 0.25) + np.float32(0.1) * (1 - _inside(target)), (0, 0), 3)
     return blurred
 
@@ -207,8 +207,8 @@ def _agreement(motion: Field, back: Field) -> Field:
 
     The tolerance grows with the motion, as in Sundaram, Brox and Keutzer (2010), but smoothly.
     """
-    target = fields.grid(*motion.shape[:2]) + motion
-    returned = fields.sample(back, target)
+    target = vector_fields.grid(*motion.shape[:2]) + motion
+    returned = vector_fields.sample(back, target)
     error = ((motion + returned) ** 2).sum(-1)
     scale = 0.5 + 0.01 * ((motion**2).sum(-1) + (returned**2).sum(-1))
     agree: Field = np.exp(-error / scale) * _inside(target)
@@ -218,7 +218,7 @@ def _agreement(motion: Field, back: Field) -> Field:
 
 def _gain(look_start: Field, look_end: Field, forward: Field, sure: Field) -> Field:
     """Estimate by what factor red, green and blue grow from the start to the end on surfaces that both show: (3,)."""
-    arrived = fields.sample(look_end, fields.grid(*forward.shape[:2]) + forward)
+    arrived = vector_fields.sample(look_end, vector_fields.grid(*forward.shape[:2]) + forward)
     before, after = ((sure[..., None] * look[..., :3]).mean((0, 1)) + 1e-3 for look in (look_start, arrived))
     gain: Field = np.clip(after / before, 0.5, 2).astype(np.float32)
     return gain
@@ -249,7 +249,7 @@ def _rigid_field(rigid: NDArray[np.float64], shape: tuple[int, ...], time: float
     """Give how a rigid motion, each point going straight and evenly, moves what is at a pixel at `time`: (h, w, 2)."""
     turn, shift = rigid[:, :2], rigid[:, 2]
     back = np.linalg.inv((1 - time) * np.eye(2) + time * turn)
-    origin = (fields.grid(*shape[:2]) - (time * shift).astype(np.float32)) @ back.T.astype(np.float32)
+    origin = (vector_fields.grid(*shape[:2]) - (time * shift).astype(np.float32)) @ back.T.astype(np.float32)
     field: Field = origin @ (turn - np.eye(2)).T.astype(np.float32) + shift.astype(np.float32)
     return field
 
@@ -283,14 +283,14 @@ def _inbetween(start: Any, end: Any, motion: _Motion, time: np.float32) -> Any:
     mean = (total / np.maximum(weight, np.float32(1e-6))[..., None]).astype(np.float32, copy=False)
     rigid = _rigid_field(motion.rigid, weight.shape, float(time))
     merged = _filled(mean, np.minimum(1, 2 * weight).astype(np.float32, copy=False), rigid)
-    grid = fields.grid(*weight.shape)
+    grid = vector_fields.grid(*weight.shape)
     inside = [np.maximum(_inside(place, _SEAM), 1e-3) for place in (grid - time * merged, grid + (1 - time) * merged)]
     count_start = (1 - time) * inside[0] * (seen_start**2 + np.float32(3e-6))
     count_end = time * inside[1] * (seen_end**2 + np.float32(3e-6))
     share = cv2.resize(count_end / (count_start + count_end), (width, height), interpolation=cv2.INTER_LINEAR)
     merged = cv2.resize(merged, (width, height), interpolation=cv2.INTER_LINEAR)
     merged *= np.array([width / weight.shape[1], height / weight.shape[0]], np.float32)
-    grid = fields.grid(height, width)
+    grid = vector_fields.grid(height, width)
     shown_start = _exposed(_sharp_sample(start, grid - time * merged), motion.gain**time)
     shown_end = _exposed(_sharp_sample(end, grid + (1 - time) * merged), motion.gain ** (time - 1))
     return cv2.blendLinear(shown_start, shown_end, 1 - share, share)
@@ -303,7 +303,7 @@ def _carried(motion: Field, weight: Field, share: np.float32) -> tuple[Field, Fi
     neighbourhood, so that a growing surface shows no cracks.
     """
     height, width = weight.shape
-    target = np.rint(fields.grid(height, width) + share * motion).astype(np.int64)
+    target = np.rint(vector_fields.grid(height, width) + share * motion).astype(np.int64)
     arrives = (target >= 0).all(-1) & (target[..., 0] < width) & (target[..., 1] < height)
     place = (target[..., 1] * width + target[..., 0])[arrives]
     mass = weight[arrives]

@@ -17,7 +17,7 @@ from PIL import Image
 
 from mpd import keyframes
 from mpd.methods import FLOW_FRAMES, METHODS, Settings, SettingsError, segment_frames
-from mpd.output.finish import Finish
+from mpd.output.compositing import Compositor
 from mpd.progress import Pictures, Progress, Take
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def inbetween(
         size = flow.flow_size(images[0].size, settings.width, settings.height)
         pictures, frame = keyframes.prepare(images, settings, native_size=size, size_multiple=2)
         lengths = segment_frames(settings, len(images), FLOW_FRAMES)
-        finish = Finish(images, settings, frame, lengths, matte)
+        finish = Compositor(images, settings, frame, lengths, matte)
         return _finished(flow.generate(finish.with_mattes(pictures), settings, bits), finish)
     if model is None:
         raise SettingsError("method", f"{settings.method} needs a model", "Load one, or choose flow")
@@ -51,7 +51,7 @@ def inbetween(
         images, settings, native_size=model.native_size, size_multiple=model.size_multiple
     )
     lengths = segment_frames(settings, len(images), model.native_frames)
-    return _finished(generate(model, pictures, settings, bits), Finish(images, settings, frame, lengths, matte))
+    return _finished(generate(model, pictures, settings, bits), Compositor(images, settings, frame, lengths, matte))
 
 
 def generate(
@@ -63,7 +63,7 @@ def generate(
     return segments.generate(model, pictures, settings, bits)
 
 
-def _finished(reports: Iterator[Progress | Take], finish: Finish) -> Generator[Progress | Take, None, None]:
+def _finished(reports: Iterator[Progress | Take], finish: Compositor) -> Generator[Progress | Take, None, None]:
     for report in reports:
         yield finish(report) if isinstance(report, Take) else report
 

@@ -24,7 +24,7 @@ from mpd.keyframes import KeyframeError
 from mpd.methods import FLOW_FRAMES, FLOW_SIZE_MULTIPLE, METHODS, SettingsError, segment_frames
 from mpd.methods import Settings as SamplerSettings
 from mpd.output import clip
-from mpd.output.finish import Finish
+from mpd.output.compositing import Compositor
 from mpd.output.formats import any_alpha, sample_bits
 from mpd.progress import Pictures, Take
 from service import machine
@@ -281,14 +281,14 @@ Events = Generator[engine_client.Report | Take, None, None]
 
 def _begin(
     job: Job, settings: SamplerSettings, images: Encoded, service_settings: Settings, lease: Lease, report: Reporter
-) -> tuple[dict[str, Any] | None, Finish, Events]:
+) -> tuple[dict[str, Any] | None, Compositor, Events]:
     """Begin a job, and give the model, what becomes of the takes, and the running job."""
     formats = job.options["formats"]
     bits, matte = sample_bits(formats), any_alpha(formats)
     if not METHODS[settings.method].needs_model:
         size = flow.flow_size(images.first_size, settings.width, settings.height)
         pictures, frame = images.prepare(settings, native_size=size, size_multiple=FLOW_SIZE_MULTIPLE)
-        finish = Finish(images, settings, frame, segment_frames(settings, len(images), FLOW_FRAMES), matte)
+        finish = Compositor(images, settings, frame, segment_frames(settings, len(images), FLOW_FRAMES), matte)
         _check_length(finish, formats, service_settings)
         return None, finish, _flow(finish.with_mattes(pictures), settings, bits)
     if service_settings.engine_dir is None:
@@ -298,13 +298,13 @@ def _begin(
     model = engine_client.capabilities(path, lease)
     width, height = model["native_size"]
     pictures, frame = images.prepare(settings, native_size=(width, height), size_multiple=model["size_multiple"])
-    finish = Finish(images, settings, frame, segment_frames(settings, len(images), model["native_frames"]), matte)
+    finish = Compositor(images, settings, frame, segment_frames(settings, len(images), model["native_frames"]), matte)
     _check_length(finish, formats, service_settings)
     trace = tracing.current() or job.traceparent
     return model, finish, _sampled(engine_client.sample(path, job.ticket, pictures, settings, bits, lease, trace))
 
 
-def _check_length(finish: Finish, formats: list[str], service_settings: Settings) -> None:
+def _check_length(finish: Compositor, formats: list[str], service_settings: Settings) -> None:
     """Refuse what is too long to hold, where the API could not know: by a model's own size, or a matte.
 
     All else that is too long the API refuses.

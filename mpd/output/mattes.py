@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 import cv2
 import numpy as np
 
-from mpd import fields
-from mpd.fields import Field
+from mpd import vector_fields
 from mpd.methods import METHODS, Settings
 from mpd.output.clip import eight_bits
 from mpd.progress import Frames, Pictures
+from mpd.vector_fields import Field
 
 _WORKING_AREA = 512 * 288
 _ALIKE = np.float32(0.08)  # mean difference of colours, of 1, at which a pixel is hardly believed to be the same one
@@ -85,17 +85,17 @@ def _origins(pictures: Sequence[Pictures]) -> Iterator[Field]:
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
     search.setFinestScale(0)
     greys = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in pictures]
-    own = fields.grid(*greys[0].shape)
+    own = vector_fields.grid(*greys[0].shape)
     origin = own
     yield origin
     for before, after in itertools.pairwise(greys):
-        origin = fields.sample(origin, own + search.calc(after, before, None))
+        origin = vector_fields.sample(origin, own + search.calc(after, before, None))
         yield origin
 
 
 def _trust(picture: Pictures, other: Pictures, origin: Field) -> Field:
     """Measure in 0…1, (h, w), how much a pixel looks like the one in the other picture that it comes from."""
-    change = np.abs(picture.astype(np.float32) - fields.sample(other, origin)).mean(-1) / 255
+    change = np.abs(picture.astype(np.float32) - vector_fields.sample(other, origin)).mean(-1) / 255
     trust: Field = np.exp(-((cv2.GaussianBlur(change, (0, 0), 1.5) / _ALIKE) ** 2)) + np.float32(1e-3)
     return trust
 
@@ -103,7 +103,7 @@ def _trust(picture: Pictures, other: Pictures, origin: Field) -> Field:
 def _carried(matte: Pictures, origin: Field) -> Field:
     """Sample the matte (H, W) at working-size positions (h, w, 2), as float32."""
     (height, width), (rows, columns) = matte.shape, origin.shape[:2]
-    motion = cv2.resize(origin - fields.grid(rows, columns), (width, height), interpolation=cv2.INTER_LINEAR)
+    motion = cv2.resize(origin - vector_fields.grid(rows, columns), (width, height), interpolation=cv2.INTER_LINEAR)
     motion *= np.array([width / columns, height / rows], np.float32)
-    carried: Field = fields.sample(matte.astype(np.float32), fields.grid(height, width) + motion)
+    carried: Field = vector_fields.sample(matte.astype(np.float32), vector_fields.grid(height, width) + motion)
     return carried

@@ -121,12 +121,12 @@ def test_six_large_ones_take_the_memory_of_one(tmp_path: Path) -> None:
     [path] = files(tmp_path, [Image.new("RGB", (6000, 4000), "teal")], "PNG", compress_level=1)
     measure = (
         "import sys; from pathlib import Path; from mpd.encoded import Encoded; from mpd.methods import Settings\n"
-        "from mpd.output.finish import Finish\n"
+        "from mpd.output.compositing import Compositor\n"
         "def peak(): return int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) / 1000\n"
         "settings = Settings.from_json({'method': 'mpd', 'exact_keyframes': True}); before = peak()\n"
         "images = Encoded([Path(sys.argv[1])] * 6)\n"
         "pictures, frame = images.prepare(settings, native_size=(128, 64), size_multiple=8)\n"
-        "finish = Finish(images, settings, frame, (5,) * 5, matte=True)\n"
+        "finish = Compositor(images, settings, frame, (5,) * 5, matte=True)\n"
         "assert not finish.keeps_matte and len(finish._exact) == 6\n"
         "print(peak() - before)"
     )

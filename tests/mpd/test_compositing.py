@@ -18,7 +18,7 @@ from mpd.keyframes import Frame
 from mpd.methods import Settings
 from mpd.output import mattes
 from mpd.output.clip import Clip
-from mpd.output.finish import Finish
+from mpd.output.compositing import Compositor
 from mpd.output.video import encode
 from mpd.progress import Take
 
@@ -101,7 +101,7 @@ def test_a_models_matte_follows_what_its_frames_show(bits: int) -> None:
     settings = Settings(method="mpd", background=GREEN)
     frame = Frame(*SIZE, None, SIZE)
     given = frames if bits == 8 else frames.astype(np.uint16) * np.uint16(257)
-    take = Finish(images, settings, frame, (9,), matte=True)(Take(0, 0, given, 7))
+    take = Compositor(images, settings, frame, (9,), matte=True)(Take(0, 0, given, 7))
     assert take.matte is not None
     assert take.matte.dtype == given.dtype
     matte = take.matte / np.iinfo(take.matte.dtype).max
@@ -144,7 +144,7 @@ def test_exact_keyframes_are_the_callers_own_pixels_at_the_outputs_size(fit: str
     settings = Settings.from_json(values)
     pictures, frame = keyframes.prepare(images, settings, native_size=SIZE, size_multiple=8)
     frames = np.full((9, *pictures[0].shape), 128, np.uint8)
-    take = Finish(images, settings, frame, (5, 5), matte=True)(Take(0, 0, frames, 7))
+    take = Compositor(images, settings, frame, (5, 5), matte=True)(Take(0, 0, frames, 7))
     assert take.frames.shape == (9, frame.out[1], frame.out[0], 3)
     assert (take.frames[[1, 2, 3, 5, 6, 7]] == 128).all()
     assert take.matte is not None

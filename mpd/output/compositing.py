@@ -21,7 +21,7 @@ from mpd.progress import Frames, Pictures, Take
 
 
 @dataclass(frozen=True)
-class Finish:
+class Compositor:
     """What becomes of a job's takes."""
 
     #: As they were loaded.
