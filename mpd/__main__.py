@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import mpd
 from mpd import fetch
-from mpd.methods import DEFAULT_METHOD, METHODS, OPTIONS, Settings, denoiser_calls, segment_frames
+from mpd.lengths import denoiser_calls, segment_frames
+from mpd.methods import DEFAULT_METHOD, METHODS, OPTIONS, Settings
 from mpd.options import GROUPS, Option
 from mpd.output.formats import FORMATS, OutputFormat, any_alpha, sample_bits
 

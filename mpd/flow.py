@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpd import vector_fields
-from mpd.methods import FLOW_FRAMES, Settings, SettingsError, flow_size, segment_frames, total_frames
+from mpd.lengths import flow_size, segment_frames, total_frames
+from mpd.methods import FLOW_FRAMES, Settings, SettingsError
 from mpd.output.clip import eight_bits, to_bits
 from mpd.progress import Frames, Pictures, Progress, Take
 from mpd.vector_fields import Field

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from mpd import keyframes
-from mpd.methods import FLOW_FRAMES, METHODS, Settings, SettingsError, segment_frames
+from mpd.lengths import segment_frames
+from mpd.methods import FLOW_FRAMES, METHODS, Settings, SettingsError
 from mpd.output.compositing import Compositor
 from mpd.progress import Pictures, Progress, Take
 

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from mpd.base import Denoiser
-from mpd.methods import METHODS, Anchor, Distillation, early_steps
+from mpd.lengths import early_steps
+from mpd.methods import METHODS, Anchor, Distillation
 from mpd.operators import euler, flip, fuse, guide, pin, ramp, renoise
 from mpd.residual import distill
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from mpd.base import Base, Denoiser, Keyframe
-from mpd.methods import METHODS, Settings, SettingsError, segment_frames
+from mpd.lengths import segment_frames
+from mpd.methods import METHODS, Settings, SettingsError
 from mpd.progress import Frames, Pictures, Progress, Take
 from mpd.samplers import Paths, Step, sample
 

@@ -21,7 +21,8 @@ import structlog
 from mpd import flow, keyframes
 from mpd.encoded import Encoded
 from mpd.keyframes import KeyframeError
-from mpd.methods import FLOW_FRAMES, FLOW_SIZE_MULTIPLE, METHODS, SettingsError, segment_frames
+from mpd.lengths import FLOW_SIZE_MULTIPLE, segment_frames
+from mpd.methods import FLOW_FRAMES, METHODS, SettingsError
 from mpd.methods import Settings as SamplerSettings
 from mpd.output import clip
 from mpd.output.compositing import Compositor

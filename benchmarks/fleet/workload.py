@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mpd.methods import Settings, denoiser_calls
+from mpd.lengths import denoiser_calls
+from mpd.methods import Settings
 
 Seconds = NDArray[np.float64]
 

@@ -23,7 +23,8 @@ from benchmarks.sprites.rows import Row, Task
 from benchmarks.sprites.sampling import mismatch, walk
 from benchmarks.sprites.variants import KNOWN, SKIPPED, Variant
 from mpd import flow
-from mpd.methods import Settings, early_steps
+from mpd.lengths import early_steps
+from mpd.methods import Settings
 from mpd.progress import Pictures, Take
 from mpd.segments import Beginning, Noise, Segment, begin
 from mpd.sprites import gate, world

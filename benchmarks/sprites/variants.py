@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from benchmarks.sprites.experiments import STEPS
-from mpd.methods import Settings, denoiser_calls, early_steps
+from mpd.lengths import denoiser_calls, early_steps
+from mpd.methods import Settings
 
 SKIPPED = 0.6
 """Share of the steps that `flow, re-noised` leaves out: it begins from optical flow and the next one's noise, σ ≈ 4."""

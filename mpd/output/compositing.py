@@ -15,7 +15,8 @@ from PIL import Image
 
 from mpd import keyframes as pictures_of
 from mpd.keyframes import Frame, Picture
-from mpd.methods import METHODS, Settings, shown_keyframes
+from mpd.lengths import shown_keyframes
+from mpd.methods import METHODS, Settings
 from mpd.output.clip import to_bits
 from mpd.progress import Frames, Pictures, Take
 

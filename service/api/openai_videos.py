@@ -20,7 +20,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from mpd.methods import LIMITS, SettingsError, segment_frames
+from mpd.lengths import segment_frames
+from mpd.methods import LIMITS, SettingsError
 from service.api.intake.quoted import Quoted, cut
 from service.api.intake.request_body import Picture, Source, Wanted, file_bytes, refuse_many_values
 from service.api.views import JobView

@@ -9,16 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import cast
 
-from mpd.methods import (
-    DEFAULT_METHOD,
-    FLOW_FRAMES,
-    FLOW_SIZE_MULTIPLE,
-    METHODS,
-    Settings,
-    flow_size,
-    segment_frames,
-    total_frames,
-)
+from mpd.lengths import FLOW_SIZE_MULTIPLE, flow_size, segment_frames, total_frames
+from mpd.methods import DEFAULT_METHOD, FLOW_FRAMES, METHODS, Settings
 from mpd.output.formats import sample_bits
 from service.fleet.engines import Engine, EngineState
 from service.jobs.option_fields import MethodName

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mpd.methods import METHODS, Settings, denoiser_calls
+from mpd.lengths import denoiser_calls
+from mpd.methods import METHODS, Settings
 from tests.acceptance.conftest import Caller
 
 ROOT = Path(__file__).parents[2]

@@ -168,7 +168,7 @@ def test_exact_keyframes_are_the_callers_own_pixels_at_the_outputs_size(fit: str
 def test_which_frames_show_the_keyframes(
     values: dict[str, object], lengths: tuple[int, ...], shown: tuple[int, ...]
 ) -> None:
-    from mpd.methods import shown_keyframes
+    from mpd.lengths import shown_keyframes
 
     assert shown_keyframes(Settings.from_json({"method": "mpd", **values}), lengths) == shown
 

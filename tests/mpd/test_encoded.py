@@ -17,7 +17,8 @@ from skimage import data
 from mpd import keyframes
 from mpd.encoded import Encoded
 from mpd.keyframes import Frame, KeyframeError
-from mpd.methods import Settings, flow_size
+from mpd.lengths import flow_size
+from mpd.methods import Settings
 
 FITS = ("cover", "contain", "stretch")
 

@@ -9,17 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpd.methods import (
-    LIMITS,
-    METHODS,
-    Distillation,
-    Settings,
-    SettingsError,
-    denoiser_calls,
-    early_steps,
-    segment_frames,
-    total_frames,
-)
+from mpd.lengths import denoiser_calls, early_steps, segment_frames, total_frames
+from mpd.methods import LIMITS, METHODS, Distillation, Settings, SettingsError
 
 
 def test_the_defaults_are_the_papers() -> None:

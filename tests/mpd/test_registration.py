@@ -17,7 +17,8 @@ from torch import Tensor
 import mpd
 from mpd import Method, registration, segments
 from mpd.base import Base
-from mpd.methods import METHODS, Distillation, Settings, SettingsError, denoiser_calls
+from mpd.lengths import denoiser_calls
+from mpd.methods import METHODS, Distillation, Settings, SettingsError
 from mpd.operators import euler, flip, pin
 from mpd.progress import Frames, Pictures, Take
 from mpd.samplers import HOSTS, Noise, Paths, mpd_step, svd_step, vibid_step

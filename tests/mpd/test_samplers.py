@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpd.methods import METHODS, Distillation, Settings, denoiser_calls, early_steps
+from mpd.lengths import denoiser_calls, early_steps
+from mpd.methods import METHODS, Distillation, Settings
 from mpd.samplers import Paths, mpd_step, sample, svd_step, trf_step, vibid_step
 from mpd.schedule import karras
 

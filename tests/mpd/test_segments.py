@@ -13,7 +13,8 @@ import torch
 
 from mpd import segments
 from mpd.base import Room
-from mpd.methods import METHODS, Settings, SettingsError, denoiser_calls
+from mpd.lengths import denoiser_calls
+from mpd.methods import METHODS, Settings, SettingsError
 from mpd.progress import Pictures, Progress, Take
 from mpd.samplers import Paths, Step
 from mpd.segments import generate

@@ -26,8 +26,8 @@ import structlog
 
 from mpd import hub, loader
 from mpd.base import Base, ModelError
+from mpd.lengths import denoiser_calls
 from mpd.methods import Settings as SamplerSettings
-from mpd.methods import denoiser_calls
 from mpd.progress import Progress, Take
 from service.database.connections import connect
 from service.fleet import engines

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mpd.methods import METHODS, Settings, SettingsError, denoiser_calls, total_frames
+from mpd.lengths import denoiser_calls, total_frames
+from mpd.methods import METHODS, Settings, SettingsError
 from service.fleet.engines import Engine
 from service.jobs import capacity
 from service.jobs.options import settings_of

@@ -19,7 +19,8 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from mpd.methods import LIMITS, Settings, SettingsError, segment_frames
+from mpd.lengths import segment_frames
+from mpd.methods import LIMITS, Settings, SettingsError
 from service.api.intake.byte_budget import Hold
 from service.api.intake.data_uris import is_data_uri
 from service.api.intake.keyframe_check import check_size

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from redis.exceptions import RedisError
 
-from mpd.methods import FLOW_FRAMES, LIMITS, METHODS, Method, Settings, denoiser_calls
+from mpd.lengths import denoiser_calls
+from mpd.methods import FLOW_FRAMES, LIMITS, METHODS, Method, Settings
 from mpd.options import Limit, Option
 from mpd.output.formats import OUTPUT_FORMATS
 from service.api import exposition, reference_page
