@@ -15,7 +15,7 @@ SECONDS = 10.0
 
 
 class Bar:
-    """quiet: say nothing at all."""
+    """The line that says where a job is. quiet: say nothing at all."""
 
     def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr

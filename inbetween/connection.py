@@ -30,7 +30,7 @@ class Server:
 
     @classmethod
     def named(cls, url: str | None, api_key: str | None, timeout: float) -> Server:
-        """Name a server; what is not given comes from the environment. Raises `ValueError` for a URL that is none."""
+        """Find the server; what is not given comes from the environment. Raises `ValueError` for a URL that is none."""
         where = (url or os.environ.get(URL) or DEFAULT_URL).strip().rstrip("/")
         try:
             parsed = httpx.URL(where)

@@ -67,8 +67,8 @@ def by_end_error(
 ) -> Tensor:
     """Correct with λ from the end error's root mean square e.
 
-    `near` is τ²/(τ² + e²), strong when the end is nearly met; `far` is 1 − that. τ is `scale`, in the latents' units.
-    Where λ is 0 it is `pin`, where it is 1 the anchor.
+    For `near` it is τ²/(τ² + e²), strong when the end is nearly met; for `far` 1 − that. τ is `scale`, in the latents'
+    units. Where λ is 0 it is `pin`, where it is 1 the anchor.
     """
     error = missed(paths, x0)
     squared = _mean(error.square(), channels)

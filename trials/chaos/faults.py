@@ -55,10 +55,10 @@ class Victim:
 
 
 class Faults:
-    """done: faults by kind. missed: those that found nothing to hit. victims: in the order they were hit.
+    """What is done to a house, and what came of it.
 
-    struck: attempts that may have died of a fault. lost: what restored copies did not have. met: how many sick machines
-    took no jobs.
+    done: faults by kind. missed: those that found nothing to hit. victims: in the order they were hit. struck: attempts
+    that may have died of a fault. lost: what restored copies did not have. met: how many sick machines took no jobs.
     ill: the webhook receiver of `ill_owner`, which falls ill.
     """
 

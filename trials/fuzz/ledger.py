@@ -25,7 +25,10 @@ KEPT = 2
 
 
 class Ledger:
-    """document: the service's OpenAPI document, whose operations `hear` knows by method and path template."""
+    """What the service answered, and where an answer broke what it has promised.
+
+    document: the service's OpenAPI document, whose operations `hear` knows by method and path template.
+    """
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.answers: Counter[tuple[str, int]] = Counter()

@@ -83,7 +83,7 @@ class _Video(nn.Module):
 
 
 def rewrite(root: nn.Module) -> int:
-    """Replace both GroupNorms with their SiLU in every residual block below `root`; returns how many blocks."""
+    """Replace both GroupNorms, SiLU included, in every residual block below `root`; returns how many blocks."""
     from diffusers.models.resnet import ResnetBlock2D, TemporalResnetBlock
 
     blocks = [module for module in root.modules() if isinstance(module, ResnetBlock2D | TemporalResnetBlock)]
