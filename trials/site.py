@@ -17,6 +17,7 @@ from PIL import Image
 from mpd.methods import METHODS
 from service.database.connections import connect
 from service.fleet.engines import Engine, EngineState, live
+from service.jobs.record import Lane
 from service.jobs.store import Job, Jobs, NewJob, State, files_prefix, new_id
 from service.settings import Settings
 from service.storage import Storage, open_storage
@@ -40,7 +41,8 @@ class Site(Processes):
             **variables,
         }
         super().__init__(area, given)
-        self.settings = Settings(_env_file=None, **{name.lower(): value for name, value in self.variables.items()})
+        known: dict[str, Any] = {name.lower(): value for name, value in self.variables.items()}
+        self.settings = Settings(_env_file=None, **known)
         self.redis = connect(self.settings)
         self.jobs = Jobs(self.redis, self.settings)
         self.storage: Storage = open_storage(self.settings, self.redis)
@@ -69,7 +71,7 @@ class Site(Processes):
             digest = hashlib.sha256(buffer.getvalue()).hexdigest()
             keyframes.append({"key": key, "content_type": "image/png", "sha256": digest, "size": buffer.tell()})
         wanted = {"method": method, "formats": ["mp4"], "frames": 8, **options}
-        lane = "gpu" if METHODS[method].needs_model else "cpu"
+        lane: Lane = "gpu" if METHODS[method].needs_model else "cpu"
         return self.jobs.submit(NewJob("local", wanted, keyframes, lane, result_ttl=600, id=job_id))
 
     def events(self, job: Job) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -77,7 +79,8 @@ class Site(Processes):
         last = b"0"
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            for _, entries in self.redis.xread({self.jobs.keys.events(job.id): last}, block=1000):
+            read: Any = self.redis.xread({self.jobs.keys.events(job.id): last}, block=1000)
+            for _, entries in read:
                 for entry, fields in entries:
                     last = entry
                     yield fields[b"type"].decode(), json.loads(fields[b"data"])

@@ -140,7 +140,7 @@ def test_a_worker_on_a_full_disk_gives_its_job_back_and_takes_none_until_there_i
     job = bare.submit("flow")
     assert bare.until(job, "state", attempt=2)["deaths"] == 0
     bare.until_said("worker", "the machine is not well, taking no jobs")
-    assert unwell.count(bare.redis, bare.settings.namespace) == 1
+    _until(lambda: unwell.count(bare.redis, bare.settings.namespace) == 1)
     _until(lambda: not _listening(bare))
     after = bare.jobs.get(job.id)
     assert after is not None
@@ -150,7 +150,7 @@ def test_a_worker_on_a_full_disk_gives_its_job_back_and_takes_none_until_there_i
     done = bare.ended(job)
     assert (done.state, done.deaths, done.errors, done.faults) == (State.succeeded, 0, 0, {})
     bare.until_said("worker", "the machine is well again, taking jobs")
-    assert unwell.count(bare.redis, bare.settings.namespace) == 0
+    _until(lambda: unwell.count(bare.redis, bare.settings.namespace) == 0)
 
 
 def _listening(site: Site) -> list[Worker]:

@@ -73,7 +73,9 @@ class Site:
             "RES_OPTIONS": "timeout:1 attempts:1",
             **variables,
         }
-        known = {name.lower(): value for name, value in variables.items() if name.lower() in Settings.model_fields}
+        known: dict[str, Any] = {
+            name.lower(): value for name, value in variables.items() if name.lower() in Settings.model_fields
+        }
         self.settings = Settings(_env_file=None, **known)
         self.redis = redis.Redis.from_url(self.settings.redis_url)
         self.keys: dict[str, str] = {}
