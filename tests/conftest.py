@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
+import hypothesis
 import pytest
 import redis
 
@@ -17,6 +18,10 @@ from trials.receiver import Receiver
 from trials.servers import RedisProcess
 
 pytest_plugins = ["tests.needs"]
+
+# An example may take as long as a busy machine needs for it.
+hypothesis.settings.register_profile("any speed", deadline=None)
+hypothesis.settings.load_profile("any speed")
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

@@ -47,7 +47,10 @@ def raw_server(serve: Callable[[socket.socket, threading.Event], None]) -> Itera
     with socket.create_server((LOOPBACK, 0)) as listener:
 
         def run() -> None:
-            connection, _ = listener.accept()
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return  # nobody came before the test was over
             with connection:
                 try:
                     serve(connection, over)
@@ -60,6 +63,7 @@ def raw_server(serve: Callable[[socket.socket, threading.Event], None]) -> Itera
             yield listener.getsockname()[1]
         finally:
             over.set()
+            listener.shutdown(socket.SHUT_RDWR)
             thread.join()
 
 
