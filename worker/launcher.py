@@ -54,8 +54,10 @@ def run(settings: Settings, engine: Sequence[str] = ENGINE) -> int:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
             protocol.socket_path(folder)
-        except (OSError, ValueError) as error:
+        except OSError as error:
             return exit_codes.explain(f"ENGINE_DIR: {error}", exit_codes.CONFIG)
+        except ValueError as error:
+            return exit_codes.explain(str(error), exit_codes.CONFIG)
         return Launcher(settings, connection, folder, own, engine).run()
 
 

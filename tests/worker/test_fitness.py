@@ -117,9 +117,9 @@ def test_who_else_could_take_a_job_is_read_from_the_names_of_rqs_workers(
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
+def disk(short_folder: Path) -> Iterator[Path]:
     """A file system of 100 MB for temporary files."""
-    folder = tmp_path / "disk"
+    folder = short_folder / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=100m", "none", str(folder)]
     subprocess.run(mount, check=True)

@@ -33,12 +33,12 @@ def area(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    """Start a command as a terminal would, its output in `tmp_path/output`."""
+def run(tmp_path: Path, short_folder: Path) -> Iterator[Run]:
+    """Start a command as a terminal would, its output in `tmp_path/output`, its temporary files in `short_folder`."""
     started: list[psutil.Popen] = []
 
     def run(*command: str, **variables: str) -> psutil.Popen:
-        environment = {**os.environ, "TMPDIR": str(tmp_path), **variables}
+        environment = {**os.environ, "TMPDIR": str(short_folder), **variables}
         with (tmp_path / "output").open("ab") as output:
             process = psutil.Popen(
                 [sys.executable, *command], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
@@ -73,7 +73,9 @@ def assert_gone(processes: list[psutil.Process]) -> None:
     assert not psutil.wait_procs(processes, timeout=10)[1]
 
 
-def test_up_prints_a_call_that_works_and_ctrl_c_leaves_nothing(run: Run, area: Path, tmp_path: Path) -> None:
+def test_up_prints_a_call_that_works_and_ctrl_c_leaves_nothing(
+    run: Run, area: Path, tmp_path: Path, short_folder: Path
+) -> None:
     up = run("-m", "server.cli", "up", "--area", str(area), PORT=free_port())
     text = said(tmp_path, "the small model that ships", up)
     curl = shlex.split(next(line for line in text.splitlines() if line.lstrip().startswith("curl")))
@@ -99,7 +101,7 @@ def test_up_prints_a_call_that_works_and_ctrl_c_leaves_nothing(run: Run, area: P
     assert up.wait(60) == 0
     assert_gone(below)
     assert "Traceback" not in (tmp_path / "output").read_text()
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(("inbetween-", "attempt-"))]
+    assert not list(short_folder.iterdir())
 
 
 def test_up_on_a_taken_port_or_folder_is_one_line(run: Run, area: Path, tmp_path: Path) -> None:
