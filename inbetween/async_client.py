@@ -1,4 +1,4 @@
-"""The client for asyncio. All it does is told in `calls`, `following` and `downloads`; here it is done.
+"""The client for asyncio. All it does is told in `operations`, `following` and `downloads`; here it is done.
 
 Files are read and written on the event loop's own thread, in pieces too small to be felt.
 """

@@ -1,4 +1,4 @@
-"""The client, waiting for each answer. All it does is told in `calls`, `following` and `downloads`; here it is done."""
+"""The client, waiting for each answer. `operations`, `following` and `downloads` tell what it does; here it is done."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class Stack:
             self._check_storage()
             self._make_first_key()
             for name in ("api", "keeper", "worker"):
-                self._start(name, [sys.executable, "-m", "server.cli", name])
+                self._start(name, [sys.executable, "-P", "-m", "server.cli", name])
             self._await("the API", self._api_answers)
             self._open = started.pop_all()
         return self

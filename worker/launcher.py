@@ -37,7 +37,7 @@ HURRIED_LOOK_SECONDS = 0.1
 FIRST_STEP_FACTOR = 10
 """Before a job's first step, and while the engine starts, silence may last this many times longer."""
 
-ENGINE = (sys.executable, "-m", "worker.engine.main")
+ENGINE = (sys.executable, "-P", "-m", "worker.engine.main")
 
 log = structlog.get_logger("launcher")
 
@@ -223,7 +223,7 @@ class Launcher:
         return self._laned + self._others + self._webhooks
 
     def _worker(self, name: str, lane: str) -> Child:
-        command = [sys.executable, "-m", "worker.listener", *self._settings.queues[lane]]
+        command = [sys.executable, "-P", "-m", "worker.listener", *self._settings.queues[lane]]
         return Child(name, partial(self._spawn, command))
 
     def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:

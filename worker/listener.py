@@ -47,7 +47,7 @@ log = structlog.get_logger("listener")
 
 LONGEST_PAUSE = 2.0
 RETRIES = 900
-"""With pauses of a second on average: as long as a finished result waits for Redis (`patience.REDIS_PATIENCE`)."""
+"""With pauses of a second on average: as long as a finished result waits for Redis (`retrying.REDIS_PATIENCE`)."""
 
 DATABASE_PAUSE = 1.0
 """Seconds between two looks at a Redis that is not the known database."""

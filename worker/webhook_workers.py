@@ -27,7 +27,7 @@ Spawn = Callable[[list[str]], subprocess.Popen[bytes]]
 
 def children(settings: Settings, spawn: Spawn = parent_death.spawn) -> list[Child]:
     """Give `WEBHOOK_WORKERS` processes, none of them started yet."""
-    command = [sys.executable, "-m", "worker.listener", "--scheduler", queue_name(settings)]
+    command = [sys.executable, "-P", "-m", "worker.listener", "--scheduler", queue_name(settings)]
     return [Child(f"webhooks-{n + 1}", partial(spawn, command)) for n in range(settings.webhook_workers)]
 
 

@@ -416,7 +416,7 @@ class Jobs:
     # Counting
 
     def count(self, amounts: Mapping[str, float]) -> None:
-        """Add to running totals in one step: what `measures.counted` and `measures.observed` give."""
+        """Add to running totals in one step: what `metrics.counted` and `metrics.observed` give."""
         with self.redis.pipeline() as pipe:
             for name, amount in amounts.items():
                 pipe.hincrbyfloat(self.keys.counters, name, amount)

@@ -34,7 +34,9 @@ def hold(area: Path) -> tuple[subprocess.Popen[str], Path]:
     environment = {**os.environ, "TMPDIR": str(area)}
     process = subprocess.Popen([sys.executable, "-c", HOLD], env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    return process, Path(process.stdout.readline().strip())
+    folder = process.stdout.readline().strip()
+    assert folder, "it ended before it had one"
+    return process, Path(folder)
 
 
 def test_the_folder_goes_with_its_launcher(area: Path) -> None:
