@@ -191,6 +191,9 @@ def shared_api(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> I
 def api(shared_api: Api, redis_url: str) -> Api:
     """An API with the default settings and nothing in it."""
     shared_api.services.database.adopt()  # the server of all tests was emptied for this one
+    # What the tests before have left to be counted is not this one's.
+    shared_api.services.traffic.flush()
+    shared_api.services.redis.delete(shared_api.jobs.keys.counters)
     for folder in ("jobs", "uploads"):
         shared_api.storage.delete_prefix(folder)
     return shared_api

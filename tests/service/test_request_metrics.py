@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.service.conftest import Api, Make
+from trials.servers import RedisProcess
 
 
 def samples(api: Api) -> dict[tuple[str, ...], float]:
@@ -20,8 +21,11 @@ def samples(api: Api) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_two_processes_count_as_one_and_one_that_ended_still_counts(make_api: Make) -> None:
-    first, second = make_api(), make_api()
+def test_two_processes_count_as_one_and_one_that_ended_still_counts(
+    make_api: Make, redis_process: RedisProcess
+) -> None:
+    # In a Redis of their own: what another test's server counted at its end would be added to theirs.
+    first, second = (make_api(redis_url=redis_process.url) for _ in range(2))
     job = first.submit({"method": "flow"})["id"]
     for api in (first, second, second):
         api.client.get(f"/inbetween/{job}")
