@@ -3,8 +3,8 @@
     python -m benchmarks.versions --before ../inbetween-0.1.0      # a checkout with a .venv of its own
 
 An API, a worker with the tiny model, and a keeper of each version. Callers submit through both APIs, and read through
-the other one; half-way the worker and the keeper that were there first are killed. Every job must end, be the same seen
-from both sides, have sent its webhook, and jobs with the same request must have the same frames, whoever ran them.
+the other one; half-way the worker and the keeper that were there first are killed. Every job must end, mean the same
+seen from both sides, have sent its webhook, and jobs with the same request must have the same frames, whoever ran them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import psutil
 from tqdm import tqdm
 
 from mpd.tiny import build
+from service.jobs.stored_options import complete
 from trials.pictures import photo
 from trials.processes import PATIENCE, ROOT, Processes
 from trials.receiver import Receiver
@@ -123,7 +124,7 @@ def _trial(sides: Sequence[Side], receiver: Receiver, count: int) -> list[str]:
             asked = METHODS[number // 2 % len(METHODS)]
             made[_submit(side.client, asked, receiver)] = asked
             bar.update()
-        jobs = {name: _ended(sides[number % 2].client, name) for number, name in enumerate(made)}
+        jobs = {name: _ended(sides[(number + 1) % 2].client, name) for number, name in enumerate(made)}
     told = _told(receiver, set(made))
     return [*_faults(jobs, sides), *(f"{name} was not announced" for name in made.keys() - told), *_frames(jobs, made)]
 
@@ -153,9 +154,12 @@ def _ended(client: httpx.Client, name: str) -> dict[str, Any]:
 
 
 def _shown(job: dict[str, Any]) -> dict[str, Any]:
-    """Give what both versions must say alike; links have each API's own address."""
+    """Pick what both versions must mean alike; links have each API's own address.
+
+    0.1.0 shows options as the record states them, so they are compared as what they stand for.
+    """
     files = [(file["name"], file["sha256"]) for file in (job.get("result") or {}).get("files", ())]
-    return {"state": job["state"], "attempt": job["attempt"], "options": job["options"], "files": files}
+    return {"state": job["state"], "attempt": job["attempt"], "options": complete(job["options"]), "files": files}
 
 
 def _seen(side: Side, name: str) -> dict[str, Any]:

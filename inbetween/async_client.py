@@ -45,7 +45,7 @@ class AsyncClient:
         http: httpx.AsyncClient | None = None,
     ) -> None:
         self._server = Server.named(url, api_key, timeout)
-        self._calls = Operations(retries)
+        self._operations = Operations(retries)
         self._own = http is None
         self._http = http or httpx.AsyncClient(**self._server.settings())
 
@@ -75,61 +75,61 @@ class AsyncClient:
         **options: Unpack[Options],
     ) -> AsyncJob:
         """Ask for a video between keyframes as `Client.inbetween` does."""
-        call = self._calls.submit(images.parts(keyframes), options, idempotency_key)
+        call = self._operations.submit(images.parts(keyframes), options, idempotency_key)
         return AsyncJob(self, await self._run(call))
 
     async def estimate(
         self, *keyframes: Image | Keyframe | tuple[Image, int | None], **options: Unpack[Options]
     ) -> dict[str, Any]:
         """Ask what a job would cost as `Client.estimate` does."""
-        return await self._run(self._calls.estimate(images.parts(keyframes), options))
+        return await self._run(self._operations.estimate(images.parts(keyframes), options))
 
     async def job(self, job_id: str) -> AsyncJob:
         """Fetch a job by its id."""
-        return AsyncJob(self, await self._run(self._calls.job(job_id)))
+        return AsyncJob(self, await self._run(self._operations.job(job_id)))
 
     async def jobs(self, state: State | None = None, limit: int | None = None) -> AsyncIterator[AsyncJob]:
         """Yield your jobs, newest first, fetched page by page as you go."""
-        async with aclosing(self._each(self._calls.listing(state, limit))) as found:
+        async with aclosing(self._each(self._operations.listing(state, limit))) as found:
             async for data in found:
                 yield AsyncJob(self, data)
 
     async def methods(self) -> dict[str, Any]:
         """Fetch methods, options, formats and engines as `Client.methods` does."""
-        return await self._run(self._calls.methods())
+        return await self._run(self._operations.methods())
 
     async def upload(self, image: Image) -> str:
         """Send an image ahead as `Client.upload` does."""
         (part,) = images.parts([image])
-        return str((await self._run(self._calls.upload(part))).source)
+        return str((await self._run(self._operations.upload(part))).source)
 
-    async def _run(self, story: Exchange[T]) -> T:
-        telling = Driver(story)
-        async for _ in self._tell(telling):
+    async def _run(self, exchange: Exchange[T]) -> T:
+        driver = Driver(exchange)
+        async for _ in self._drive(driver):
             pass
-        return telling.result
+        return driver.result
 
-    def _each(self, story: Exchange[Any]) -> AsyncGenerator[Any, None]:
-        return self._tell(Driver(story))
+    def _each(self, exchange: Exchange[Any]) -> AsyncGenerator[Any, None]:
+        return self._drive(Driver(exchange))
 
-    async def _tell(self, telling: Driver[Any]) -> AsyncGenerator[Any, None]:
-        """Do what the story wants done, to its end, and yield what it gives."""
+    async def _drive(self, driver: Driver[Any]) -> AsyncGenerator[Any, None]:
+        """Do what the exchange wants done, to its end, and yield what it gives."""
         stream = _Stream()
         try:
-            while telling.step is not None:
-                if isinstance(telling.step, Emit):
-                    yield telling.step.value
-                    telling.reply()
+            while driver.step is not None:
+                if isinstance(driver.step, Emit):
+                    yield driver.step.value
+                    driver.reply()
                     continue
                 try:
-                    answer = await self._do(telling.step, stream)
+                    answer = await self._do(driver.step, stream)
                 except httpx.RequestError as error:
-                    telling.fail(error)
+                    driver.fail(error)
                 else:
-                    telling.reply(answer)
+                    driver.reply(answer)
         finally:
             await stream.close()
-            telling.close()
+            driver.close()
 
     async def _do(self, step: Step, stream: _Stream) -> Any:
         match step:
@@ -175,7 +175,7 @@ class AsyncJob(Record):
         self._client = client
 
     async def refresh(self) -> AsyncJob:
-        self.data = await self._client._run(self._client._calls.job(self.id))
+        self.data = await self._client._run(self._client._operations.job(self.id))
         return self
 
     async def wait(
@@ -194,7 +194,9 @@ class AsyncJob(Record):
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         try:
             if not self.over:
-                async with aclosing(self._client._each(follow(self._client._calls, self, deadline=deadline))) as news:
+                async with aclosing(
+                    self._client._each(follow(self._client._operations, self, deadline=deadline))
+                ) as news:
                     async for _ in news:
                         if progress is not None:
                             progress(self)
@@ -211,18 +213,18 @@ class AsyncJob(Record):
 
     async def events(self, after: str | None = None) -> AsyncIterator[Event]:
         """Yield each event as `Job.events` does."""
-        async with aclosing(self._client._each(follow(self._client._calls, self, after))) as news:
+        async with aclosing(self._client._each(follow(self._client._operations, self, after))) as news:
             async for event in news:
                 yield event
 
     async def cancel(self) -> AsyncJob:
         """Stop the job as `Job.cancel` does."""
-        self.data = await self._client._run(self._client._calls.cancel(self.id))
+        self.data = await self._client._run(self._client._operations.cancel(self.id))
         return self
 
     async def delete(self) -> None:
         """Erase the job on the server as `Job.delete` does."""
-        await self._client._run(self._client._calls.delete(self.id))
+        await self._client._run(self._client._operations.delete(self.id))
 
     async def save(self, path: str | PathLike[str], take: int = 1, format: Format | None = None) -> Path:
         """Save the video of a take as `Job.save` does."""
@@ -256,10 +258,10 @@ class AsyncJob(Record):
 
     async def _save(self, file: File, target: Path) -> Path:
         with downloads.whole_file(target) as into:
-            await self._client._run(downloads.file(self._client._calls, self.id, file, into))
+            await self._client._run(downloads.file(self._client._operations, self.id, file, into))
         return target
 
     async def _read(self, download: Callable[..., Exchange[None]], *wanted: Any) -> bytes:
         buffer = io.BytesIO()
-        await self._client._run(download(self._client._calls, self.id, *wanted, buffer))
+        await self._client._run(download(self._client._operations, self.id, *wanted, buffer))
         return buffer.getvalue()

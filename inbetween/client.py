@@ -45,7 +45,7 @@ class Client:
         http: httpx.Client | None = None,
     ) -> None:
         self._server = Server.named(url, api_key, timeout)
-        self._calls = Operations(retries)
+        self._operations = Operations(retries)
         self._own = http is None
         self._http = http or httpx.Client(**self._server.settings())
 
@@ -78,59 +78,59 @@ class Client:
         `("b.png", 12)`. Returns as soon as the job is safely in the server's queue. It is sent again where that is
         safe, and never makes two jobs; a key of your own, such as a row's id, extends that to your next run.
         """
-        call = self._calls.submit(images.parts(keyframes), options, idempotency_key)
+        call = self._operations.submit(images.parts(keyframes), options, idempotency_key)
         return Job(self, self._run(call))
 
     def estimate(
         self, *keyframes: Image | Keyframe | tuple[Image, int | None], **options: Unpack[Options]
     ) -> dict[str, Any]:
         """Ask what `inbetween` with these arguments would cost, how long it would wait, and what would be refused."""
-        return self._run(self._calls.estimate(images.parts(keyframes), options))
+        return self._run(self._operations.estimate(images.parts(keyframes), options))
 
     def job(self, job_id: str) -> Job:
         """Fetch a job by its id."""
-        return Job(self, self._run(self._calls.job(job_id)))
+        return Job(self, self._run(self._operations.job(job_id)))
 
     def jobs(self, state: State | None = None, limit: int | None = None) -> Iterator[Job]:
         """Yield your jobs, newest first, fetched page by page as you go."""
-        return (Job(self, data) for data in self._each(self._calls.listing(state, limit)))
+        return (Job(self, data) for data in self._each(self._operations.listing(state, limit)))
 
     def methods(self) -> dict[str, Any]:
         """Fetch the methods, options with their bounds, formats, and the engines at work."""
-        return self._run(self._calls.methods())
+        return self._run(self._operations.methods())
 
     def upload(self, image: Image) -> str:
         """Send an image ahead: what is returned stands for it in any number of requests, for about an hour."""
         (part,) = images.parts([image])
-        return str(self._run(self._calls.upload(part)).source)
+        return str(self._run(self._operations.upload(part)).source)
 
-    def _run(self, story: Exchange[T]) -> T:
-        telling = Driver(story)
-        for _ in self._tell(telling):
+    def _run(self, exchange: Exchange[T]) -> T:
+        driver = Driver(exchange)
+        for _ in self._drive(driver):
             pass
-        return telling.result
+        return driver.result
 
-    def _each(self, story: Exchange[Any]) -> Generator[Any, None, None]:
-        return self._tell(Driver(story))
+    def _each(self, exchange: Exchange[Any]) -> Generator[Any, None, None]:
+        return self._drive(Driver(exchange))
 
-    def _tell(self, telling: Driver[Any]) -> Generator[Any, None, None]:
-        """Do what the story wants done, to its end, and yield what it gives."""
+    def _drive(self, driver: Driver[Any]) -> Generator[Any, None, None]:
+        """Do what the exchange wants done, to its end, and yield what it gives."""
         stream = _Stream()
         try:
-            while telling.step is not None:
-                if isinstance(telling.step, Emit):
-                    yield telling.step.value
-                    telling.reply()
+            while driver.step is not None:
+                if isinstance(driver.step, Emit):
+                    yield driver.step.value
+                    driver.reply()
                     continue
                 try:
-                    answer = self._do(telling.step, stream)
+                    answer = self._do(driver.step, stream)
                 except httpx.RequestError as error:
-                    telling.fail(error)
+                    driver.fail(error)
                 else:
-                    telling.reply(answer)
+                    driver.reply(answer)
         finally:
             stream.close()
-            telling.close()
+            driver.close()
 
     def _do(self, step: Step, stream: _Stream) -> Any:
         match step:
@@ -175,7 +175,7 @@ class Job(Record):
         self._client = client
 
     def refresh(self) -> Job:
-        self.data = self._client._run(self._client._calls.job(self.id))
+        self.data = self._client._run(self._client._operations.job(self.id))
         return self
 
     def wait(
@@ -194,7 +194,7 @@ class Job(Record):
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         try:
             if not self.over:
-                with closing(self._client._each(follow(self._client._calls, self, deadline=deadline))) as news:
+                with closing(self._client._each(follow(self._client._operations, self, deadline=deadline))) as news:
                     for _ in news:
                         if progress is not None:
                             progress(self)
@@ -214,16 +214,16 @@ class Job(Record):
 
         A broken stream is taken up where it was; where none gets through, the job is asked for instead.
         """
-        return self._client._each(follow(self._client._calls, self, after))
+        return self._client._each(follow(self._client._operations, self, after))
 
     def cancel(self) -> Job:
         """Stop the job: at once in the queue, at its next step when it runs. A job that is over stays as it is."""
-        self.data = self._client._run(self._client._calls.cancel(self.id))
+        self.data = self._client._run(self._client._operations.cancel(self.id))
         return self
 
     def delete(self) -> None:
         """Erase the job on the server, with its files."""
-        self._client._run(self._client._calls.delete(self.id))
+        self._client._run(self._client._operations.delete(self.id))
 
     def save(self, path: str | PathLike[str], take: int = 1, format: Format | None = None) -> Path:
         """Save the video of a take in the format that the path's suffix names.
@@ -261,10 +261,10 @@ class Job(Record):
 
     def _save(self, file: File, target: Path) -> Path:
         with downloads.whole_file(target) as into:
-            self._client._run(downloads.file(self._client._calls, self.id, file, into))
+            self._client._run(downloads.file(self._client._operations, self.id, file, into))
         return target
 
     def _read(self, download: Callable[..., Exchange[None]], *wanted: Any) -> bytes:
         buffer = io.BytesIO()
-        self._client._run(download(self._client._calls, self.id, *wanted, buffer))
+        self._client._run(download(self._client._operations, self.id, *wanted, buffer))
         return buffer.getvalue()

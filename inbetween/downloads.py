@@ -18,17 +18,17 @@ from inbetween.protocol import Exchange, Pause, Read, Request
 from inbetween.records import File
 
 
-def file(calls: Operations, job_id: str, wanted: File, into: BinaryIO) -> Exchange[None]:
+def file(operations: Operations, job_id: str, wanted: File, into: BinaryIO) -> Exchange[None]:
     """Download a file of the result.
 
     Raises `DownloadFailed` when it comes otherwise than the job says, as often as we try.
     """
-    yield from _Download(calls, into, wanted.size, wanted.sha256).run(path(job_id, "files", wanted.name))
+    yield from _Download(operations, into, wanted.size, wanted.sha256).run(path(job_id, "files", wanted.name))
 
 
-def frame(calls: Operations, job_id: str, number: int, take: int, into: BinaryIO) -> Exchange[None]:
+def frame(operations: Operations, job_id: str, number: int, take: int, into: BinaryIO) -> Exchange[None]:
     """Download a single frame as a JPEG; frames are numbered from 0, takes from 1."""
-    yield from _Download(calls, into).run(path(job_id, "frames", str(number)), take=take)
+    yield from _Download(operations, into).run(path(job_id, "frames", str(number)), take=take)
 
 
 @contextmanager
@@ -47,8 +47,10 @@ def whole_file(target: Path) -> Iterator[BinaryIO]:
 class _Download:
     """One file on its way. size, sha256: None where nobody said."""
 
-    def __init__(self, calls: Operations, into: BinaryIO, size: int | None = None, sha256: str | None = None) -> None:
-        self._calls = calls
+    def __init__(
+        self, operations: Operations, into: BinaryIO, size: int | None = None, sha256: str | None = None
+    ) -> None:
+        self._operations = operations
         self._into = into
         self._size = size
         self._sha256 = sha256
@@ -63,7 +65,7 @@ class _Download:
                 return
             # A broken connection that brought something is no failed try.
             tries, furthest = (1, self._got) if self._got > furthest else (tries + 1, furthest)
-            pause = self._calls.retries.pause(tries)
+            pause = self._operations.retries.pause(tries)
             if pause is None:
                 raise DownloadFailed(f"{url}: {fault}")
             yield Pause(pause)
@@ -75,7 +77,7 @@ class _Download:
         if self._got and self._etag:
             headers |= {"Range": f"bytes={self._got}-", "If-Range": self._etag}
         try:
-            response = yield from self._calls.answered(replace(request, headers=headers), stream=True)
+            response = yield from self._operations.answered(replace(request, headers=headers), stream=True)
             if not self._begin(response):
                 return "another part of the file came than was asked for"
             while piece := (yield Read()):

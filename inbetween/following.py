@@ -24,13 +24,17 @@ PATIENCE = 3
 """Tries more than a single question has: a server that restarts is waited for."""
 
 
-def follow(calls: Operations, job: Record, after: str | None = None, deadline: float = math.inf) -> Exchange[None]:
+def follow(operations: Operations, job: Record, after: str | None = None, deadline: float = math.inf) -> Exchange[None]:
     """Emit the job's events until it is over, or the deadline on the monotonic clock; `job` is brought up to each.
 
     after: the id of the last event seen. When the stream breaks it is taken up where it was; what the job is at the
-    end is asked for, for the stream is a hint. Raises as `Calls.job` does.
+    end is asked for, for the stream is a hint. Raises as `Operations.job` does.
     """
-    retries = replace(calls.retries, most=calls.retries.most + PATIENCE) if calls.retries.most else calls.retries
+    retries = (
+        replace(operations.retries, most=operations.retries.most + PATIENCE)
+        if operations.retries.most
+        else operations.retries
+    )
     patient = Operations(retries, deadline)
     stream = _Stream(job, after)
     barren = 0
@@ -48,7 +52,7 @@ def follow(calls: Operations, job: Record, after: str | None = None, deadline: f
         left = deadline - time.monotonic()
         if left <= 0:
             return
-        yield Pause(min(left, pause if barren or not streaming else calls.retries.first))
+        yield Pause(min(left, pause if barren or not streaming else operations.retries.first))
 
 
 class _Stream:

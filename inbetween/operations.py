@@ -1,4 +1,4 @@
-"""What the server can be asked, as stories: each a request or a few, with retries. Knows no connection."""
+"""What the server can be asked, as exchanges: each a request or a few, with retries. Knows no connection."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Input and output as values, so that what the client does is told once and done two ways.
 
-A story is a generator: it yields what it wants done, and is sent what came of it, or has the transport's error raised
-where it stands. `client.py` does the steps with `httpx.Client`, `async_client.py` with `httpx.AsyncClient`.
+An exchange is a generator: it yields what it wants done, and is sent what came of it, or has the transport's error
+raised where it stands. `client.py` does the steps with `httpx.Client`, `async_client.py` with `httpx.AsyncClient`.
 """
 
 from __future__ import annotations
@@ -69,25 +69,25 @@ Exchange = Generator[Step, Any, T]
 
 
 class Driver(Generic[T]):
-    """Where a story stands. step: what it wants done now; None at its end, when `result` is there."""
+    """Where an exchange stands. step: what it wants done now; None at its end, when `result` is there."""
 
     result: T
 
-    def __init__(self, story: Exchange[T]) -> None:
-        self._story = story
+    def __init__(self, exchange: Exchange[T]) -> None:
+        self._exchange = exchange
         self.step: Step | None = None
-        self._on(lambda: next(story))
+        self._on(lambda: next(exchange))
 
     def reply(self, answer: Any = None) -> None:
-        """Tell the story that its step was done."""
-        self._on(lambda: self._story.send(answer))
+        """Tell the exchange that its step was done."""
+        self._on(lambda: self._exchange.send(answer))
 
     def fail(self, error: httpx.RequestError) -> None:
-        """Tell the story that its step could not be done."""
-        self._on(lambda: self._story.throw(error))
+        """Tell the exchange that its step could not be done."""
+        self._on(lambda: self._exchange.throw(error))
 
     def close(self) -> None:
-        self._story.close()
+        self._exchange.close()
 
     def _on(self, go: Callable[[], Step]) -> None:
         try:
