@@ -17,9 +17,6 @@ from trials.processes import PATIENCE
 from trials.servers import RedisProcess
 from trials.site import LARGE, Site, gone
 
-LISTENERS = 3
-"""Two for jobs, one for webhooks."""
-
 OUTAGE = 10.0
 """Seconds: five leases, and longer than a Redis client tries on by itself."""
 
@@ -36,7 +33,8 @@ def busy(site: Site) -> tuple[psutil.Popen, Job, set[int]]:
     launcher = site.start("worker")
     site.start("keeper")
     began = time.monotonic()
-    while Worker.count(connection=site.redis) < LISTENERS:  # one that is still starting would end without Redis
+    listeners = site.settings.workers_per_engine + site.settings.webhook_workers
+    while Worker.count(connection=site.redis) < listeners:  # one that is still starting would end without Redis
         assert time.monotonic() < began + PATIENCE, site.log()
         time.sleep(0.05)
     job = site.submit("flow", LARGE, frames=20)
@@ -67,7 +65,7 @@ def test_a_result_finished_while_redis_is_down_is_committed_when_it_is_back(
     while time.monotonic() < began + OUTAGE or manifest not in site.storage.list(files_prefix(job.id)):
         assert time.monotonic() < began + PATIENCE, site.log()
         time.sleep(0.1)
-    assert below(launcher) == running, "nothing ended"
+    assert running <= below(launcher), "nothing ended"
     redis_process.start()
     unharmed(site, job)
 
@@ -78,10 +76,10 @@ def test_a_worker_sits_out_a_primary_without_replicas(site: Site) -> None:
     began = time.monotonic()
     # Only RQ's workers expire something by itself: when they say that they live.
     while refused(site.redis, "expire") < 8:
-        assert below(launcher) == running, site.log()
+        assert running <= below(launcher), site.log()
         assert time.monotonic() < began + PATIENCE, site.log()
         time.sleep(0.05)
-    assert below(launcher) == running, site.log()
+    assert running <= below(launcher), site.log()
     site.redis.config_set("min-replicas-to-write", 0)
     unharmed(site, job)
 
