@@ -30,7 +30,8 @@ from benchmarks import pages
 from benchmarks.scale.engines import STEPS
 from benchmarks.scale.site import Site, info
 from benchmarks.serving.work import jpeg
-from service.jobs.store import Job, Jobs, NewJob, State, files_prefix, new_id
+from service.jobs.record import Job, NewJob, State, files_prefix, new_id
+from service.jobs.store import Jobs
 from service.observe import logs
 from service.settings import Settings
 from service.storage import open_storage

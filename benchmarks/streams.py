@@ -29,7 +29,8 @@ import psutil
 import redis
 
 from server.up import redis_executable
-from service.jobs.store import Job, Jobs, NewJob
+from service.jobs.record import Job, NewJob
+from service.jobs.store import Jobs
 from service.settings import Settings
 from trials.processes import Processes
 from trials.servers import free_port

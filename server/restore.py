@@ -14,8 +14,8 @@ from typing import Any
 import structlog
 
 from service.database.identity import Database
-from service.jobs.record import file_key
-from service.jobs.store import Job, JobError, Jobs, State
+from service.jobs.record import Job, JobError, State, file_key
+from service.jobs.store import Jobs
 from service.storage import ObjectMissing, Storage
 
 _AT_ONCE = 500

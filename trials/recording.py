@@ -22,7 +22,8 @@ from typing import Any
 import httpx
 import redis
 
-from service.jobs.store import Jobs, NewJob
+from service.jobs.record import NewJob
+from service.jobs.store import Jobs
 from service.settings import Settings
 from service.storage import Storage, open_storage
 from trials.pictures import photo

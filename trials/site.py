@@ -17,8 +17,8 @@ from PIL import Image
 from mpd.methods import METHODS
 from service.database.connections import connect
 from service.fleet.engines import Engine, EngineState, live
-from service.jobs.record import Lane
-from service.jobs.store import Job, Jobs, NewJob, State, files_prefix, new_id
+from service.jobs.record import Job, Lane, NewJob, State, files_prefix, new_id
+from service.jobs.store import Jobs
 from service.settings import Settings
 from service.storage import Storage, open_storage
 from trials.processes import PATIENCE, Processes

@@ -27,8 +27,9 @@ from service.database import connections
 from service.database.identity import Database, open_database
 from service.database.outages import OutageRetry, is_outage
 from service.jobs import spans
+from service.jobs.record import JobError
 from service.jobs.store import TASK as RUN
-from service.jobs.store import JobError, Jobs
+from service.jobs.store import Jobs
 from service.observe import logs, tracing
 from service.settings import Settings
 from worker.process import exit_codes, parent_death

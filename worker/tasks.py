@@ -34,8 +34,9 @@ from service.database.identity import open_database
 from service.fleet import engines
 from service.jobs import accepted, capacity, spans
 from service.jobs.options import settings_of
+from service.jobs.record import Job, JobError
 from service.jobs.replay import request_of
-from service.jobs.store import Job, JobError, Jobs
+from service.jobs.store import Jobs
 from service.observe import logs, tracing
 from service.problems import Problem
 from service.settings import Settings

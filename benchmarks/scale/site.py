@@ -11,7 +11,8 @@ from typing import Any
 import redis
 
 from benchmarks.serving.work import jpeg
-from service.jobs.store import Job, Jobs, NewJob, new_id
+from service.jobs.record import Job, NewJob, new_id
+from service.jobs.store import Jobs
 from service.settings import Settings
 from service.storage import open_storage
 from trials.processes import Processes

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.scale.site import Site, keyframes_of, submit
-from service.jobs.store import Job, State
+from service.jobs.record import Job, State
 
 
 def measure(site: Site, count: int, seconds: float, each: int) -> dict[str, Any]:

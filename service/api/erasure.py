@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from service.jobs.store import files_prefix
+from service.jobs.record import files_prefix
 from service.jobs.uploads import upload_key
 from service.storage import Storage, StorageError
 

@@ -23,7 +23,7 @@ from service.api.edge.problem_response import response
 from service.api.routes import dependencies
 from service.database.identity import DatabaseUnknown
 from service.database.outages import is_outage
-from service.jobs.store import Conflict, JobMissing
+from service.jobs.record import Conflict, JobMissing
 from service.problems import PROBLEMS, Problem
 from service.storage import StorageFull, StorageUnavailable
 from service.validation import from_pydantic

@@ -12,8 +12,8 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field
 
 from mpd.options import Group, Kind
-from service.jobs.record import file_key
-from service.jobs.store import Job, Jobs, State
+from service.jobs.record import Job, State, file_key
+from service.jobs.store import Jobs
 from service.settings import Settings
 from service.storage import Storage
 from service.webhooks.deliveries import Delivery

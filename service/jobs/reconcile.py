@@ -14,7 +14,8 @@ from typing import Any, cast
 import structlog
 
 from service.jobs import spans
-from service.jobs.store import LANES, PRIORITIES, Job, JobError, Jobs, files_prefix, split_ticket
+from service.jobs.record import LANES, PRIORITIES, Job, JobError, files_prefix, split_ticket
+from service.jobs.store import Jobs
 from service.storage import Storage, StorageError
 
 log = structlog.get_logger(__name__)

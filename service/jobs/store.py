@@ -33,7 +33,6 @@ from service.jobs.record import (
     Allowance,
     Conflict,
     Job,
-    JobError,
     JobMissing,
     Lane,
     NewJob,
@@ -44,9 +43,7 @@ from service.jobs.record import (
     Verdict,
     decode,
     encode,
-    files_prefix,
     milliseconds,
-    new_id,
     split_ticket,
     ticket,
 )
@@ -55,28 +52,6 @@ from service.observe.tracing import trace_id
 from service.problems import Problem
 from service.redis_keys import RedisKeys
 from service.settings import Settings
-
-__all__ = [
-    "LANES",
-    "PRIORITIES",
-    "Allowance",
-    "Conflict",
-    "Job",
-    "JobError",
-    "JobMissing",
-    "Jobs",
-    "Lane",
-    "NewJob",
-    "Page",
-    "Refused",
-    "State",
-    "Superseded",
-    "Verdict",
-    "files_prefix",
-    "new_id",
-    "split_ticket",
-    "ticket",
-]
 
 TASK = "worker.tasks.run"
 """What RQ runs, with (id, attempt). By name: the API never imports it."""

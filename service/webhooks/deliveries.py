@@ -34,7 +34,8 @@ from standardwebhooks import Webhook
 
 from service.auth import ApiKeys
 from service.database.identity import Database
-from service.jobs.store import Job, Jobs, State, script
+from service.jobs.record import Job, State
+from service.jobs.store import Jobs, script
 from service.jobs.sweeps import Sweeps
 from service.observe import tracing
 from service.outbound.client import Outbound, OutboundError, UrlRefused

@@ -12,7 +12,8 @@ import psutil
 import pytest
 import redis
 
-from service.jobs.store import Jobs, NewJob, files_prefix
+from service.jobs.record import NewJob, files_prefix
+from service.jobs.store import Jobs
 from service.outbound.client import Outbound, OutboundError
 from service.outbound.target import UrlUnreadable, read_url
 from service.settings import Settings

@@ -17,7 +17,8 @@ from PIL import Image
 
 from mpd.output import video
 from mpd.output.clip import Clip
-from service.jobs.store import Jobs, NewJob, State, files_prefix
+from service.jobs.record import NewJob, State, files_prefix
+from service.jobs.store import Jobs
 from service.settings import Settings
 from service.storage import Storage, open_storage
 from trials.chaos.customers import Ledger

@@ -19,8 +19,8 @@ from service.api.routes.playground import policy
 from service.auth import CALLER, ApiKeys
 from service.fleet import engines
 from service.fleet.engines import Engine, EngineState
+from service.jobs.record import Job
 from service.jobs.request_options import REQUEST_OPTIONS
-from service.jobs.store import Job
 from service.problems import Problem
 from service.settings import Settings
 from tests.playground.conftest import WAIT, Visitor, take_sample

@@ -22,7 +22,8 @@ from redis.backoff import ConstantBackoff, NoBackoff
 from inbetween import Client
 from service.database.connections import connect, connect_async
 from service.database.outages import OutageRetry
-from service.jobs.store import TASK, Jobs, NewJob, State
+from service.jobs.record import NewJob, State
+from service.jobs.store import TASK, Jobs
 from service.settings import Settings
 from tests.redis.conftest import KEYFRAMES, Open
 from tests.redis.servers import DURABLE, SERVICE, Replicated, Server, until

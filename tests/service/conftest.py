@@ -19,7 +19,7 @@ import uvicorn
 from service.api.app import create_app
 from service.api.edge.server import Config
 from service.api.services import Services
-from service.jobs.store import Job, files_prefix
+from service.jobs.record import Job, files_prefix
 from service.settings import Settings
 from trials.pictures import photo
 

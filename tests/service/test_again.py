@@ -15,7 +15,7 @@ from PIL import Image
 from service.auth import Scope
 from service.jobs import replay
 from service.jobs.options import InbetweenRequest
-from service.jobs.store import Job, State
+from service.jobs.record import Job, State
 from tests.service.conftest import Api, Make, problem
 from trials.pictures import photo
 from worker import tasks

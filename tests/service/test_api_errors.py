@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from service import problems
 from service.api import erasure, services
 from service.jobs.reconcile import erase_due
-from service.jobs.store import NewJob
+from service.jobs.record import NewJob
 from service.problems import PROBLEMS, reference
 from service.storage import StorageFull, StorageUnavailable
 from tests.odd_s3 import refusal, serving

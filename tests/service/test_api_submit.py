@@ -22,7 +22,7 @@ from service.fleet import engines
 from service.fleet.engines import Engine, EngineState
 from service.jobs.options import Options, settings_of
 from service.jobs.reconcile import erase_due
-from service.jobs.store import State
+from service.jobs.record import State
 from tests.service.conftest import Api, Make, problem
 from trials.pictures import photo
 from trials.receiver import Receiver

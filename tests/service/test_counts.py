@@ -17,7 +17,8 @@ import redis
 from service.api.edge.request_metrics import RequestMetrics
 from service.jobs import metrics
 from service.jobs.metrics import METRICS
-from service.jobs.store import Conflict, Job, Jobs, NewJob, Superseded
+from service.jobs.record import Conflict, Job, NewJob, Superseded
+from service.jobs.store import Jobs
 from service.outbound.client import Outbound
 from service.settings import Settings
 from service.webhooks.deliveries import SCHEDULE, Webhooks, announce

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from service.jobs.reconcile import announce_due, erase_due
-from service.jobs.store import Job, JobError, State
+from service.jobs.record import Job, JobError, State
 from service.outbound.client import Outbound
 from service.webhooks.deliveries import announce
 from tests.service.conftest import Api, Make, problem

@@ -14,7 +14,8 @@ import redis
 
 from service.api.intake.fingerprint import Fingerprint
 from service.api.intake.idempotency import STALE, Idempotency, Replay
-from service.jobs.store import Jobs, NewJob, Refused, new_id
+from service.jobs.record import NewJob, Refused, new_id
+from service.jobs.store import Jobs
 from service.problems import Problem
 from service.settings import Settings
 from tests.service.conftest import Api, problem

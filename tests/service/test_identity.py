@@ -17,7 +17,8 @@ from server import restore
 from service.auth import CALLER
 from service.database import identity
 from service.database.identity import Database, DatabaseUnknown
-from service.jobs.store import Job, Jobs, NewJob, State, Superseded
+from service.jobs.record import Job, NewJob, State, Superseded
+from service.jobs.store import Jobs
 from service.settings import Settings
 from service.storage import LocalStorage, ObjectDamaged, StorageUnavailable
 from service.webhooks.deliveries import Webhooks, announce

@@ -13,7 +13,8 @@ from rq.job import Job as Carried
 from rq.serializers import JSONSerializer
 
 from service.jobs import metrics
-from service.jobs.store import Conflict, Job, JobMissing, Jobs, NewJob, State, Superseded, Verdict, new_id, split_ticket
+from service.jobs.record import Conflict, Job, JobMissing, NewJob, State, Superseded, Verdict, new_id, split_ticket
+from service.jobs.store import Jobs
 from service.settings import Settings
 
 PROBLEM = {"type": "/problems/generation-failed", "title": "t", "status": 500, "detail": "ü"}

@@ -21,19 +21,19 @@ from hypothesis.stateful import (
 )
 
 from service.jobs.reconcile import Watch, expire_due, leases, reclaim_dead, requeue_lost, unlisted
-from service.jobs.store import (
+from service.jobs.record import (
     LANES,
     PRIORITIES,
     Allowance,
     Job,
     JobError,
-    Jobs,
     NewJob,
     Refused,
     State,
     Verdict,
     split_ticket,
 )
+from service.jobs.store import Jobs
 from service.settings import Settings
 
 ESTIMATES = {"gpu": 1.5, "cpu": None}

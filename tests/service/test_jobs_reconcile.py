@@ -12,7 +12,8 @@ import redis
 from structlog.testing import capture_logs
 
 from service.jobs.reconcile import Watch, announce_due, erase_due, expire_due, reclaim_dead, requeue_lost, unlisted
-from service.jobs.store import Job, Jobs, NewJob, State, files_prefix
+from service.jobs.record import Job, NewJob, State, files_prefix
+from service.jobs.store import Jobs
 from service.settings import Settings
 from service.storage import Storage, StorageUnavailable
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import redis
 
-from service.jobs.store import Jobs, NewJob, State
+from service.jobs.record import NewJob, State
+from service.jobs.store import Jobs
 from service.settings import Settings
 
 TASKS = """

@@ -21,7 +21,8 @@ from service.api.edge import fairness
 from service.auth import Scope
 from service.fleet import engines
 from service.jobs.reconcile import erase_due
-from service.jobs.store import Allowance, Job, Jobs, NewJob, Refused, State
+from service.jobs.record import Allowance, Job, NewJob, Refused, State
+from service.jobs.store import Jobs
 from service.settings import Settings
 from tests.service.conftest import Api, Make, problem
 from tests.service.test_api_submit import ENGINE

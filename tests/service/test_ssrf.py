@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from service.api.intake import submission
-from service.jobs.store import Job
+from service.jobs.record import Job
 from service.outbound.client import Outbound, UrlRefused
 from service.webhooks.deliveries import announce
 from tests.service.conftest import Api, Make, problem

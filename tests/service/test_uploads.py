@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from service.jobs.store import Jobs, NewJob
+from service.jobs.record import NewJob
+from service.jobs.store import Jobs
 from service.jobs.uploads import Uploads
 from service.problems import Problem
 from service.settings import Settings

@@ -15,7 +15,8 @@ from rq.registry import ScheduledJobRegistry
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from service.auth import ApiKeys
-from service.jobs.store import Job, Jobs, NewJob
+from service.jobs.record import Job, NewJob
+from service.jobs.store import Jobs
 from service.outbound.client import Outbound
 from service.outbound.target import Target
 from service.settings import Settings

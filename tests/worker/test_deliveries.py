@@ -20,7 +20,8 @@ from standardwebhooks import Webhook
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from service.auth import ApiKeys
-from service.jobs.store import Job, Jobs, NewJob
+from service.jobs.record import Job, NewJob
+from service.jobs.store import Jobs
 from service.settings import Settings
 from service.webhooks.deliveries import Delivery, Outcome, Webhooks, announce, queue_name
 

@@ -17,7 +17,8 @@ from rq.serializers import JSONSerializer
 
 from service.fleet import unwell
 from service.fleet.engines import ENGINE_ID
-from service.jobs.store import Job, Jobs, NewJob, State
+from service.jobs.record import Job, NewJob, State
+from service.jobs.store import Jobs
 from service.settings import Settings
 from trials.processes import PATIENCE
 from trials.site import Site

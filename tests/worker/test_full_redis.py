@@ -10,7 +10,8 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
-from service.jobs.store import Job, Jobs, NewJob, State
+from service.jobs.record import Job, NewJob, State
+from service.jobs.store import Jobs
 from service.settings import Settings
 from trials.servers import RedisProcess
 from worker import tasks

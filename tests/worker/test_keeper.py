@@ -19,7 +19,8 @@ from tenacity import retry, stop_after_delay, wait_fixed
 
 from service.jobs.metrics import SWEEPS
 from service.jobs.reconcile import announce_due
-from service.jobs.store import Job, Jobs, NewJob, State, Superseded, Verdict, files_prefix
+from service.jobs.record import Job, NewJob, State, Superseded, Verdict, files_prefix
+from service.jobs.store import Jobs
 from service.settings import Settings
 from service.storage import LocalStorage, Storage, StorageUnavailable
 from service.webhooks.deliveries import Webhooks

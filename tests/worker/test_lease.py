@@ -14,7 +14,8 @@ import pytest
 import redis
 import structlog
 
-from service.jobs.store import Job, Jobs, NewJob, State, Verdict
+from service.jobs.record import Job, NewJob, State, Verdict
+from service.jobs.store import Jobs
 from service.settings import Settings
 from trials.servers import RedisProcess
 from worker.task.lease import DRAIN_FD, Interrupted, Lease, Reason

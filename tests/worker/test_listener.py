@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import redis
 
-from service.jobs.store import TASK, Job, Jobs, NewJob, State
+from service.jobs.record import Job, NewJob, State
+from service.jobs.store import TASK, Jobs
 from service.settings import Settings
 from worker.listener import reclaim
 from worker.task.lease import holder

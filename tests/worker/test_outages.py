@@ -12,7 +12,7 @@ import pytest
 import redis
 from rq import Worker
 
-from service.jobs.store import Job, State, files_prefix
+from service.jobs.record import Job, State, files_prefix
 from trials.processes import PATIENCE
 from trials.servers import RedisProcess
 from trials.site import LARGE, Site, gone

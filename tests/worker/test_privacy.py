@@ -15,7 +15,8 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from mpd.output.formats import OUTPUT_FORMATS
-from service.jobs.store import Jobs, State
+from service.jobs.record import State
+from service.jobs.store import Jobs
 from service.settings import Settings
 from tests.service.conftest import Api
 from worker import tasks

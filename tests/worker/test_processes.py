@@ -23,7 +23,7 @@ import pytest
 
 from mpd.tiny import build
 from service.fleet.engines import EngineState, live
-from service.jobs.store import Job, NewJob, State, files_prefix, new_id
+from service.jobs.record import Job, NewJob, State, files_prefix, new_id
 from trials.site import LARGE, Site, command, gone, picture
 
 

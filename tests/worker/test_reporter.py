@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import redis
 
-from service.jobs.store import Job, Jobs, NewJob
+from service.jobs.record import Job, NewJob
+from service.jobs.store import Jobs
 from service.settings import Settings
 from worker.task.engine_client import Report
 from worker.task.lease import Interrupted, Lease, Reason

@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from service.jobs.store import State
+from service.jobs.record import State
 from trials.pictures import photo
 from trials.processes import PATIENCE
 from trials.servers import RedisProcess, free_port

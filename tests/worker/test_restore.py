@@ -13,7 +13,8 @@ import pytest
 import redis
 
 from service.database.identity import Database, DatabaseUnknown
-from service.jobs.store import Job, Jobs, NewJob, State
+from service.jobs.record import Job, NewJob, State
+from service.jobs.store import Jobs
 from service.settings import Settings
 from service.storage import Storage, open_storage
 from tests.redis.servers import until

@@ -22,7 +22,8 @@ from mpd.methods import METHODS, SettingsError
 from service import machine
 from service.fleet import engines
 from service.fleet.engines import ENGINE_ID, Engine, EngineState
-from service.jobs.store import TASK, Job, Jobs, Lane, NewJob, State, files_prefix, new_id
+from service.jobs.record import Job, Lane, NewJob, State, files_prefix, new_id
+from service.jobs.store import TASK, Jobs
 from service.settings import Settings
 from service.storage import LocalStorage, StorageFull, StorageUnavailable
 from service.webhooks import deliveries as sending

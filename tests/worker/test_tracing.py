@@ -18,7 +18,8 @@ import pytest
 import redis
 
 from service.jobs.reconcile import Watch, reclaim_dead
-from service.jobs.store import Job, Jobs, NewJob, State
+from service.jobs.record import Job, NewJob, State
+from service.jobs.store import Jobs
 from service.observe import tracing
 from service.settings import Settings
 from tests.worker.collector import Collector, Span, collector

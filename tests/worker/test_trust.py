@@ -20,7 +20,8 @@ from PIL import Image
 from rq import Queue
 from rq.serializers import PickleSerializer
 
-from service.jobs.store import Jobs, NewJob, State, files_prefix, new_id
+from service.jobs.record import NewJob, State, files_prefix, new_id
+from service.jobs.store import Jobs
 from service.settings import Settings
 from service.storage import open_storage
 from worker import launcher

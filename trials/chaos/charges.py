@@ -6,7 +6,8 @@ import json
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from service.jobs.store import Job, Jobs, State
+from service.jobs.record import Job, State
+from service.jobs.store import Jobs
 from trials.chaos.databases import Lost
 
 LOST = "keyframe-lost"

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 from PIL import Image, ImageDraw
 
-from service.jobs.store import State
+from service.jobs.record import State
 
 LOOK_SECONDS = 0.7
 PAUSE_SECONDS = 0.3

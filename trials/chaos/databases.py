@@ -14,7 +14,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from service.jobs.store import Job, Jobs
+from service.jobs.record import Job
+from service.jobs.store import Jobs
 from service.settings import Settings
 
 MARK = "stand-in"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import psutil
 import redis
 
-from service.jobs.store import split_ticket
+from service.jobs.record import split_ticket
 from service.storage import StorageError
 from service.webhooks.deliveries import Webhooks
 from trials.chaos import receivers, swaps

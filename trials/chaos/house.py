@@ -25,7 +25,8 @@ from redis.retry import Retry
 
 from server.up import redis_executable
 from service.fleet.engines import EngineState, live
-from service.jobs.store import Jobs, new_id
+from service.jobs.record import new_id
+from service.jobs.store import Jobs
 from service.settings import Settings
 from service.storage import Storage, open_storage
 from trials.chaos.databases import Databases

@@ -10,8 +10,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from service.jobs.record import file_key
-from service.jobs.store import Job, State
+from service.jobs.record import Job, State, file_key
 from service.storage import ObjectMissing, Storage
 
 ALIKE = 8.0

@@ -10,7 +10,8 @@ from enum import StrEnum
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
 
-from service.jobs.store import Jobs, State
+from service.jobs.record import State
+from service.jobs.store import Jobs
 from service.webhooks.deliveries import Webhooks
 
 BURST = 10

@@ -8,7 +8,8 @@ from typing import Any
 
 from PIL import Image
 
-from service.jobs.store import Job, Jobs, State, files_prefix
+from service.jobs.record import Job, State, files_prefix
+from service.jobs.store import Jobs
 from service.storage import ObjectMissing, Storage
 
 

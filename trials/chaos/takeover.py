@@ -21,7 +21,7 @@ from PIL import Image
 from rq import Queue, Retry
 from rq.job import Job as Carried
 
-from service.jobs.store import Job, NewJob, State, files_prefix, new_id
+from service.jobs.record import Job, NewJob, State, files_prefix, new_id
 from trials.chaos.house import PATIENCE, House, below, has
 
 STEPS = 60

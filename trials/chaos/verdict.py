@@ -15,7 +15,8 @@ from typing import Any
 
 from rq.job import Job as Carried
 
-from service.jobs.store import LANES, PRIORITIES, Job, Jobs, State, files_prefix
+from service.jobs.record import LANES, PRIORITIES, Job, State, files_prefix
+from service.jobs.store import Jobs
 from service.storage import ObjectMissing, Storage
 from trials.chaos import charges, pictures
 from trials.chaos.customers import Ledger

@@ -17,7 +17,8 @@ import psutil
 import redis
 
 from service.auth import ApiKeys, Scope
-from service.jobs.store import Job, Jobs, NewJob, State
+from service.jobs.record import Job, NewJob, State
+from service.jobs.store import Jobs
 from service.problems import Problem
 from service.settings import Settings
 from service.storage import open_storage

@@ -20,7 +20,8 @@ from rq.serializers import JSONSerializer
 
 from service.fleet import unwell
 from service.fleet.engines import ENGINE_ID
-from service.jobs.store import Job, Jobs
+from service.jobs.record import Job
+from service.jobs.store import Jobs
 from service.settings import Settings
 
 LAUNCHER_FD = "INBETWEEN_FAULT_FD"

@@ -22,7 +22,7 @@ import structlog
 from mpd.output import stills, video
 from mpd.output.clip import Clip
 from mpd.output.formats import FORMATS
-from service.jobs.store import files_prefix
+from service.jobs.record import files_prefix
 from service.storage import ObjectMissing, Storage
 from worker.task.retrying import patiently
 from worker.task.threads import ThreadGroup

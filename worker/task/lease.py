@@ -21,7 +21,8 @@ import redis
 import structlog
 
 from service.database.outages import is_outage
-from service.jobs.store import JobError, Jobs, State, Verdict, ticket
+from service.jobs.record import JobError, State, Verdict, ticket
+from service.jobs.store import Jobs
 
 DRAIN_FD = "INBETWEEN_DRAIN_FD"
 """Environment variable: file descriptor that reads end-of-file when running jobs must be given back."""

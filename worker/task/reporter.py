@@ -9,7 +9,8 @@ import redis
 import structlog
 
 from service.jobs import metrics
-from service.jobs.store import Job, JobError, Jobs
+from service.jobs.record import Job, JobError
+from service.jobs.store import Jobs
 from service.observe import tracing
 from worker.engine import previews
 from worker.task.engine_client import Report

@@ -13,7 +13,8 @@ from mpd.methods import METHODS, Settings, SettingsError
 from service.fleet.engines import Engine
 from service.jobs import capacity
 from service.jobs.options import settings_of
-from service.jobs.store import PRIORITIES, Job, Jobs, State, split_ticket
+from service.jobs.record import PRIORITIES, Job, State, split_ticket
+from service.jobs.store import Jobs
 
 _LOOKED_AT = 200
 """Queued jobs whose cost is added up one by one; of a longer queue the rest counts with their mean."""

@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from service.auth import Key
 from service.database.outages import takes_no_writes
-from service.jobs.store import Allowance, Refused
+from service.jobs.record import Allowance, Refused
 from service.problems import Problem
 from service.redis_keys import RedisKeys
 from service.settings import Settings

@@ -24,7 +24,8 @@ from service.api.intake.request_body import Picture, Wanted
 from service.fleet import engines
 from service.fleet.engines import Engine
 from service.jobs import accepted, capacity, replay
-from service.jobs.store import Allowance, Job, Jobs, Lane, NewJob, Refused, files_prefix
+from service.jobs.record import Allowance, Job, Lane, NewJob, Refused, files_prefix
+from service.jobs.store import Jobs
 from service.jobs.uploads import PREFIX, Uploads
 from service.observe import tracing
 from service.outbound.client import HostRefused, Outbound, OutboundError, TooLarge, UrlRefused

@@ -18,7 +18,7 @@ from service.api.intake.request_body import announced
 from service.api.services import Services
 from service.api.views import JobList, JobView, ProblemView, job_view
 from service.auth import Key, Scope, authorize, identify
-from service.jobs.store import Job, Page, State
+from service.jobs.record import Job, Page, State
 from service.problems import MEDIA_TYPE, PROBLEMS, Problem
 
 _bearer = HTTPBearer(

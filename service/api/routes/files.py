@@ -18,8 +18,7 @@ from service.api.routes.dependencies import ONE_JOB, Base, Here, ReadableJob, pr
 from service.api.services import Services
 from service.api.views import absolute
 from service.jobs.option_fields import Format
-from service.jobs.record import file_key
-from service.jobs.store import Job, State
+from service.jobs.record import Job, State, file_key
 from service.problems import Problem
 from service.storage import ObjectMissing
 

@@ -37,7 +37,7 @@ from service.api.views import CostView, EstimateView, JobList, JobView, ProblemV
 from service.auth import Key
 from service.fleet import engines
 from service.jobs import capacity
-from service.jobs.store import Job, State, new_id
+from service.jobs.record import Job, State, new_id
 from service.problems import Problem
 from service.storage import StorageError
 from service.validation import from_settings

@@ -33,7 +33,7 @@ from service.api.routes.dependencies import (
     view,
 )
 from service.api.views import JobView
-from service.jobs.store import State
+from service.jobs.record import State
 from service.problems import Problem
 from service.settings import Settings
 

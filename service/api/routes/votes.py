@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.routes.dependencies import ONE_JOB, READ, Here, Reader, Submitter, find, problems
 from service.api.services import Services
 from service.api.votes import TooMany, Vote
-from service.jobs.store import Job, State
+from service.jobs.record import Job, State
 from service.jobs.strict import Strict
 from service.validation import Fault, refused
 
