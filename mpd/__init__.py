@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mpd.base import Base, ModelError
     from mpd.inbetween import inbetween
-    from mpd.keyframes import KeyframeError
     from mpd.loader import load
     from mpd.methods import DEFAULT_METHOD, METHODS, Distillation, Method, Settings, SettingsError
+    from mpd.photographs import KeyframeError
     from mpd.progress import Progress, Take
     from mpd.registration import register
 
@@ -47,7 +47,7 @@ _HOMES = {
     "METHODS": "methods",
     "Base": "base",
     "Distillation": "methods",
-    "KeyframeError": "keyframes",
+    "KeyframeError": "photographs",
     "Method": "methods",
     "ModelError": "base",
     "Progress": "progress",

@@ -87,9 +87,9 @@ def _run(options: argparse.Namespace) -> None:
     segment_frames(settings, len(options.keyframes), native_frames=2)  # too few or too many, found before any work
     outputs = [_output(Path(name)) for name in options.output or ["inbetween.mp4"]]
     sheet = _sheet(options.contact_sheet, options.keyframes)
-    from mpd import keyframes
+    from mpd import photographs
 
-    images = [keyframes.load(path) for path in options.keyframes]
+    images = [photographs.load(path) for path in options.keyframes]
     console = _Console(options.quiet)
     model = _model(options, settings, console)
     with closing(console), _plain_out_of_memory():

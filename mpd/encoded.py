@@ -11,16 +11,17 @@ from typing import overload
 
 from PIL import Image
 
-from mpd import keyframes
-from mpd.keyframes import Frame, KeyframeError, Picture, Size
+from mpd import keyframes, photographs
+from mpd.keyframes import Frame, Picture
 from mpd.methods import Settings
+from mpd.photographs import KeyframeError, Size
 
 _FINER = 2
 """A JPEG is decoded at no less than so many times the size it is brought to: what is lost, the eye would not find."""
 
 
 class Encoded(Sequence[Image.Image]):
-    """Image files as upright RGB or RGBA, as `keyframes.load` gives them. Raises `KeyframeError` with its `index`."""
+    """Image files as upright RGB or RGBA, as `photographs.load` gives them. Raises `KeyframeError` with its `index`."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self._files = list(files)
@@ -41,7 +42,7 @@ class Encoded(Sequence[Image.Image]):
             part._enough = self._enough
             return part
         try:
-            return keyframes.load(self._files[index].read_bytes(), self._enough)
+            return photographs.load(self._files[index].read_bytes(), self._enough)
         except KeyframeError as error:
             error.index = index
             raise
@@ -50,7 +51,7 @@ class Encoded(Sequence[Image.Image]):
     def first_size(self) -> Size:
         """(width, height) of the first, by its head alone."""
         try:
-            return keyframes.size_of(self._files[0].read_bytes())
+            return photographs.size_of(self._files[0].read_bytes())
         except KeyframeError as error:
             error.index = 0
             raise

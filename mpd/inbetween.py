@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from mpd import keyframes
+from mpd import keyframes, photographs
 from mpd.lengths import segment_frames
 from mpd.methods import FLOW_FRAMES, METHODS, Settings, SettingsError
 from mpd.output.compositing import Compositor
@@ -72,4 +72,4 @@ def _finished(reports: Iterator[Progress | Take], finish: Compositor) -> Generat
 def _image(source: Source) -> Image.Image:
     if isinstance(source, Image.Image):
         return source
-    return keyframes.load(source) if isinstance(source, str | Path | bytes) else Image.fromarray(source)
+    return photographs.load(source) if isinstance(source, str | Path | bytes) else Image.fromarray(source)

@@ -18,15 +18,15 @@ from typing import Any, TypeVar
 
 import structlog
 
-from mpd import flow, keyframes
+from mpd import flow, photographs
 from mpd.encoded import Encoded
-from mpd.keyframes import KeyframeError
 from mpd.lengths import FLOW_SIZE_MULTIPLE, segment_frames
 from mpd.methods import FLOW_FRAMES, METHODS, SettingsError
 from mpd.methods import Settings as SamplerSettings
 from mpd.output import clip
 from mpd.output.compositing import Compositor
 from mpd.output.formats import any_alpha, sample_bits
+from mpd.photographs import KeyframeError
 from mpd.progress import Pictures, Take
 from service import machine
 from service.database.connections import connect
@@ -265,7 +265,7 @@ def _keyframes(job: Job, storage: Storage, lease: Lease, folder: Path) -> Encode
         path = folder / f"keyframe-{index}"
         data = patiently(group.wait, accepted.read, storage, keyframe)
         try:
-            keyframes.check_head(data)  # what is no picture ends the job before the others are fetched
+            photographs.check_head(data)  # what is no picture ends the job before the others are fetched
         except KeyframeError as error:
             error.index = index
             raise

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mpd import keyframes
+from mpd import keyframes, photographs
 from mpd.methods import Settings
 from mpd.output import video
 from mpd.output.clip import Clip
@@ -55,7 +55,7 @@ class Work:
 
     def decode(self, files: list[bytes]) -> list[Pictures]:
         """Decode the JPEGs to pictures (height, width, 3) of the model's size."""
-        images = [keyframes.load(file) for file in files]
+        images = [photographs.load(file) for file in files]
         return keyframes.prepare(images, Settings(), native_size=self.size, size_multiple=8)[0]
 
     def generate(self, pictures: list[Pictures]) -> Frames:

@@ -24,7 +24,8 @@ from service.api.routes import dependencies
 from service.database.identity import DatabaseUnknown
 from service.database.outages import is_outage
 from service.jobs.record import Conflict, JobMissing
-from service.problems import PROBLEMS, Problem
+from service.problem_types import PROBLEMS
+from service.problems import Problem
 from service.storage import StorageFull, StorageUnavailable
 from service.validation import from_pydantic
 

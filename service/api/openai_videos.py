@@ -24,7 +24,7 @@ from mpd.lengths import segment_frames
 from mpd.methods import LIMITS, SettingsError
 from service.api.intake.quoted import Quoted, cut
 from service.api.intake.request_body import Picture, Source, Wanted, file_bytes, refuse_many_values
-from service.api.views import JobView
+from service.api.schemas import JobView
 from service.jobs.option_fields import MethodName
 from service.jobs.options import IMAGE, Options
 from service.jobs.strict import Strict

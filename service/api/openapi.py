@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from service.api.openai_videos import VideoRequest
 from service.api.openapi_examples import FORM_SCHEMA
-from service.api.views import ProblemView
+from service.api.schemas import ProblemView
 from service.jobs.options import InbetweenRequest
 
 DESCRIPTION = """Two keyframes in, a coherent video between them out.

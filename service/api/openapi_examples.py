@@ -6,7 +6,8 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from service.api.views import FileView, JobView, KeyframeView, ProgressView, ResultView, job_links
+from service.api.schemas import FileView, JobView, KeyframeView, ProgressView, ResultView
+from service.api.views import job_links
 from service.jobs.options import InbetweenRequest, Options
 
 _OPTIONS: dict[str, Any] = {"method": "mpd-vibid", "frames": 25, "seed": 7, "formats": ["mp4"]}

@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 from skimage import data
 
 import mpd
-from mpd import keyframes
+from mpd import keyframes, photographs
 from mpd.keyframes import Frame
 from mpd.methods import Settings
 from mpd.output import mattes
@@ -232,7 +232,7 @@ def test_wide_gamut_keyframes_keep_their_colours_all_the_way_into_the_file(form:
     mixed = linear(wide / 255) @ np.linalg.inv(SRGB).dot(P3).T
     expected = 255 * np.where(mixed <= 0.0031308, mixed * 12.92, 1.055 * np.maximum(mixed, 0) ** (1 / 2.4) - 0.055)
     assert np.abs(expected - wide).max() > 9  # or the test would show nothing
-    take = take_of([keyframes.load(file.getvalue())] * 2, frames=3)
+    take = take_of([photographs.load(file.getvalue())] * 2, frames=3)
     assert np.abs(take.frames[0][32, 16::32] - expected).max() < 2.5
     import av
 

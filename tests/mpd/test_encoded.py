@@ -14,11 +14,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from skimage import data
 
-from mpd import keyframes
+from mpd import keyframes, photographs
 from mpd.encoded import Encoded
-from mpd.keyframes import Frame, KeyframeError
+from mpd.keyframes import Frame
 from mpd.lengths import flow_size
 from mpd.methods import Settings
+from mpd.photographs import KeyframeError
 
 FITS = ("cover", "contain", "stretch")
 
@@ -36,7 +37,7 @@ def files(folder: Path, pictures: list[Image.Image], kind: str, **options: objec
 
 def both(paths: list[Path], settings: Settings) -> list[tuple[list[keyframes.Picture], Frame]]:
     """Of the loaded and of the encoded ones: what is sampled, and the way back."""
-    loaded = [keyframes.load(path) for path in paths]
+    loaded = [photographs.load(path) for path in paths]
     encoded = Encoded(paths)
     assert encoded.first_size == loaded[0].size
     options = {"native_size": (128, 64), "size_multiple": 8}
@@ -68,7 +69,7 @@ def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(tmp_path: Path, fit: str,
     narrowed = Encoded(paths)
     narrowed.prepare(settings, native_size=(128, 64), size_multiple=8)
     for index, path in enumerate(paths):
-        whole, part = keyframes.load(path).size, narrowed[index].size
+        whole, part = photographs.load(path).size, narrowed[index].size
         assert part[0] < whole[0] / 3, "a quarter"
         assert part[0] >= 2 * back.width
         assert part[1] >= 2 * back.height
@@ -103,7 +104,7 @@ def test_the_size_is_that_of_the_picture_as_it_is_seen() -> None:
     for kind, options in (("JPEG", {"exif": exif}), ("PNG", {"exif": exif}), ("WEBP", {})):
         buffer = io.BytesIO()
         photograph(64, 48).save(buffer, kind, **options)
-        assert keyframes.size_of(buffer.getvalue()) == keyframes.load(buffer.getvalue()).size
+        assert photographs.size_of(buffer.getvalue()) == photographs.load(buffer.getvalue()).size
     tall = Image.new("RGB", (40, 64))
     meta = PngInfo()
     meta.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
@@ -111,10 +112,10 @@ def test_the_size_is_that_of_the_picture_as_it_is_seen() -> None:
     for options in wordy:
         buffer = io.BytesIO()
         tall.save(buffer, "PNG", **options)
-        assert keyframes.size_of(buffer.getvalue()) == keyframes.load(buffer.getvalue()).size
-    assert flow_size(keyframes.size_of(buffer.getvalue()), None, None) == (40, 64)
+        assert photographs.size_of(buffer.getvalue()) == photographs.load(buffer.getvalue()).size
+    assert flow_size(photographs.size_of(buffer.getvalue()), None, None) == (40, 64)
     with pytest.raises(KeyframeError, match="GIF"):
-        keyframes.size_of(b"GIF89a")
+        photographs.size_of(b"GIF89a")
 
 
 def test_six_large_ones_take_the_memory_of_one(tmp_path: Path) -> None:

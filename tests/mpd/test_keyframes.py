@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from skimage import data
 
-from mpd import keyframes
-from mpd.keyframes import KeyframeError
+from mpd import keyframes, photographs
 from mpd.methods import Fit, Settings, SettingsError
+from mpd.photographs import KeyframeError
 
 pillow_heif.register_heif_opener()
 
@@ -80,20 +80,20 @@ class TestLoad:
         ],
     )
     def test_reads(self, cat: Image.Image, format: str, options: dict[str, object], most: float) -> None:
-        loaded = keyframes.load(encoded(cat, format, **options))
+        loaded = photographs.load(encoded(cat, format, **options))
         assert loaded.mode == "RGB"
         assert difference(loaded, cat) <= most
 
     def test_reads_a_path(self, cat: Image.Image, tmp_path: Path) -> None:
         cat.save(tmp_path / "a.png")
-        assert difference(keyframes.load(tmp_path / "a.png"), cat) == 0
-        assert difference(keyframes.load(str(tmp_path / "a.png")), cat) == 0
+        assert difference(photographs.load(tmp_path / "a.png"), cat) == 0
+        assert difference(photographs.load(str(tmp_path / "a.png")), cat) == 0
 
     @pytest.mark.parametrize("orientation", range(1, 9))
     def test_exif_rotation(self, cat: Image.Image, orientation: int) -> None:
         exif = Image.Exif()
         exif[0x0112] = orientation
-        loaded = keyframes.load(encoded(cat, "PNG", exif=exif))
+        loaded = photographs.load(encoded(cat, "PNG", exif=exif))
         turns = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"}
         turns |= {6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}
         upright = cat.transpose(Image.Transpose[turns[orientation]]) if orientation in turns else cat
@@ -103,50 +103,50 @@ class TestLoad:
     def test_a_rotated_photograph_is_rotated_once(self, cat: Image.Image, format: str) -> None:
         exif = Image.Exif()
         exif[0x0112] = 6
-        loaded = keyframes.load(encoded(cat, format, exif=exif.tobytes(), quality=95))
+        loaded = photographs.load(encoded(cat, format, exif=exif.tobytes(), quality=95))
         assert difference(loaded, cat.transpose(Image.Transpose.ROTATE_270)) < 3
 
     def test_a_colour_profile_becomes_srgb(self) -> None:
         swapped = profile(b"RGB ", (BLUE, GREEN, RED), 2.2)  # in this space "red" looks blue
-        loaded = keyframes.load(encoded(Image.new("RGB", (8, 8), (255, 0, 0)), "PNG", icc_profile=swapped))
+        loaded = photographs.load(encoded(Image.new("RGB", (8, 8), (255, 0, 0)), "PNG", icc_profile=swapped))
         assert np.abs(np.array(loaded.getpixel((4, 4))) - (0, 0, 255)).max() <= 3
         assert "icc_profile" not in loaded.info
 
     def test_a_profile_leaves_transparency_alone(self) -> None:
         swapped = profile(b"RGB ", (BLUE, GREEN, RED), 2.2)
-        loaded = keyframes.load(encoded(Image.new("RGBA", (8, 8), (255, 0, 0, 77)), "PNG", icc_profile=swapped))
+        loaded = photographs.load(encoded(Image.new("RGBA", (8, 8), (255, 0, 0, 77)), "PNG", icc_profile=swapped))
         assert loaded.mode == "RGBA"
         assert loaded.getchannel("A").getextrema() == (77, 77)
         assert np.array(loaded)[..., 2].min() > 250
 
     def test_a_grey_profile_becomes_srgb(self) -> None:
         linear = profile(b"GRAY", (), 1.0)
-        loaded = keyframes.load(encoded(Image.new("L", (8, 8), 128), "PNG", icc_profile=linear))
+        loaded = photographs.load(encoded(Image.new("L", (8, 8), 128), "PNG", icc_profile=linear))
         assert np.abs(np.array(loaded.getpixel((4, 4))) - 188).max() <= 2
 
     @pytest.mark.parametrize("broken", [b"no profile at all", profile(b"RGB ", (RED, GREEN, BLUE), 2.2)[:140]])
     def test_a_damaged_profile_is_ignored(self, cat: Image.Image, broken: bytes) -> None:
-        assert difference(keyframes.load(encoded(cat, "PNG", icc_profile=broken)), cat) == 0
+        assert difference(photographs.load(encoded(cat, "PNG", icc_profile=broken)), cat) == 0
 
     def test_a_profile_for_other_channels_is_ignored(self, cat: Image.Image) -> None:
         grey = profile(b"GRAY", (), 1.0)
-        assert difference(keyframes.load(encoded(cat, "PNG", icc_profile=grey)), cat) == 0
+        assert difference(photographs.load(encoded(cat, "PNG", icc_profile=grey)), cat) == 0
 
     def test_cmyk(self, cat: Image.Image) -> None:
-        loaded = keyframes.load(encoded(cat.convert("CMYK"), "JPEG", quality=95))
+        loaded = photographs.load(encoded(cat.convert("CMYK"), "JPEG", quality=95))
         assert loaded.mode == "RGB"
         assert difference(loaded, cat) < 4
 
     def test_sixteen_bit_grey_keeps_its_levels(self) -> None:
         levels = np.tile(np.arange(256, dtype=np.uint16) * 257, (4, 1))
-        loaded = np.asarray(keyframes.load(encoded(Image.fromarray(levels), "PNG")))
+        loaded = np.asarray(photographs.load(encoded(Image.fromarray(levels), "PNG")))
         assert (loaded == np.arange(256)[None, :, None]).all()
 
     def test_palette_with_transparency(self) -> None:
         image = Image.new("P", (4, 2))
         image.putpalette([255, 0, 0, 0, 255, 0])
         image.putdata([0, 1] * 4)
-        loaded = keyframes.load(encoded(image, "PNG", transparency=0))
+        loaded = photographs.load(encoded(image, "PNG", transparency=0))
         assert loaded.mode == "RGBA"
         assert np.array(loaded)[0, 0, 3] == 0
         assert loaded.getpixel((1, 0)) == (0, 255, 0, 255)
@@ -154,13 +154,13 @@ class TestLoad:
     @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA"])
     def test_other_modes(self, cat: Image.Image, mode: str) -> None:
         source = cat.convert(mode)
-        loaded = keyframes.load(encoded(source, "PNG"))
+        loaded = photographs.load(encoded(source, "PNG"))
         assert loaded.mode == "RGB"  # transparency that hides nothing is none
         assert difference(loaded, source.convert("RGB")) == 0
 
     def test_the_first_picture_of_a_phone_photograph(self, cat: Image.Image) -> None:
         several = encoded(cat, "MPO", save_all=True, append_images=[ImageOps.invert(cat)], quality=95)
-        assert difference(keyframes.load(several), cat) < 3
+        assert difference(photographs.load(several), cat) < 3
 
 
 class TestRefused:
@@ -168,14 +168,14 @@ class TestRefused:
     def test_animated(self, cat: Image.Image, format: str) -> None:
         animated = encoded(cat, format, save_all=True, append_images=[ImageOps.invert(cat)], duration=100)
         with pytest.raises(KeyframeError, match=r"animated \(2 frames\).*Send one still"):
-            keyframes.load(animated)
+            photographs.load(animated)
 
     @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF", "HEIF"])
     @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
     def test_cut_short(self, cat: Image.Image, format: str, share: float) -> None:
         whole = encoded(cat, format)
         with pytest.raises(KeyframeError):
-            keyframes.load(whole[: int(len(whole) * share)])
+            photographs.load(whole[: int(len(whole) * share)])
 
     @pytest.mark.parametrize(
         ("content", "says"),
@@ -189,18 +189,18 @@ class TestRefused:
     )
     def test_no_picture(self, content: bytes, says: str) -> None:
         with pytest.raises(KeyframeError, match=f"{says}.*Send JPEG, PNG, WebP, AVIF or HEIC"):
-            keyframes.load(content)
+            photographs.load(content)
 
     def test_no_file(self, tmp_path: Path) -> None:
         with pytest.raises(KeyframeError, match=r"a\.png: there is no such file"):
-            keyframes.load(tmp_path / "a.png")
+            photographs.load(tmp_path / "a.png")
         with pytest.raises(KeyframeError, match="cannot be read"):
-            keyframes.load(tmp_path)
+            photographs.load(tmp_path)
 
     def test_too_large(self, cat: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(keyframes, "MAX_PIXELS", 120 * 80 - 1)
+        monkeypatch.setattr(photographs, "MAX_PIXELS", 120 * 80 - 1)
         with pytest.raises(KeyframeError, match="million pixels"):
-            keyframes.load(encoded(cat, "PNG"))
+            photographs.load(encoded(cat, "PNG"))
 
     def test_a_bomb(self) -> None:
         header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
@@ -208,7 +208,7 @@ class TestRefused:
         bomb[16:29] = header
         bomb[29:33] = struct.pack(">I", zlib.crc32(b"IHDR" + header))
         with pytest.raises(KeyframeError, match="million pixels"):
-            keyframes.load(bytes(bomb))
+            photographs.load(bytes(bomb))
 
 
 def gradient(width: int, height: int) -> Image.Image:
@@ -334,6 +334,6 @@ class TestPrepare:
 def test_the_examples_that_ship() -> None:
     folder = Path(__file__).parents[2] / "examples" / "keyframes"
     paths = [folder / "start.jpg", folder / "end.jpg"]
-    assert [keyframes.load(path).size for path in paths] == [(640, 360)] * 2
+    assert [photographs.load(path).size for path in paths] == [(640, 360)] * 2
     assert sum(path.stat().st_size for path in paths) < 300_000
     assert "CC0" in (folder / "README.md").read_text()

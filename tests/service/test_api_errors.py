@@ -16,11 +16,11 @@ import pytest
 from starlette.requests import Request
 from structlog.testing import capture_logs
 
-from service import problems
+from service import problem_types
 from service.api import erasure, services
 from service.jobs.reconcile import erase_due
 from service.jobs.record import NewJob
-from service.problems import PROBLEMS, reference
+from service.problem_types import PROBLEMS, reference
 from service.storage import StorageFull, StorageUnavailable
 from tests.odd_s3 import refusal, serving
 from tests.service.conftest import Api, Make, problem
@@ -229,7 +229,7 @@ def test_the_list_of_problems_is_served(api: Api) -> None:
 
 def test_the_documentation_is_the_table() -> None:
     written = (ROOT / "docs" / "problems.md").read_text()
-    assert written == problems.reference(), "run: python -m service.problems > docs/problems.md"
+    assert written == problem_types.reference(), "run: python -m service.problem_types > docs/problems.md"
 
 
 def test_every_problem_raised_is_in_the_table_and_every_entry_is_raised() -> None:

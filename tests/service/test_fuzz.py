@@ -19,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from mpd import keyframes
+from mpd import photographs
 from service.api.app import create_app
 from service.api.intake.keyframe_check import inspect
 from service.problems import MEDIA_TYPE, Problem
@@ -229,6 +229,6 @@ def test_a_damaged_picture_is_refused_by_name_or_one_for_the_worker_too(seed: in
         except Problem as refusal:
             problem = refusal
         if problem is None:
-            assert keyframes.load(data).size == (found.width, found.height), told
+            assert photographs.load(data).size == (found.width, found.height), told
         else:
             assert (problem.field, problem.status in (413, 422), bool(problem.remedy)) == (FIELD, True, True), told

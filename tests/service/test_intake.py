@@ -27,7 +27,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from mpd import keyframes
+from mpd import photographs
 from service.api.intake import data_uris, keyframe_check
 from service.api.intake.data_uris import is_data_uri
 from service.api.intake.keyframe_check import CONTENT_TYPES, MOST_SCANNED, MOST_SCANS, Format, ImageInfo, inspect
@@ -139,7 +139,7 @@ def test_the_size_of_a_turned_picture_is_that_of_its_decoded_one(name: str) -> N
     exif[ORIENTATION] = 6
     data = saved(picture(), name, exif=exif.tobytes())
     info = inspect(data, SETTINGS)
-    assert (info.width, info.height) == keyframes.load(data).size == (48, 64)
+    assert (info.width, info.height) == photographs.load(data).size == (48, 64)
 
 
 def test_damaged_exif_is_no_reason_to_refuse() -> None:
@@ -294,7 +294,7 @@ def test_a_colour_profile_passes_whole_or_damaged() -> None:
     for name in ("jpeg", "png", "webp", "avif", "heic"):
         for icc in (profile, profile[:100], b"no profile"):
             data = saved(picture(), name, icc_profile=icc)
-            assert inspect(data, SETTINGS).width == keyframes.load(data).width == 64
+            assert inspect(data, SETTINGS).width == photographs.load(data).width == 64
 
 
 def rescanned(data: bytes, scans: int) -> bytes:
@@ -465,7 +465,7 @@ def test_a_damaged_file_is_refused_or_a_picture_for_the_worker_too(name: str, se
         warnings.simplefilter("ignore")
         with contextlib.suppress(Problem):
             info = inspect(bytes(data), SETTINGS)
-            assert keyframes.load(bytes(data)).size == (info.width, info.height)
+            assert photographs.load(bytes(data)).size == (info.width, info.height)
 
 
 # Data URIs

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from service.api import openapi_examples
-from service.api.views import JobView
+from service.api.schemas import JobView
 from service.jobs.options import InbetweenRequest, Options
 from tests.service.conftest import Api
 

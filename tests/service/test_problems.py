@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api.edge.middleware import Frame
 from service.api.edge.problem_response import response
 from service.api.edge.request_metrics import RequestMetrics
-from service.problems import MEDIA_TYPE, PROBLEMS, Problem
+from service.problem_types import PROBLEMS
+from service.problems import MEDIA_TYPE, Problem
 from tests.service.conftest import Api
 
 ROOT = Path(__file__).parents[2]

@@ -17,8 +17,8 @@ from PIL import Image
 from rq.utils import import_attribute
 from structlog.testing import capture_logs
 
-from mpd.keyframes import KeyframeError
 from mpd.methods import METHODS, SettingsError
+from mpd.photographs import KeyframeError
 from service import machine
 from service.fleet import engines
 from service.fleet.engines import ENGINE_ID, Engine, EngineState
@@ -256,7 +256,7 @@ def test_a_fault_of_the_machine_costs_the_job_nothing(
             raise KeyframeError("The file is damaged.", "Send another.") from error
 
     if place == "fetching":
-        monkeypatch.setattr("mpd.keyframes.load", misread)
+        monkeypatch.setattr("mpd.photographs.load", misread)
     else:
         monkeypatch.setattr("mpd.output.video.encode", failing)
     job = submit(jobs, storage)

@@ -12,7 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from service.problems import MEDIA_TYPE, PROBLEMS
+from service.problem_types import PROBLEMS
+from service.problems import MEDIA_TYPE
 
 SORTS = ("server errors", "undocumented answers", "incomplete refusals", "broken promises", "no answer")
 """What must not happen, not even once: a 5xx; an answer the document does not list; a refusal that does not name its

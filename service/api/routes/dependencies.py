@@ -15,11 +15,13 @@ from service.api.edge.scope import ANSWERED
 from service.api.intake.byte_budget import Hold
 from service.api.intake.limits import too_fast
 from service.api.intake.request_body import announced
+from service.api.schemas import JobList, JobView, ProblemView
 from service.api.services import Services
-from service.api.views import JobList, JobView, ProblemView, job_view
+from service.api.views import job_view
 from service.auth import Key, Scope, authorize, identify
 from service.jobs.record import Job, Page, State
-from service.problems import MEDIA_TYPE, PROBLEMS, Problem
+from service.problem_types import PROBLEMS
+from service.problems import MEDIA_TYPE, Problem
 
 _bearer = HTTPBearer(
     scheme_name="apiKey",

@@ -32,8 +32,8 @@ from service.api.routes.dependencies import (
     problems,
     view,
 )
+from service.api.schemas import CostView, EstimateView, JobList, JobView, ProblemView, QueueView, StateName
 from service.api.services import SUBMISSIONS, Services
-from service.api.views import CostView, EstimateView, JobList, JobView, ProblemView, QueueView, StateName
 from service.auth import Key
 from service.fleet import engines
 from service.jobs import capacity

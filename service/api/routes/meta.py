@@ -15,8 +15,8 @@ from mpd.options import Limit, Option
 from mpd.output.formats import OUTPUT_FORMATS
 from service.api import exposition, reference_page
 from service.api.routes.dependencies import READ, Here, Metrics, Reader, problems
+from service.api.schemas import EngineView, HealthView, LimitView, MethodsView, MethodView, OptionView
 from service.api.services import Services
-from service.api.views import EngineView, HealthView, LimitView, MethodsView, MethodView, OptionView
 from service.database.identity import DatabaseUnknown
 from service.database.outages import takes_no_writes
 from service.fleet import engines

@@ -12,8 +12,9 @@ from fastapi.responses import Response
 from service.api.file_response import deliver
 from service.api.routes.dependencies import READ, Base, Here, Submitter, problems
 from service.api.routes.files import ANSWERS
+from service.api.schemas import UploadView
 from service.api.services import Services
-from service.api.views import UploadView, absolute, moment
+from service.api.views import absolute, moment
 from service.jobs.options import UploadRequest
 from service.jobs.uploads import PREFIX
 from service.problems import Problem

@@ -32,7 +32,7 @@ from service.api.routes.dependencies import (
     problems,
     view,
 )
-from service.api.views import JobView
+from service.api.schemas import JobView
 from service.jobs.record import State
 from service.problems import Problem
 from service.settings import Settings

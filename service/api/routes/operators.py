@@ -21,7 +21,8 @@ from service.api.routes.dependencies import (
     problems,
     view,
 )
-from service.api.views import DeliveryList, DeliveryView, JobList, JobView, delivery_view
+from service.api.schemas import DeliveryList, DeliveryView, JobList, JobView
+from service.api.views import delivery_view
 from service.auth import Key, Scope
 from service.problems import Problem
 from service.webhooks.deliveries import DeliveryMissing

@@ -6,7 +6,8 @@ from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 
 from service.api.routes import dependencies
-from service.problems import PROBLEMS, Problem, reference
+from service.problem_types import PROBLEMS, reference
+from service.problems import Problem
 
 router = APIRouter(tags=["service"])
 
