@@ -24,7 +24,7 @@ from service.jobs.record import Job, State, file_key
 from service.jobs.store import Jobs
 from service.settings import Settings
 from service.storage import Storage
-from service.webhooks.deliveries import Delivery
+from service.webhooks.record import Delivery
 
 
 def job_view(job: Job, jobs: Jobs, storage: Storage, settings: Settings, base: str) -> JobView:

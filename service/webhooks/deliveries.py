@@ -10,17 +10,12 @@ Knows nothing of HTTP beyond `Outbound`, and does not decide when a job has ende
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
-import math
-import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
-from enum import StrEnum
 from functools import partial
 from typing import Any
 
@@ -30,7 +25,6 @@ from rq import Queue
 from rq.job import Job as Carried
 from rq.registry import ScheduledJobRegistry
 from rq.serializers import JSONSerializer
-from standardwebhooks import Webhook
 
 from service.auth import ApiKeys
 from service.database.identity import Database
@@ -39,30 +33,15 @@ from service.jobs.store import Jobs, script
 from service.jobs.sweeps import Sweeps
 from service.observe import tracing
 from service.outbound.client import Outbound, OutboundError, UrlRefused
-from service.outbound.target import Target, UrlUnreadable, read_url
 from service.redis_keys import RedisKeys
 from service.settings import Settings
+from service.webhooks.message import message_id, payload, signed_headers
+from service.webhooks.record import Delivery, DeliveryMissing, DeliveryPage, decode, target_of
+from service.webhooks.schedule import SCHEDULE, judge, retry_after
 
 TASK = "worker.deliveries.deliver"
 """What RQ runs, with (delivery id, run). By name: the API never imports it."""
 
-_MINUTE, _HOUR = 60, 3600
-SCHEDULE = (
-    0,
-    5,
-    5 * _MINUTE,
-    30 * _MINUTE,
-    2 * _HOUR,
-    5 * _HOUR,
-    10 * _HOUR,
-    14 * _HOUR,
-    20 * _HOUR,
-    24 * _HOUR,
-)
-"""Seconds before each try, counted from the one before; after the last the delivery has failed."""
-JITTER = 0.1
-"""Up to this share is added to each wait, so that a receiver that was down is not hit by everything at once."""
-MAX_RETRY_AFTER = 24 * _HOUR
 TIMEOUT = 20.0
 """Seconds a receiver has for its whole answer, once it has answered before."""
 FIRST_TIMEOUT = 5.0
@@ -70,25 +49,13 @@ FIRST_TIMEOUT = 5.0
 TASK_TIMEOUT = 50
 """Seconds RQ lets the task live: less than the lease of a try in `deliveries.lua`."""
 FAILURE_TTL = 3600
+FORGOTTEN_AFTER = 60
+"""Seconds after which what RQ's scheduler should have enqueued counts as forgotten."""
 LISTED = timedelta(days=30)
 """How long a delivery is listed. Its record lives longer (`deliveries.lua`), so whatever is listed exists."""
 SWEPT_AT_ONCE = 1000
 
 log = structlog.get_logger(__name__)
-
-
-class Outcome(StrEnum):
-    """pending → delivered | failed | disabled | superseded; a redrive makes it pending again.
-
-    failed: every try of the schedule failed. disabled: the receiver answered 410, to this event or an earlier one.
-    superseded: the event of a later attempt of the same job was sent first, so this one is old news.
-    """
-
-    pending = "pending"
-    delivered = "delivered"
-    failed = "failed"
-    disabled = "disabled"
-    superseded = "superseded"
 
 
 class _Rests(Exception):
@@ -108,61 +75,6 @@ class _Way:
 
     def take(self, address: str) -> None:
         self.host = self._connecting(address)
-
-
-class DeliveryMissing(LookupError):
-    """There is no such delivery."""
-
-
-@dataclass(frozen=True)
-class Try:
-    """One request."""
-
-    #: Epoch seconds.
-    at: float
-    #: None when there was no answer.
-    status: int | None
-    #: How long it took.
-    ms: int
-    #: Kind of the `OutboundError`, None when there was an answer.
-    error: str | None
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """One event on its way to one URL. Times are epoch seconds."""
-
-    id: str
-    owner: str
-    job: str
-    attempt: int
-    event: str
-    url: str
-    #: The URL as it was read; None for one that cannot be, whose tries all fail as `url-refused`.
-    target: Target | None
-    #: The exact body.
-    payload: str
-    traceparent: str | None
-    state: Outcome
-    #: The fence; grows at every redrive.
-    run: int
-    #: Tries of the schedule used up since then.
-    spent: int
-    tries: int
-    created_at: float
-    #: When the next try is due, None before the first and after the last.
-    next_at: float | None
-    #: The last tries, oldest first.
-    log: tuple[Try, ...]
-
-
-@dataclass(frozen=True)
-class Page:
-    """Deliveries, newest first."""
-
-    deliveries: tuple[Delivery, ...]
-    #: Asks for the page after; None at the end.
-    next_cursor: str | None
 
 
 def announce(jobs: Jobs, settings: Settings, job: Job) -> str | None:
@@ -223,7 +135,7 @@ class Webhooks:
         found = self._get_many([delivery_id])
         return found[0] if found else None
 
-    def deliveries(self, owner: str | None, limit: int, cursor: str | None = None) -> Page:
+    def deliveries(self, owner: str | None, limit: int, cursor: str | None = None) -> DeliveryPage:
         """List the owner's deliveries of the last 30 days, newest first; None stands for all owners."""
         key = self._keys.deliveries(owner)
         oldest = f"({int((time.time() - LISTED.total_seconds()) * 1000):013d}"
@@ -231,7 +143,7 @@ class Webhooks:
         members: Any = self.redis.zrevrangebylex(key, f"({cursor}" if cursor else "+", "-", start=0, num=limit + 1)
         names = [member.decode() for member in members]
         page = self._get_many(name.partition(".")[2] for name in names[:limit])
-        return Page(tuple(page), names[limit - 1] if len(names) > limit else None)
+        return DeliveryPage(tuple(page), names[limit - 1] if len(names) > limit else None)
 
     def redrive(self, delivery_id: str, owner: str | None = None) -> Delivery:
         """Try a delivery again now, with the whole schedule before it; a URL that was disabled is tried again.
@@ -290,7 +202,7 @@ class Webhooks:
         if word != "ok":
             self._hasten(delivery_id, "later")
             return None
-        delivery = _decode(found, [])
+        delivery = decode(found, [])
         timeout = TIMEOUT if found[b"heard"] == b"1" else FIRST_TIMEOUT
         way = _Way(partial(self._connecting, delivery))
         at, started = time.time(), time.monotonic()
@@ -389,9 +301,9 @@ class Webhooks:
         return pending, max([0.0, *(age.total_seconds() for age in ages)])
 
     def _scheduled(self, now: float) -> set[str]:
-        """List what RQ's scheduler is yet to enqueue; what it should have enqueued a minute ago it has forgotten."""
+        """List what RQ's scheduler is yet to enqueue; what it should have enqueued `FORGOTTEN_AFTER` seconds ago it has forgotten."""
         registry = ScheduledJobRegistry(queue=self.queue)
-        members: Any = self.redis.zrangebyscore(registry.key, now - _MINUTE, "+inf")
+        members: Any = self.redis.zrangebyscore(registry.key, now - FORGOTTEN_AFTER, "+inf")
         return {member.decode() for member in members}
 
     def _enqueue(self, delivery_id: str, run: int, front: bool = False) -> None:
@@ -426,7 +338,7 @@ class Webhooks:
                 pipe.hgetall(self._keys.delivery(delivery_id))
                 pipe.lrange(self._keys.delivery_log(delivery_id), 0, -1)
             replies = iter(pipe.execute())
-        return [_decode(fields, entries) for fields, entries in zip(replies, replies, strict=True) if fields]
+        return [decode(fields, entries) for fields, entries in zip(replies, replies, strict=True) if fields]
 
     def _call(
         self, verb: str, delivery_id: str, *arguments: str, key: str | None = None
@@ -452,116 +364,5 @@ def queue_name(settings: Settings) -> str:
     return RedisKeys(settings.namespace).webhook_queue
 
 
-def target_of(fields: Mapping[str, Any]) -> Target | None:
-    """Give a webhook's URL as it was read when it was let in.
-
-    fields: `url`, and `target` unless a version wrote them down that did not keep it; then the URL is read now. None
-    for one that an older version let in and this one cannot read.
-    """
-    if fields.get("target") is not None:
-        return Target(**fields["target"])
-    try:
-        return read_url(str(fields["url"]))
-    except UrlUnreadable:
-        return None
-
-
-def message_id(job_id: str, event: str, attempt: int) -> str:
-    """Make the id of an event: `msg_` and 26 characters that are the same whenever the same event is announced."""
-    digest = hashlib.sha256(f"{job_id} {event} {attempt}".encode()).digest()
-    return "msg_" + base64.b32encode(digest).decode().lower()[:26]
-
-
-def payload(job: Job, settings: Settings) -> dict[str, Any]:
-    """Write what a receiver is told: what will stay true.
-
-    Files and signed links are left to GET, where they are fresh.
-    """
-    base = (settings.public_url or "").rstrip("/")
-    return {
-        "type": f"inbetween.{job.state}",
-        "timestamp": _iso(job.finished_at if job.finished_at is not None else job.created_at),
-        "data": {
-            "id": job.id,
-            "state": str(job.state),
-            "attempt": job.attempt,
-            "reference": job.options.get("reference"),
-            "created_at": _iso(job.created_at),
-            "error": job.error,
-            "links": {"self": f"{base}/inbetween/{job.id}"},
-        },
-    }
-
-
-def signed_headers(delivery: Delivery, secrets: Sequence[str], now: datetime) -> dict[str, str]:
-    """Make the headers of one try: the delivery's id, the time of the try, and one signature for each live secret.
-
-    now: aware, in UTC.
-    """
-    signatures = [Webhook(secret).sign(delivery.id, now, delivery.payload) for secret in secrets]
-    headers = {
-        "content-type": "application/json",
-        "webhook-id": delivery.id,
-        "webhook-timestamp": str(math.floor(now.timestamp())),
-        "webhook-signature": " ".join(signatures),
-    }
-    return headers | ({"traceparent": delivery.traceparent} if delivery.traceparent else {})
-
-
-def judge(status: int | None, spent: int, asked: float) -> tuple[str, int]:
-    """Decide what a try came to and the whole seconds until the next one.
-
-    status: of the answer, None when there was none. spent: tries used up, this one included. asked: seconds the
-    receiver asked for, 0 when it did not; a wait is never shorter than the schedule's.
-    """
-    if status is not None and 200 <= status < 300:
-        return "delivered", 0
-    if status == 410:
-        return "disabled", 0
-    if spent >= len(SCHEDULE):
-        return "failed", 0
-    planned = SCHEDULE[spent] * (1 + JITTER * random.random())
-    return "retried", math.ceil(max(planned, min(asked, MAX_RETRY_AFTER)))
-
-
-def retry_after(value: str) -> float:
-    """Read the seconds a Retry-After header asks for, as a number or a date; 0 for none, the past or nonsense."""
-    value = value.strip()
-    if value.isdecimal() and value.isascii():
-        return float(value[:9])
-    try:
-        moment = parsedate_to_datetime(value)
-    except (TypeError, ValueError, OverflowError):
-        return 0
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
-
-
 def _digest(*parts: str) -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
-
-
-def _iso(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _decode(fields: dict[bytes, bytes], entries: list[bytes]) -> Delivery:
-    text = {name.decode(): value.decode() for name, value in fields.items()}
-    return Delivery(
-        id=text["id"],
-        owner=text["owner"],
-        job=text["job"],
-        attempt=int(text["attempt"]),
-        event=text["event"],
-        url=text["url"],
-        target=target_of({"url": text["url"], "target": json.loads(text.get("target", "null"))}),
-        payload=text["payload"],
-        traceparent=text.get("traceparent"),
-        state=Outcome(text["state"]),
-        run=int(text["run"]),
-        spent=int(text["spent"]),
-        tries=int(text["tries"]),
-        created_at=float(text["created_at"]),
-        next_at=float(text["next_at"]) if "next_at" in text else None,
-        log=tuple(Try(**json.loads(entry)) for entry in entries),
-    )

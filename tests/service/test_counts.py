@@ -21,7 +21,8 @@ from service.jobs.record import Conflict, Job, NewJob, Superseded
 from service.jobs.store import Jobs
 from service.outbound.client import Outbound
 from service.settings import Settings
-from service.webhooks.deliveries import SCHEDULE, Webhooks, announce
+from service.webhooks.deliveries import Webhooks, announce
+from service.webhooks.schedule import SCHEDULE
 from trials.receiver import Receiver
 from worker.task.engine_client import Report
 from worker.task.lease import Lease

@@ -21,18 +21,10 @@ from service.outbound.client import Outbound
 from service.outbound.target import Target
 from service.settings import Settings
 from service.webhooks import deliveries
-from service.webhooks.deliveries import (
-    MAX_RETRY_AFTER,
-    SCHEDULE,
-    Delivery,
-    DeliveryMissing,
-    Outcome,
-    Webhooks,
-    announce,
-    judge,
-    message_id,
-    retry_after,
-)
+from service.webhooks.deliveries import Webhooks, announce
+from service.webhooks.message import message_id
+from service.webhooks.record import Delivery, DeliveryMissing, Outcome
+from service.webhooks.schedule import MAX_RETRY_AFTER, SCHEDULE, judge, retry_after
 
 EVENTS = ["inbetween.succeeded", "inbetween.failed", "inbetween.canceled"]
 outbound = Outbound(["127.0.0.1"])

@@ -23,7 +23,8 @@ from service.auth import ApiKeys
 from service.jobs.record import Job, NewJob
 from service.jobs.store import Jobs
 from service.settings import Settings
-from service.webhooks.deliveries import Delivery, Outcome, Webhooks, announce, queue_name
+from service.webhooks.deliveries import Webhooks, announce, queue_name
+from service.webhooks.record import Delivery, Outcome
 
 
 @pytest.fixture

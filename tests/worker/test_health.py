@@ -17,7 +17,8 @@ from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from server import health
 from service.settings import Settings
-from service.webhooks.deliveries import Outcome, Webhooks
+from service.webhooks.deliveries import Webhooks
+from service.webhooks.record import Outcome
 from tests.worker.test_deliveries import settled, succeeded
 from trials.servers import RedisProcess, free_port
 from worker.process import exit_codes

@@ -25,7 +25,7 @@ from service.api.schemas import DeliveryList, DeliveryView, JobList, JobView
 from service.api.views import delivery_view
 from service.auth import Key, Scope
 from service.problems import Problem
-from service.webhooks.deliveries import DeliveryMissing
+from service.webhooks.record import DeliveryMissing
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["operators"])
