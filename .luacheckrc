@@ -1,4 +1,4 @@
--- Redis runs Lua 5.1. Scripts are joined before they are loaded (`script` in service/jobs/store.py): what one lends to
+-- Redis runs Lua 5.1. Scripts are joined before they are loaded (`script` in service/jobs/scripts.py): what one lends to
 -- the next is named here.
 std = "lua51"
 read_globals = { "redis", "cjson", "KEYS", "ARGV" }

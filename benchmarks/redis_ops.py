@@ -179,7 +179,7 @@ def _kept(site: Site, like: Job, count: int) -> dict[str, int]:
     for job in made:
         jobs.start(job.id, job.attempt, "horse")
         jobs.succeed(job.id, job.attempt, like.result or {})
-    jobs.queue(like.lane, made[0].priority).empty()
+    jobs.tickets.queue(like.lane, made[0].priority).empty()
     site.redis.delete(*(jobs.keys.events(job.id) for job in made))
     ended = info(site.redis, "memory")["used_memory"]
     time.sleep(max(0.0, (jobs.get_many([made[-1].id])[0].expires_at or 0.0) - time.time()) + 0.1)

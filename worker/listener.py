@@ -28,8 +28,8 @@ from service.database.identity import Database, open_database
 from service.database.outages import OutageRetry, is_outage
 from service.jobs import spans
 from service.jobs.record import JobError
-from service.jobs.store import TASK as RUN
 from service.jobs.store import Jobs
+from service.jobs.tickets import TASK as RUN
 from service.observe import logs, tracing
 from service.settings import Settings
 from worker.process import exit_codes, parent_death

@@ -81,7 +81,7 @@ def unlisted(jobs: Jobs) -> list[str]:
     for lane in LANES:
         for priority in PRIORITIES:
             queued: Any = jobs.redis.zrange(jobs.keys.queued(lane, priority), 0, -1)
-            listed: Any = jobs.redis.lrange(jobs.queue(lane, priority).key, 0, -1) if queued else []
+            listed: Any = jobs.redis.lrange(jobs.tickets.queue(lane, priority).key, 0, -1) if queued else []
             absent = set(queued).difference(listed)
             missing += [member.decode() for member in queued if member in absent] if absent else []
     return missing

@@ -191,7 +191,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Page:
+class JobPage:
     """Jobs, newest first."""
 
     jobs: tuple[Job, ...]

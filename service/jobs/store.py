@@ -14,29 +14,22 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import redis
 import structlog
-from rq import Queue
-from rq.job import Job as Carried
-from rq.serializers import JSONSerializer
 
 from service.database.identity import Database
 from service.database.outages import is_busy, is_outage
-from service.jobs import metrics
+from service.jobs.reader import JobReader
 from service.jobs.record import (
-    LANES,
-    PRIORITIES,
     Allowance,
     Conflict,
     Job,
     JobMissing,
     Lane,
     NewJob,
-    Page,
     Refused,
     State,
     Superseded,
@@ -44,20 +37,14 @@ from service.jobs.record import (
     decode,
     encode,
     milliseconds,
-    split_ticket,
     ticket,
 )
+from service.jobs.scripts import script
 from service.jobs.sweeps import Sweeps
+from service.jobs.tickets import Tickets
 from service.observe.tracing import trace_id
 from service.problems import Problem
-from service.redis_keys import RedisKeys
 from service.settings import Settings
-
-TASK = "worker.tasks.run"
-"""What RQ runs, with (id, attempt). By name: the API never imports it."""
-
-FAILURE_TTL = 3600
-"""Seconds RQ keeps its own note of a task that raised, or of a ticket that was replaced."""
 
 EVENTS_LINGER = 300
 """Seconds that a reader of a job's stream has to see how it ended, as in `store.lua`."""
@@ -73,7 +60,7 @@ _ANY = Allowance()
 log = structlog.get_logger(__name__)
 
 
-class Jobs:
+class Jobs(JobReader):
     """All jobs of one namespace.
 
     `connection` must return bytes (`decode_responses=False`): RQ needs it so. Every method may raise redis'
@@ -83,122 +70,13 @@ class Jobs:
     """
 
     def __init__(self, connection: redis.Redis, settings: Settings, database: Database | None = None) -> None:
+        super().__init__(connection, settings)
         self.database = database
-        self.redis = connection
-        self.settings = settings
-        self.keys = RedisKeys(settings.namespace)
         self.sweeps = Sweeps(connection, self.keys.counters)
-        sources = script("database/identity.lua", "jobs/allowance.lua", "jobs/store.lua")
-        self._script = connection.register_script(sources)
-        self._queues = {
-            (lane, priority): Queue(name, connection=connection, serializer=JSONSerializer)
-            for lane in LANES
-            for priority, name in zip(PRIORITIES, settings.queues[lane], strict=True)
-        }
-
-    # Reading
-
-    def get(self, job_id: str) -> Job | None:
-        fields = self.redis.hgetall(self.keys.job(job_id))
-        return decode(_bytes(fields)) if fields else None
-
-    def get_many(self, ids: Iterable[str]) -> list[Job]:
-        """Read those of `ids` that exist, in the same order, in one round trip."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            for job_id in ids:
-                pipe.hgetall(self.keys.job(job_id))
-            return [decode(fields) for fields in pipe.execute() if fields]
-
-    def ended(self, job_id: str, attempt: int) -> Job | None:
-        """Read the job as this attempt ended it, even if it was set going again since; None where it did not."""
-        for key in (self.keys.ended(ticket(job_id, attempt)), self.keys.job(job_id)):
-            fields = _bytes(self.redis.hgetall(key))
-            job = decode(fields) if fields else None
-            if job is not None and job.attempt == attempt and job.state.is_terminal:
-                return job
-        return None
-
-    def was_deleted(self, job_id: str) -> bool:
-        """Tell whether something says of a job that has no record that it was deleted.
-
-        That is so when its files are due, or its last event is kept. That there is no record says nothing: Redis may
-        have come up empty, or older than the job. Nor do files that are due for a request that had not made the job
-        yet, as a Redis has them that is some seconds older.
-        """
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.zscore(self.keys.erasures, job_id)
-            pipe.zscore(self.keys.reserved, job_id)
-            pipe.exists(self.keys.events(job_id))
-            due, reserved, told = pipe.execute()
-        return (due is not None and reserved is None) or bool(told)
-
-    def position(self, job: Job) -> int | None:
-        """Count the jobs of the same lane that go before this one; None unless it is queued."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.zrank(self.keys.queued(job.lane, job.priority), job.ticket)
-            for priority in PRIORITIES[: PRIORITIES.index(job.priority)]:
-                pipe.zcard(self.keys.queued(job.lane, priority))
-            rank, *before = pipe.execute()
-        return None if rank is None else rank + sum(before)
-
-    def list(self, owner: str, limit: int, cursor: str | None = None, state: State | None = None) -> Page:
-        """List the owner's jobs, newest first. `cursor` is the last page's `next_cursor`."""
-        return self._page(self.keys.owned(owner, state), limit, cursor)
-
-    def dead_letters(self, limit: int, cursor: str | None = None) -> Page:
-        """List the quarantined jobs of all owners, newest first."""
-        return self._page(self.keys.dead, limit, cursor)
-
-    def count_owned(self, owner: str, state: State) -> int:
-        """Count the owner's jobs that are in one state."""
-        return int(self.redis.zcard(self.keys.owned(owner, state)))
-
-    def queue_lengths(self) -> dict[str, dict[str, int]]:
-        """Count the queued jobs by lane and priority."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            for lane, priority in self._queues:
-                pipe.zcard(self.keys.queued(lane, priority))
-            counts = iter(pipe.execute())
-        return {lane: {priority: next(counts) for priority in PRIORITIES} for lane in LANES}
-
-    def running_counts(self) -> dict[str, int]:
-        """Count the running jobs by lane."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            for lane in LANES:
-                pipe.scard(self.keys.running_in(lane))
-            return dict(zip(LANES, pipe.execute(), strict=True))
-
-    def oldest_queued_age(self) -> float:
-        """Return the seconds that the longest-waiting queued job has waited; 0 when none waits."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            for lane, priority in self._queues:
-                key = self.keys.queued(lane, priority)
-                # Jobs put in front have scores below zero, the later the lower: the oldest of each end may be oldest.
-                pipe.zrange(key, 0, "+inf", byscore=True, offset=0, num=1)
-                pipe.zrevrangebyscore(key, 0, "-inf", start=0, num=1)
-            heads = [split_ticket(member.decode())[0] for found in pipe.execute() for member in found]
-        queued = [job.queued_at for job in self.get_many(heads) if job.state is State.queued and job.queued_at]
-        return max(0.0, self.now() - min(queued)) if queued else 0.0
-
-    def oldest_due_erasure(self) -> float:
-        """Return the seconds for which the longest-due erasure of files has been due; 0.0 when none is."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            for key in (self.keys.unerased, self.keys.erasures):
-                pipe.zrange(key, 0, 0, withscores=True)
-            since = [score for found in pipe.execute() for _, score in found]
-        return max(0.0, self.now() - min(since)) if since else 0.0
-
-    def losses(self, tickets: Iterable[str]) -> tuple[int, ...]:
-        """Count how often each job was requeued since it was last started."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            for name in tickets:
-                pipe.hget(self.keys.job(split_ticket(name)[0]), "losses")
-            return tuple(int(found or 0) for found in pipe.execute())
-
-    def now(self) -> float:
-        """Read Redis' clock, in epoch seconds: the one that all times of a record come from."""
-        seconds, micros = self.redis.time()
-        return float(seconds) + float(micros) / 1e6
+        self.tickets = Tickets(connection, settings)
+        self._script = connection.register_script(
+            script("database/identity.lua", "jobs/allowance.lua", "jobs/store.lua")
+        )
 
     # What a caller may do
 
@@ -223,7 +101,7 @@ class Jobs:
         arguments = secrets.token_hex(8), *_limits(allowance), *fields
         job = decode(self._call("submit", new.id, *arguments, claim=claim)[1])
         _tell("submit", None, job)
-        return self._enqueued(job)
+        return self.tickets.enqueued(job)
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job: queued → canceled; a running job is asked to stop; an ended one is returned as it is.
@@ -232,7 +110,7 @@ class Jobs:
         """
         before, job = self._change("cancel", job_id)
         if before is State.queued:
-            self._take_back(job)
+            self.tickets.take_back(job)
         return job
 
     def delete(self, job_id: str) -> Job:
@@ -243,7 +121,7 @@ class Jobs:
         again when the last attempt cannot write any more.
         """
         before, job = self._change("delete", job_id, str(2 * self.settings.lease_ttl))
-        self._forget_notes(job, running=before is State.running)
+        self.tickets.forget(job, running=before is State.running)
         return job
 
     def abandon_files(self, job_id: str, after: float = 0.0) -> None:
@@ -277,7 +155,7 @@ class Jobs:
 
     def redrive(self, job_id: str) -> Job:
         """Set a failed job going again: failed → queued with fresh budgets and the next attempt."""
-        return self._enqueued(self._do("redrive", job_id))
+        return self.tickets.enqueued(self._do("redrive", job_id))
 
     # What a worker does; all raise Superseded for an attempt that is over
 
@@ -320,14 +198,14 @@ class Jobs:
         With `retry` and budget left: queued again with the next attempt; else failed.
         """
         most = self.settings.max_errors if retry else 0
-        return self._enqueued(self._do("fail", job_id, str(attempt), json.dumps(problem), str(most)), front=True)
+        return self.tickets.enqueued(self._do("fail", job_id, str(attempt), json.dumps(problem), str(most)), front=True)
 
     def release(self, job_id: str, attempt: int, refused_by: str = "") -> Job:
         """Give the job back: queued again with the next attempt, in front, at no cost to its budgets.
 
         refused_by: the worker whose engine cannot run it. Then it goes behind those that wait, for another to take it.
         """
-        return self._enqueued(self._do("release", job_id, str(attempt), refused_by), front=not refused_by)
+        return self.tickets.enqueued(self._do("release", job_id, str(attempt), refused_by), front=not refused_by)
 
     def ran_out(self, job_id: str, attempt: int, worker: str, why: str, counts: bool, left: bool) -> Job:
         """Give back a job whose worker's machine failed while it ran it: queued again with the next attempt, in front.
@@ -342,7 +220,7 @@ class Jobs:
         detail = f"Machines ran out of what this job needs as often as it may happen. The last one's fault was: {why}."
         problem = json.dumps(Problem(500, "machines-exhausted", detail).to_dict())
         arguments = worker, str(most), "1" if counts else "", "1" if left else "", problem
-        return self._enqueued(self._do("ran_out", job_id, str(attempt), *arguments), front=True)
+        return self.tickets.enqueued(self._do("ran_out", job_id, str(attempt), *arguments), front=True)
 
     def stopped(self, job_id: str, attempt: int) -> Job:
         """End a running job as canceled, once a cancel was requested: running → canceled."""
@@ -362,14 +240,14 @@ class Jobs:
         problem = json.dumps(Problem(500, "quarantined", detail).to_dict())
         seen = "" if lease is None else f"{lease:.0f}"
         job = self._do("died", job_id, str(attempt), cause, str(most), problem, seen)
-        self._expire_note(ticket(job_id, attempt))
-        return self._enqueued(job, front=True)
+        self.tickets.expire_note(ticket(job_id, attempt))
+        return self.tickets.enqueued(job, front=True)
 
     def requeue(self, job_id: str, attempt: int) -> Job:
         """Queue a job again that RQ has lost: with the next attempt, in front, where it most likely was."""
         job = self._do("requeue", job_id, str(attempt))
-        self._expire_note(ticket(job_id, attempt))
-        return self._enqueued(job, front=True)
+        self.tickets.expire_note(ticket(job_id, attempt))
+        return self.tickets.enqueued(job, front=True)
 
     def expire(self, job_id: str) -> Job:
         """Expire an ended job past its `expires_at`: its files are due for erasure."""
@@ -396,67 +274,6 @@ class Jobs:
             for name, amount in amounts.items():
                 pipe.hincrbyfloat(self.keys.counters, name, amount)
             pipe.execute()
-
-    def counters(self) -> dict[str, float]:
-        """Read all running totals by name."""
-        return {name.decode(): float(value) for name, value in _bytes(self.redis.hgetall(self.keys.counters)).items()}
-
-    # RQ
-
-    def queue(self, lane: str, priority: str) -> Queue:
-        """Return the RQ queue that carries jobs of this lane and priority."""
-        return self._queues[lane, priority]  # type: ignore[index]
-
-    def _enqueued(self, job: Job, front: bool = False) -> Job:
-        """Give a queued job's ticket to RQ; any other job passes through."""
-        if job.state is not State.queued:
-            return job
-        try:
-            self.queue(job.lane, job.priority).enqueue_call(
-                TASK,
-                args=[job.id, job.attempt],
-                job_id=job.ticket,
-                timeout=-1,
-                result_ttl=0,
-                failure_ttl=FAILURE_TTL,
-                description=job.ticket,
-                at_front=front,
-            )
-        except redis.RedisError as error:
-            # The record is safe, so the job is accepted; the keeper finds it in no list and enqueues it.
-            log.warning("enqueue failed, left to the keeper", job=job.id, attempt=job.attempt, error=str(error))
-        return job
-
-    def _take_back(self, job: Job) -> None:
-        """Remove a ticket from RQ's list."""
-        try:
-            self.queue(job.lane, job.priority).remove(job.ticket)
-            self.redis.delete(Carried.key_for(job.ticket))
-        except redis.RedisError as error:
-            # The record has moved on: whoever pops the ticket is refused at its start.
-            log.warning("ticket left in its list", job=job.id, attempt=job.attempt, error=str(error))
-
-    def _forget_notes(self, job: Job, running: bool) -> None:
-        """Remove what RQ has of the job's attempts; one that is running may still need its note, for a while."""
-        queue = self.queue(job.lane, job.priority)
-        try:
-            with self.redis.pipeline(transaction=False) as pipe:
-                for attempt in range(1, job.attempt + 1):
-                    name = ticket(job.id, attempt)
-                    pipe.lrem(queue.key, 0, name)
-                    pipe.zrem(queue.failed_job_registry.key, name)
-                    if running and attempt == job.attempt:
-                        pipe.expire(Carried.key_for(name), FAILURE_TTL)
-                    else:
-                        pipe.delete(Carried.key_for(name))
-                pipe.execute()
-        except redis.RedisError as error:
-            # They hold its id alone, and go by themselves within an hour.
-            log.warning("notes left to expire", job=job.id, error=str(error))
-
-    def _expire_note(self, name: str) -> None:
-        """Let RQ's note of a replaced ticket go in a while; a live work-horse may still hold it."""
-        self.redis.expire(Carried.key_for(name), FAILURE_TTL)
 
     # The script
 
@@ -521,14 +338,6 @@ class Jobs:
     def _do(self, verb: str, job_id: str, *arguments: str) -> Job:
         return self._change(verb, job_id, *arguments)[1]
 
-    def _page(self, key: str, limit: int, cursor: str | None) -> Page:
-        """Read a page of a set of ids that all have score 0, and so sort by id: by time of creation."""
-        below = f"({cursor}" if cursor else "+"
-        members: Any = self.redis.zrevrangebylex(key, below, "-", start=0, num=limit + 1)
-        ids = [member.decode() for member in members]
-        more = len(ids) > limit
-        return Page(tuple(self.get_many(ids[:limit])), ids[limit - 1] if more else None)
-
 
 def _tell(verb: str, before: str | None, job: Job) -> None:
     """Write the one log line of a transition. Its trace is the job's, whoever's request or sweep it happens in."""
@@ -541,17 +350,6 @@ def _tell(verb: str, before: str | None, job: Job) -> None:
     log.info(f"job {'deleted' if verb == 'delete' else job.state}", **where, verb=verb, before=before, **about)
 
 
-def script(*names: str) -> str:
-    """Join scripts into one, with what they count by before them. names: paths within `service`."""
-    package = resources.files("service")
-    return metrics.lua() + "".join(package.joinpath(name).read_text("utf-8") for name in ("jobs/counting.lua", *names))
-
-
 def _limits(allowance: Allowance) -> tuple[str, str, str]:
     """Write an allowance as the script takes it."""
     return str(allowance.active_jobs), milliseconds(allowance.gpu_seconds), str(allowance.queue)
-
-
-def _bytes(fields: Any) -> dict[bytes, bytes]:
-    """Narrow the fields to bytes, with which this connection answers: redis-py's types leave it open."""
-    return dict(fields)

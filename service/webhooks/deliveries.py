@@ -29,8 +29,10 @@ from rq.serializers import JSONSerializer
 from service.auth import ApiKeys
 from service.database.identity import Database
 from service.jobs.record import Job, State
-from service.jobs.store import Jobs, script
+from service.jobs.scripts import script
+from service.jobs.store import Jobs
 from service.jobs.sweeps import Sweeps
+from service.jobs.tickets import FAILURE_TTL
 from service.observe import tracing
 from service.outbound.client import Outbound, OutboundError, UrlRefused
 from service.redis_keys import RedisKeys
@@ -48,7 +50,6 @@ FIRST_TIMEOUT = 5.0
 """Seconds for one that was never heard: most that are silent have always been."""
 TASK_TIMEOUT = 50
 """Seconds RQ lets the task live: less than the lease of a try in `deliveries.lua`."""
-FAILURE_TTL = 3600
 FORGOTTEN_AFTER = 60
 """Seconds after which what RQ's scheduler should have enqueued counts as forgotten."""
 LISTED = timedelta(days=30)
@@ -301,7 +302,7 @@ class Webhooks:
         return pending, max([0.0, *(age.total_seconds() for age in ages)])
 
     def _scheduled(self, now: float) -> set[str]:
-        """List what RQ's scheduler is yet to enqueue; what it should have enqueued `FORGOTTEN_AFTER` seconds ago it has forgotten."""
+        """List what RQ's scheduler is yet to enqueue, without what it has let pass and so has forgotten."""
         registry = ScheduledJobRegistry(queue=self.queue)
         members: Any = self.redis.zrangebyscore(registry.key, now - FORGOTTEN_AFTER, "+inf")
         return {member.decode() for member in members}

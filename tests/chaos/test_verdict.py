@@ -80,7 +80,7 @@ def world(redis_url: str, tmp_path: Path) -> Iterator[World]:
         keyframes = [{"key": f"jobs/x/keyframes/{n}", "sha256": digest(data)} for n, data in enumerate(sent)]
         options = {"reference": "order-1", "method": "flow"}
         job = jobs.submit(NewJob("local", options, keyframes, "cpu", result_ttl=600, webhook=webhook))
-        jobs.queue("cpu", "default").empty()
+        jobs.tickets.queue("cpu", "default").empty()
         jobs.start(job.id, 1, "worker")
         result = _result(film(tmp_path, *COLOURS), *sent)
         storage.put(f"{files_prefix(job.id)}1/take-1.mp4", film(tmp_path, *COLOURS), "video/mp4")
@@ -193,7 +193,7 @@ def _accept_another_keyframe(world: World) -> None:
 def _another(world: World) -> str:
     """A running job of nobody's order."""
     job = world.jobs.submit(NewJob("local", {}, [], "cpu", result_ttl=600))
-    world.jobs.queue("cpu", "default").empty()
+    world.jobs.tickets.queue("cpu", "default").empty()
     return world.jobs.start(job.id, 1, "worker").id
 
 

@@ -23,7 +23,8 @@ from inbetween import Client
 from service.database.connections import connect, connect_async
 from service.database.outages import OutageRetry
 from service.jobs.record import NewJob, State
-from service.jobs.store import TASK, Jobs
+from service.jobs.store import Jobs
+from service.jobs.tickets import TASK
 from service.settings import Settings
 from tests.redis.conftest import KEYFRAMES, Open
 from tests.redis.servers import DURABLE, SERVICE, Replicated, Server, until

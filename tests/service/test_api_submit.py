@@ -63,7 +63,7 @@ def test_a_form_with_two_images_becomes_a_queued_job(api: Api) -> None:
     assert job.options["formats"] == ["mp4", "gif"]
     assert settings_of(job.options).frames == 9
     assert [api.storage.get(keyframe["key"]) for keyframe in job.keyframes] == [photo(), photo(colour="teal")]
-    assert api.jobs.queue("cpu", "default").get_job_ids() == [job.ticket]
+    assert api.jobs.tickets.queue("cpu", "default").get_job_ids() == [job.ticket]
 
 
 def test_a_form_with_a_timeline(api: Api) -> None:

@@ -44,7 +44,7 @@ def queued(jobs: Jobs, **changes: Any) -> Job:
 
 def running(jobs: Jobs, **changes: Any) -> Job:
     job = queued(jobs, **changes)
-    jobs.queue(job.lane, job.priority).remove(job.ticket)  # as a worker pops it
+    jobs.tickets.queue(job.lane, job.priority).remove(job.ticket)  # as a worker pops it
     return jobs.start(job.id, job.attempt, "horse")
 
 
@@ -87,7 +87,7 @@ IN_STATE: dict[State, Callable[[Jobs], Job]] = {
 
 
 def carried(jobs: Jobs, job: Job) -> list[str]:
-    return list(jobs.queue(job.lane, job.priority).job_ids)
+    return list(jobs.tickets.queue(job.lane, job.priority).job_ids)
 
 
 def events(jobs: Jobs, job: Job) -> list[tuple[str, dict[str, Any]]]:
@@ -554,7 +554,7 @@ def refuse(*_: object, **__: object) -> None:
 
 
 def test_a_failed_enqueue_still_accepts_the_job(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(jobs.queue("gpu", "default")), "enqueue_call", refuse)
+    monkeypatch.setattr(type(jobs.tickets.queue("gpu", "default")), "enqueue_call", refuse)
     job = queued(jobs)
     assert jobs.get(job.id) == job
     assert carried(jobs, job) == []
@@ -562,7 +562,7 @@ def test_a_failed_enqueue_still_accepts_the_job(jobs: Jobs, monkeypatch: pytest.
 
 def test_a_ticket_that_cannot_be_taken_back_does_nothing(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     job = queued(jobs)
-    monkeypatch.setattr(type(jobs.queue("gpu", "default")), "remove", refuse)
+    monkeypatch.setattr(type(jobs.tickets.queue("gpu", "default")), "remove", refuse)
     assert jobs.cancel(job.id).state is State.canceled
     assert carried(jobs, job) == [job.ticket]
     with pytest.raises(Conflict):

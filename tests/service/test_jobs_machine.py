@@ -126,7 +126,7 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
             job = self.call(job_id, lambda: self.jobs.start(job_id, self.at(job_id, back), horse))
             if job is not None:
                 assert (back, job.state, job.worker) == (0, State.running, horse)
-                self.jobs.queue(job.lane, job.priority).remove(job.ticket)
+                self.jobs.tickets.queue(job.lane, job.priority).remove(job.ticket)
 
         @rule(job_id=ids, back=attempts, preview=st.sampled_from([None, "data:"]))
         def progress(self, job_id: str, back: int, preview: str | None) -> None:
@@ -181,7 +181,7 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
             places = {job.id: self.jobs.position(job) for job in queued}
             for lane in LANES:
                 for priority in PRIORITIES:
-                    self.jobs.queue(lane, priority).empty()
+                    self.jobs.tickets.queue(lane, priority).empty()
             # However often they were lost before: no time passes here.
             for job in queued:
                 connection.hdel(self.jobs.keys.job(job.id), "losses")
@@ -248,7 +248,7 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
             """RQ forgets the ticket, and the keeper notices."""
             job = self.jobs.get(job_id)
             if job is not None:
-                self.jobs.queue(job.lane, job.priority).remove(job.ticket)
+                self.jobs.tickets.queue(job.lane, job.priority).remove(job.ticket)
             again = self.call(job_id, lambda: self.jobs.requeue(job_id, self.at(job_id, back)))
             if job is not None and job.state is State.queued and again is None:
                 self.call(job_id, lambda: self.jobs.requeue(job_id, job.attempt))
@@ -345,7 +345,7 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
                 for priority in PRIORITIES:
                     queued: Any = connection.zrange(self.jobs.keys.queued(lane, priority), 0, -1)
                     tickets = [member.decode() for member in queued]
-                    listed = self.jobs.queue(lane, priority).job_ids
+                    listed = self.jobs.tickets.queue(lane, priority).job_ids
                     assert [name for name in listed if name in tickets] == tickets
 
     return Verbs

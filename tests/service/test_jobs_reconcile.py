@@ -118,13 +118,13 @@ def test_a_lease_that_does_not_change_is_dead(jobs: Jobs) -> None:
     assert reclaim_dead(jobs, watch) == 1
     after = jobs.get_many([silent.id, alive.id])
     assert [(job.state, job.attempt, job.deaths) for job in after] == [(State.queued, 2, 1), (State.running, 1, 0)]
-    assert jobs.queue("gpu", "default").job_ids[0] == after[0].ticket
+    assert jobs.tickets.queue("gpu", "default").job_ids[0] == after[0].ticket
 
 
 def test_lost_jobs_come_back_in_their_order(jobs: Jobs) -> None:
     first, second, third = (submit(jobs) for _ in range(3))
     other = submit(jobs, lane="cpu", priority="high")
-    queue = jobs.queue("gpu", "default")
+    queue = jobs.tickets.queue("gpu", "default")
     for job in (first, second):
         queue.remove(job.ticket)
     assert unlisted(jobs) == [first.ticket, second.ticket]
@@ -140,7 +140,7 @@ def test_lost_jobs_come_back_in_their_order(jobs: Jobs) -> None:
 
 def test_a_sweep_over_a_hundred_thousand_queued_jobs_is_a_handful_of_commands(jobs: Jobs) -> None:
     tickets = [f"job_{number:026d}-1" for number in range(100_000)]
-    key, queue = jobs.keys.queued("gpu", "default"), jobs.queue("gpu", "default").key
+    key, queue = jobs.keys.queued("gpu", "default"), jobs.tickets.queue("gpu", "default").key
     for start in range(0, len(tickets), 10_000):
         some = tickets[start : start + 10_000]
         jobs.redis.zadd(key, {name: start + place for place, name in enumerate(some)})
@@ -161,7 +161,7 @@ def test_a_sweep_over_a_hundred_thousand_queued_jobs_is_a_handful_of_commands(jo
 
 def test_a_job_that_started_meanwhile_is_not_lost(jobs: Jobs) -> None:
     job = submit(jobs)
-    jobs.queue("gpu", "default").remove(job.ticket)
+    jobs.tickets.queue("gpu", "default").remove(job.ticket)
     watch = impatient()
     requeue_lost(jobs, watch)
     jobs.start(job.id, 1, "horse")
@@ -176,16 +176,16 @@ def test_all_of_rq_forgotten_is_put_back(jobs: Jobs) -> None:
     assert requeue_lost(jobs, watch) == 9
     now = jobs.get_many(job.id for job in submitted)
     assert [jobs.position(job) for job in now] == list(range(9))
-    assert all(job.ticket in jobs.queue(job.lane, job.priority).job_ids for job in now)
+    assert all(job.ticket in jobs.tickets.queue(job.lane, job.priority).job_ids for job in now)
 
 
 def test_whole_lists_lost_come_back_in_parts_and_in_order(jobs: Jobs) -> None:
     submitted = [submit(jobs) for _ in range(5)]
-    jobs.redis.delete(jobs.queue("gpu", "default").key)
+    jobs.redis.delete(jobs.tickets.queue("gpu", "default").key)
     watch = impatient()
     assert [requeue_lost(jobs, watch, limit=2) for _ in range(4)] == [0, 2, 2, 1]
     now = jobs.get_many(job.id for job in submitted)
-    assert jobs.queue("gpu", "default").job_ids == [job.ticket for job in now]
+    assert jobs.tickets.queue("gpu", "default").job_ids == [job.ticket for job in now]
     assert [jobs.position(job) for job in now] == [0, 1, 2, 3, 4]
 
 

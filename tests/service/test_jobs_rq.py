@@ -14,7 +14,8 @@ from service.settings import Settings
 
 TASKS = """
 import os, redis
-from service.jobs.store import Jobs, JobError
+from service.jobs.record import JobError
+from service.jobs.store import Jobs
 from service.settings import Settings
 
 def run(job_id, attempt):

@@ -109,10 +109,10 @@ def test_who_else_could_take_a_job_is_read_from_the_names_of_rqs_workers(
     assert fitness.others(jobs, job) == set()
     for launcher, lane in (("one.example-7", "cpu"), ("one.example-7", "cpu"), ("two-8", "cpu"), ("three-9", "gpu")):
         monkeypatch.setenv(ENGINE_ID, launcher)
-        queues = [jobs.queue(lane, priority) for priority in ("high", "default", "low")]
+        queues = [jobs.tickets.queue(lane, priority) for priority in ("high", "default", "low")]
         name = fitness.listener_name()
         Worker(queues, name=name, connection=jobs.redis, serializer=JSONSerializer).register_birth()
-    Worker([jobs.queue("cpu", "default")], name="0a1b", connection=jobs.redis).register_birth()
+    Worker([jobs.tickets.queue("cpu", "default")], name="0a1b", connection=jobs.redis).register_birth()
     monkeypatch.setenv(ENGINE_ID, "one.example-7")
     assert fitness.others(jobs, job) == {"two-8", "0a1b"}
 
@@ -155,7 +155,7 @@ def test_a_worker_on_a_full_disk_gives_its_job_back_and_takes_none_until_there_i
 
 
 def _listening(site: Site) -> list[Worker]:
-    return Worker.all(queue=site.jobs.queue("cpu", "default"), serializer=JSONSerializer)
+    return Worker.all(queue=site.jobs.tickets.queue("cpu", "default"), serializer=JSONSerializer)
 
 
 def _until(true: Callable[[], bool]) -> None:

@@ -80,7 +80,7 @@ def submit(jobs: Jobs, **changes: Any) -> Job:
 
 def running(jobs: Jobs, **changes: Any) -> Job:
     job = submit(jobs, **changes)
-    jobs.queue(job.lane, job.priority).remove(job.ticket)
+    jobs.tickets.queue(job.lane, job.priority).remove(job.ticket)
     return jobs.start(job.id, 1, "horse")
 
 
@@ -99,7 +99,7 @@ def test_a_lease_dies_after_its_time_on_the_keepers_clock(move_in: Callable[[], 
     assert now(house.jobs, silent).attempt == 1, "its lease of ten seconds has been watched for eight"
     house.sweep(INTERVAL)
     assert (now(house.jobs, silent).state, now(house.jobs, silent).attempt) == (State.queued, 2)
-    assert house.jobs.queue("gpu", "default").job_ids == [f"{silent.id}-2"]
+    assert house.jobs.tickets.queue("gpu", "default").job_ids == [f"{silent.id}-2"]
     assert (now(house.jobs, alive).state, now(house.jobs, alive).attempt) == (State.running, 1)
 
 
@@ -127,7 +127,7 @@ def test_a_lost_job_is_enqueued_again(move_in: Callable[[], House]) -> None:
     job = submit(house.jobs)
     house.jobs.redis.delete(*house.jobs.redis.keys("rq:*"))
     house.sweep(12)
-    assert house.jobs.queue("gpu", "default").job_ids == [f"{job.id}-2"]
+    assert house.jobs.tickets.queue("gpu", "default").job_ids == [f"{job.id}-2"]
     assert house.jobs.position(now(house.jobs, job)) == 0
 
 
@@ -136,7 +136,7 @@ def test_a_work_horse_slower_than_a_lease_begins_at_last(move_in: Callable[[], H
     house = move_in()
     job = submit(house.jobs)
     for attempt in (1, 2, 3):
-        house.jobs.queue("gpu", "default").empty()  # popped
+        house.jobs.tickets.queue("gpu", "default").empty()  # popped
         house.sweep(25)
         if now(house.jobs, job).attempt == attempt:
             break
@@ -144,7 +144,7 @@ def test_a_work_horse_slower_than_a_lease_begins_at_last(move_in: Callable[[], H
             house.jobs.start(job.id, attempt, "slow")
     assert house.jobs.start(job.id, 3, "slow").state is State.running
     released = house.jobs.release(job.id, 3)
-    house.jobs.queue("gpu", "default").empty()
+    house.jobs.tickets.queue("gpu", "default").empty()
     house.sweep(12)
     assert now(house.jobs, released).attempt == 5, "once begun, it is missed as soon as any other"
 
@@ -241,7 +241,7 @@ def test_what_one_owner_left_keeps_nothing_from_another(move_in: Callable[[], Ho
     POISON[sweep](house)
     jobs = house.jobs
     dead, lost = running(jobs), submit(jobs)
-    jobs.queue("gpu", "default").remove(lost.ticket)
+    jobs.tickets.queue("gpu", "default").remove(lost.ticket)
     told = jobs.cancel(submit(jobs, webhook={"url": "https://b.example", "events": ["inbetween.canceled"]}).id)
     jobs.redis.zadd(jobs.keys.erasures, {"erased": 2})
     house.storage.put(f"{files_prefix('erased')}1/take-1.mp4", b"film", "video/mp4")
@@ -355,7 +355,7 @@ def test_an_outage_of_redis_is_sat_out(redis_process: Any, tmp_path: Path, monke
         assert jobs.renew(job.id, 1) is Verdict.go
         assert said("redis does not answer, waiting for it") == 1
 
-        jobs.queue("gpu", "default").remove(lost.ticket)
+        jobs.tickets.queue("gpu", "default").remove(lost.ticket)
         eventually(lambda: now(jobs, lost).attempt == 2)
         eventually(lambda: now(jobs, job).deaths == 1)
         stop.set()

@@ -11,7 +11,8 @@ import pytest
 import redis
 
 from service.jobs.record import Job, NewJob, State
-from service.jobs.store import TASK, Jobs
+from service.jobs.store import Jobs
+from service.jobs.tickets import TASK
 from service.settings import Settings
 from worker.listener import reclaim
 from worker.task.lease import holder

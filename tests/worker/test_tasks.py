@@ -23,7 +23,8 @@ from service import machine
 from service.fleet import engines
 from service.fleet.engines import ENGINE_ID, Engine, EngineState
 from service.jobs.record import Job, Lane, NewJob, State, files_prefix, new_id
-from service.jobs.store import TASK, Jobs
+from service.jobs.store import Jobs
+from service.jobs.tickets import TASK
 from service.settings import Settings
 from service.storage import LocalStorage, StorageFull, StorageUnavailable
 from service.webhooks import deliveries as sending
@@ -409,7 +410,7 @@ def test_a_job_that_the_engine_here_refuses_is_left_to_one_that_can(
     after = attempt(jobs, submit(jobs, storage, "mpd"))
     if left:
         assert (after.state, after.attempt, after.deaths, after.errors) == (State.queued, 2, 0, 0)
-        assert jobs.queue("gpu", "default").job_ids[-1] == after.ticket, "others go first"
+        assert jobs.tickets.queue("gpu", "default").job_ids[-1] == after.ticket, "others go first"
         assert after.refusals == {"here": 1}
         assert jobs.position(after) == 1
     else:

@@ -169,7 +169,7 @@ def _stuck(jobs: Jobs, found: dict[str, Job]) -> Iterator[str]:
             yield from _differs(f"{state} of {owner}", _members(jobs, keys.owned(owner, state)), of_state)
     for lane in LANES:
         for priority in PRIORITIES:
-            for name in jobs.queue(lane, priority).get_job_ids():
+            for name in jobs.tickets.queue(lane, priority).get_job_ids():
                 # Taken back by a cancel while Redis went away: whoever pops it is refused.
                 if not jobs.redis.exists(Carried.key_for(name)):
                     continue

@@ -50,7 +50,7 @@ def listener_name() -> str:
 
 def others(jobs: Jobs, job: Job) -> set[str]:
     """Name the other launchers with workers that listen to the queue of this job, as RQ knows them."""
-    queue = jobs.queue(job.lane, job.priority)
+    queue = jobs.tickets.queue(job.lane, job.priority)
     listening = Worker.all(queue=queue, serializer=JSONSerializer)
     return {one.name.rpartition(".")[0] or one.name for one in listening} - {worker_name()}
 

@@ -19,7 +19,7 @@ from service.api.schemas import JobList, JobView, ProblemView
 from service.api.services import Services
 from service.api.views import job_view
 from service.auth import Key, Scope, authorize, identify
-from service.jobs.record import Job, Page, State
+from service.jobs.record import Job, JobPage, State
 from service.problem_types import PROBLEMS
 from service.problems import MEDIA_TYPE, Problem
 
@@ -148,7 +148,7 @@ def view(here: Services, job: Job, base: str) -> JobView:
     return job_view(job, here.jobs, here.storage, here.settings, base)
 
 
-def job_list(here: Services, page: Page, base: str, path: str, **query: object) -> JobList:
+def job_list(here: Services, page: JobPage, base: str, path: str, **query: object) -> JobList:
     """Show a page of jobs, the expired ones left out. `path` and `query` are the request's, for the next page's URL."""
     following = {name: value for name, value in {**query, "cursor": page.next_cursor}.items() if value is not None}
     return JobList(
