@@ -66,7 +66,7 @@ VARIANTS: dict[str, Interval | None] = {
 
 
 @dataclass
-class Made:
+class Sample:
     """What a variant made of the clips."""
 
     videos: list[Frames] = field(default_factory=list)
@@ -123,10 +123,10 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def sampled(name: str, method: str, clips: Sequence[int], steps: int, reusing: Interval | None = None) -> Made:
+def sampled(name: str, method: str, clips: Sequence[int], steps: int, reusing: Interval | None = None) -> Sample:
     """Sample the clips by one variant, or with features reused at an interval, and count the evaluations they took."""
     model, network = approximated(name, reusing)
-    made = Made()
+    made = Sample()
     network.unet.conv_in.register_forward_hook(lambda *_: setattr(made, "evaluations", made.evaluations + 1))
     network.unet.middle.blocks[0].register_forward_hook(lambda *_: setattr(made, "whole", made.whole + 1))
     for seed in clips:
@@ -167,7 +167,7 @@ def approximated(name: str, reusing: Interval | None = None) -> tuple[Model, Acc
     return model, network
 
 
-def judged(made: Made, exact: Made, truths: Sequence[Frames]) -> dict[str, Any]:
+def judged(made: Sample, exact: Sample, truths: Sequence[Frames]) -> dict[str, Any]:
     """Average over the clips, with intervals but for the share of evaluations."""
     pairs = list(zip(made.videos, exact.videos, strict=True))
     apart = [float(np.abs(one.astype(float) - other).mean()) for one, other in pairs]

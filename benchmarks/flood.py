@@ -96,8 +96,8 @@ def _measure(chosen: argparse.Namespace, redis_url: str, folder: Path) -> int:
     with processes, processes.running("api"), caller as client:
         _up(client)
         path = f"/inbetween/{_submit(client).json()['id']}"
-        Part().watch(client, path, WARM_SECONDS)
-        parts = {name: Part() for name in ("quiet", "first ten seconds", "the rest")}
+        LoadPart().watch(client, path, WARM_SECONDS)
+        parts = {name: LoadPart() for name in ("quiet", "first ten seconds", "the rest")}
         for key in tqdm(flooding, unit="flood", disable=None):
             parts["quiet"].watch(client, path, chosen.seconds)
             with _flooding(chosen, BURST_SECONDS + chosen.seconds, url, key):
@@ -113,7 +113,7 @@ def _processor_time() -> tuple[int, int]:
 
 
 @dataclass
-class Part:
+class LoadPart:
     """Looks at a job."""
 
     #: Seconds of each.
@@ -152,10 +152,10 @@ def _flooding(chosen: argparse.Namespace, seconds: float, url: str, key: str) ->
         tqdm.write(flood.stdout.read().strip())
 
 
-def _report(parts: dict[str, Part]) -> int:
+def _report(parts: dict[str, LoadPart]) -> int:
     print(f"{'':20}{'requests':>10}" + "".join(f"{f'p{round(100 * q)} ms':>16}" for q in QUANTILES))
     quiet, floods = parts["quiet"].milliseconds(), list(parts.values())[1:]
-    parts["all of the flood"] = Part([one for part in floods for one in part.took])
+    parts["all of the flood"] = LoadPart([one for part in floods for one in part.took])
     for name, part in parts.items():
         values = (f"{value:.1f} ({value / own:.1f}x)" for value, own in zip(part.milliseconds(), quiet, strict=True))
         print(f"{name:20}{len(part.took):10}" + "".join(f"{value:>16}" for value in values))

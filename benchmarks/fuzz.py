@@ -26,7 +26,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from trials.fuzz.trial import Plan, run  # noqa: E402
+from trials.fuzz.trial import FuzzPlan, run  # noqa: E402
 
 AMOUNTS = {
     "requests": "requests generated from the OpenAPI document, at least",
@@ -47,7 +47,7 @@ def main() -> int:
         signal.signal(number, signal.default_int_handler)
     area = chosen.area or Path(tempfile.mkdtemp(prefix="fuzz-"))
     print(f"logs and data: {area}")
-    plan = Plan(**{name: getattr(chosen, name) for name in AMOUNTS})
+    plan = FuzzPlan(**{name: getattr(chosen, name) for name in AMOUNTS})
     total = plan.requests + plan.pictures + plan.options
     variables = dict(pair.split("=", 1) for pair in chosen.set)
     # Odd data makes odd warnings in what generates it; they say nothing of the service.
@@ -68,7 +68,7 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    usual = Plan()
+    usual = FuzzPlan()
     for name, what in AMOUNTS.items():
         value, flag = getattr(usual, name), f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=int, default=value, metavar="N", help=f"{what} (default: {value})")

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.card import clocks, decoders, jobs, results, runs, unets
-from benchmarks.card.models import Size
+from benchmarks.card.models import ModelSize
 from mpd.svd.accelerate import compilation
 
 METHODS = ["mpd-vibid", "svd"]
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measured(
-    asked: argparse.Namespace, size: Size, place: torch.device, dtype: torch.dtype
+    asked: argparse.Namespace, size: ModelSize, place: torch.device, dtype: torch.dtype
 ) -> Iterator[dict[str, Any]]:
     """Measure one model after the other, each gone before the next one comes.
 
@@ -86,14 +86,18 @@ def measured(
         clocks.release(place)
 
 
-def by_library(name: str, size: Size, place: torch.device, dtype: torch.dtype, steps: int) -> Iterator[dict[str, Any]]:
+def by_library(
+    name: str, size: ModelSize, place: torch.device, dtype: torch.dtype, steps: int
+) -> Iterator[dict[str, Any]]:
     made = jobs.model(size, place, dtype, name)
     warm_up = jobs.warmed_up(made, size, METHODS, steps)
     for method in METHODS[: 1 if name == "reference" else 2]:
         yield jobs.row(made, name, size, method, steps, warm_up if made.compiles else None)
 
 
-def by_pipeline(name: str, size: Size, place: torch.device, dtype: torch.dtype, steps: int) -> Iterator[dict[str, Any]]:
+def by_pipeline(
+    name: str, size: ModelSize, place: torch.device, dtype: torch.dtype, steps: int
+) -> Iterator[dict[str, Any]]:
     pipeline = jobs.pipeline(size, place, dtype)
     if "compiled" in name:
         pipeline.unet = torch.compile(pipeline.unet, backend=compilation.BACKEND)

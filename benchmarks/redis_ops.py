@@ -28,7 +28,7 @@ import httpx
 
 from benchmarks import pages
 from benchmarks.scale.engines import STEPS
-from benchmarks.scale.site import Site, info
+from benchmarks.scale.site import ScaleSite, info
 from benchmarks.serving.work import jpeg
 from service.jobs.record import Job, NewJob, State, files_prefix, new_id
 from service.jobs.store import Jobs
@@ -37,7 +37,7 @@ from service.settings import Settings
 from service.storage import open_storage
 
 TABLE_ROWS = 12
-PATIENCE = 600.0
+DRAIN_PATIENCE = 600.0
 LOOK_SECONDS = 1.0
 DAY = 86400
 GPUS = (10, 100, 1000, 10_000)
@@ -55,7 +55,7 @@ class Count:
     written: int
 
     @classmethod
-    def now(cls, site: Site) -> Count:
+    def now(cls, site: ScaleSite) -> Count:
         stats = info(site.redis, "stats")
         commands = {
             name.removeprefix("cmdstat_"): one["calls"] for name, one in info(site.redis, "commandstats").items()
@@ -91,7 +91,7 @@ def each(found: dict[str, Any], idle: dict[str, Any], jobs: int) -> dict[str, An
     return {"commands": {name: round(count, 1) for name, count in commands.items() if count > 0.25}, **rest}
 
 
-def measure(site: Site, asked: argparse.Namespace, sockets: Path) -> dict[str, Any]:
+def measure(site: ScaleSite, asked: argparse.Namespace, sockets: Path) -> dict[str, Any]:
     def watched(action: Callable[[], object]) -> dict[str, Any]:
         before = Count.now(site)
         action()
@@ -141,13 +141,13 @@ def _submit(api: httpx.Client, method: str, **options: Any) -> str:
     return str(answer.json()["id"])
 
 
-def _run(site: Site, ids: list[str], seconds: float) -> None:
+def _run(site: ScaleSite, ids: list[str], seconds: float) -> None:
     """Wait until all jobs have succeeded, one after the other, which takes so many seconds each.
 
     Looks seldom, for a look is a command too.
     """
     time.sleep(0.95 * seconds * len(ids))
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + DRAIN_PATIENCE
     while site.redis.zscore(site.jobs.keys.expiry, ids[-1]) is None:
         assert time.monotonic() < deadline, (site.area / "log").read_text()[-3000:]
         time.sleep(LOOK_SECONDS)
@@ -155,7 +155,7 @@ def _run(site: Site, ids: list[str], seconds: float) -> None:
     assert all(job.state is State.succeeded for job in ended), [job.error for job in ended]
 
 
-def _stored(site: Site, job: str) -> dict[str, int]:
+def _stored(site: ScaleSite, job: str) -> dict[str, int]:
     """Count the bytes of a job's files by kind: what it was given, its frames as stills, the video, the rest."""
     storage = open_storage(site.settings, site.redis)
     sizes = dict.fromkeys(("keyframes", "stills", "video", "other"), 0)
@@ -165,7 +165,7 @@ def _stored(site: Site, job: str) -> dict[str, int]:
     return sizes
 
 
-def _kept(site: Site, like: Job, count: int) -> dict[str, int]:
+def _kept(site: ScaleSite, like: Job, count: int) -> dict[str, int]:
     """Count the bytes that Redis holds of an ended job, and of an expired one.
 
     The first for as long as its result is kept, the second after that.
@@ -251,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logs.configure(Settings.model_validate({"log_level": "warning"}))
     run = {"machine": pages.machine(), "generation": asked.generation, "jobs": asked.jobs}
     run["load_before"] = round(os.getloadavg()[0], 2)
-    with tempfile.TemporaryDirectory(prefix="redis-ops-") as folder, Site(Path(folder) / "site") as site:
+    with tempfile.TemporaryDirectory(prefix="redis-ops-") as folder, ScaleSite(Path(folder) / "site") as site:
         found = {"run": run, **measure(site, asked, Path(folder))}
     text = f"{table(found)}\n{limits(found)}"
     print(text)

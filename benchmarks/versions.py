@@ -29,7 +29,7 @@ from tqdm import tqdm
 from mpd.tiny import build
 from service.jobs.stored_options import complete
 from trials.pictures import photo
-from trials.processes import PATIENCE, ROOT, Processes
+from trials.processes import LONGEST_WAIT, ROOT, Processes
 from trials.receiver import Receiver
 from trials.servers import RedisProcess, free_port
 
@@ -147,7 +147,7 @@ def _submit(client: httpx.Client, asked: dict[str, Any], receiver: Receiver) -> 
 
 
 def _ended(client: httpx.Client, name: str) -> dict[str, Any]:
-    deadline = time.monotonic() + 5 * PATIENCE
+    deadline = time.monotonic() + 5 * LONGEST_WAIT
     while (job := client.get(f"/inbetween/{name}").json())["state"] not in OVER and time.monotonic() < deadline:
         time.sleep(0.2)
     return dict(job)
@@ -168,7 +168,7 @@ def _seen(side: Side, name: str) -> dict[str, Any]:
 
 def _told(receiver: Receiver, wanted: set[str]) -> set[str]:
     """List jobs whose event has come, once all have or it was waited for long enough; an event may come twice."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + LONGEST_WAIT
     while True:
         told = {json.loads(request.body)["data"]["id"] for request in list(receiver.received)}
         if wanted <= told or time.monotonic() > deadline:

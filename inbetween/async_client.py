@@ -19,13 +19,13 @@ from typing import Any, TypeVar, Unpack
 import httpx
 
 from inbetween import downloads, images
-from inbetween.connection import Server
+from inbetween.connection import Endpoint
 from inbetween.errors import InbetweenError, WaitTimeout
 from inbetween.following import follow
 from inbetween.images import Image, Keyframe
 from inbetween.operations import Operations
 from inbetween.options import Format, Options
-from inbetween.protocol import Driver, Emit, Exchange, Open, Pause, Read, Send, Step
+from inbetween.protocol import Action, Driver, Emit, Exchange, Open, Pause, Read, Send
 from inbetween.records import Event, File, Record, State
 from inbetween.retries import Retries
 
@@ -44,7 +44,7 @@ class AsyncClient:
         retries: Retries = Retries(),
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        self._server = Server.named(url, api_key, timeout)
+        self._server = Endpoint.named(url, api_key, timeout)
         self._operations = Operations(retries)
         self._own = http is None
         self._http = http or httpx.AsyncClient(**self._server.settings())
@@ -131,7 +131,7 @@ class AsyncClient:
             await stream.close()
             driver.close()
 
-    async def _do(self, step: Step, stream: _Stream) -> Any:
+    async def _do(self, step: Action, stream: _Stream) -> Any:
         match step:
             case Send(request) | Open(request):
                 opening = isinstance(step, Open)

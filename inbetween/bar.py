@@ -10,7 +10,7 @@ from typing import TextIO
 from inbetween.records import Record
 
 WIDTH = 30
-SECONDS = 10.0
+LINE_SECONDS = 10.0
 """Between lines where no line can be drawn over."""
 
 
@@ -37,7 +37,7 @@ class Bar:
             return
         progress = job.progress
         stage = (job.state, progress and progress.stage, progress and progress.step is not None)
-        if stage != self._stage or time.monotonic() - self._at >= SECONDS:
+        if stage != self._stage or time.monotonic() - self._at >= LINE_SECONDS:
             self._stage, self._at = stage, time.monotonic()
             self._write(f"{job.id} {line}\n")
 

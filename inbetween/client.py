@@ -15,13 +15,13 @@ from typing import Any, TypeVar, Unpack
 import httpx
 
 from inbetween import downloads, images
-from inbetween.connection import Server
+from inbetween.connection import Endpoint
 from inbetween.errors import InbetweenError, WaitTimeout
 from inbetween.following import follow
 from inbetween.images import Image, Keyframe
 from inbetween.operations import Operations
 from inbetween.options import Format, Options
-from inbetween.protocol import Driver, Emit, Exchange, Open, Pause, Read, Send, Step
+from inbetween.protocol import Action, Driver, Emit, Exchange, Open, Pause, Read, Send
 from inbetween.records import Event, File, Record, State
 from inbetween.retries import Retries
 
@@ -44,7 +44,7 @@ class Client:
         retries: Retries = Retries(),
         http: httpx.Client | None = None,
     ) -> None:
-        self._server = Server.named(url, api_key, timeout)
+        self._server = Endpoint.named(url, api_key, timeout)
         self._operations = Operations(retries)
         self._own = http is None
         self._http = http or httpx.Client(**self._server.settings())
@@ -132,7 +132,7 @@ class Client:
             stream.close()
             driver.close()
 
-    def _do(self, step: Step, stream: _Stream) -> Any:
+    def _do(self, step: Action, stream: _Stream) -> Any:
         match step:
             case Send(request) | Open(request):
                 opening = isinstance(step, Open)

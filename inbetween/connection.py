@@ -19,7 +19,7 @@ CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Server:
+class Endpoint:
     """A server and how it is spoken to."""
 
     #: Without a slash at its end.
@@ -29,7 +29,7 @@ class Server:
     timeout: float
 
     @classmethod
-    def named(cls, url: str | None, api_key: str | None, timeout: float) -> Server:
+    def named(cls, url: str | None, api_key: str | None, timeout: float) -> Endpoint:
         """Find the server; what is not given comes from the environment. Raises `ValueError` for a URL that is none."""
         where = (url or os.environ.get(URL) or DEFAULT_URL).strip().rstrip("/")
         try:

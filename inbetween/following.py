@@ -20,7 +20,7 @@ SILENCE = 3 * HEARTBEAT
 """Seconds without one after which the stream is taken for dead."""
 STREAM_TRIES = 3
 """Streams in a row that may give nothing; after them, the job is only asked for."""
-PATIENCE = 3
+MORE_TRIES = 3
 """Tries more than a single question has: a server that restarts is waited for."""
 
 
@@ -31,12 +31,12 @@ def follow(operations: Operations, job: Record, after: str | None = None, deadli
     end is asked for, for the stream is a hint. Raises as `Operations.job` does.
     """
     retries = (
-        replace(operations.retries, most=operations.retries.most + PATIENCE)
+        replace(operations.retries, most=operations.retries.most + MORE_TRIES)
         if operations.retries.most
         else operations.retries
     )
     patient = Operations(retries, deadline)
-    stream = _Stream(job, after)
+    stream = _EventReader(job, after)
     barren = 0
     while True:
         streaming = barren < STREAM_TRIES and deadline - time.monotonic() > HEARTBEAT
@@ -55,7 +55,7 @@ def follow(operations: Operations, job: Record, after: str | None = None, deadli
         yield Pause(min(left, pause if barren or not streaming else operations.retries.first))
 
 
-class _Stream:
+class _EventReader:
     """What was told of the job so far, and where in its stream that was."""
 
     def __init__(self, job: Record, after: str | None) -> None:

@@ -64,8 +64,8 @@ class Emit:
     value: Any
 
 
-Step = Send | Open | Read | Pause | Emit
-Exchange = Generator[Step, Any, T]
+Action = Send | Open | Read | Pause | Emit
+Exchange = Generator[Action, Any, T]
 
 
 class Driver(Generic[T]):
@@ -75,7 +75,7 @@ class Driver(Generic[T]):
 
     def __init__(self, exchange: Exchange[T]) -> None:
         self._exchange = exchange
-        self.step: Step | None = None
+        self.step: Action | None = None
         self._on(lambda: next(exchange))
 
     def reply(self, answer: Any = None) -> None:
@@ -89,7 +89,7 @@ class Driver(Generic[T]):
     def close(self) -> None:
         self._exchange.close()
 
-    def _on(self, go: Callable[[], Step]) -> None:
+    def _on(self, go: Callable[[], Action]) -> None:
         try:
             self.step = go()
         except StopIteration as end:

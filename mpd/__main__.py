@@ -44,11 +44,11 @@ An interrupted or failed run leaves no half-written file; a file that is there i
 _SHEETS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
-class _Unusable(Exception):
+class _BadUsage(Exception):
     """Something on the command line cannot be used; the message is the one line to print."""
 
 
-class _Parser(argparse.ArgumentParser):
+class _CommandParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
@@ -61,13 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if given[:1] == ["fetch"]:
-            fetch.run(fetch.parser(_Parser).parse_args(given[1:]))
+            fetch.run(fetch.parser(_CommandParser).parse_args(given[1:]))
         else:
             _run(_parser().parse_args(given))
     except KeyboardInterrupt:
         print("\nmpd: interrupted", file=sys.stderr)
         return 130
-    except (_Unusable, fetch.CannotFetch, mpd.SettingsError, mpd.KeyframeError, OSError) as error:
+    except (_BadUsage, fetch.CannotFetch, mpd.SettingsError, mpd.KeyframeError, OSError) as error:
         print(f"mpd: error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -82,7 +82,7 @@ def _run(options: argparse.Namespace) -> None:
         print(_methods())
         return
     if not options.keyframes:
-        raise _Unusable("no keyframes: name at least two pictures (see mpd --help)")
+        raise _BadUsage("no keyframes: name at least two pictures (see mpd --help)")
     settings = _settings(options)
     segment_frames(settings, len(options.keyframes), native_frames=2)  # too few or too many, found before any work
     outputs = [_output(Path(name)) for name in options.output or ["inbetween.mp4"]]
@@ -150,11 +150,11 @@ def _settings(options: argparse.Namespace) -> Settings:
     given = {name: getattr(options, name) for name in OPTIONS if getattr(options, name) is not None}
     settings = Settings(**{**given, "method": method})
     if METHODS[method].needs_model and not options.model:
-        raise _Unusable(
+        raise _BadUsage(
             f"{method} needs a model: give --model (a diffusers folder or a hub id), or choose --method flow"
         )
     if options.model and not METHODS[method].needs_model:
-        raise _Unusable(f"{method} uses no model: remove --model, or choose another --method")
+        raise _BadUsage(f"{method} uses no model: remove --model, or choose another --method")
     return settings
 
 
@@ -162,7 +162,7 @@ def _output(path: Path) -> tuple[Path, OutputFormat]:
     for format in sorted(FORMATS.values(), key=lambda format: -len(format.ending)):
         if path.name.lower().endswith(format.ending):
             return _writable(path), format
-    raise _Unusable(f"-o {path}: the name has to end in one of {_endings(FORMATS.values())}")
+    raise _BadUsage(f"-o {path}: the name has to end in one of {_endings(FORMATS.values())}")
 
 
 def _of_take(path: Path, take: Take, settings: Settings, ending: str) -> Path:
@@ -176,18 +176,18 @@ def _sheet(name: str | None, keyframes: Sequence[str]) -> Path | None:
     if name is None:
         return None
     if Path(name).suffix.lower() not in _SHEETS:
-        raise _Unusable(f"--contact-sheet {name}: the name has to end in one of {', '.join(_SHEETS)}")
+        raise _BadUsage(f"--contact-sheet {name}: the name has to end in one of {', '.join(_SHEETS)}")
     if Path(name).resolve() in [Path(keyframe).resolve() for keyframe in keyframes]:
-        raise _Unusable(f"--contact-sheet {name} is a keyframe, which it would replace: choose another name")
+        raise _BadUsage(f"--contact-sheet {name} is a keyframe, which it would replace: choose another name")
     return _writable(Path(name))
 
 
 def _writable(path: Path) -> Path:
     """Refuse a path that cannot be written to, before the work and not after it."""
     if not path.parent.is_dir():
-        raise _Unusable(f"{path}: there is no folder {path.parent}")
+        raise _BadUsage(f"{path}: there is no folder {path.parent}")
     if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise _Unusable(f"{path} cannot be written")
+        raise _BadUsage(f"{path} cannot be written")
     return path
 
 
@@ -203,7 +203,7 @@ def _model(options: argparse.Namespace, settings: Settings, console: _Console) -
     try:
         model = mpd.load(options.model, **{name: getattr(options, name) for name in names})
     except mpd.ModelError as error:
-        raise _Unusable(str(error)) from error
+        raise _BadUsage(str(error)) from error
     licence = f", licence {model.license}" if model.license else ""
     console.say(f"on {model.device}{licence}; {denoiser_calls(settings)} denoiser calls a segment")
     return model
@@ -237,7 +237,7 @@ def _plain_out_of_memory() -> Iterator[None]:
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which must not be imported for flow
             raise
-        raise _Unusable("out of GPU memory: use a smaller --width and --height, or fewer --frames") from error
+        raise _BadUsage("out of GPU memory: use a smaller --width and --height, or fewer --frames") from error
 
 
 def _methods() -> str:
@@ -257,7 +257,7 @@ def _list_of(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = _CommandParser(
         prog="mpd",
         usage="mpd KEYFRAME KEYFRAME [KEYFRAME ...] [-o FILE] [options]",
         description="Make the video between two or more keyframes.",

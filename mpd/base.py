@@ -31,7 +31,7 @@ class Room:
     volume: int
 
 
-class Keyframe(Protocol):
+class EncodedKeyframe(Protocol):
     """A keyframe as a model sees it, before any noise. What else a model keeps of it is the model's own affair."""
 
     @property
@@ -99,7 +99,7 @@ class Base(Protocol):
         """Give the shape of the latents of a segment, by its frames and pixels."""
         ...
 
-    def keyframe(self, picture: Pictures) -> Keyframe:
+    def keyframe(self, picture: Pictures) -> EncodedKeyframe:
         """Read a picture (H, W, 3) uint8, its sides multiples of `size_multiple`."""
         ...
 

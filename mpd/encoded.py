@@ -12,7 +12,7 @@ from typing import overload
 from PIL import Image
 
 from mpd import keyframes, photographs
-from mpd.keyframes import Frame, Picture
+from mpd.keyframes import Framing, Pixels
 from mpd.methods import Settings
 from mpd.photographs import KeyframeError, Size
 
@@ -56,7 +56,7 @@ class Encoded(Sequence[Image.Image]):
             error.index = 0
             raise
 
-    def prepare(self, settings: Settings, *, native_size: Size, size_multiple: int) -> tuple[list[Picture], Frame]:
+    def prepare(self, settings: Settings, *, native_size: Size, size_multiple: int) -> tuple[list[Pixels], Framing]:
         """Bring the pictures to one size as `keyframes.prepare` does.
 
         From here on JPEGs are decoded no larger than the job can use.

@@ -24,11 +24,11 @@ from mpd.progress import Pictures, Progress, Take
 if TYPE_CHECKING:
     from mpd.base import Base
 
-Source = Image.Image | Pictures | str | Path | bytes
+KeyframeSource = Image.Image | Pictures | str | Path | bytes
 
 
 def inbetween(
-    model: Base | None, sources: Sequence[Source], settings: Settings, *, bits: int = 8, matte: bool = False
+    model: Base | None, sources: Sequence[KeyframeSource], settings: Settings, *, bits: int = 8, matte: bool = False
 ) -> Generator[Progress | Take, None, None]:
     """Make the inbetween video of two or more keyframes: one `Progress` per step, one `Take` per seed.
 
@@ -69,7 +69,7 @@ def _finished(reports: Iterator[Progress | Take], finish: Compositor) -> Generat
         yield finish(report) if isinstance(report, Take) else report
 
 
-def _image(source: Source) -> Image.Image:
+def _image(source: KeyframeSource) -> Image.Image:
     if isinstance(source, Image.Image):
         return source
     return photographs.load(source) if isinstance(source, str | Path | bytes) else Image.fromarray(source)

@@ -16,7 +16,7 @@ from mpd.methods import LIMITS, METHODS, Fit, Settings, SettingsError
 from mpd.photographs import Size
 from mpd.progress import Frames
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 Look = Callable[[Image.Image], Image.Image]
 
 
@@ -25,7 +25,7 @@ LONGEST_OUT = 4096
 
 
 @dataclass(frozen=True)
-class Frame:
+class Framing:
     """The way back from the size that was sampled to the size that is delivered."""
 
     #: Size of the fitted pictures in pixels: width, then height.
@@ -37,7 +37,7 @@ class Frame:
     out: Size
 
 
-def fit(image: Image.Image, size: Size, fit: Fit, background: str) -> tuple[Picture, Frame]:
+def fit(image: Image.Image, size: Size, fit: Fit, background: str) -> tuple[Pixels, Framing]:
     """Bring a picture to `size` (width, height): pixels (height, width, 3) uint8 and the way back.
 
     `cover` fills the size and crops what hangs over; `contain` keeps everything and puts `background` bars
@@ -53,21 +53,21 @@ def fit(image: Image.Image, size: Size, fit: Fit, background: str) -> tuple[Pict
     return _pixels(canvas), frame
 
 
-def _frame(source: Size, size: Size, fit: Fit) -> Frame:
+def _frame(source: Size, size: Size, fit: Fit) -> Framing:
     """Give the way back from `size` to a picture of size `source` that `fit` would give."""
     width, height = size
     if fit == "cover":
-        return Frame(width, height, None, size)
+        return Framing(width, height, None, size)
     if fit == "stretch":
-        return Frame(width, height, None, _unstretched(source, size))
+        return Framing(width, height, None, _unstretched(source, size))
     inner = _inside(source, size)
     if inner == size:
-        return Frame(width, height, None, size)
+        return Framing(width, height, None, size)
     left, top = (width - inner[0]) // 4 * 2, (height - inner[1]) // 4 * 2
-    return Frame(width, height, (left, top, left + inner[0], top + inner[1]), inner)
+    return Framing(width, height, (left, top, left + inner[0], top + inner[1]), inner)
 
 
-def restore(frames: Frames, frame: Frame) -> Frames:
+def restore(frames: Frames, frame: Framing) -> Frames:
     """Undo `fit` on frames (N, H, W, 3) or a matte (N, H, W): cut `contain` bars off, undo `stretch`, leave `cover`."""
     if frame.box is not None:
         left, top, right, bottom = frame.box
@@ -82,7 +82,7 @@ def restore(frames: Frames, frame: Frame) -> Frames:
 
 def prepare(
     keyframes: Sequence[Image.Image], settings: Settings, *, native_size: Size, size_multiple: int
-) -> tuple[list[Picture], Frame]:
+) -> tuple[list[Pixels], Framing]:
     """Bring all keyframes of a job to one size, and give the way back, which follows the first of them.
 
     The size is the settings' own, else `native_size` (width, height) turned to the first keyframe's
@@ -95,18 +95,18 @@ def prepare(
     return fitted(keyframes, settings, frame), frame
 
 
-def plan(source: Size, settings: Settings, *, native_size: Size, size_multiple: int) -> Frame:
+def plan(source: Size, settings: Settings, *, native_size: Size, size_multiple: int) -> Framing:
     """Give the way back that `prepare` would, by the size of the first keyframe alone. Raises `SettingsError`."""
     size = _job_size(source, settings, native_size, size_multiple)
     frame = _frame(source, size, settings.fit)
     if not METHODS[settings.method].needs_model:  # optical flow would carry the bars into the picture
-        frame = Frame(*frame.out, None, frame.out)
+        frame = Framing(*frame.out, None, frame.out)
     return frame
 
 
 def fitted(
-    keyframes: Sequence[Image.Image], settings: Settings, frame: Frame, look: Look = lambda image: image
-) -> list[Picture]:
+    keyframes: Sequence[Image.Image], settings: Settings, frame: Framing, look: Look = lambda image: image
+) -> list[Pixels]:
     """Bring all keyframes to the size that is sampled, as `plan` has it. look: what is made of each beforehand.
 
     The bars of the first keyframe are cut off again, so with `contain` the others lie inside them whole.
@@ -136,14 +136,14 @@ def have_mattes(keyframes: Sequence[Image.Image]) -> bool:
     return all("A" in image.getbands() for image in keyframes)
 
 
-def mattes(keyframes: Sequence[Image.Image], settings: Settings, frame: Frame) -> list[Picture]:
+def mattes(keyframes: Sequence[Image.Image], settings: Settings, frame: Framing) -> list[Pixels]:
     """Give how opaque each pixel of the pictures of `prepare` is: (H, W) uint8 for each; bars are transparent."""
     return [_grey(picture) for picture in fitted(keyframes, _on_black(settings), frame, _matte)]
 
 
 def exact(
-    keyframes: Sequence[Image.Image], settings: Settings, frame: Frame, look: Look = lambda image: image
-) -> list[Picture]:
+    keyframes: Sequence[Image.Image], settings: Settings, frame: Framing, look: Look = lambda image: image
+) -> list[Pixels]:
     """Give the keyframes (H, W, 3) at the output's size as if no model had been between: scaled once at most.
 
     look: as in `fitted`.
@@ -156,12 +156,12 @@ def exact(
     return [_eight(picture) for picture in restore(np.stack(fitted(keyframes, settings, frame, look)), frame)]
 
 
-def exact_mattes(keyframes: Sequence[Image.Image], settings: Settings, frame: Frame) -> list[Picture]:
+def exact_mattes(keyframes: Sequence[Image.Image], settings: Settings, frame: Framing) -> list[Pixels]:
     """Give how opaque each pixel of the pictures of `exact` is, as `mattes` does for those of `prepare`."""
     return [_grey(picture) for picture in exact(keyframes, _on_black(settings), frame, _matte)]
 
 
-def _each(keyframes: Sequence[Image.Image], work: Callable[[int, Image.Image], Picture]) -> list[Picture]:
+def _each(keyframes: Sequence[Image.Image], work: Callable[[int, Image.Image], Pixels]) -> list[Pixels]:
     """Apply `work` to each keyframe by its number.
 
     No name keeps one while the next is decoded, as that of a loop would.
@@ -178,7 +178,7 @@ def _on_black(settings: Settings) -> Settings:
     return replace(settings, background="#000000")
 
 
-def _grey(picture: Picture) -> Picture:
+def _grey(picture: Pixels) -> Pixels:
     return np.ascontiguousarray(picture[..., 0])
 
 
@@ -233,15 +233,15 @@ def _unstretched(source: Size, size: Size) -> Size:
     return _even(source[0] * scale, LONGEST_OUT), _even(source[1] * scale, LONGEST_OUT)
 
 
-def _scaled(image: Image.Image, size: Size) -> Picture:
+def _scaled(image: Image.Image, size: Size) -> Pixels:
     return _pixels(image.resize(size, Image.Resampling.LANCZOS))
 
 
-def _pixels(image: Image.Image) -> Picture:
+def _pixels(image: Image.Image) -> Pixels:
     return np.array(image, dtype=np.uint8)
 
 
-def _eight(picture: Frames) -> Picture:
+def _eight(picture: Frames) -> Pixels:
     return picture.astype(np.uint8, copy=False)
 
 

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-Kind = Literal["integer", "number", "boolean", "text", "colour", "choice", "integers", "numbers", "choices", "webhook"]
+OptionKind = Literal[
+    "integer", "number", "boolean", "text", "colour", "choice", "integers", "numbers", "choices", "webhook"
+]
 Group = Literal["basics", "video", "sampling", "distillation", "timeline", "delivery"]
 Trait = Literal["distillation", "host", "guidance"]
 GROUPS: dict[Group, str] = {
@@ -23,7 +25,7 @@ GROUPS: dict[Group, str] = {
 }
 COLOUR = r"#[0-9a-fA-F]{6}"
 
-_NOUNS: dict[Kind, str] = {
+_NOUNS: dict[OptionKind, str] = {
     "integer": "a whole number",
     "number": "a number",
     "boolean": "true or false",
@@ -32,7 +34,7 @@ _NOUNS: dict[Kind, str] = {
     "choices": "a list of names",
     "webhook": "an object",
 }
-_TYPES: dict[Kind, type | tuple[type, ...]] = {
+_TYPES: dict[OptionKind, type | tuple[type, ...]] = {
     "boolean": bool,
     "integers": (tuple, list),
     "numbers": (tuple, list),
@@ -71,7 +73,7 @@ class Option:
     """
 
     name: str
-    kind: Kind
+    kind: OptionKind
     default: Any
     #: The name above a field, and one line that stands alone.
     label: str
@@ -140,7 +142,7 @@ class Option:
         return f"Send {noun} from {self.limit.low} to {self.limit.high}: {self.limit.why}"
 
 
-def option(default: Any, kind: Kind, label: str, hint: str, group: Group, **told: Any) -> Any:
+def option(default: Any, kind: OptionKind, label: str, hint: str, group: Group, **told: Any) -> Any:
     """Define a dataclass field that is an option. told: the other members of `Option`."""
     made = Option(name="", default=default, kind=kind, label=label, hint=hint, group=group, **told)
     return field(default=default, metadata={"option": made})

@@ -65,7 +65,7 @@ def read_file(path: str | Path) -> None:
 def check(method: Method, host: Host) -> None:
     """Try a host, and raise `ValueError` for whatever it does that the method does not say, or the other way round."""
     _check_parameters(method, host)
-    tries = [_Trial(method.name, host, *levels) for levels in LEVELS]
+    tries = [_HostStep(method.name, host, *levels) for levels in LEVELS]
     calls = {one.calls for one in tries}
     if calls != {method.calls_per_step}:
         counted = " or ".join(map(str, sorted(calls)))
@@ -107,7 +107,7 @@ class _Watched:
         return x, x if need_uncond else None
 
 
-class _Trial:
+class _HostStep:
     """One step of a host on frames that grow brighter, and what was seen of it.
 
     Raises `ValueError` for a result that is none, or another one every time.

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpd.base import Base, Denoiser, Keyframe
+from mpd.base import Base, Denoiser, EncodedKeyframe
 from mpd.lengths import segment_frames
 from mpd.methods import METHODS, Settings, SettingsError
 from mpd.progress import Frames, Pictures, Progress, Take
@@ -83,11 +83,11 @@ class Segment:
     """`frames` frames from one keyframe to the next, both included; `end` is None where the start stands alone."""
 
     frames: int
-    start: Keyframe
-    end: Keyframe | None
+    start: EncodedKeyframe
+    end: EncodedKeyframe | None
 
 
-class Noise:
+class SeededNoise:
     """Standard normal noise from one seeded generator, on the CPU: so a seed means the same on every device."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
@@ -105,7 +105,7 @@ class Noise:
 def _takes(
     model: Base, pictures: Sequence[Pictures], settings: Settings, frames: tuple[int, ...], bits: int
 ) -> Generator[Progress | Take, None, None]:
-    stops: list[Keyframe | None] = [model.keyframe(picture) for picture in pictures]
+    stops: list[EncodedKeyframe | None] = [model.keyframe(picture) for picture in pictures]
     if settings.loop or len(stops) == 1:
         stops.append(stops[0] if settings.loop else None)
     segments = [
@@ -115,7 +115,7 @@ def _takes(
     ]
     jobs = len(settings.seeds) * len(segments) * settings.steps
     for take, seed in enumerate(settings.seeds):
-        noise = Noise(seed, model.device)
+        noise = SeededNoise(seed, model.device)
         shots = []
         for index, segment in enumerate(segments):
             for step in _sample(model, segment, settings, noise):
@@ -144,13 +144,13 @@ class Beginning:
     x: Tensor
 
 
-def begin(model: Base, segment: Segment, settings: Settings, noise: Noise) -> Beginning:
+def begin(model: Base, segment: Segment, settings: Settings, noise: SeededNoise) -> Beginning:
     """Condition a segment and draw the noise that its sampling begins with.
 
     Noise is drawn in this order: the start keyframe's augmentation, x_T, the end keyframe's; then the sampler's.
     """
 
-    def denoiser(keyframe: Keyframe, augmentation: Tensor) -> Denoiser:
+    def denoiser(keyframe: EncodedKeyframe, augmentation: Tensor) -> Denoiser:
         strength = settings.noise_aug_strength
         condition = model.condition(keyframe, augmentation, strength)
         return model.denoiser(condition, settings.fps, settings.motion_bucket_id, strength)
@@ -164,7 +164,7 @@ def begin(model: Base, segment: Segment, settings: Settings, noise: Noise) -> Be
     return Beginning(Paths(forward, backward, start.z, end.z if end is not None else None), sigmas, x)
 
 
-def _sample(model: Base, segment: Segment, settings: Settings, noise: Noise) -> Iterator[Step]:
+def _sample(model: Base, segment: Segment, settings: Settings, noise: SeededNoise) -> Iterator[Step]:
     begun = begin(model, segment, settings, noise)
     return sample(
         settings.method,

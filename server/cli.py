@@ -17,7 +17,7 @@ import structlog
 from pydantic import SecretStr
 
 from server import health, reference, restore
-from service.api.edge.server import Config, Server, give_memory_back, raise_file_limit
+from service.api.edge.server import Config, EdgeServer, give_memory_back, raise_file_limit
 from service.auth import CALLER, LOCAL, ApiKeys, Key, OpenDoor, Scope, refuse_empty_ring, refuse_open_door
 from service.database.connections import connect
 from service.database.identity import Database
@@ -164,7 +164,7 @@ def _api(settings: Settings) -> int:
     # What there is now stays: a full collection, which stops everything, took some 80 ms of going through it.
     gc.collect()
     gc.freeze()
-    server = Server(config)
+    server = EdgeServer(config)
     server.run()
     return 0 if server.started else exit_codes.UNAVAILABLE
 

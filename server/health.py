@@ -23,7 +23,7 @@ from service.storage import StorageError
 from service.webhooks.deliveries import queue_name
 
 ROLES = ("api", "keeper", "webhooks")
-PATIENCE = 5.0
+ANSWER_PATIENCE = 5.0
 """Seconds within which each must answer."""
 
 
@@ -32,7 +32,7 @@ def fault(settings: Settings, role: str) -> str | None:
     if role == "api":
         return _api(settings)
     try:
-        with connect(settings, timeout=PATIENCE) as connection:
+        with connect(settings, timeout=ANSWER_PATIENCE) as connection:
             return _keeper(settings, connection) if role == "keeper" else _listener(settings, connection)
     except (redis.RedisError, StorageError):
         return None
@@ -43,7 +43,7 @@ def _api(settings: Settings) -> str | None:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
     url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/livez"
     try:
-        with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
+        with httpx.Client(trust_env=False, timeout=ANSWER_PATIENCE) as client:
             answer = client.get(url)
     except httpx.HTTPError as error:
         return f"the API does not answer at {url}: {error}"

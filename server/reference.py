@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from service.jobs.metrics import METRICS, PREFIX, Metric
+from service.jobs.metrics import METRIC_PREFIX, METRICS, Metric
 from service.settings import SECRETS, Settings
 
 _INTRODUCTION = """# Reference
@@ -64,7 +64,7 @@ def _takes(field: FieldInfo) -> str:
 def _metric(measure: Metric) -> tuple[str, str, str, str]:
     labels = [f"`{name}`" + (f": {', '.join(values)}" if values else "") for name, values in measure.labels.items()]
     buckets = f" Buckets: {', '.join(f'{bound:g}' for bound in measure.buckets)}." if measure.buckets else ""
-    return f"`{PREFIX}{measure.name}`", measure.kind, "; ".join(labels), measure.help + buckets
+    return f"`{METRIC_PREFIX}{measure.name}`", measure.kind, "; ".join(labels), measure.help + buckets
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:

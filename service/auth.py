@@ -25,10 +25,10 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from redis import Redis
 
-PREFIX = "ibk_"
+KEY_PREFIX = "ibk_"
 LIVE_WEBHOOK_SECRETS = 2
 _BYTES = 32
-_LENGTH = len(PREFIX + secrets.token_urlsafe(_BYTES))
+_LENGTH = len(KEY_PREFIX + secrets.token_urlsafe(_BYTES))
 
 
 class Scope(StrEnum):
@@ -96,7 +96,7 @@ class ApiKeys:
 
         rate, active_jobs, gpu_seconds: as of `Key`.
         """
-        secret = PREFIX + secrets.token_urlsafe(_BYTES)
+        secret = KEY_PREFIX + secrets.token_urlsafe(_BYTES)
         key = Key(
             id=f"key_{secrets.token_hex(8)}",
             owner=owner or f"owner_{secrets.token_hex(8)}",
@@ -112,7 +112,7 @@ class ApiKeys:
 
     def verify(self, secret: str) -> Key | None:
         """Find the key of this secret, or None. What is looked up is a hash, so timing tells nothing about a secret."""
-        if len(secret) != _LENGTH or not secret.startswith(PREFIX):
+        if len(secret) != _LENGTH or not secret.startswith(KEY_PREFIX):
             return None
         found = self._redis.hget(self._name, _digest(secret))
         return None if found is None else _decode(found)

@@ -38,7 +38,7 @@ LONGEST_NAME = 80
 """Characters of an unknown field's name that are repeated."""
 
 
-class Fault(NamedTuple):
+class FieldFault(NamedTuple):
     """One field that cannot be used: its path, such as `options.frames`, what is wrong, what to send."""
 
     field: str
@@ -46,7 +46,7 @@ class Fault(NamedTuple):
     remedy: str
 
 
-def refused(faults: Sequence[Fault]) -> Problem:
+def refused(faults: Sequence[FieldFault]) -> Problem:
     """Make one 422 of all faults; the first one speaks for them."""
     first = faults[0]
     errors = [fault._asdict() for fault in faults[:MOST_FAULTS]]
@@ -57,7 +57,7 @@ def from_settings(error: SettingsError) -> Problem:
     """Make the problem of a setting: `frames` is `options.frames`, positions are the keyframes'."""
     names = {"positions": "keyframes", "keyframes": "keyframes"}
     field = names.get(error.field, f"options.{error.field}")
-    return refused([Fault(field, _sentence(error.problem), _sentence(error.remedy))])
+    return refused([FieldFault(field, _sentence(error.problem), _sentence(error.remedy))])
 
 
 def from_pydantic(
@@ -67,22 +67,22 @@ def from_pydantic(
     return refused([_fault(error, prefix, model) for error in islice(errors, MOST_FAULTS)])
 
 
-def _fault(error: Mapping[str, Any], prefix: str, model: type[BaseModel] | None) -> Fault:
+def _fault(error: Mapping[str, Any], prefix: str, model: type[BaseModel] | None) -> FieldFault:
     parts = [part for part in error["loc"] if part not in _PLACES or part != error["loc"][0]]
     field = _path(([prefix] if prefix else []) + parts)
     kind, context = error["type"], error.get("ctx", {})
     if kind in ("missing", "missing_argument"):
-        return Fault(field, "This field is missing.", f"Send {field}.")
+        return FieldFault(field, "This field is missing.", f"Send {field}.")
     if kind == "extra_forbidden":
-        return Fault(field, "There is no such field.", _known_fields(parts, prefix, model))
+        return FieldFault(field, "There is no such field.", _known_fields(parts, prefix, model))
     if kind == "literal_error":
-        return Fault(field, "This is not one of the known values.", f"Choose one of {context['expected']}.")
+        return FieldFault(field, "This is not one of the known values.", f"Choose one of {context['expected']}.")
     limit = next((LIMITS[str(part)] for part in parts[-2:] if str(part) in LIMITS), None)
     if limit is not None and (kind.startswith(("int", "float")) or kind in _BOUNDS):
         noun = "a whole number" if kind.startswith("int") else "a number"
         ends = " to ".join(f"{int(end)}" if float(end).is_integer() else f"{end}" for end in (limit.low, limit.high))
-        return Fault(field, _sentence(error["msg"]), f"Send {noun} from {ends}: {limit.why}.")
-    return Fault(field, _sentence(error["msg"].removeprefix("Value error, ")), _remedy(kind, context))
+        return FieldFault(field, _sentence(error["msg"]), f"Send {noun} from {ends}: {limit.why}.")
+    return FieldFault(field, _sentence(error["msg"].removeprefix("Value error, ")), _remedy(kind, context))
 
 
 def _known_fields(parts: Sequence[str | int], prefix: str, model: type[BaseModel] | None) -> str:

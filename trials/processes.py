@@ -22,7 +22,7 @@ from service.settings import Settings
 from trials.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE = 120.0
+LONGEST_WAIT = 120.0
 """Seconds that nothing here should ever take; a test that waits this long has failed."""
 LOOK_SECONDS = 0.02
 
@@ -67,12 +67,12 @@ class Processes:
             yield process
         finally:
             process.terminate()
-            process.wait(PATIENCE)
+            process.wait(LONGEST_WAIT)
             self.started.remove(process)
 
     def until_ready(self, url: str, process: psutil.Popen | None = None) -> None:
         """Wait until the API at `url` says that it is ready. process: whose end would be the end of waiting."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + LONGEST_WAIT
         while not answers(f"{url}/readyz"):
             assert process is None or process.poll() is None, self.log()
             assert time.monotonic() < deadline, self.log()
@@ -80,7 +80,7 @@ class Processes:
 
     def until_said(self, name: str, words: str) -> None:
         """Wait until this stands in the log of a process."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + LONGEST_WAIT
         while words not in (self.area / f"{name}.log").read_text():
             assert time.monotonic() < deadline, self.log()
             time.sleep(LOOK_SECONDS)

@@ -21,7 +21,7 @@ from service.jobs.record import Job, Lane, NewJob, State, files_prefix, new_id
 from service.jobs.store import Jobs
 from service.settings import Settings
 from service.storage import Storage, open_storage
-from trials.processes import PATIENCE, Processes
+from trials.processes import LONGEST_WAIT, Processes
 
 LARGE = [(1200, 800), (1200, 800)]
 """Sizes of keyframes that keep `flow` busy for a while."""
@@ -77,7 +77,7 @@ class Site(Processes):
     def events(self, job: Job) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the job's event stream from its beginning."""
         last = b"0"
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + LONGEST_WAIT
         while time.monotonic() < deadline:
             read: Any = self.redis.xread({self.jobs.keys.events(job.id): last}, block=1000)
             for _, entries in read:
@@ -105,7 +105,7 @@ class Site(Processes):
 
     def engine(self, state: EngineState = EngineState.ready) -> Engine:
         """Wait until an engine is in this state, and give what it says."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + LONGEST_WAIT
         while time.monotonic() < deadline:
             for engine in live(self.redis, self.settings):
                 if engine.state is state:
@@ -115,7 +115,7 @@ class Site(Processes):
 
     def below(self, of: psutil.Process, count: int) -> list[psutil.Process]:
         """Wait until there are `count` processes below `of` or more, and list them all."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + LONGEST_WAIT
         while len(found := of.children(recursive=True)) < count:
             assert time.monotonic() < deadline, f"{len(found)} processes below {of}:\n{self.log()}"
             time.sleep(0.05)
@@ -123,7 +123,7 @@ class Site(Processes):
 
     def process(self, of: psutil.Process, word: str) -> psutil.Process:
         """Wait for the process below `of` whose command line has this word."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + LONGEST_WAIT
         while time.monotonic() < deadline:
             for child in of.children(recursive=True):
                 if word in command(child):

@@ -81,7 +81,7 @@ class Launcher:
             LAUNCHER_FD: str(self._fitness.pipe.writable),
         }
         self._scratch = scratch
-        self._probe = protocol.Probe(protocol.socket_path(folder))
+        self._probe = protocol.StatusProbe(protocol.socket_path(folder))
         self._ready = False
         self._refused: str | None = None
         self._exit_code = 0

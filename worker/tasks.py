@@ -216,7 +216,7 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
             with closing(events):
                 for event in events:
                     lease.check()
-                    if isinstance(event, engine_client.Report):
+                    if isinstance(event, engine_client.EngineReport):
                         report.heard(event)
                         continue
                     report.stage("encoding")
@@ -278,7 +278,7 @@ def _keyframes(job: Job, storage: Storage, lease: Lease, folder: Path) -> Encode
         return Encoded(group.results())
 
 
-Events = Generator[engine_client.Report | Take, None, None]
+Events = Generator[engine_client.EngineReport | Take, None, None]
 
 
 def _begin(
@@ -338,4 +338,4 @@ def _flow(pictures: list[Pictures], settings: SamplerSettings, bits: int) -> Eve
             previewed = time.monotonic()
             picture = event.preview()
             preview = previews.jpeg(picture) if picture is not None else None
-        yield engine_client.Report("sampling", protocol.numbers(event), preview)
+        yield engine_client.EngineReport("sampling", protocol.numbers(event), preview)

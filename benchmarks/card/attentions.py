@@ -14,7 +14,7 @@ from diffusers import UNetSpatioTemporalConditionModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.card import clocks
-from benchmarks.card.models import Size
+from benchmarks.card.models import ModelSize
 from mpd.svd.accelerate.self_attention import attend
 from mpd.svd.network import BACKENDS
 
@@ -35,7 +35,7 @@ class Shape:
         return 4 * self.sequences * self.heads * self.tokens**2 * self.channels
 
 
-def shapes(size: Size) -> list[Shape]:
+def shapes(size: ModelSize) -> list[Shape]:
     """List both kinds of attention for one evaluation of a video of this size."""
     with torch.device("meta"):
         config: Any = UNetSpatioTemporalConditionModel(**size.unet).config
@@ -47,7 +47,7 @@ def shapes(size: Size) -> list[Shape]:
     return [Shape("pixels", frames, heads, pixels, channels), Shape("frames", pixels, heads, frames, channels)]
 
 
-def timings(size: Size, device: torch.device, dtype: torch.dtype, repeats: int) -> list[dict[str, Any]]:
+def timings(size: ModelSize, device: torch.device, dtype: torch.dtype, repeats: int) -> list[dict[str, Any]]:
     """Time each shape and back end, a row each.
 
     Where it cannot be done here, `seconds` is None and `refused` says why.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.card import clocks, counts, models
-from benchmarks.card.models import Size
+from benchmarks.card.models import ModelSize
 from benchmarks.card.unets import Build, Form, backend, whole_float32
 from mpd.svd.accelerate import blending, decoder, normalization
 from mpd.svd.accelerate import temporal_convolution as convolution
@@ -25,7 +25,7 @@ REWRITES: dict[str, Callable[[nn.Module], int]] = {
 REFERENCE_CHUNK = 4
 
 
-def _half(size: Size, device: torch.device, dtype: torch.dtype) -> tuple[Any, Tensor]:
+def _half(size: ModelSize, device: torch.device, dtype: torch.dtype) -> tuple[Any, Tensor]:
     """Make the VAE with its decoder in `dtype`, and latents as it takes them."""
     vae = models.vae(size, device)
     vae.decoder.to(dtype)
@@ -37,24 +37,24 @@ def _decode(vae: Any, z: Tensor) -> Tensor:
     return frames
 
 
-def _diffusers(size: Size, device: torch.device, dtype: torch.dtype) -> Form:
+def _diffusers(size: ModelSize, device: torch.device, dtype: torch.dtype) -> Form:
     vae, z = _half(size, device, dtype)
     return Form(lambda: _decode(vae, z))
 
 
-def _diffusers_compiled(size: Size, device: torch.device, dtype: torch.dtype) -> Form:
+def _diffusers_compiled(size: ModelSize, device: torch.device, dtype: torch.dtype) -> Form:
     vae, z = _half(size, device, dtype)
     vae.decoder = torch.compile(vae.decoder, backend=backend())
     return Form(lambda: _decode(vae, z))
 
 
-def _reference(size: Size, device: torch.device, dtype: torch.dtype) -> Form:
+def _reference(size: ModelSize, device: torch.device, dtype: torch.dtype) -> Form:
     vae, z = _half(size, device, torch.float32)
     return Form(lambda: torch.cat([_decode(vae, part) for part in torch.split(z, REFERENCE_CHUNK)]))
 
 
 def _alone(rewrite: Callable[[nn.Module], int]) -> Build:
-    def build(size: Size, device: torch.device, dtype: torch.dtype) -> Form:
+    def build(size: ModelSize, device: torch.device, dtype: torch.dtype) -> Form:
         vae, z = _half(size, device, dtype)
         if not rewrite(vae.decoder):
             raise RuntimeError("there is nothing to rewrite")
@@ -64,7 +64,7 @@ def _alone(rewrite: Callable[[nn.Module], int]) -> Build:
 
 
 def _together(compiled: bool) -> Build:
-    def build(size: Size, device: torch.device, dtype: torch.dtype) -> Form:
+    def build(size: ModelSize, device: torch.device, dtype: torch.dtype) -> Form:
         vae, z = _half(size, device, dtype)
         decoder.rewrite(vae.decoder)
         if not compiled:
@@ -86,14 +86,14 @@ FORMS: dict[str, Build] = {
 COMPILED = tuple(name for name in FORMS if "compiled" in name)
 
 
-def truth(size: Size, device: torch.device, dtype: torch.dtype) -> Tensor:
+def truth(size: ModelSize, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Decode by the untouched decoder in float32, all frames together, latents rounded to `dtype`."""
     vae, z = _half(size, device, torch.float32)
     with whole_float32():
         return _decode(vae, z.to(dtype).float()).cpu()
 
 
-def counted(size: Size, dtype: torch.dtype) -> dict[str, counts.Counted]:
+def counted(size: ModelSize, dtype: torch.dtype) -> dict[str, counts.Counted]:
     """Count the eager work of diffusers' decoder and of all rewrites together."""
     from diffusers import AutoencoderKLTemporalDecoder
 
@@ -110,7 +110,7 @@ def counted(size: Size, dtype: torch.dtype) -> dict[str, counts.Counted]:
     return made
 
 
-def more(size: Size, device: torch.device, dtype: torch.dtype, repeats: int) -> dict[str, Any]:
+def more(size: ModelSize, device: torch.device, dtype: torch.dtype, repeats: int) -> dict[str, Any]:
     """Measure what decoding in chunks costs, and how far it is from the longest chunk that fits.
 
     The distance is in grey levels of 255.

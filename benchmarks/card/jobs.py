@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.card import clocks, models
 from benchmarks.card.decoders import REFERENCE_CHUNK
-from benchmarks.card.models import Size
+from benchmarks.card.models import ModelSize
 from mpd import tiny
 from mpd.methods import Settings
 from mpd.progress import Frames, Pictures, Progress, Take
@@ -47,7 +47,7 @@ class Clocked(Model):
         return torch.autocast(self.device.type, self.reference) if self.reference else nullcontext()
 
 
-def model(size: Size, device: torch.device, dtype: torch.dtype, name: str) -> Clocked:
+def model(size: ModelSize, device: torch.device, dtype: torch.dtype, name: str) -> Clocked:
     """Make the model of an acceleration, or of `reference`, by its name."""
     reference = name == "reference"
     own = torch.float32 if reference else dtype
@@ -57,18 +57,18 @@ def model(size: Size, device: torch.device, dtype: torch.dtype, name: str) -> Cl
     return made
 
 
-def pictures(size: Size) -> list[Pictures]:
+def pictures(size: ModelSize) -> list[Pictures]:
     """Draw two smooth keyframes that differ."""
     y, x = np.mgrid[0 : size.height, 0 : size.width] / max(size.width, size.height)
     shades = [(x, y, 1 - x), (np.sin(6 * x) ** 2, 1 - x, y)]
     return [np.round(255 * np.clip(np.stack(shade, -1), 0, 1)).astype(np.uint8) for shade in shades]
 
 
-def settings(size: Size, method: str, steps: int) -> Settings:
+def settings(size: ModelSize, method: str, steps: int) -> Settings:
     return Settings(method=method, steps=steps, frames=size.frames, seeds=(1,))
 
 
-def once(made: Clocked, size: Size, method: str, steps: int) -> tuple[Frames, float]:
+def once(made: Clocked, size: ModelSize, method: str, steps: int) -> tuple[Frames, float]:
     """Run a job; give its frames and its seconds from the keyframes to the frames in the CPU's memory."""
     clocks.synchronize(made.device)
     began = time.perf_counter()
@@ -79,7 +79,7 @@ def once(made: Clocked, size: Size, method: str, steps: int) -> tuple[Frames, fl
     return next(event.frames for event in events if isinstance(event, Take)), seconds
 
 
-def row(made: Clocked, name: str, size: Size, method: str, steps: int, warm_up: float | None) -> dict[str, Any]:
+def row(made: Clocked, name: str, size: ModelSize, method: str, steps: int, warm_up: float | None) -> dict[str, Any]:
     """Run a job several times and give the fastest attempt, with `frames` to compare, not to write down."""
     found: dict[str, Any] = {"seconds": float("inf")}
     for _ in range(ATTEMPTS):
@@ -89,7 +89,7 @@ def row(made: Clocked, name: str, size: Size, method: str, steps: int, warm_up: 
     return {"name": name, "method": method, **found, "warm_up": warm_up}
 
 
-def warmed_up(made: Clocked, size: Size, methods: list[str], steps: int) -> float:
+def warmed_up(made: Clocked, size: ModelSize, methods: list[str], steps: int) -> float:
     """Warm up as an engine does before it is ready, and give the seconds."""
     began = time.perf_counter()
     with made.warming_up():
@@ -108,7 +108,7 @@ def evaluations(method: str, steps: int) -> int:
     return counted[0]
 
 
-def preview_seconds(made: Clocked, size: Size, steps: int) -> float:
+def preview_seconds(made: Clocked, size: ModelSize, steps: int) -> float:
     """Time one preview as a JPEG, once the sample it is made of is there: the median over a job, in seconds."""
     taken = []
     for event in generate(made, pictures(size)[:1], settings(size, "svd", steps)):
@@ -122,7 +122,7 @@ def preview_seconds(made: Clocked, size: Size, steps: int) -> float:
     return float(np.median(taken))
 
 
-def pipeline(size: Size, device: torch.device, dtype: torch.dtype) -> Any:
+def pipeline(size: ModelSize, device: torch.device, dtype: torch.dtype) -> Any:
     """Load diffusers' StableVideoDiffusionPipeline, half precision throughout, as its documentation does."""
     from diffusers import StableVideoDiffusionPipeline
     from transformers import CLIPImageProcessor
@@ -136,7 +136,7 @@ def pipeline(size: Size, device: torch.device, dtype: torch.dtype) -> Any:
     return made
 
 
-def by_pipeline(made: Any, size: Size, steps: int) -> float:
+def by_pipeline(made: Any, size: ModelSize, steps: int) -> float:
     """Time one video from one picture, in seconds."""
     from PIL import Image
 

@@ -18,7 +18,7 @@ from mpd.tiny import CLIP_MEAN, CLIP_STD
 
 
 @dataclass(frozen=True)
-class Size:
+class ModelSize:
     """The parts' configurations where they are not diffusers' defaults, and the video: frames, width, height."""
 
     name: str
@@ -39,7 +39,7 @@ class Size:
         return self.frames, 4, self.height // self.multiple, self.width // self.multiple
 
 
-FULL = Size(
+FULL = ModelSize(
     name="SVD-XT",
     unet={"num_frames": 25, "sample_size": 96},
     vae={
@@ -60,7 +60,7 @@ FULL = Size(
     width=1024,
     height=576,
 )
-SMALL = Size(
+SMALL = ModelSize(
     name="small",
     unet={
         "num_frames": 4,
@@ -90,21 +90,21 @@ SMALL = Size(
 )
 
 
-def unet(size: Size, device: torch.device, dtype: torch.dtype) -> Any:
+def unet(size: ModelSize, device: torch.device, dtype: torch.dtype) -> Any:
     """Build the UNet with the same weights at every call, on one device."""
     return _made(lambda: UNetSpatioTemporalConditionModel(**size.unet), device, 0, dtype)
 
 
-def vae(size: Size, device: torch.device) -> Any:
+def vae(size: ModelSize, device: torch.device) -> Any:
     """Build the VAE in float32, as it is read from disk."""
     return _made(lambda: AutoencoderKLTemporalDecoder(**size.vae, scaling_factor=0.18215), device, 1, torch.float32)
 
 
-def image_encoder(size: Size, device: torch.device, dtype: torch.dtype) -> Any:
+def image_encoder(size: ModelSize, device: torch.device, dtype: torch.dtype) -> Any:
     return _made(lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**size.clip)), device, 2, dtype)
 
 
-def parts(size: Size, device: torch.device, dtype: torch.dtype, unet_size: Size | None = None) -> Parts:
+def parts(size: ModelSize, device: torch.device, dtype: torch.dtype, unet_size: ModelSize | None = None) -> Parts:
     """Build a whole model as `mpd.svd.model.Model` takes it.
 
     unet_size: where the UNet does not matter, a smaller one.
@@ -122,7 +122,7 @@ def parts(size: Size, device: torch.device, dtype: torch.dtype, unet_size: Size 
     )
 
 
-def asked(size: Size, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+def asked(size: ModelSize, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
     """Make what a UNet may be asked in the middle of a job."""
     random = torch.Generator("cpu").manual_seed(3)
     frames, channels, height, width = size.latents
@@ -139,7 +139,7 @@ def asked(size: Size, device: torch.device, dtype: torch.dtype) -> dict[str, Ten
     }
 
 
-def latents(size: Size, device: torch.device) -> Tensor:
+def latents(size: ModelSize, device: torch.device) -> Tensor:
     """Make a video's latents, as sampled, scaled: frames that change slowly, (N, C, h, w) float32."""
     random = torch.Generator("cpu").manual_seed(4)
     frames, channels, height, width = size.latents

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.card import clocks, results
-from benchmarks.card.models import FULL, SMALL, Size
+from benchmarks.card.models import FULL, SMALL, ModelSize
 from mpd.svd.accelerate import compilation
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -45,10 +45,10 @@ def parser(name: str, about: str | None) -> argparse.ArgumentParser:
     return made
 
 
-def size(asked: argparse.Namespace) -> Size:
+def size(asked: argparse.Namespace) -> ModelSize:
     chosen = SMALL if asked.small else FULL
     video = {side: getattr(asked, side) or getattr(chosen, side) for side in ("frames", "width", "height")}
-    return Size(chosen.name, {**chosen.unet, "num_frames": video["frames"]}, chosen.vae, chosen.clip, **video)
+    return ModelSize(chosen.name, {**chosen.unet, "num_frames": video["frames"]}, chosen.vae, chosen.clip, **video)
 
 
 def device(asked: argparse.Namespace) -> torch.device:
@@ -95,7 +95,7 @@ def main(name: str, about: str | None, forms: ModuleType, argv: Sequence[str] | 
         return results.write(asked, place, dtype, name, section)
 
 
-def known(truth: Callable[..., Tensor], what: Size, place: torch.device, dtype: torch.dtype) -> Tensor | None:
+def known(truth: Callable[..., Tensor], what: ModelSize, place: torch.device, dtype: torch.dtype) -> Tensor | None:
     """Compute the truth; None where it does not fit into the memory, being in float32."""
     try:
         return truth(what, place, dtype)
@@ -106,7 +106,12 @@ def known(truth: Callable[..., Tensor], what: Size, place: torch.device, dtype: 
 
 
 def measured(
-    build: Callable[..., Any], what: Size, place: torch.device, dtype: torch.dtype, repeats: int, truth: Tensor | None
+    build: Callable[..., Any],
+    what: ModelSize,
+    place: torch.device,
+    dtype: torch.dtype,
+    repeats: int,
+    truth: Tensor | None,
 ) -> dict[str, Any]:
     """Measure a form's seconds, bytes, and error: relative, in the sum of squares.
 

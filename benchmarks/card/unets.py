@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import sdpa_kernel
 
 from benchmarks.card import attentions, counts, models
-from benchmarks.card.models import Size
+from benchmarks.card.models import ModelSize
 from mpd.svd.accelerate import Acceleration, blending, cross_attention, fp8, normalization, self_attention
 from mpd.svd.accelerate import temporal_convolution as convolution
 from mpd.svd.accelerate.reuse import Interval
@@ -42,21 +42,21 @@ class Form:
     warming: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
-Build = Callable[[Size, torch.device, torch.dtype], Form]
+Build = Callable[[ModelSize, torch.device, torch.dtype], Form]
 
 
-def _diffusers(size: Size, device: torch.device, dtype: torch.dtype) -> Form:
+def _diffusers(size: ModelSize, device: torch.device, dtype: torch.dtype) -> Form:
     unet, given = models.unet(size, device, dtype), models.asked(size, device, dtype)
     return Form(lambda: unet(**given, return_dict=False)[0])
 
 
-def _diffusers_compiled(size: Size, device: torch.device, dtype: torch.dtype) -> Form:
+def _diffusers_compiled(size: ModelSize, device: torch.device, dtype: torch.dtype) -> Form:
     unet, given = models.unet(size, device, dtype), models.asked(size, device, dtype)
     compiled = torch.compile(unet, backend=backend())
     return Form(lambda: compiled(**given, return_dict=False)[0])  # type: ignore[no-untyped-call]
 
 
-def _autocast(size: Size, device: torch.device, dtype: torch.dtype) -> Form:
+def _autocast(size: ModelSize, device: torch.device, dtype: torch.dtype) -> Form:
     unet, given = models.unet(size, device, torch.float32), models.asked(size, device, torch.float32)
 
     def call() -> Tensor:
@@ -67,7 +67,7 @@ def _autocast(size: Size, device: torch.device, dtype: torch.dtype) -> Form:
     return Form(call)
 
 
-def _attention(size: Size, device: torch.device, dtype: torch.dtype) -> Form:
+def _attention(size: ModelSize, device: torch.device, dtype: torch.dtype) -> Form:
     plain = _diffusers(size, device, dtype)
 
     def call() -> Tensor:
@@ -78,7 +78,7 @@ def _attention(size: Size, device: torch.device, dtype: torch.dtype) -> Form:
 
 
 def _alone(rewrite: Callable[[nn.Module], int]) -> Build:
-    def build(size: Size, device: torch.device, dtype: torch.dtype) -> Form:
+    def build(size: ModelSize, device: torch.device, dtype: torch.dtype) -> Form:
         unet, given = models.unet(size, device, dtype), models.asked(size, device, dtype)
         if not rewrite(unet):
             raise RuntimeError("there is nothing to rewrite")
@@ -93,7 +93,7 @@ def _together(level: Acceleration, compiled: bool, reusing: bool = False, mode: 
     reusing: every evaluation but the first goes by the features that this one kept. mode: of torch.compile.
     """
 
-    def build(size: Size, device: torch.device, dtype: torch.dtype) -> Form:
+    def build(size: ModelSize, device: torch.device, dtype: torch.dtype) -> Form:
         unet, given = models.unet(size, device, dtype), models.asked(size, device, dtype)
         interval = Interval(free_above=math.inf, turn=math.pi) if reusing else Interval(free_above=0.0)
         network = Accelerated(unet, level, compiled, interval, mode)
@@ -134,12 +134,12 @@ def there(name: str, device: torch.device) -> bool:
     return name != "feed-forwards in fp8" or device.type == "cpu" or fp8.has_fp8(device)
 
 
-def more(size: Size, device: torch.device, dtype: torch.dtype, repeats: int) -> dict[str, Any]:
+def more(size: ModelSize, device: torch.device, dtype: torch.dtype, repeats: int) -> dict[str, Any]:
     """Time attention by each back end."""
     return {"attention": attentions.timings(size, device, dtype, repeats)}
 
 
-def truth(size: Size, device: torch.device, dtype: torch.dtype) -> Tensor:
+def truth(size: ModelSize, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Give the untouched UNet's answer in float32, products too, to the question rounded to `dtype`."""
     unet, given = models.unet(size, device, torch.float32), models.asked(size, device, dtype)
     with whole_float32():
@@ -147,7 +147,7 @@ def truth(size: Size, device: torch.device, dtype: torch.dtype) -> Tensor:
     return result.cpu()
 
 
-def counted(size: Size, dtype: torch.dtype) -> dict[str, counts.Counted]:
+def counted(size: ModelSize, dtype: torch.dtype) -> dict[str, counts.Counted]:
     """Count the eager work of diffusers' UNet and of all rewrites together."""
     return {
         "diffusers": counts.count(_on_meta(size, dtype, False)),
@@ -155,7 +155,7 @@ def counted(size: Size, dtype: torch.dtype) -> dict[str, counts.Counted]:
     }
 
 
-def _on_meta(size: Size, dtype: torch.dtype, together: bool) -> Callable[[], object]:
+def _on_meta(size: ModelSize, dtype: torch.dtype, together: bool) -> Callable[[], object]:
     """Prepare one evaluation where nothing is computed."""
     with torch.device("meta"):
         unet: Any = UNetSpatioTemporalConditionModel(**size.unet).eval()

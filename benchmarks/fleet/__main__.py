@@ -20,10 +20,21 @@ from typing import Any
 
 from benchmarks import pages
 from benchmarks.fleet import answer, report
-from benchmarks.fleet.experiments import GRIDS, HOURS, Trial, World, cheapest, grid, pooled, run, run_all, variations
+from benchmarks.fleet.experiments import (
+    GRIDS,
+    HOURS,
+    Conditions,
+    Trial,
+    cheapest,
+    grid,
+    pooled,
+    run,
+    run_all,
+    variations,
+)
 from benchmarks.fleet.rules import Unfinished
-from benchmarks.fleet.simulation import Plan
-from benchmarks.fleet.workload import TFLOP_PER_SECOND, Work, floors, measured
+from benchmarks.fleet.simulation import FleetPlan
+from benchmarks.fleet.workload import TFLOP_PER_SECOND, WorkItem, floors, measured
 
 MIDDLE = 100
 """From this size on one run of each is enough: its many sources burst in turn."""
@@ -38,11 +49,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         sys.stderr.write(f"--measured: {error}\n")
         return 2
-    work = Work(seconds)
+    work = WorkItem(seconds)
     plan = replace(answer.PLAN, start_seconds=asked.start_seconds)
     print(f"a job keeps a GPU for {work.mean:.1f} s on average", file=sys.stderr)
     if asked.command == "one":
-        print(json.dumps(run(Trial("one", Unfinished(asked.target), plan, World(asked.size, work, seed=1))), indent=1))
+        print(
+            json.dumps(
+                run(Trial("one", Unfinished(asked.target), plan, Conditions(asked.size, work, seed=1))), indent=1
+            )
+        )
         return 0
     parts: dict[str, Any] = {"seconds_of_a_take": {name: round(value, 2) for name, value in seconds.items()}}
     if asked.command == "table":
@@ -51,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parts |= {"objective": asked.objective, "answer": report.shipped()}
         picture = report.picture(rows, 10, asked.objective) if 10 in asked.sizes else None
     else:
-        worlds = [World(asked.size, work, seed=seed) for seed in range(1, asked.seeds + 1)]
+        worlds = [Conditions(asked.size, work, seed=seed) for seed in range(1, asked.seeds + 1)]
         rows = pooled(run_all([trial for world in worlds for trial in variations(world, plan)], asked.processes))
         text, picture = report.varied(rows), None
     parts["rows"] = [report.slim(row) for row in rows]
@@ -68,11 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _table(asked: argparse.Namespace, work: Work, plan: Plan) -> list[dict[str, Any]]:
+def _table(asked: argparse.Namespace, work: WorkItem, plan: FleetPlan) -> list[dict[str, Any]]:
     """Write rows of every size, the smallest first."""
     rows: list[dict[str, Any]] = []
     for size in sorted(asked.sizes):
-        worlds = [World(size, work, seed=seed) for seed in range(1, (asked.seeds if size < MIDDLE else 1) + 1)]
+        worlds = [Conditions(size, work, seed=seed) for seed in range(1, (asked.seeds if size < MIDDLE else 1) + 1)]
         trials = [Trial("shipped", answer.RULE, plan, world) for world in worlds]
         below = [row for row in rows if row["size"] == size // 10]
         for trial in [trial for world in worlds for trial in grid(world, plan)]:

@@ -7,7 +7,7 @@ manifests to it.
 from __future__ import annotations
 
 from benchmarks.fleet.rules import Unfinished
-from benchmarks.fleet.simulation import Plan
+from benchmarks.fleet.simulation import FleetPlan
 
 RULE = Unfinished(0.8)
-PLAN = Plan(minimum=2, horses=1, grace=600.0, window=300.0, grow_factor=2.0, grow_pods=4)
+PLAN = FleetPlan(minimum=2, horses=1, grace=600.0, window=300.0, grow_factor=2.0, grow_pods=4)

@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks.fleet import answer
 from benchmarks.fleet.rules import Fixed, Predictive, Queued, Rule, Unfinished, Utilisation
-from benchmarks.fleet.simulation import Plan, Result, simulate
-from benchmarks.fleet.workload import Seconds, Weather, Work, arrivals
+from benchmarks.fleet.simulation import FleetPlan, FleetResult, simulate
+from benchmarks.fleet.workload import Seconds, Weather, WorkItem, arrivals
 
 HOURS = {1: (0.0, 48.0), 10: (0.0, 24.0), 100: (6.0, 12.0), 1000: (7.0, 4.0), 10000: (9.0, 1.0)}
 """First hour of the day and length of a run, by the size of the fleet: larger ones have the morning's rise alone."""
@@ -31,12 +31,12 @@ FIXED = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 
 
 @dataclass(frozen=True)
-class World:
+class Conditions:
     """What is given."""
 
     #: GPUs that the jobs keep busy on average.
     size: int
-    work: Work
+    work: WorkItem
     weather: Weather = field(default_factory=Weather)
     seed: int = 1
 
@@ -56,8 +56,8 @@ class World:
 class Trial:
     kind: str
     rule: Rule
-    plan: Plan
-    world: World
+    plan: FleetPlan
+    world: Conditions
 
 
 def run(trial: Trial) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def run(trial: Trial) -> dict[str, Any]:
     }
 
 
-def figures(result: Result) -> dict[str, Any]:
+def figures(result: FleetResult) -> dict[str, Any]:
     """Give a run's numbers for a table; seconds."""
     return {
         "jobs": len(result.waits),
@@ -94,7 +94,7 @@ def figures(result: Result) -> dict[str, Any]:
     }
 
 
-def grid(world: World, plan: Plan, windows: Iterable[float] = WINDOWS) -> list[Trial]:
+def grid(world: Conditions, plan: FleetPlan, windows: Iterable[float] = WINDOWS) -> list[Trial]:
     """List every rule with every parameter."""
     scaled = [
         Trial(kind, rule, replace(plan, window=window), world)
@@ -107,9 +107,9 @@ def grid(world: World, plan: Plan, windows: Iterable[float] = WINDOWS) -> list[T
     return scaled + fixed
 
 
-def variations(world: World, plan: Plan) -> list[Trial]:
+def variations(world: Conditions, plan: FleetPlan) -> list[Trial]:
     """List the shipped setting in other circumstances, one change each."""
-    changes: dict[str, tuple[Plan, Weather]] = {
+    changes: dict[str, tuple[FleetPlan, Weather]] = {
         "as shipped": (plan, world.weather),
         "2 work-horses for each GPU": (replace(plan, horses=2), world.weather),
         "2, of which one waits until the GPU is free": (replace(plan, horses=2, reach=1), world.weather),

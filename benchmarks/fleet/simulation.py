@@ -23,7 +23,7 @@ Process = Generator[simpy.Event, Any, None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class FleetPlan:
     """How a fleet of GPUs is run and scaled. Times in seconds."""
 
     minimum: int = 2
@@ -54,7 +54,7 @@ class Plan:
 
 
 @dataclass
-class Result:
+class FleetResult:
     """What came of a simulated run."""
 
     #: Seconds from a job's arrival to its sampling, by job, NaN for one that never began.
@@ -98,8 +98,8 @@ class _Gpu:
 
 
 def simulate(
-    arrivals: Seconds, seconds: Seconds, rule: Rule, plan: Plan, until: float | None = None, skip: float = 0.0
-) -> Result:
+    arrivals: Seconds, seconds: Seconds, rule: Rule, plan: FleetPlan, until: float | None = None, skip: float = 0.0
+) -> FleetResult:
     """Run jobs that arrive at `arrivals` and sample for `seconds`; both of shape (jobs,).
 
     until: when to stop, by default when the last job has come. skip: jobs that come, and GPU time that is spent,
@@ -109,7 +109,7 @@ def simulate(
 
 
 class _Fleet:
-    def __init__(self, arrivals: Seconds, seconds: Seconds, rule: Rule, plan: Plan, skip: float) -> None:
+    def __init__(self, arrivals: Seconds, seconds: Seconds, rule: Rule, plan: FleetPlan, skip: float) -> None:
         self._env = simpy.Environment()
         self._arrivals, self._seconds = arrivals, seconds
         self._rule, self._plan, self._skip = rule, plan, skip
@@ -121,9 +121,9 @@ class _Fleet:
         self._sampled, self._sampled_at = 0.0, 0.0
         self._seen: deque[Sight] = deque(maxlen=600)
         self._wanted: deque[tuple[float, int]] = deque()
-        self._result = Result(np.full(len(arrivals), np.nan))
+        self._result = FleetResult(np.full(len(arrivals), np.nan))
 
-    def run(self, until: float) -> Result:
+    def run(self, until: float) -> FleetResult:
         env, result = self._env, self._result
         initial = self._plan.minimum if self._plan.initial is None else self._plan.initial
         for _ in range(initial):

@@ -60,7 +60,7 @@ TAKES = {1: 0.7, 2: 0.15, 4: 0.12, 8: 0.03}
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkItem:
     """Seconds of sampling of a job: of one take of a method, times its takes."""
 
     take_seconds: Mapping[str, float] = field(default_factory=floors)

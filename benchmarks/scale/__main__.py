@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import pages  # noqa: E402
 from benchmarks.scale import queues, workers  # noqa: E402
 from benchmarks.scale.engines import STEPS  # noqa: E402
-from benchmarks.scale.site import Site  # noqa: E402
+from benchmarks.scale.site import ScaleSite  # noqa: E402
 from service.observe import logs  # noqa: E402
 from service.settings import Settings  # noqa: E402
 
@@ -45,9 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
         found["workers"] = []
         for count in tqdm(asked.workers, desc="workers", disable=None):
-            with Site(Path(folder) / f"workers-{count}") as site:
+            with ScaleSite(Path(folder) / f"workers-{count}") as site:
                 found["workers"].append(workers.measure(site, count, asked.generation, asked.each))
-        with Site(Path(folder) / "queue") as site:
+        with ScaleSite(Path(folder) / "queue") as site:
             found["queues"] = list(queues.measure(site, sorted(asked.depths), asked.times))
     text = table(found)
     print(text)

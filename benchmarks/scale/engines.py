@@ -16,7 +16,7 @@ import numpy as np
 from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Progress, Take
 from worker.engine import protocol
-from worker.engine.job_line import Server
+from worker.engine.job_line import JobServer
 
 STEPS = 25
 SIDE, FRAMES = 64, 8
@@ -35,7 +35,7 @@ def sleep(folder: Path, count: int, seconds: float) -> None:
     threads = []
     for number in range(count):
         (folder / str(number)).mkdir(mode=0o700)
-        server = Server(protocol.socket_path(folder / str(number)))
+        server = JobServer(protocol.socket_path(folder / str(number)))
         facts = {"revision": None, "license": None, "device": "cpu", "native_frames": FRAMES, "size_multiple": 8}
         server.model = {**facts, "name": "sleep", "dtype": "float32", "native_size": (SIDE, SIDE)}
         threads.append(threading.Thread(target=server.run, args=(generate,)))

@@ -14,8 +14,8 @@ from typing import Any
 import redis
 from tqdm import tqdm
 
-from benchmarks.scale.site import Site, info, keyframes_of, submit
-from benchmarks.serving.caller import Caller, form
+from benchmarks.scale.site import ScaleSite, info, keyframes_of, submit
+from benchmarks.serving.caller import LoadCaller, form
 from benchmarks.serving.report import quantile
 from benchmarks.serving.work import jpeg
 from service.jobs.store import Jobs
@@ -27,14 +27,14 @@ SWEEPS = 5
 QUESTIONS = ("submit", "status", "position", "cancel")
 
 
-def measure(site: Site, depths: list[int], times: int) -> Iterator[dict[str, Any]]:
+def measure(site: ScaleSite, depths: list[int], times: int) -> Iterator[dict[str, Any]]:
     """Measure what each question takes while so many jobs wait for an engine that is not there."""
     site.processes.start("api")
     port = site.settings.port
 
     def answers() -> bool:
         try:
-            with Caller(port) as caller:
+            with LoadCaller(port) as caller:
                 return bool(caller.ask("GET", "/readyz", 200))
         except OSError:
             return False
@@ -56,7 +56,7 @@ def measure(site: Site, depths: list[int], times: int) -> Iterator[dict[str, Any
         }
 
 
-def _questions(site: Site, port: int, times: int) -> dict[str, dict[str, float]]:
+def _questions(site: ScaleSite, port: int, times: int) -> dict[str, dict[str, float]]:
     body, headers = form({name: jpeg(name) for name in ("start", "end")}, {"method": "mpd-vibid"})
     took: dict[str, list[float]] = {name: [] for name in QUESTIONS}
 
@@ -66,7 +66,7 @@ def _questions(site: Site, port: int, times: int) -> dict[str, dict[str, float]]
         took[name].append(time.perf_counter() - began)
         return answer
 
-    with Caller(port) as caller:
+    with LoadCaller(port) as caller:
         for number in range(-10, times):
             accepted = ask("submit", lambda: caller.ask("POST", "/inbetween", 202, body, headers))[0]
             path = f"/inbetween/{json.loads(accepted)['id']}"
@@ -81,7 +81,7 @@ def _questions(site: Site, port: int, times: int) -> dict[str, dict[str, float]]
     return {name: {f"p{q}_ms": round(1000 * quantile(v, q / 100), 2) for q in (50, 99)} for name, v in took.items()}
 
 
-def _sweep(site: Site) -> float:
+def _sweep(site: ScaleSite) -> float:
     """Measure the seconds of the keeper's slowest sweep."""
     keeper = Keeper(site.jobs, open_storage(site.settings, site.redis))
     took = []
@@ -102,7 +102,7 @@ def _unsynced(connection: redis.Redis) -> Iterator[None]:
     connection.config_set("appendfsync", "always")
 
 
-def _fill(site: Site, keyframes: list[dict[str, Any]], count: int) -> None:
+def _fill(site: ScaleSite, keyframes: list[dict[str, Any]], count: int) -> None:
     pieces = [(site.settings.redis_url, keyframes, min(500, count - at)) for at in range(0, count, 500)]
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
         for _ in tqdm(pool.imap_unordered(_submit_many, pieces), "filling", len(pieces), disable=None, leave=False):

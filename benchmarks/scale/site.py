@@ -18,11 +18,11 @@ from service.storage import open_storage
 from trials.processes import Processes
 from trials.servers import RedisProcess, free_port
 
-PATIENCE = 600.0
+SITE_PATIENCE = 600.0
 LOOK_SECONDS = 0.1
 
 
-class Site:
+class ScaleSite:
     """A redis-server, a folder, and the settings of processes that use them. A context manager."""
 
     def __init__(self, area: Path) -> None:
@@ -30,7 +30,7 @@ class Site:
         (area / "redis").mkdir(parents=True)
         self._server = RedisProcess(area / "redis", "--appendonly", "yes", "--appendfsync", "always")
 
-    def __enter__(self) -> Site:
+    def __enter__(self) -> ScaleSite:
         self._server.start()
         self.variables = {
             "REDIS_URL": self._server.url,
@@ -53,7 +53,7 @@ class Site:
         self._server.kill()
 
     def until(self, true: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + SITE_PATIENCE
         while not true():
             time.sleep(LOOK_SECONDS)
             assert time.monotonic() < deadline, f"{what}:\n{self.processes.log()[-3000:]}"
@@ -73,7 +73,7 @@ def submit(jobs: Jobs, keyframes: list[dict[str, Any]]) -> Job:
     return jobs.submit(NewJob("local", options, keyframes, "gpu", result_ttl=3600, id=new_id()))
 
 
-def keyframes_of(site: Site) -> list[dict[str, Any]]:
+def keyframes_of(site: ScaleSite) -> list[dict[str, Any]]:
     storage, found = open_storage(site.settings, site.redis), []
     for number, name in enumerate(("start", "end")):
         data, key = jpeg(name), f"keyframes/{number}.jpg"

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.scale.site import Site, keyframes_of, submit
+from benchmarks.scale.site import ScaleSite, keyframes_of, submit
 from service.jobs.record import Job, State
 
 
-def measure(site: Site, count: int, seconds: float, each: int) -> dict[str, Any]:
+def measure(site: ScaleSite, count: int, seconds: float, each: int) -> dict[str, Any]:
     """Measure so many workers, each with so many jobs to do."""
     with tempfile.TemporaryDirectory(prefix="engines-") as sockets:
         site.processes.start(
@@ -42,7 +42,7 @@ def measure(site: Site, count: int, seconds: float, each: int) -> dict[str, Any]
         }
 
 
-def _ended(site: Site, jobs: list[Job]) -> list[Job]:
+def _ended(site: ScaleSite, jobs: list[Job]) -> list[Job]:
     """Wait until all jobs have ended, and give their records.
 
     Waiting costs Redis one command a look, which counts with the others.

@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import pages  # noqa: E402
 from benchmarks.serving import environments, report  # noqa: E402
-from benchmarks.serving.measures import Plan, measure  # noqa: E402
+from benchmarks.serving.measures import LoadPlan, measure  # noqa: E402
 from benchmarks.serving.systems import SYSTEMS  # noqa: E402
 
 SMALL, FULL = (8, 256, 144), (25, 1024, 576)
@@ -42,7 +42,7 @@ SMALL, FULL = (8, 256, 144), (25, 1024, 576)
 
 def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
-    plan = Plan(asked.generation / 1000, asked.alone, asked.seconds, asked.gaps, asked.connections)
+    plan = LoadPlan(asked.generation / 1000, asked.alone, asked.seconds, asked.gaps, asked.connections)
     kinds = [kind for name in ("inbetween", *asked.peers) for kind in SYSTEMS[name]]
     for peer in asked.peers:
         environments.python(peer)

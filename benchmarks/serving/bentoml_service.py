@@ -16,7 +16,7 @@ from typing import Annotated
 import bentoml
 from bentoml.validators import ContentType
 
-from benchmarks.serving.work import Work
+from benchmarks.serving.work import JobInputs
 
 
 @bentoml.service(
@@ -27,7 +27,7 @@ from benchmarks.serving.work import Work
 )
 class Inbetween:
     def __init__(self) -> None:
-        self.work = Work.here()
+        self.work = JobInputs.here()
 
     @bentoml.api
     def now(self, start: Path, end: Path, ctx: bentoml.Context) -> Annotated[Path, ContentType("video/mp4")]:

@@ -18,7 +18,7 @@ BOUNDARY = "between-the-parts"
 TIMEOUT = 60.0
 
 
-class Refused(Exception):
+class CallRefused(Exception):
     """An answer with another status than was expected."""
 
 
@@ -37,13 +37,13 @@ def form(files: dict[str, bytes], options: dict[str, Any] | None = None) -> tupl
     return body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
-class Caller:
+class LoadCaller:
     """One connection to a server, kept open. A context manager."""
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
 
-    def __enter__(self) -> Caller:
+    def __enter__(self) -> LoadCaller:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -52,12 +52,12 @@ class Caller:
     def ask(
         self, method: str, path: str, expected: int, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[bytes, http.client.HTTPMessage]:
-        """Ask, and give the answer's body and headers. Raises `Refused` for another status."""
+        """Ask, and give the answer's body and headers. Raises `CallRefused` for another status."""
         self._connection.request(method, path, body, headers or {})
         answer = self._connection.getresponse()
         data = answer.read()
         if answer.status != expected:
-            raise Refused(f"{method} {path}: {answer.status} {data[:300]!r}")
+            raise CallRefused(f"{method} {path}: {answer.status} {data[:300]!r}")
         return data, answer.headers
 
     def follow(self, path: str, until: Callable[[bytes], bool]) -> None:
@@ -68,7 +68,7 @@ class Caller:
             if until(line):
                 self._connection.close()
                 return
-        raise Refused(f"GET {path}: {answer.status}, and it ended too soon")
+        raise CallRefused(f"GET {path}: {answer.status}, and it ended too soon")
 
     def follow_link(self, url: str) -> bytes:
         """Fetch what a redirect on the same server leads to."""
@@ -76,7 +76,9 @@ class Caller:
         return self.ask("GET", f"{parts.path}?{parts.query}" if parts.query else parts.path, 200)[0]
 
 
-def crowd(port: int, connections: int, seconds: float, act: Callable[[Caller], object]) -> tuple[list[float], float]:
+def crowd(
+    port: int, connections: int, seconds: float, act: Callable[[LoadCaller], object]
+) -> tuple[list[float], float]:
     """Run many connections that act as soon as their last act is done.
 
     Gives the seconds of each act, and of all of it together.
@@ -87,7 +89,7 @@ def crowd(port: int, connections: int, seconds: float, act: Callable[[Caller], o
     end = float("inf")
 
     def one(mine: list[float]) -> None:
-        with Caller(port) as caller:
+        with LoadCaller(port) as caller:
             start.wait()
             try:
                 while (began := time.perf_counter()) < end:

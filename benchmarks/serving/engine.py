@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 
-from benchmarks.serving.work import FPS, Work
+from benchmarks.serving.work import FPS, JobInputs
 from mpd.methods import METHODS
 from mpd.methods import Settings as Options
 from mpd.progress import Pictures, Progress, Take
@@ -18,7 +18,7 @@ from service.fleet.engines import EngineState
 from service.observe import logs
 from worker import launcher
 from worker.engine import protocol
-from worker.engine.job_line import Server
+from worker.engine.job_line import JobServer
 from worker.engine.main import Publisher
 from worker.process import exit_codes
 
@@ -27,10 +27,10 @@ def serve() -> int:
     settings = exit_codes.settings()
     logs.configure(settings)
     assert settings.engine_dir is not None
-    work = Work.here()
+    work = JobInputs.here()
     publisher = Publisher(settings)
     publisher.start()
-    server = Server(protocol.socket_path(settings.engine_dir), lambda job: publisher.say(busy_with=job))
+    server = JobServer(protocol.socket_path(settings.engine_dir), lambda job: publisher.say(busy_with=job))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     facts = {

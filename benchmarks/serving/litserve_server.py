@@ -13,12 +13,12 @@ from typing import Any
 import litserve
 from fastapi import Request, Response
 
-from benchmarks.serving.work import Work
+from benchmarks.serving.work import JobInputs
 
 
 class Inbetween(litserve.LitAPI):
     def setup(self, device: str) -> None:
-        self.work = Work.here()
+        self.work = JobInputs.here()
 
     def decode_request(self, request: Request) -> Any:
         return self.work.decode([request[name].file.read() for name in ("start", "end")])

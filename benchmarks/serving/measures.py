@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.serving.caller import Caller, crowd
+from benchmarks.serving.caller import LoadCaller, crowd
 from benchmarks.serving.systems import System
 
 LONG = 0.5
@@ -17,7 +17,7 @@ LONG = 0.5
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoadPlan:
     """How much of each is measured."""
 
     #: Seconds with the GPU.
@@ -32,14 +32,14 @@ class Plan:
     connections: int
 
 
-def measure(system: System, plan: Plan) -> dict[str, Any]:
+def measure(system: System, plan: LoadPlan) -> dict[str, Any]:
     """Measure all of it, in this order, on a server that has been started and has nothing to do.
 
     Raises where a video is not byte for byte the one that was expected.
     """
     expected = system.work.digest()
     system.work.take(plan.generation)
-    with Caller(system.port) as caller:
+    with LoadCaller(system.port) as caller:
         for _ in range(5):
             found = hashlib.sha256(system.result(caller)).hexdigest()
             assert found == expected, f"{system.name} made another video"
@@ -55,10 +55,10 @@ def measure(system: System, plan: Plan) -> dict[str, Any]:
     return figures
 
 
-def _alone(system: System, plan: Plan) -> list[float]:
+def _alone(system: System, plan: LoadPlan) -> list[float]:
     """Time jobs one at a time: seconds from the first byte sent to the last byte of the video, less the generation."""
     took = []
-    with Caller(system.port) as caller:
+    with LoadCaller(system.port) as caller:
         for _ in range(plan.alone):
             began = time.perf_counter()
             system.result(caller)
@@ -66,10 +66,10 @@ def _alone(system: System, plan: Plan) -> list[float]:
     return took
 
 
-def _polls(system: System, plan: Plan) -> dict[str, Any]:
+def _polls(system: System, plan: LoadPlan) -> dict[str, Any]:
     """Time looks at a job that is being generated."""
     system.work.take(plan.seconds + 1.0)
-    with Caller(system.port) as caller:
+    with LoadCaller(system.port) as caller:
         job = system.submit(caller)
         time.sleep(0.5)
         took, whole = crowd(system.port, plan.connections, plan.seconds, lambda one: system.poll(one, job))
@@ -77,14 +77,14 @@ def _polls(system: System, plan: Plan) -> dict[str, Any]:
     return _rate(took, whole)
 
 
-def _gaps(system: System, plan: Plan) -> list[float]:
+def _gaps(system: System, plan: LoadPlan) -> list[float]:
     """Measure the seconds that the GPU is free between a job and the next, all there from the beginning."""
     system.work.take(LONG)
     system.work.held()
     if system.answers_with_video:
         crowd(system.port, plan.connections, plan.gaps * LONG, system.submit)
     else:
-        with Caller(system.port) as caller:
+        with LoadCaller(system.port) as caller:
             for _ in range(plan.gaps):
                 system.submit(caller)
         deadline = time.monotonic() + plan.gaps * (LONG + 5)
@@ -98,7 +98,7 @@ def _gaps(system: System, plan: Plan) -> list[float]:
     return [after[0] - before[1] for before, after in itertools.pairwise(sorted(held)[: plan.gaps])]
 
 
-def _results(system: System, plan: Plan) -> dict[str, Any]:
+def _results(system: System, plan: LoadPlan) -> dict[str, Any]:
     """Time videos made and fetched while all connections always wait for one."""
     time.sleep(1.0)
     before = system.processor()
@@ -107,7 +107,7 @@ def _results(system: System, plan: Plan) -> dict[str, Any]:
     return {**_rate(took, whole), "cpu_seconds_each": used / len(took), "memory": system.memory()}
 
 
-def _submissions(system: System, plan: Plan) -> dict[str, Any]:
+def _submissions(system: System, plan: LoadPlan) -> dict[str, Any]:
     """Time jobs taken while all connections always send one, and the workers work on them. They stay queued."""
     took, whole = crowd(system.port, plan.connections, plan.seconds, system.submit)
     return _rate(took, whole)

@@ -20,8 +20,8 @@ import psutil
 import redis
 
 from benchmarks.serving import environments
-from benchmarks.serving.caller import TIMEOUT, Caller, Refused, form
-from benchmarks.serving.work import FOLDER, ROOT, SHAPE, Work, jpeg
+from benchmarks.serving.caller import TIMEOUT, CallRefused, LoadCaller, form
+from benchmarks.serving.work import FOLDER, ROOT, SHAPE, JobInputs, jpeg
 from service.fleet.engines import EngineState, live
 from service.settings import Settings
 from trials.processes import Processes
@@ -48,7 +48,7 @@ class System(ABC):
         self.area = area
         area.mkdir(parents=True)
         self.port = free_port()
-        self.work = Work(area, shape)
+        self.work = JobInputs(area, shape)
         self.work.take(0.0)
         self.environment = {
             **os.environ,
@@ -66,14 +66,14 @@ class System(ABC):
         """Start the server and return when it has answered."""
 
     @abstractmethod
-    def submit(self, caller: Caller) -> str:
+    def submit(self, caller: LoadCaller) -> str:
         """Hand two JPEGs over, and give what names the job."""
 
     @abstractmethod
-    def result(self, caller: Caller) -> bytes:
+    def result(self, caller: LoadCaller) -> bytes:
         """Fetch the video of two JPEGs, as fast as it can be had."""
 
-    def poll(self, caller: Caller, job: str) -> None:
+    def poll(self, caller: LoadCaller, job: str) -> None:
         """Ask once how a job is doing."""
         raise NotImplementedError
 
@@ -113,10 +113,10 @@ class System(ABC):
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                with Caller(self.port) as caller:
+                with LoadCaller(self.port) as caller:
                     caller.ask("GET", path, 200)
                 return
-            except (OSError, Refused):
+            except (OSError, CallRefused):
                 ended = [process for process in self._processes if process.poll() is not None]
                 if ended or time.monotonic() > deadline:
                     raise RuntimeError(f"{self.name} does not start:\n{self.log()}") from None
@@ -152,19 +152,19 @@ class Ours(System):
         self._await_engine()
         self._form = form(self.files, {"method": "mpd-vibid", "formats": ["mp4"]})
 
-    def submit(self, caller: Caller) -> str:
+    def submit(self, caller: LoadCaller) -> str:
         body, headers = self._form
         return str(json.loads(caller.ask("POST", "/inbetween", 202, body, headers)[0])["id"])
 
-    def result(self, caller: Caller) -> bytes:
+    def result(self, caller: LoadCaller) -> bytes:
         # The server closes a connection that waits as long as a video may take.
-        with Caller(self.port) as own:
+        with LoadCaller(self.port) as own:
             job = self.submit(own)
             own.follow(f"/inbetween/{job}/events", lambda line: line.startswith(b"data:") and b"succeeded" in line)
             _, headers = own.ask("GET", f"/inbetween/{job}/video", 307)
             return own.follow_link(headers["location"])
 
-    def poll(self, caller: Caller, job: str) -> None:
+    def poll(self, caller: LoadCaller, job: str) -> None:
         caller.ask("GET", f"/inbetween/{job}", 200)
 
     def stop(self) -> None:
@@ -192,11 +192,11 @@ class Synchronous(System):
     answers_with_video = True
     path: str
 
-    def result(self, caller: Caller) -> bytes:
+    def result(self, caller: LoadCaller) -> bytes:
         body, headers = form(self.files)
         return caller.ask("POST", self.path, 200, body, headers)[0]
 
-    def submit(self, caller: Caller) -> str:
+    def submit(self, caller: LoadCaller) -> str:
         self.result(caller)
         return ""
 
@@ -238,14 +238,14 @@ class BentoMLTask(BentoML):
     workers = 1
     """Two write to one SQLite file, and then submissions are refused: `database is locked`."""
 
-    def submit(self, caller: Caller) -> str:
+    def submit(self, caller: LoadCaller) -> str:
         body, headers = form(self.files)
         return str(json.loads(caller.ask("POST", "/later/submit", 200, body, headers)[0])["task_id"])
 
-    def poll(self, caller: Caller, job: str) -> None:
+    def poll(self, caller: LoadCaller, job: str) -> None:
         self._status(caller, job)
 
-    def result(self, caller: Caller) -> bytes:
+    def result(self, caller: LoadCaller) -> bytes:
         job, deadline = self.submit(caller), time.monotonic() + TIMEOUT
         while self._status(caller, job) != "completed":
             # A task that raised stays `in_progress`.
@@ -253,10 +253,10 @@ class BentoMLTask(BentoML):
             time.sleep(POLL_SECONDS)
         return caller.ask("GET", f"/later/get?task_id={job}", 200)[0]
 
-    def _status(self, caller: Caller, job: str) -> Any:
+    def _status(self, caller: LoadCaller, job: str) -> Any:
         answer = json.loads(caller.ask("GET", f"/later/status?task_id={job}", 200)[0])
         if answer["status"] in ("failed", "canceled"):
-            raise Refused(f"task {job} failed")
+            raise CallRefused(f"task {job} failed")
         return answer["status"]
 
 

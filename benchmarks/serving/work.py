@@ -34,7 +34,7 @@ SENT = (1024, 576)
 """Size of the JPEGs that are sent."""
 
 
-class Work:
+class JobInputs:
     """One server's hands. folder: shared by all processes of the server; shape: (frames, width, height)."""
 
     def __init__(self, folder: Path, shape: tuple[int, int, int]) -> None:
@@ -48,7 +48,7 @@ class Work:
         self.frames: Frames = (start * (1 - share) + end * share).astype(np.uint8)
 
     @classmethod
-    def here(cls) -> Work:
+    def here(cls) -> JobInputs:
         """Set up the work as the environment says."""
         count, width, height = map(int, os.environ[SHAPE].split("x"))
         return cls(Path(os.environ[FOLDER]), (count, width, height))

@@ -43,24 +43,24 @@ CLAIMS = (
 REVERSED = (0.0, 0.02, 0.1, 0.25, 0.5)
 IN_DIALS = ("trf", "mpd-trf", "vibid", "mpd-vibid", "mpd (pin)", "mpd (rigid)", "mpd (closure)")
 
-World = tuple[Law, float | None]
+IdealWorld = tuple[Law, float | None]
 """What sprites do there, and how far the true one goes if that is set."""
-TABLE: dict[str, World] = {
+TABLE: dict[str, IdealWorld] = {
     "the motion is known, all frames seen": (Law(), None),
     "the motion is known, ±2 frames seen": (Law(window=2), None),
     "between known motions, all frames seen": (Law(between=True), None),
     "between known motions, ±2 frames seen": (Law(between=True, window=2), None),
 }
 """The worlds of the table: whether the denoiser knows the true motion itself or its neighbours, and how far it sees."""
-FORWARDNESS: dict[str, World] = {f"{100 * share:g} %": (Law(reversed_share=share), None) for share in REVERSED}
-DISPLACEMENT: dict[str, World] = {f"{step:.1f} px": (Law(between=True, window=2), step) for step in DISTANCES}
-HEADLESS: dict[str, World] = {"no heading, either way": (Law(headless=True, reversed_share=0.5), None)}
-DIALS: dict[str, dict[str, World]] = {
+FORWARDNESS: dict[str, IdealWorld] = {f"{100 * share:g} %": (Law(reversed_share=share), None) for share in REVERSED}
+DISPLACEMENT: dict[str, IdealWorld] = {f"{step:.1f} px": (Law(between=True, window=2), step) for step in DISTANCES}
+HEADLESS: dict[str, IdealWorld] = {"no heading, either way": (Law(headless=True, reversed_share=0.5), None)}
+DIALS: dict[str, dict[str, IdealWorld]] = {
     "share of clips that move against their heading": FORWARDNESS,
     "way between the keyframes (between known motions, ±2 frames seen)": DISPLACEMENT,
     "negative control: sprites without a heading that move either way": HEADLESS,
 }
-WORLDS: dict[str, World] = TABLE | FORWARDNESS | DISPLACEMENT | HEADLESS
+WORLDS: dict[str, IdealWorld] = TABLE | FORWARDNESS | DISPLACEMENT | HEADLESS
 
 
 @dataclass(frozen=True)

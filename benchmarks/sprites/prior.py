@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.sprites.rows import Row, Task
 from benchmarks.sprites.tables import Column, Table, cell
 from mpd.operators import flip
-from mpd.segments import Noise
+from mpd.segments import SeededNoise
 from mpd.sprites import world
 from mpd.svd.model import Model, load
 
@@ -52,7 +52,7 @@ def _figures(model: Model, seed: int, sigma: float) -> dict[str, float]:
     scene = world.scene(seed)
     keyframes = [model.keyframe(frame) for frame in world.render(scene)]
     z = torch.stack([keyframe.z for keyframe in keyframes])
-    noise = Noise(seed % (1 << 32), model.device)
+    noise = SeededNoise(seed % (1 << 32), model.device)
     start, end = (
         model.denoiser(model.condition(key, noise(key.pixels), 0.02), scene.fps, scene.motion_bucket_id, 0.02)
         for key in (keyframes[0], keyframes[-1])

@@ -42,12 +42,12 @@ class Row:
     mismatch: list[float] = field(default_factory=list)
 
 
-Work = Callable[[Task], Row]
+RowMaker = Callable[[Task], Row]
 """Picklable, so that other processes can do it."""
 
 
 def collect(
-    folder: Path, identity: dict[str, object], tasks: Sequence[Task], work: Work, jobs: int, abreast: int = 1
+    folder: Path, identity: dict[str, object], tasks: Sequence[Task], work: RowMaker, jobs: int, abreast: int = 1
 ) -> list[Row]:
     """Give the rows of `tasks`, in their order: those that `folder` has, and the missing ones, which are made and kept.
 
@@ -88,7 +88,7 @@ def _claim(path: Path, identity: dict[str, object]) -> None:
     path.write_text(json.dumps(identity) + "\n")
 
 
-def _made(tasks: Sequence[Task], work: Work, jobs: int, abreast: int) -> Iterator[Row]:
+def _made(tasks: Sequence[Task], work: RowMaker, jobs: int, abreast: int) -> Iterator[Row]:
     """Yield rows as they come. Torch has one thread: so many small tensors gain nothing by more."""
     groups = _groups(tasks, abreast)
     if jobs == 1:
@@ -102,7 +102,7 @@ def _made(tasks: Sequence[Task], work: Work, jobs: int, abreast: int) -> Iterato
             yield from future.result()
 
 
-def _together(work: Work, group: Sequence[Task]) -> list[Row]:
+def _together(work: RowMaker, group: Sequence[Task]) -> list[Row]:
     if len(group) == 1:
         return [work(group[0])]
     with ThreadPoolExecutor(len(group)) as threads:

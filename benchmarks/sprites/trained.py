@@ -26,7 +26,7 @@ from mpd import flow
 from mpd.lengths import early_steps
 from mpd.methods import Settings
 from mpd.progress import Pictures, Take
-from mpd.segments import Beginning, Noise, Segment, begin
+from mpd.segments import Beginning, SeededNoise, Segment, begin
 from mpd.sprites import gate, world
 from mpd.sprites.measures import judge
 from mpd.svd.model import Model, load
@@ -35,7 +35,7 @@ OTHER_TAKE = 1 << 31  # added to a clip's seed for a second take of it
 
 
 @dataclass(frozen=True)
-class Made:
+class MadeTake:
     """A variant's clip (N, 64, 64, 3), the CPU seconds it took, and for sampled ones where it came by."""
 
     frames: Pictures
@@ -66,13 +66,15 @@ class Trained:
         figures = asdict(judge(made.frames, truth, scene)) | {"seconds": round(made.seconds, 3)}
         return Row(task, figures, [round(value, 5) for value in curve])
 
-    def _curve(self, made: Made) -> list[float]:
+    def _curve(self, made: MadeTake) -> list[float]:
         if made.beginning is None or len(made.visited) < self.steps:
             return []
         return mismatch(made.beginning.paths, made.visited, made.beginning.sigmas)
 
 
-def make(model: Model, variant: Variant, scene: world.Scene, truth: NDArray[np.uint8], seed: int, steps: int) -> Made:
+def make(
+    model: Model, variant: Variant, scene: world.Scene, truth: NDArray[np.uint8], seed: int, steps: int
+) -> MadeTake:
     """Make a variant's clip of the first and the last true frame. model: `shared`, by a member."""
     told = variant.settings if variant.method != "truth" else Variant("flow").settings
     settings = told(
@@ -84,15 +86,15 @@ def make(model: Model, variant: Variant, scene: world.Scene, truth: NDArray[np.u
     )
     began = model.unet.seconds()
     if variant.method == "truth":
-        return Made(gate.round_trip(model, truth), model.unet.seconds() - began)
+        return MadeTake(gate.round_trip(model, truth), model.unet.seconds() - began)
     if variant.method == "flow":
-        return Made(_flow(truth, settings), model.unet.seconds() - began)
+        return MadeTake(_flow(truth, settings), model.unet.seconds() - began)
     takes = [
         _sampled(model, variant, settings, truth, (seed + take * OTHER_TAKE) % (1 << 32))
         for take in range(variant.tries)
     ]
     begun, visited, x = min(takes, key=_missed)
-    return Made(model.decode(x), model.unet.seconds() - began, begun, visited)
+    return MadeTake(model.decode(x), model.unet.seconds() - began, begun, visited)
 
 
 def fingerprint(model: Path) -> str:
@@ -114,7 +116,7 @@ Sampled = tuple[Beginning, tuple[Tensor, ...], Tensor]
 
 def _sampled(model: Model, variant: Variant, settings: Settings, truth: NDArray[np.uint8], seed: int) -> Sampled:
     """Sample a clip; give what it began with, the sample before every step, and the last one."""
-    noise = Noise(seed, model.device)
+    noise = SeededNoise(seed, model.device)
     segment = Segment(len(truth), model.keyframe(truth[0]), model.keyframe(truth[-1]))
     begun = begin(model, segment, settings, noise)
     if variant.begins == "flow":
@@ -124,7 +126,7 @@ def _sampled(model: Model, variant: Variant, settings: Settings, truth: NDArray[
     return begun, visited[:-1], visited[-1]
 
 
-def _from_flow(model: Model, begun: Beginning, frames: Pictures, noise: Noise) -> Beginning:
+def _from_flow(model: Model, begun: Beginning, frames: Pictures, noise: SeededNoise) -> Beginning:
     sigmas = begun.sigmas[early_steps(SKIPPED, len(begun.sigmas) - 1) :]
     z = torch.stack([model.keyframe(frame).z for frame in frames])
     return Beginning(begun.paths, sigmas, z + sigmas[0] * noise(z))

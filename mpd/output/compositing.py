@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from mpd import keyframes as pictures_of
-from mpd.keyframes import Frame, Picture
+from mpd.keyframes import Framing, Pixels
 from mpd.lengths import shown_keyframes
 from mpd.methods import METHODS, Settings
 from mpd.output.clip import to_bits
@@ -29,7 +29,7 @@ class Compositor:
     keyframes: Sequence[Image.Image]
     settings: Settings
     #: The way back that `keyframes.prepare` gave.
-    frame: Frame
+    frame: Framing
     #: Frames of each segment, both ends included.
     lengths: Sequence[int]
     #: Whether transparency is to be kept, where all keyframes have it.
@@ -70,13 +70,13 @@ class Compositor:
     # For all takes once: keyframes may be decoded anew whenever they are looked at.
 
     @cached_property
-    def _mattes(self) -> list[Picture]:
+    def _mattes(self) -> list[Pixels]:
         return pictures_of.mattes(self.keyframes, self.settings, self.frame)
 
     @cached_property
-    def _exact(self) -> list[Picture]:
+    def _exact(self) -> list[Pixels]:
         return pictures_of.exact(self.keyframes, self.settings, self.frame)
 
     @cached_property
-    def _exact_mattes(self) -> list[Picture]:
+    def _exact_mattes(self) -> list[Pixels]:
         return pictures_of.exact_mattes(self.keyframes, self.settings, self.frame)

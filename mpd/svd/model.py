@@ -49,7 +49,7 @@ the convolution's output and workspace, and the residual. An estimate on the saf
 
 
 @dataclass(frozen=True)
-class Keyframe:
+class SvdKeyframe:
     """A keyframe as SVD sees it, before any noise."""
 
     #: (3, H, W) float32 in [-1, 1].
@@ -136,14 +136,14 @@ class Model:
         return karras(steps, self._sigma_min, self._sigma_max)
 
     @torch.inference_mode()
-    def keyframe(self, picture: Pictures) -> Keyframe:
+    def keyframe(self, picture: Pictures) -> SvdKeyframe:
         """Encode a picture (H, W, 3) uint8, its sides multiples of `size_multiple`."""
         unit = torch.from_numpy(np.ascontiguousarray(picture)).to(self.device).permute(2, 0, 1).float() / 255
         pixels = 2 * unit - 1
-        return Keyframe(pixels, self._scale * self._encode(pixels), self._embed(pixels))
+        return SvdKeyframe(pixels, self._scale * self._encode(pixels), self._embed(pixels))
 
     @torch.inference_mode()
-    def condition(self, keyframe: Keyframe, noise: Tensor, strength: float) -> Condition:
+    def condition(self, keyframe: SvdKeyframe, noise: Tensor, strength: float) -> Condition:
         """Make what the denoiser is conditioned on.
 
         noise: standard normal shaped like the keyframe's pixels, added to them with `strength` before encoding.

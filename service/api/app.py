@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 from service import auth
 from service.api import exception_handlers, openapi
 from service.api.edge.fairness import FairShare
-from service.api.edge.middleware import BodyCap, Frame
+from service.api.edge.middleware import BodyCap, RequestBoundary
 from service.api.edge.origins import OwnMachine
 from service.api.routes import (
     files,
@@ -116,7 +116,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             expose_headers=_ANSWERED_HEADERS,
             max_age=3600,
         )
-    app.add_middleware(Frame, traffic=services.traffic)
+    app.add_middleware(RequestBoundary, traffic=services.traffic)
     tracing.instrument(app)
     return app
 

@@ -15,7 +15,7 @@ from service.jobs.record import files_prefix
 from service.jobs.uploads import upload_key
 from service.storage import Storage, StorageError
 
-PATIENCE = 2.0
+ERASURE_PATIENCE = 2.0
 """Seconds a caller waits."""
 
 MOST = 4
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 class Eraser:
     """One per process; threads may share it."""
 
-    def __init__(self, storage: Storage, patience: float = PATIENCE) -> None:
+    def __init__(self, storage: Storage, patience: float = ERASURE_PATIENCE) -> None:
         self._storage = storage
         self._patience = patience
         self._free = threading.BoundedSemaphore(MOST)

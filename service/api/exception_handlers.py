@@ -23,7 +23,7 @@ from service.api.edge.problem_response import response
 from service.api.routes import dependencies
 from service.database.identity import DatabaseUnknown
 from service.database.outages import is_outage
-from service.jobs.record import Conflict, JobMissing
+from service.jobs.record import JobMissing, StateConflict
 from service.problem_types import PROBLEMS
 from service.problems import Problem
 from service.storage import StorageFull, StorageUnavailable
@@ -50,7 +50,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(JobMissing, _job_missing)
-    app.add_exception_handler(Conflict, _conflict)
+    app.add_exception_handler(StateConflict, _conflict)
     for outage in (RedisDown, RedisSlow, StorageUnavailable):
         app.add_exception_handler(outage, _unavailable)
     app.add_exception_handler(DatabaseUnknown, _database_unknown)
@@ -86,7 +86,7 @@ async def _job_missing(request: Request, _error: Exception) -> JSONResponse:
 
 
 async def _conflict(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Conflict)
+    assert isinstance(error, StateConflict)
     return _answer(request, Problem(409, "job-conflict", f"The job is {error.state}.", state=str(error.state)))
 
 

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from service.fleet import engines, unwell
 from service.fleet.engines import WorkerState
-from service.jobs.metrics import METRICS, PREFIX, Metric, bounds
+from service.jobs.metrics import METRIC_PREFIX, METRICS, Metric, bounds
 from service.jobs.store import Jobs
 from service.webhooks.deliveries import Webhooks
 
@@ -99,14 +99,14 @@ def _totals(counters: dict[str, float]) -> defaultdict[str, _Series]:
 
 
 def _gauge(metric: Metric, values: _Series) -> MetricFamily:
-    family = GaugeMetricFamily(PREFIX + metric.name, metric.help, labels=list(metric.labels))
+    family = GaugeMetricFamily(METRIC_PREFIX + metric.name, metric.help, labels=list(metric.labels))
     for labels, value in sorted(values.items()):
         family.add_metric(labels, value)
     return family
 
 
 def _counter(metric: Metric, values: _Series) -> MetricFamily:
-    family = CounterMetricFamily(PREFIX + metric.name, metric.help, labels=list(metric.labels))
+    family = CounterMetricFamily(METRIC_PREFIX + metric.name, metric.help, labels=list(metric.labels))
     # Unknown values make an empty product: such a counter appears with its first count.
     nothing = dict.fromkeys(product(*metric.labels.values()), 0.0)
     for labels, value in sorted((nothing | values).items()):
@@ -115,7 +115,7 @@ def _counter(metric: Metric, values: _Series) -> MetricFamily:
 
 
 def _histogram(metric: Metric, totals: defaultdict[str, _Series]) -> MetricFamily:
-    family = HistogramMetricFamily(PREFIX + metric.name, metric.help, labels=list(metric.labels))
+    family = HistogramMetricFamily(METRIC_PREFIX + metric.name, metric.help, labels=list(metric.labels))
     within = totals[metric.name + "_le"]
     every = [*bounds(metric.name), "+Inf"]
     for labels in sorted({labels[:-1] for labels in within}):

@@ -23,14 +23,14 @@ from starlette.datastructures import FormData, UploadFile
 from mpd.lengths import segment_frames
 from mpd.methods import LIMITS, SettingsError
 from service.api.intake.quoted import Quoted, cut
-from service.api.intake.request_body import Picture, Source, Wanted, file_bytes, refuse_many_values
+from service.api.intake.request_body import ImageSource, ReceivedImage, Wanted, file_bytes, refuse_many_values
 from service.api.schemas import JobView
 from service.jobs.option_fields import MethodName
 from service.jobs.options import IMAGE, Options
 from service.jobs.strict import Strict
 from service.problems import Problem
 from service.settings import Settings as ServiceSettings
-from service.validation import Fault, from_pydantic, refused
+from service.validation import FieldFault, from_pydantic, refused
 
 _STATES = {
     "queued": "queued",
@@ -56,7 +56,7 @@ class Reference(Strict):
         return self.image_url or self.file_id
 
 
-Image = Annotated[str, Field(min_length=1)] | Reference
+ReferenceImage = Annotated[str, Field(min_length=1)] | Reference
 
 
 class VideoRequest(Strict):
@@ -66,10 +66,10 @@ class VideoRequest(Strict):
     model: MethodName | None = Field(
         default=None, description="The method, as in `GET /methods`. Default: this server's."
     )
-    input_reference: Image | list[Image] = Field(
+    input_reference: ReferenceImage | list[ReferenceImage] = Field(
         description=f"The start keyframe, or all of them in a list: text, or an object of that kind. {IMAGE}"
     )
-    end: Image | None = Field(default=None, description="The end keyframe, in the same ways.")
+    end: ReferenceImage | None = Field(default=None, description="The end keyframe, in the same ways.")
     seconds: _Seconds = Field(
         default=None,
         description="Length of the video, as text or a number. Default: the model's own number of frames a segment.",
@@ -113,7 +113,7 @@ async def from_form(form: FormData, service: ServiceSettings) -> Wanted:
     unknown = [name for name in form if name.removesuffix("[]") not in FORM_FIELDS]
     if unknown:
         remedy = f"Remove it. Known fields: {', '.join(FORM_FIELDS)}."
-        raise refused([Fault(name[:80] or "body", "There is no such field.", remedy) for name in unknown])
+        raise refused([FieldFault(name[:80] or "body", "There is no such field.", remedy) for name in unknown])
     images = [*form.getlist("input_reference"), *form.getlist("input_reference[]")]
     values: dict[str, Any] = {name: form[name] for name in FORM_FIELDS if name in form}
     values |= {name: _number(name, values[name]) for name in ("fps", "seed") if name in values}
@@ -133,23 +133,25 @@ async def _read(part: UploadFile | str, service: ServiceSettings, field: str) ->
 
 def _number(name: str, text: UploadFile | str) -> int:
     if not isinstance(text, str) or not text.isascii() or not text.isdecimal() or len(text) > 10:
-        raise refused([Fault(name, "This is no whole number.", "Send digits alone.")])
+        raise refused([FieldFault(name, "This is no whole number.", "Send digits alone.")])
     return int(text)
 
 
 def _source(image: str | Reference, long: Mapping[str, Quoted]) -> str | Quoted:
     source = image if isinstance(image, str) else image.source
     if not source:
-        raise refused([Fault("input_reference", "The reference is empty.", "Send `image_url` or `file_id`.")])
+        raise refused([FieldFault("input_reference", "The reference is empty.", "Send `image_url` or `file_id`.")])
     return long.get(source, source)
 
 
-def _wanted(asked: VideoRequest, images: Sequence[Source], end: Source | None) -> Wanted:
-    pictures = [Picture(source, "input_reference") for source in images]
+def _wanted(asked: VideoRequest, images: Sequence[ImageSource], end: ImageSource | None) -> Wanted:
+    pictures = [ReceivedImage(source, "input_reference") for source in images]
     if end is not None:
-        pictures.append(Picture(end, "end"))
+        pictures.append(ReceivedImage(end, "end"))
     if not all(picture.source for picture in pictures) or not images:
-        raise refused([Fault("input_reference", "An image is missing or empty.", "Send the file, or a URL as text.")])
+        raise refused(
+            [FieldFault("input_reference", "An image is missing or empty.", "Send the file, or a URL as text.")]
+        )
     values: dict[str, Any] = {"method": asked.model, "reference": asked.prompt[:200] or None}
     values |= {"fps": asked.fps, "seed": asked.seed}
     if asked.size is not None:
@@ -166,7 +168,7 @@ def _wanted(asked: VideoRequest, images: Sequence[Source], end: Source | None) -
         segment_frames(settings, len(pictures), 2)
     except SettingsError as error:
         field = {"keyframes": "input_reference", "positions": "seconds"}.get(error.field, error.field)
-        raise refused([Fault(_FIELDS.get(field, field), f"{error.problem}.", f"{error.remedy}.")]) from None
+        raise refused([FieldFault(_FIELDS.get(field, field), f"{error.problem}.", f"{error.remedy}.")]) from None
     return Wanted(tuple(pictures), positions, options, settings)
 
 
@@ -176,7 +178,7 @@ def _positions(seconds: float, fps: int, keyframes: int) -> tuple[int, ...]:
     most = segments * (int(LIMITS["frames"].high) - 1) + 1
     if not segments + 1 <= frames <= most:
         remedy = f"At {fps} frames a second, send {(segments + 1) / fps:.2f} to {most / fps:.0f} seconds."
-        raise refused([Fault("seconds", f"{frames} frames cannot be made of {keyframes} keyframes.", remedy)])
+        raise refused([FieldFault("seconds", f"{frames} frames cannot be made of {keyframes} keyframes.", remedy)])
     return tuple(round(number * (frames - 1) / segments) for number in range(segments + 1))
 
 

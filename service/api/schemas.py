@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mpd.options import Group, Kind
+from mpd.options import Group, OptionKind
 
 StateName = Literal["queued", "running", "succeeded", "failed", "canceled"]
 
@@ -241,7 +241,7 @@ class OptionView(BaseModel):
     """One option of a request, with all that a form needs to ask for it."""
 
     name: str
-    kind: Kind = Field(description="`integers`, `numbers` and `choices` are lists; `webhook` is an object.")
+    kind: OptionKind = Field(description="`integers`, `numbers` and `choices` are lists; `webhook` is an object.")
     default: Any = Field(description="What holds where it is left out; null where `unset` says it.")
     unset: str | None = Field(description="In words, what holds where it is left out, if that is no one value.")
     limit: LimitView | None = Field(description="Of a number, of each one in a list.")

@@ -73,12 +73,12 @@ def connect(
     options = {"socket_timeout": timeout, "socket_connect_timeout": CONNECT_SECONDS, "retry": retry, **options}
     place = place_of(settings)
     if not place.sentinels:
-        return _Client.from_url(settings.redis_url, **place.options, **options)
+        return _RedisClient.from_url(settings.redis_url, **place.options, **options)
     once = {**place.sentinel_options, "retry": Retry(NoBackoff(), 0)}
     sentinel = Sentinel(place.sentinels, sentinel_kwargs=once)  # type: ignore[no-untyped-call]
     client: redis.Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
         place.service,
-        redis_class=_Client,
+        redis_class=_RedisClient,
         connection_pool_class=_SentinelPool,
         connection_class=_ManagedTLS if place.tls else _Managed,
         **place.options,
@@ -119,7 +119,7 @@ def connect_async(settings: Settings, *, most: int, timeout: float, retry: Async
     )
 
 
-class _Client(redis.Redis):
+class _RedisClient(redis.Redis):
     """Its pipelines load their scripts at each try. redis-py does so once, and a server that came up since has none."""
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:

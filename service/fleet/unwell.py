@@ -10,7 +10,7 @@ import redis
 from service.redis_keys import RedisKeys
 from service.settings import Settings
 
-SECONDS = 20
+NOTE_TTL = 20
 """For how long a launcher's word counts; it repeats it well before."""
 
 
@@ -19,7 +19,7 @@ def publish(connection: redis.Redis, settings: Settings, worker: str) -> None:
     now = _now(connection)
     with connection.pipeline() as pipe:
         pipe.zadd(RedisKeys(settings.namespace).unwell, {worker: now})
-        pipe.zremrangebyscore(RedisKeys(settings.namespace).unwell, "-inf", now - SECONDS)
+        pipe.zremrangebyscore(RedisKeys(settings.namespace).unwell, "-inf", now - NOTE_TTL)
         pipe.execute()
 
 
@@ -30,7 +30,7 @@ def withdraw(connection: redis.Redis, settings: Settings, worker: str) -> None:
 
 def count(connection: redis.Redis, namespace: str) -> int:
     """Count the workers that have said lately that they take no jobs."""
-    return int(connection.zcount(RedisKeys(namespace).unwell, _now(connection) - SECONDS, "+inf"))
+    return int(connection.zcount(RedisKeys(namespace).unwell, _now(connection) - NOTE_TTL, "+inf"))
 
 
 def _now(connection: redis.Redis) -> float:

@@ -17,7 +17,7 @@ from mpd.methods import METHODS
 from service.fleet.engines import WorkerState
 from service.jobs.record import LANES, PRIORITIES, SIZES, State
 
-PREFIX = "inbetween_"
+METRIC_PREFIX = "inbetween_"
 
 Labels = tuple[tuple[str, str], ...]
 

@@ -2,7 +2,7 @@
 
 JobError
 ├── Superseded     the attempt is over: a newer one has taken its place, or the job was deleted
-├── Conflict       the job's state does not allow this
+├── StateConflict  the job's state does not allow this
 ├── JobMissing     there is no such job
 └── Refused        the job was not taken: too much is under way
 """
@@ -39,7 +39,7 @@ class Superseded(JobError):
     """The attempt is over: a newer one has taken its place, or the job was deleted."""
 
 
-class Conflict(JobError):
+class StateConflict(JobError):
     """The job's state does not allow this. `state` is the state it is in."""
 
     def __init__(self, job_id: str, state: State) -> None:
@@ -79,7 +79,7 @@ class State(StrEnum):
         return self not in (State.queued, State.running)
 
 
-class Verdict(StrEnum):
+class Renewal(StrEnum):
     """What a worker hears when it renews its lease: go on, or stop at the next step."""
 
     go = "go"

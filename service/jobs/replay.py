@@ -12,7 +12,7 @@ from typing import Any
 
 from service.jobs.options import SETTINGS_FIELDS
 
-PREFIX = "job:"
+JOB_PREFIX = "job:"
 _REFERENCE = re.compile(r"job:(job_[0-9a-z]{26})/([0-9]{1,2})")
 
 
@@ -24,7 +24,7 @@ def request_of(job_id: str, options: dict[str, Any], keyframes: Sequence[dict[st
     settings = {name: value for name, value in options.items() if name in SETTINGS_FIELDS}
     positions: list[int] | None = settings.pop("positions", None)
     pictures: list[dict[str, Any]] = [
-        {"image": f"{PREFIX}{job_id}/{number}", "sha256": keyframe["sha256"]}
+        {"image": f"{JOB_PREFIX}{job_id}/{number}", "sha256": keyframe["sha256"]}
         for number, keyframe in enumerate(keyframes)
     ]
     if positions is not None:

@@ -25,15 +25,15 @@ from service.database.outages import is_busy, is_outage
 from service.jobs.reader import JobReader
 from service.jobs.record import (
     Allowance,
-    Conflict,
     Job,
     JobMissing,
     Lane,
     NewJob,
     Refused,
+    Renewal,
     State,
+    StateConflict,
     Superseded,
-    Verdict,
     decode,
     encode,
     milliseconds,
@@ -90,7 +90,7 @@ class Jobs(JobReader):
         self._call("admit", "", "", *_limits(allowance), *fields)
 
     def submit(self, new: NewJob, allowance: Allowance = _ANY, claim: str | None = None) -> Job:
-        """Write the job down, then let RQ carry it. Raises `Conflict` for an id that exists, and `Refused`.
+        """Write the job down, then let RQ carry it. Raises `StateConflict` for an id that exists, and `Refused`.
 
         claim: key in Redis of an `Idempotency` claim, which must still be this job's; else `Refused` as `taken-over`.
 
@@ -163,9 +163,9 @@ class Jobs(JobReader):
         """Start an attempt: queued → running. `worker` names the work-horse; only the same one may repeat the call."""
         return self._do("start", job_id, str(attempt), worker)
 
-    def renew(self, job_id: str, attempt: int) -> Verdict:
+    def renew(self, job_id: str, attempt: int) -> Renewal:
         """Keep the lease, and hear whether to go on."""
-        return Verdict(self._call("renew", job_id, str(attempt))[0])
+        return Renewal(self._call("renew", job_id, str(attempt))[0])
 
     def progress(
         self,
@@ -174,7 +174,7 @@ class Jobs(JobReader):
         progress: dict[str, Any],
         preview: str | None = None,
         gpu_seconds: float | None = None,
-    ) -> Verdict:
+    ) -> Renewal:
         """Report progress (and renew). `preview` is a data URI of a small picture; only the newest is kept.
 
         gpu_seconds: what this attempt has taken so far. The owner's day is charged with it when the attempt ends the
@@ -182,7 +182,7 @@ class Jobs(JobReader):
         """
         picture = json.dumps({"image": preview}) if preview else ""
         taken = "" if gpu_seconds is None else milliseconds(gpu_seconds)
-        return Verdict(self._call("progress", job_id, str(attempt), json.dumps(progress), picture, taken)[0])
+        return Renewal(self._call("progress", job_id, str(attempt), json.dumps(progress), picture, taken)[0])
 
     def succeed(self, job_id: str, attempt: int, result: dict[str, Any]) -> Job:
         """Commit a result: running → succeeded. Only a newer attempt, or the job's deletion, refuses it.
@@ -233,7 +233,7 @@ class Jobs(JobReader):
 
         At `max_deaths` it is failed and quarantined; canceled when that was requested.
 
-        lease: refuse with `Conflict` when the lease is no longer this one, so that a late sign of life counts.
+        lease: refuse with `StateConflict` when the lease is no longer this one, so that a late sign of life counts.
         """
         most = self.settings.max_deaths
         detail = f"{most} workers died while they ran this job; the last cause was: {cause}."
@@ -298,7 +298,7 @@ class Jobs(JobReader):
                 assert self.database is not None
                 raise self.database.refused()
             case [b"conflict", state]:
-                raise Conflict(job_id, State(state.decode()))
+                raise StateConflict(job_id, State(state.decode()))
             case [b"refused", reason, *figures]:
                 names = [name.decode() for name in figures[::2]]
                 raise Refused(reason.decode(), dict(zip(names, figures[1::2], strict=True)))

@@ -22,7 +22,7 @@ from service.storage import ObjectMissing, Storage, StorageUnavailable
 if TYPE_CHECKING:
     from redis import Redis
 
-PREFIX = "upload:"
+UPLOAD_PREFIX = "upload:"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Uploads:
         Raises `Problem` 422 for another owner's, an expired or an unsent one, `StorageUnavailable` for bytes that are
         not the file.
         """
-        upload_id = reference.removeprefix(PREFIX)
+        upload_id = reference.removeprefix(UPLOAD_PREFIX)
         found = self._redis.get(self._keys.upload(upload_id)) if upload_id.isalnum() and upload_id.isascii() else None
         record = json.loads(found) if found is not None else None
         if record is None or record["owner"] != owner:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span, Tracer
 
-Kind = Literal["internal", "client", "server", "producer", "consumer"]
+SpanRole = Literal["internal", "client", "server", "producer", "consumer"]
 Value = str | int | float | bool
 
 EXPORT_SECONDS = 3.0
@@ -121,7 +121,7 @@ def span(
     about: Mapping[str, Value] = MappingProxyType({}),
     within: str | None = None,
     *,
-    kind: Kind = "internal",
+    kind: SpanRole = "internal",
     span_id: int | None = None,
 ) -> Iterator[None]:
     """Make a span around what is done here; an exception that passes through makes it an error.
@@ -150,7 +150,7 @@ def record(
     about: Mapping[str, Value] = MappingProxyType({}),
     within: str | None = None,
     *,
-    kind: Kind = "internal",
+    kind: SpanRole = "internal",
     span_id: int | None = None,
     error: str | None = None,
 ) -> None:
@@ -219,7 +219,7 @@ def _context(within: str | None) -> Context | None:
     return TraceContextTextMapPropagator().extract({"traceparent": within})
 
 
-def _kind(kind: Kind) -> Any:
+def _kind(kind: SpanRole) -> Any:
     from opentelemetry.trace import SpanKind
 
     return SpanKind[kind.upper()]

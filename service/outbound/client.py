@@ -11,7 +11,7 @@ Knows nothing of jobs, images or signatures.
     OutboundError         its message and its `kind` can be shown to the caller
     ├── UrlRefused        a URL this service does not request
     ├── HostRefused       a host that does not resolve, or not to public addresses only
-    ├── Unreachable       no connection, failed TLS, or no HTTP
+    ├── HostUnreachable   no connection, failed TLS, or no HTTP
     ├── TooSlow           the total time limit passed
     ├── TooLarge          more bytes than allowed
     └── BadAnswer         a status or an encoding that is of no use; `status`
@@ -67,7 +67,7 @@ class HostRefused(OutboundError):
         super().__init__("the host does not resolve to a public address")
 
 
-class Unreachable(OutboundError):
+class HostUnreachable(OutboundError):
     """No connection, a failed TLS handshake, or an answer that is not HTTP."""
 
     kind = "unreachable"
@@ -251,7 +251,7 @@ class Outbound:
         except httpcore.TimeoutException as error:
             raise TooSlow from error
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            raise Unreachable("the host could not be reached, or did not speak HTTP as expected") from error
+            raise HostUnreachable("the host could not be reached, or did not speak HTTP as expected") from error
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -331,7 +331,7 @@ class _Network(httpcore.NetworkBackend):
             try:
                 # So that the last one has its turn too, however little time there is in all.
                 seconds = min(CONNECT_SECONDS, self._deadline.left() / (len(addresses) - number))
-                return _Stream(self._dial(address, self._target.port, seconds), self._deadline)
+                return _SocketStream(self._dial(address, self._target.port, seconds), self._deadline)
             except OSError as error:
                 failure = error
         raise httpcore.ConnectError("no address answered") from failure
@@ -373,7 +373,7 @@ def _within(deadline: _Deadline, work: Callable[[], Sequence[str]]) -> Sequence[
     return result
 
 
-class _Stream(httpcore.NetworkStream):
+class _SocketStream(httpcore.NetworkStream):
     """A connected socket whose every operation ends by the deadline."""
 
     def __init__(self, connection: socket.socket, deadline: _Deadline) -> None:
@@ -407,7 +407,7 @@ class _Stream(httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         try:
             self._socket.settimeout(self._deadline.left())
-            return _Stream(ssl_context.wrap_socket(self._socket, server_hostname=server_hostname), self._deadline)
+            return _SocketStream(ssl_context.wrap_socket(self._socket, server_hostname=server_hostname), self._deadline)
         except TimeoutError as error:
             self.close()
             raise TooSlow from error

@@ -20,7 +20,7 @@ from service.storage.interface import LinkExpired, LinkInvalid
 if TYPE_CHECKING:
     from redis import Redis
 
-Method = Literal["GET", "PUT"]
+LinkMethod = Literal["GET", "PUT"]
 _PURPOSE = b"inbetween object link 1\n"
 _LONGEST = 4096
 
@@ -30,7 +30,7 @@ class Grant:
     """What a link allows."""
 
     #: GET (which allows HEAD too) or PUT.
-    method: Method
+    method: LinkMethod
     key: str
     #: Epoch seconds, whole.
     expires: int

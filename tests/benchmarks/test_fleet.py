@@ -11,13 +11,13 @@ import pytest
 
 from benchmarks import pages
 from benchmarks.fleet import answer, report
-from benchmarks.fleet.experiments import Trial, World, cheapest, run
+from benchmarks.fleet.experiments import Conditions, Trial, cheapest, run
 from benchmarks.fleet.rules import Fixed, Predictive, Queued, Rule, Sight, Unfinished, Utilisation
-from benchmarks.fleet.simulation import Plan, Result, simulate
-from benchmarks.fleet.workload import STEADY, Seconds, Weather, Work, arrivals
+from benchmarks.fleet.simulation import FleetPlan, FleetResult, simulate
+from benchmarks.fleet.workload import STEADY, Seconds, Weather, WorkItem, arrivals
 
 SERVICE = 10.0
-QUIET = Plan(minimum=1, horses=1, around_seconds=0.0, start_seconds=0.0)
+QUIET = FleetPlan(minimum=1, horses=1, around_seconds=0.0, start_seconds=0.0)
 
 
 def erlang_c(servers: int, load: float) -> float:
@@ -27,7 +27,7 @@ def erlang_c(servers: int, load: float) -> float:
     return last / (sum(terms) + last)
 
 
-def batches(servers: int, load: float, seconds: str, jobs: int = 4000, runs: int = 25) -> list[Result]:
+def batches(servers: int, load: float, seconds: str, jobs: int = 4000, runs: int = 25) -> list[FleetResult]:
     """Independent runs of a queue with as many servers, each of whose first jobs are not counted."""
     made = []
     for seed in range(runs):
@@ -128,7 +128,7 @@ def test_a_rule_wants(rule: Rule, seen: list[Sight], replicas: int, wanted: int)
     assert rule.wanted(seen, replicas) == wanted
 
 
-def peaks(times: Seconds, plan: Plan, until: float) -> Result:
+def peaks(times: Seconds, plan: FleetPlan, until: float) -> FleetResult:
     return simulate(times, np.full(len(times), 1000.0), Unfinished(1.0), plan, until=until)
 
 
@@ -160,13 +160,13 @@ def test_bursts_and_days_leave_the_mean_as_it_is() -> None:
     times = arrivals(rng, 2.0, 10.0, STEADY, 1)
     assert len(times) == pytest.approx(72_000, abs=4 * math.sqrt(72_000))
     assert (np.diff(times) >= 0).all()
-    work = Work()
+    work = WorkItem()
     assert work.draw(rng, 200_000).mean() == pytest.approx(work.mean, rel=0.02)
 
 
 def test_what_ships_holds_the_objective_and_the_queue_alone_does_not() -> None:
     """Ten GPUs' worth of jobs, the hours from midnight of one day."""
-    world = World(10, Work(), seed=1)
+    world = Conditions(10, WorkItem(), seed=1)
     shipped = run(Trial("shipped", answer.RULE, answer.PLAN, world))
     queued = run(Trial("queued", Queued(1.0), answer.PLAN, world))
     assert shipped["p95"] < 60 < queued["p95"]

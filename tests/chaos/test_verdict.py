@@ -21,8 +21,8 @@ from service.jobs.record import NewJob, State, files_prefix
 from service.jobs.store import Jobs
 from service.settings import Settings
 from service.storage import Storage, open_storage
-from trials.chaos.customers import Ledger
-from trials.chaos.verdict import Excuses, Heard, Verdict, at_rest, judge
+from trials.chaos.customers import CustomerLedger
+from trials.chaos.verdict import Excuses, Heard, Judgement, at_rest, judge
 
 COLOURS = (40, 60, 90), (230, 200, 60)
 """Of the first and the last keyframe."""
@@ -51,13 +51,13 @@ class World:
 
     jobs: Jobs
     storage: Storage
-    ledger: Ledger
+    ledger: CustomerLedger
     heard: list[Heard]
     job: str
     folder: Path
     excuses: Excuses = field(default_factory=Excuses)
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Judgement:
         return judge(self.jobs, self.storage, self.ledger, self.heard, self.excuses)
 
     @property
@@ -88,7 +88,7 @@ def world(redis_url: str, tmp_path: Path) -> Iterator[World]:
         storage.put(f"{files_prefix(job.id)}1/manifest.json", manifest, "application/json")
         jobs.succeed(job.id, 1, result)
         jobs.delivered(job.id, 1)
-        ledger = Ledger()
+        ledger = CustomerLedger()
         ledger.accepted["order-1"] = job.id
         ledger.ended[job.id] = State.succeeded
         ledger.sent["order-1"] = sent

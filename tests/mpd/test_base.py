@@ -129,5 +129,5 @@ def test_an_engine_serves_it_and_offers_what_suits_it(folder: Path, svd: Base) -
 
 def test_an_engine_names_the_classes_it_knows(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": CLASS}))
-    with pytest.raises(main._Unusable, match=f"is a '{CLASS}'.* known is a diffusers folder of StableVideo"):
+    with pytest.raises(main._ModelUnusable, match=f"is a '{CLASS}'.* known is a diffusers folder of StableVideo"):
         main._load(ServiceSettings(model=str(tmp_path)))

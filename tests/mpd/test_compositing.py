@@ -14,7 +14,7 @@ from skimage import data
 
 import mpd
 from mpd import keyframes, photographs
-from mpd.keyframes import Frame
+from mpd.keyframes import Framing
 from mpd.methods import Settings
 from mpd.output import mattes
 from mpd.output.clip import Clip
@@ -99,7 +99,7 @@ def moving(count: int = 9) -> tuple[NDArray[np.uint8], list[Image.Image]]:
 def test_a_models_matte_follows_what_its_frames_show(bits: int) -> None:
     frames, images = moving()
     settings = Settings(method="mpd", background=GREEN)
-    frame = Frame(*SIZE, None, SIZE)
+    frame = Framing(*SIZE, None, SIZE)
     given = frames if bits == 8 else frames.astype(np.uint16) * np.uint16(257)
     take = Compositor(images, settings, frame, (9,), matte=True)(Take(0, 0, given, 7))
     assert take.matte is not None
@@ -115,7 +115,7 @@ def test_a_models_matte_follows_what_its_frames_show(bits: int) -> None:
 def test_svds_matte_knows_nothing_of_the_keyframe_at_the_end() -> None:
     frames, images = moving()
     elsewhere = cutout(20)
-    pictures = keyframes.mattes([images[0], elsewhere], Settings(method="svd"), Frame(*SIZE, None, SIZE))
+    pictures = keyframes.mattes([images[0], elsewhere], Settings(method="svd"), Framing(*SIZE, None, SIZE))
     matte = mattes.follow(frames, pictures, Settings(method="svd"), (9,))
     assert middles(matte) == pytest.approx(np.linspace(50, 90, 9), abs=2)
 
@@ -123,7 +123,7 @@ def test_svds_matte_knows_nothing_of_the_keyframe_at_the_end() -> None:
 def test_a_loops_matte_comes_back_to_its_beginning() -> None:
     there, images = moving()
     frames = np.concatenate([there, there[-2:0:-1]])  # 16 frames; a 17th would be the first again
-    pictures = keyframes.mattes(images, Settings(method="mpd"), Frame(*SIZE, None, SIZE))
+    pictures = keyframes.mattes(images, Settings(method="mpd"), Framing(*SIZE, None, SIZE))
     heard: list[None] = []
     settings = Settings(method="mpd", loop=True)
     matte = mattes.follow(frames, pictures, settings, (9, 9), lambda: heard.append(None))
@@ -190,7 +190,7 @@ def test_mattes_are_fitted_as_their_pictures_are(fit: str) -> None:
 
 def test_restoring_16_bits_is_restoring_8() -> None:
     frames = np.stack([data.coffee()[40:136, 40:200]] * 2)
-    frame = Frame(160, 96, None, (100, 154))
+    frame = Framing(160, 96, None, (100, 154))
     fine = keyframes.restore(frames.astype(np.uint16) * np.uint16(257), frame)
     assert fine.dtype == np.uint16
     assert np.abs(fine / 257 - keyframes.restore(frames, frame)).max() < 1.6

@@ -16,7 +16,7 @@ from skimage import data
 
 from mpd import keyframes, photographs
 from mpd.encoded import Encoded
-from mpd.keyframes import Frame
+from mpd.keyframes import Framing
 from mpd.lengths import flow_size
 from mpd.methods import Settings
 from mpd.photographs import KeyframeError
@@ -35,7 +35,7 @@ def files(folder: Path, pictures: list[Image.Image], kind: str, **options: objec
     return paths
 
 
-def both(paths: list[Path], settings: Settings) -> list[tuple[list[keyframes.Picture], Frame]]:
+def both(paths: list[Path], settings: Settings) -> list[tuple[list[keyframes.Pixels], Framing]]:
     """Of the loaded and of the encoded ones: what is sampled, and the way back."""
     loaded = [photographs.load(path) for path in paths]
     encoded = Encoded(paths)

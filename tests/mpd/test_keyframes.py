@@ -228,7 +228,7 @@ class TestFit:
         for fit in ("cover", "contain", "stretch"):
             pixels, frame = keyframes.fit(cat, cat.size, fit, "#000000")
             assert (pixels == np.asarray(cat)).all()
-            assert frame == keyframes.Frame(120, 80, None, (120, 80))
+            assert frame == keyframes.Framing(120, 80, None, (120, 80))
 
     def test_a_crop_without_scaling_keeps_the_pixels(self, cat: Image.Image) -> None:
         pixels, _ = keyframes.fit(cat.crop((0, 0, 119, 80)), (118, 80), "cover", "#000000")
@@ -242,7 +242,7 @@ class TestFit:
 
     def test_contain_puts_bars_and_restore_cuts_them_off(self) -> None:
         pixels, frame = keyframes.fit(gradient(400, 100), (128, 96), "contain", "#0000ff")
-        assert frame == keyframes.Frame(128, 96, (0, 32, 128, 64), (128, 32))
+        assert frame == keyframes.Framing(128, 96, (0, 32, 128, 64), (128, 32))
         assert (pixels[:32] == (0, 0, 255)).all()
         assert (pixels[64:] == (0, 0, 255)).all()
         back = keyframes.restore(pixels[None], frame)
@@ -281,7 +281,7 @@ class TestFit:
 
 def prepared(
     images: list[Image.Image], multiple: int = 8, **settings: object
-) -> tuple[list[NDArray[np.uint8]], keyframes.Frame]:
+) -> tuple[list[NDArray[np.uint8]], keyframes.Framing]:
     return keyframes.prepare(images, Settings.from_json(dict(settings)), native_size=(128, 64), size_multiple=multiple)
 
 
@@ -313,7 +313,7 @@ class TestPrepare:
         images = [gradient(100, 100), gradient(400, 100)]
         pictures, frame = prepared(images, fit="contain", background="#0000ff", method="flow")
         with_bars, back = prepared(images, fit="contain", background="#0000ff")
-        assert frame == keyframes.Frame(64, 64, None, (64, 64))
+        assert frame == keyframes.Framing(64, 64, None, (64, 64))
         assert (np.stack(pictures) == keyframes.restore(np.stack(with_bars), back)).all()
 
     def test_an_asked_size(self) -> None:

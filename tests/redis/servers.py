@@ -49,7 +49,7 @@ def until(what: str, holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-class Server:
+class RedisServer:
     """One server on a port of 127.0.0.1, with its own folder. access: how a client of the test's reaches it."""
 
     def __init__(self, folder: Path, *options: str, program: str | None = None, **access: Any) -> None:
@@ -100,7 +100,9 @@ class Replicated:
     def __init__(self, area: Path) -> None:
         secret = ["--requirepass", DATA_PASSWORD, "--masterauth", DATA_PASSWORD]
         fenced = ["--min-replicas-to-write", "1", "--min-replicas-max-lag", "5", "--repl-diskless-sync-delay", "0"]
-        self.data = [Server(area / f"redis-{n}", *DURABLE, *secret, *fenced, password=DATA_PASSWORD) for n in range(3)]
+        self.data = [
+            RedisServer(area / f"redis-{n}", *DURABLE, *secret, *fenced, password=DATA_PASSWORD) for n in range(3)
+        ]
         self.sentinels = [self._sentinel(area / f"sentinel-{n}") for n in range(3)]
         hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
         self.settings: dict[str, Any] = {
@@ -128,20 +130,20 @@ class Replicated:
         for server in (*self.sentinels, *self.data):
             server.kill()
 
-    def primary(self) -> Server:
+    def primary(self) -> RedisServer:
         """Whom the sentinels call the primary now."""
         with self.sentinels[0].client() as client:
             _, port = client.sentinel_get_master_addr_by_name(SERVICE)
         return next(server for server in self.data if server.port == int(port))
 
-    def following(self, primary: Server) -> int:
+    def following(self, primary: RedisServer) -> int:
         """Replicas that have all of it and get the rest as it comes."""
         with primary.client() as client:
             told: Any = client.info("replication")
         return sum(told[f"slave{n}"]["state"] == "online" for n in range(told["connected_slaves"]))
 
-    def _sentinel(self, folder: Path) -> Server:
-        sentinel = Server(folder, str(folder / "sentinel.conf"), "--sentinel", password=SENTINEL_PASSWORD)
+    def _sentinel(self, folder: Path) -> RedisServer:
+        sentinel = RedisServer(folder, str(folder / "sentinel.conf"), "--sentinel", password=SENTINEL_PASSWORD)
         lines = [
             f"sentinel monitor {SERVICE} 127.0.0.1 {self.data[0].port} 2",
             f'sentinel auth-pass {SERVICE} "{DATA_PASSWORD}"',
@@ -153,7 +155,7 @@ class Replicated:
         (folder / "sentinel.conf").write_text("\n".join([*lines, ""]))
         return sentinel
 
-    def _knows(self, sentinel: Server) -> bool:
+    def _knows(self, sentinel: RedisServer) -> bool:
         with sentinel.client() as client:
             told: Any = client.sentinel_master(SERVICE)
         return bool(told["num-other-sentinels"] == 2 and told["num-slaves"] == 2)

@@ -13,7 +13,7 @@ import redis
 
 from server.up import redis_executable
 from tests.redis.conftest import ROOT, Open
-from tests.redis.servers import DURABLE, Server, executable, oldest
+from tests.redis.servers import DURABLE, RedisServer, executable, oldest
 
 OPERATE = ROOT / "docs" / "operate.md"
 PASSWORD = "sesame"
@@ -44,14 +44,14 @@ REFUSED: list[tuple[Any, ...]] = [
 
 
 @contextmanager
-def guarded(folder: Path, program: str) -> Iterator[Server]:
+def guarded(folder: Path, program: str) -> Iterator[RedisServer]:
     """A server with the page's ACL file, and somebody beside it who may do anything."""
     (lines,) = re.findall(r"```acl\n(.*?)```", OPERATE.read_text(), re.S)
     assert "PASSWORD" in lines
     folder.mkdir()
     file = folder / "users.acl"
     file.write_text(" ".join(lines.replace("PASSWORD", PASSWORD).split("\\\n")) + "user root on >root ~* &* +@all\n")
-    server = Server(
+    server = RedisServer(
         folder / "redis", *DURABLE, "--aclfile", str(file), program=program, username="root", password="root"
     )
     server.start()

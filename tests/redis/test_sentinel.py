@@ -27,7 +27,7 @@ from service.jobs.store import Jobs
 from service.jobs.tickets import TASK
 from service.settings import Settings
 from tests.redis.conftest import KEYFRAMES, Open
-from tests.redis.servers import DURABLE, SERVICE, Replicated, Server, until
+from tests.redis.servers import DURABLE, SERVICE, RedisServer, Replicated, until
 from trials.site import LARGE
 from worker import listener
 from worker.task.lease import holder
@@ -169,7 +169,7 @@ def events(connection: redis.Redis, jobs: Jobs, job_id: str) -> list[tuple[str, 
 
 
 def test_a_transition_counts_once_replicas_have_it(tmp_path: Path) -> None:
-    primary, replica = (Server(tmp_path / name, *DURABLE) for name in ("primary", "replica"))
+    primary, replica = (RedisServer(tmp_path / name, *DURABLE) for name in ("primary", "replica"))
     primary.start()
     replica.start()
     url = f"redis://127.0.0.1:{primary.port}/0"
@@ -194,7 +194,7 @@ def test_a_transition_counts_once_replicas_have_it(tmp_path: Path) -> None:
 
 
 def test_a_killed_work_horse_waits_for_the_replicas_too(tmp_path: Path) -> None:
-    primary, replica = (Server(tmp_path / name, *DURABLE) for name in ("primary", "replica"))
+    primary, replica = (RedisServer(tmp_path / name, *DURABLE) for name in ("primary", "replica"))
     primary.start()
     replica.start()
     settings = Settings(_env_file=None, redis_url=f"redis://127.0.0.1:{primary.port}/0", redis_replicas=1)

@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from service.database.connections import connect, connect_async
 from service.settings import Settings
 from tests.redis.conftest import Open
-from tests.redis.servers import DURABLE, SERVICE, Server
+from tests.redis.servers import DURABLE, SERVICE, RedisServer
 
 pytestmark = pytest.mark.needs("redis-server")
 """The valkey-server that pip brings knows no TLS."""
@@ -33,7 +33,7 @@ def write(folder: Path, authority: trustme.CA, name: str) -> dict[str, Any]:
     return dict(zip(FILES, map(str, paths), strict=True))
 
 
-def encrypted(folder: Path, side: dict[str, str], *options: str) -> Server:
+def encrypted(folder: Path, side: dict[str, str], *options: str) -> RedisServer:
     """A server that speaks TLS alone, and wants to see a certificate."""
     ca, certificate, key = (side[name] for name in FILES)
     shows = [
@@ -47,7 +47,7 @@ def encrypted(folder: Path, side: dict[str, str], *options: str) -> Server:
         "yes",
     ]
     access = {"ssl_ca_certs": ca, "ssl_certfile": certificate, "ssl_keyfile": key}
-    return Server(folder, *options, *shows, "--tls-auth-clients", "yes", ssl=True, **access)
+    return RedisServer(folder, *options, *shows, "--tls-auth-clients", "yes", ssl=True, **access)
 
 
 def test_a_whole_job_over_tls_with_a_client_certificate(tmp_path: Path, service: Open) -> None:

@@ -26,7 +26,7 @@ from trials.pictures import photo
 Make = Callable[..., "Api"]
 
 
-class Server(uvicorn.Server):
+class LiveServer(uvicorn.Server):
     """A uvicorn in a thread of the test's process."""
 
     def __init__(self, app: Any, settings: Settings) -> None:
@@ -56,7 +56,7 @@ class Api:
 
     @contextmanager
     def running(self) -> Iterator[Api]:
-        self._server = server = Server(self.app, self.settings)
+        self._server = server = LiveServer(self.app, self.settings)
         server.thread.start()
         assert server.up.wait(30)
         port = server.servers[0].sockets[0].getsockname()[1]

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from service.api.intake import byte_budget
-from service.api.intake.byte_budget import ByteBudget, Ledger, ThreadByteBudget
+from service.api.intake.byte_budget import ByteBudget, ByteLedger, ThreadByteBudget
 from service.problems import Problem
 
 
@@ -29,7 +29,7 @@ def no_room(raised: pytest.ExceptionInfo[Problem]) -> None:
 
 
 def test_one_owners_large_requests_leave_room_for_anothers_small_ones() -> None:
-    ledger = Ledger(1600)
+    ledger = ByteLedger(1600)
     assert ledger.largest == 1500
     assert ledger.fits("ann", 1500), "who has nothing may have all that there is for one request"
     assert not ledger.fits("ann", 1501)
@@ -40,25 +40,25 @@ def test_one_owners_large_requests_leave_room_for_anothers_small_ones() -> None:
 
 
 def test_an_owner_has_half_of_the_room_for_several_requests() -> None:
-    ledger = Ledger(1600)
+    ledger = ByteLedger(1600)
     ledger.take("ann", 500)
     assert ledger.fits("ann", 250)
     assert not ledger.fits("ann", 251)
     assert ledger.fits("bob", 1000)
-    assert Ledger(1600, shared=False).fits("ann", 1500)
-    alone = Ledger(1600, shared=False)
+    assert ByteLedger(1600, shared=False).fits("ann", 1500)
+    alone = ByteLedger(1600, shared=False)
     alone.take("ann", 500)
     assert alone.fits("ann", 1000), "where everybody is one owner, there are no halves"
 
 
 def test_where_it_comes_at_the_senders_pace_an_owner_has_half_at_the_most() -> None:
-    ledger = Ledger(1600, whole=False)
+    ledger = ByteLedger(1600, whole=False)
     assert ledger.largest == 750
     assert not ledger.fits("ann", 751)
     ledger.take("ann", 750)
     assert not ledger.fits("ann", 51), "nor a small one beyond it"
     assert ledger.fits("bob", 750), "whatever one sends slowly, another has as much"
-    assert Ledger(1600, shared=False, whole=False).largest == 1500
+    assert ByteLedger(1600, shared=False, whole=False).largest == 1500
 
 
 def test_who_waits_gets_room_when_there_is_some_and_who_holds_least_comes_first() -> None:
@@ -90,7 +90,7 @@ def test_who_waits_gets_room_when_there_is_some_and_who_holds_least_comes_first(
 
 def test_who_waits_too_long_is_told_so_and_leaves_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        monkeypatch.setattr(byte_budget, "PATIENCE", 0.01)
+        monkeypatch.setattr(byte_budget, "ROOM_PATIENCE", 0.01)
         rooms = ByteBudget(1600)
         async with rooms.of("ann", 1500):
             with pytest.raises(Problem) as raised:

@@ -17,14 +17,14 @@ import redis
 from service.api.edge.request_metrics import RequestMetrics
 from service.jobs import metrics
 from service.jobs.metrics import METRICS
-from service.jobs.record import Conflict, Job, NewJob, Superseded
+from service.jobs.record import Job, NewJob, StateConflict, Superseded
 from service.jobs.store import Jobs
 from service.outbound.client import Outbound
 from service.settings import Settings
 from service.webhooks.deliveries import Webhooks, announce
 from service.webhooks.schedule import SCHEDULE
 from trials.receiver import Receiver
-from worker.task.engine_client import Report
+from worker.task.engine_client import EngineReport
 from worker.task.lease import Lease
 from worker.task.reporter import Reporter
 
@@ -173,7 +173,7 @@ def _reported(world: World) -> Callable[[], Any]:
     report = Reporter(job, world.jobs, Lease(world.jobs, job.id, job.attempt))
     report._seconds = dict.fromkeys(METRICS["stage_seconds"].labels["stage"], 0.5)
     report._stage = "uploading"
-    report.heard(Report("sampled", {"seconds": 1.0}))
+    report.heard(EngineReport("sampled", {"seconds": 1.0}))
     return report.count
 
 
@@ -280,7 +280,7 @@ def test_an_event_told_twice_counts_once(world: World, event: str) -> None:
     happen = EVENTS[event][0](world)
     happen()
     once = world.totals()
-    with suppress(Superseded, Conflict):
+    with suppress(Superseded, StateConflict):
         happen()
     assert world.totals() == once
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, create_model
 
 from mpd.methods import Settings as Asked
 from service.api.intake.fingerprint import DEFAULTS_BEFORE, Fingerprint, fingerprint
-from service.api.intake.request_body import Picture, Wanted
+from service.api.intake.request_body import ReceivedImage, Wanted
 from service.jobs.options import InbetweenRequest, Keyframe, Options
 from service.jobs.strict import Webhook
 from service.settings import Settings
@@ -24,12 +24,12 @@ SETTINGS = Settings(_env_file=None)
 URLS = ("https://a.example/1", "https://a.example/2")
 HOOK = "https://example.com/hook"
 
-NAMES_ALONE = {Picture: {"field"}, Wanted: {"settings"}}
+NAMES_ALONE = {ReceivedImage: {"field"}, Wanted: {"settings"}}
 """What says nothing new: how the form names a picture, and what is made of the options."""
 
 
 def wanted(options: Options | None = None, **more: Any) -> Wanted:
-    pictures = tuple(Picture(url, f"keyframes[{number}].image") for number, url in enumerate(URLS))
+    pictures = tuple(ReceivedImage(url, f"keyframes[{number}].image") for number, url in enumerate(URLS))
     return Wanted(more.pop("pictures", pictures), more.pop("positions", None), options or Options(), Asked(), **more)
 
 
@@ -105,7 +105,7 @@ PICTURES: dict[str, tuple[Any, ...]] = {
 
 
 @pytest.mark.parametrize("number", [0, 1])
-@pytest.mark.parametrize("name", sorted({field.name for field in fields(Picture)} - NAMES_ALONE[Picture]))
+@pytest.mark.parametrize("name", sorted({field.name for field in fields(ReceivedImage)} - NAMES_ALONE[ReceivedImage]))
 def test_a_request_with_another_picture_is_another_request(name: str, number: int) -> None:
     for value in PICTURES[name]:
         pictures = list(wanted().pictures)
@@ -128,7 +128,7 @@ def test_every_part_of_a_request_counts(name: str) -> None:
 
 
 def test_no_field_of_the_body_is_forgotten_here() -> None:
-    """Those of a request and of a keyframe come to `Wanted` and `Picture`, which are walked above."""
+    """Those of a request and of a keyframe come to `Wanted` and `ReceivedImage`, which are walked above."""
     assert set(InbetweenRequest.model_fields) == {"start", "end", "keyframes", "options", "result"}
     assert set(Keyframe.model_fields) == {"image", "frame", "sha256"}
 
@@ -138,7 +138,7 @@ def test_bytes_count_by_what_they_are() -> None:
     uri = f"data:image/png;base64,{base64.b64encode(one).decode()}"
 
     def of(source: bytes | str) -> Wanted:
-        return wanted(pictures=(Picture(source, "start"),))
+        return wanted(pictures=(ReceivedImage(source, "start"),))
 
     assert same(of(one), of(uri))
     assert not same(of(one), of(other))

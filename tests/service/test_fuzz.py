@@ -25,11 +25,11 @@ from service.api.intake.keyframe_check import inspect
 from service.problems import MEDIA_TYPE, Problem
 from service.settings import Settings
 from trials.fuzz.bodies import KINDS, hostile
-from trials.fuzz.cost import Cost, Probe
-from trials.fuzz.ledger import Ledger
+from trials.fuzz.cost import LivenessProbe, RequestCosts
+from trials.fuzz.ledger import AnswerLedger
 from trials.fuzz.memory import Memory
 from trials.fuzz.pictures import DAMAGES, damaged, originals, segments
-from trials.fuzz.trial import Plan, run
+from trials.fuzz.trial import FuzzPlan, run
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,7 +53,9 @@ def document() -> dict[str, Any]:
 @pytest.mark.timeout(600)
 def test_nothing_a_stranger_sends_is_answered_wrongly(tmp_path: Path) -> None:
     # How long an answer takes, the machine of a test decides too.
-    plan = Plan(2000, 300, 200, seed=7, bodies=28, silence=30, examples=2, rounds=2, warm_up=1, personas=("member",))
+    plan = FuzzPlan(
+        2000, 300, 200, seed=7, bodies=28, silence=30, examples=2, rounds=2, warm_up=1, personas=("member",)
+    )
     with warnings.catch_warnings():
         # What makes odd data warns of it; that says nothing of the service.
         warnings.simplefilter("ignore")
@@ -95,7 +97,7 @@ def refused(**changes: Any) -> bytes:
 def test_the_ledger_sees_what_must_not_be(
     document: dict[str, Any], operation: str, status: int, content_type: str, body: bytes, sort: str
 ) -> None:
-    ledger = Ledger(document)
+    ledger = AnswerLedger(document)
     ledger.hear("contract", operation, 422, {"content-type": MEDIA_TYPE}, refused())
     assert ledger.clean, ledger.told()
     ledger.hear("contract", operation, status, {"content-type": content_type}, body)
@@ -104,7 +106,7 @@ def test_the_ledger_sees_what_must_not_be(
 
 
 def test_an_estimate_is_held_to_its_word(document: dict[str, Any]) -> None:
-    ledger = Ledger(document)
+    ledger = AnswerLedger(document)
     assert ledger.hear_estimate(json.dumps({"accepted": True, "refusals": []}).encode(), "")
     assert not ledger.hear_estimate(json.dumps({"accepted": False, "refusals": [PROBLEM]}).encode(), "")
     assert ledger.clean
@@ -123,14 +125,14 @@ def test_an_estimate_is_held_to_its_word(document: dict[str, Any]) -> None:
     ],
 )
 def test_a_request_that_takes_too_much_is_seen(body: int, decoded: int, taken: int, bounded: bool) -> None:
-    cost = Cost(512_000_000, 1.0)
+    cost = RequestCosts(512_000_000, 1.0)
     cost.one("this one", body, decoded, taken)
     assert cost.bounded is bounded
     assert bounded or "this one" in cost.over[0]
 
 
 def test_a_crowd_that_takes_too_much_and_a_long_silence_are_seen() -> None:
-    crowd, silence = Cost(512_000_000, 1.0), Cost(512_000_000, 1.0)
+    crowd, silence = RequestCosts(512_000_000, 1.0), RequestCosts(512_000_000, 1.0)
     crowd.crowd(512_000_001)
     silence.longest = 1.1
     assert not crowd.bounded
@@ -170,7 +172,7 @@ def test_a_server_that_is_silent_is_measured() -> None:
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        with Probe(f"http://127.0.0.1:{server.getsockname()[1]}") as probe:
+        with LivenessProbe(f"http://127.0.0.1:{server.getsockname()[1]}") as probe:
             silent.set()
             before = probe.asked
             while silent.is_set() or probe.asked < before + 3:

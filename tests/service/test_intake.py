@@ -30,7 +30,7 @@ from PIL import Image, ImageCms
 from mpd import photographs
 from service.api.intake import data_uris, keyframe_check
 from service.api.intake.data_uris import is_data_uri
-from service.api.intake.keyframe_check import CONTENT_TYPES, MOST_SCANNED, MOST_SCANS, Format, ImageInfo, inspect
+from service.api.intake.keyframe_check import CONTENT_TYPES, MOST_SCANNED, MOST_SCANS, ImageFormat, ImageInfo, inspect
 from service.problems import Problem
 from service.settings import Settings
 
@@ -329,7 +329,7 @@ def test_a_large_jpeg_may_have_fewer_scans(monkeypatch: pytest.MonkeyPatch) -> N
     ("name", "options"),
     [("jpeg", {}), ("jpeg", {"progressive": True, "subsampling": 0}), ("heic", QUICK["heic"]), ("png", {})],
 )
-def test_a_telephones_48_megapixels_pass(name: Format, options: dict[str, Any]) -> None:
+def test_a_telephones_48_megapixels_pass(name: ImageFormat, options: dict[str, Any]) -> None:
     data = saved(Image.new("RGB", (8064, 6048), "olive"), name, **options)
     assert (inspect(data, SETTINGS).width, inspect(data, SETTINGS).height) == (8064, 6048)
 
@@ -355,7 +355,7 @@ def test_what_decoding_would_take_too_much_memory_for_is_refused(monkeypatch: py
 
 
 @pytest.mark.parametrize("name", ["png", "webp", "avif", "heic", "jpeg"])
-def test_what_decoding_holds_is_what_is_counted(name: Format) -> None:
+def test_what_decoding_holds_is_what_is_counted(name: ImageFormat) -> None:
     """Measured in a process of its own, on a picture large enough to tell; each megabyte counts for little."""
     noise = Image.effect_noise((3000, 2000), 60)
     data = saved(Image.merge("RGB", [noise] * 3), name, **QUICK[name])

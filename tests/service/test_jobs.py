@@ -13,7 +13,7 @@ from rq.job import Job as Carried
 from rq.serializers import JSONSerializer
 
 from service.jobs import metrics
-from service.jobs.record import Conflict, Job, JobMissing, NewJob, State, Superseded, Verdict, new_id, split_ticket
+from service.jobs.record import Job, JobMissing, NewJob, Renewal, State, StateConflict, Superseded, new_id, split_ticket
 from service.jobs.store import Jobs
 from service.settings import Settings
 
@@ -142,7 +142,7 @@ def test_a_submission_sent_again_because_its_answer_was_lost_is_the_same(
 def test_an_id_is_submitted_once(jobs: Jobs) -> None:
     request = new()
     job = jobs.submit(request)
-    with pytest.raises(Conflict):
+    with pytest.raises(StateConflict):
         jobs.submit(request)
     assert carried(jobs, job) == [job.ticket]
 
@@ -204,9 +204,9 @@ def test_start_renew_progress_succeed(jobs: Jobs) -> None:
     job = running(jobs)
     assert (job.state, job.worker, job.started_at is not None) == (State.running, "horse", True)
     lease = jobs.redis.zscore(jobs.keys.running, job.ticket)
-    assert jobs.renew(job.id, 1) is Verdict.go
+    assert jobs.renew(job.id, 1) is Renewal.go
     renewed = jobs.redis.zscore(jobs.keys.running, job.ticket)
-    assert jobs.progress(job.id, 1, {"stage": "sampling", "step": 1}) is Verdict.go
+    assert jobs.progress(job.id, 1, {"stage": "sampling", "step": 1}) is Renewal.go
     assert lease != renewed != jobs.redis.zscore(jobs.keys.running, job.ticket)
     now = jobs.get(job.id)
     assert now is not None
@@ -224,7 +224,7 @@ def test_start_renew_progress_succeed(jobs: Jobs) -> None:
 def test_start_may_be_repeated_by_the_same_horse_alone(jobs: Jobs) -> None:
     job = running(jobs)
     assert jobs.start(job.id, 1, "horse") == job
-    with pytest.raises(Conflict):
+    with pytest.raises(StateConflict):
         jobs.start(job.id, 1, "another")
 
 
@@ -320,7 +320,7 @@ def test_a_sign_of_life_after_the_lease_was_read_counts(jobs: Jobs) -> None:
     job = running(jobs)
     seen = jobs.redis.zscore(jobs.keys.running, job.ticket)
     jobs.renew(job.id, 1)
-    with pytest.raises(Conflict):
+    with pytest.raises(StateConflict):
         jobs.died(job.id, 1, "lease", lease=seen)
     now = jobs.redis.zscore(jobs.keys.running, job.ticket)
     assert jobs.died(job.id, 1, "lease", lease=now).attempt == 2
@@ -331,7 +331,7 @@ def test_cancel_of_a_queued_job_is_immediate(jobs: Jobs) -> None:
     assert jobs.cancel(job.id).state is State.canceled
     assert carried(jobs, job) == []
     assert not jobs.redis.exists(Carried.key_for(job.ticket))
-    with pytest.raises(Conflict):
+    with pytest.raises(StateConflict):
         jobs.start(job.id, 1, "horse")  # popped just before
 
 
@@ -348,8 +348,8 @@ def test_cancel_of_a_running_job_asks_once_and_wakes_its_worker(jobs: Jobs) -> N
     assert (asked.state, asked.cancel_requested) == (State.running, True)
     jobs.cancel(job.id)
     assert states(jobs, job) == ["queued", "running", "running"]
-    assert jobs.renew(job.id, 1) is Verdict.cancel
-    assert jobs.progress(job.id, 1, {}) is Verdict.cancel
+    assert jobs.renew(job.id, 1) is Renewal.cancel
+    assert jobs.progress(job.id, 1, {}) is Renewal.cancel
     ended = jobs.stopped(job.id, 1)
     assert ended.state is State.canceled
     assert jobs.stopped(job.id, 1) == ended
@@ -385,14 +385,14 @@ def test_a_cancel_that_came_too_late_does_not_reach_the_next_attempt(jobs: Jobs)
     again = jobs.redrive(job.id)
     assert (again.attempt, again.cancel_requested) == (2, False)
     jobs.start(job.id, 2, "horse")
-    assert jobs.renew(job.id, 2) is Verdict.go
+    assert jobs.renew(job.id, 2) is Renewal.go
     with pytest.raises(Superseded):
         jobs.stopped(job.id, 1)
 
 
 def test_expire_leaves_a_tombstone(jobs: Jobs) -> None:
     kept = succeeded(jobs)
-    with pytest.raises(Conflict):
+    with pytest.raises(StateConflict):
         jobs.expire(kept.id)
     gone = expired(jobs, webhook={"url": "u", "events": []})
     assert (gone.state, gone.owner) == (State.expired, "ann")
@@ -476,7 +476,7 @@ def snapshot(jobs: Jobs) -> dict[bytes, Any]:
 def test_a_state_that_does_not_allow_the_verb_is_left_alone(jobs: Jobs, verb: str, state: State) -> None:
     job = IN_STATE[state](jobs)
     before = snapshot(jobs)
-    with pytest.raises(Conflict) as refused:
+    with pytest.raises(StateConflict) as refused:
         ATTEMPT_VERBS[verb](jobs, job.id, job.attempt)
     assert refused.value.state is state
     assert snapshot(jobs) == before
@@ -503,7 +503,7 @@ def test_a_job_that_does_not_exist_is_missing(jobs: Jobs, verb: str) -> None:
 def test_only_a_failed_job_is_redriven(jobs: Jobs, state: State) -> None:
     job = IN_STATE[state](jobs)
     before = snapshot(jobs)
-    with pytest.raises(Conflict):
+    with pytest.raises(StateConflict):
         jobs.redrive(job.id)
     assert snapshot(jobs) == before
 
@@ -565,5 +565,5 @@ def test_a_ticket_that_cannot_be_taken_back_does_nothing(jobs: Jobs, monkeypatch
     monkeypatch.setattr(type(jobs.tickets.queue("gpu", "default")), "remove", refuse)
     assert jobs.cancel(job.id).state is State.canceled
     assert carried(jobs, job) == [job.ticket]
-    with pytest.raises(Conflict):
+    with pytest.raises(StateConflict):
         jobs.start(job.id, 1, "horse")

@@ -29,8 +29,8 @@ from service.jobs.record import (
     JobError,
     NewJob,
     Refused,
+    Renewal,
     State,
-    Verdict,
     split_ticket,
 )
 from service.jobs.store import Jobs
@@ -150,7 +150,7 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
             else:
                 assert before is not None
                 assert (back, before.state) == (0, State.running)
-                assert (verdict is Verdict.cancel) == before.cancel_requested
+                assert (verdict is Renewal.cancel) == before.cancel_requested
                 assert leases(self.jobs)[before.ticket] > held[before.ticket]
 
         @rule(job_id=ids, alive=st.booleans())

@@ -18,11 +18,11 @@ from service.outbound.client import (
     BadAnswer,
     Fetched,
     HostRefused,
+    HostUnreachable,
     Outbound,
     OutboundError,
     TooLarge,
     TooSlow,
-    Unreachable,
     UrlRefused,
 )
 from service.outbound.target import MAX_URL
@@ -209,14 +209,14 @@ def test_a_resolver_that_hangs_meets_the_total_time_limit() -> None:
 
 def test_nonsense_instead_of_http() -> None:
     serve = drip(b"SSH-2.0-nonsense\r\n\r\n", b"")
-    with raw_server(serve) as port, pytest.raises(Unreachable):
+    with raw_server(serve) as port, pytest.raises(HostUnreachable):
         fetch(trusting, f"http://{LOOPBACK}:{port}/", max_bytes=100)
 
 
 def test_nobody_listens() -> None:
     with socket.socket() as unused:
         unused.bind((LOOPBACK, 0))
-        with pytest.raises(Unreachable):
+        with pytest.raises(HostUnreachable):
             fetch(trusting, f"http://{LOOPBACK}:{unused.getsockname()[1]}/", max_bytes=100)
 
 
@@ -348,7 +348,7 @@ def test_public_addresses(address: str) -> None:
 def test_the_checked_address_is_the_one_connected_to() -> None:
     names, dials = Names([PUBLIC], [LOOPBACK]), Dials()
     outbound = Outbound(resolve=names, dial=dials)
-    with pytest.raises(Unreachable):
+    with pytest.raises(HostUnreachable):
         fetch(outbound, "https://rebinding.example/", max_bytes=100)
     assert names.asked == [("rebinding.example", 443)]
     assert dials.dialed == [PUBLIC]
@@ -366,7 +366,7 @@ def test_one_inner_address_condemns_the_whole_answer() -> None:
 
 def test_the_next_address_is_tried() -> None:
     dials = Dials()
-    with pytest.raises(Unreachable):
+    with pytest.raises(HostUnreachable):
         fetch(Outbound(resolve=Names(["2606:4700::1", PUBLIC]), dial=dials), "https://example.com/", max_bytes=100)
     assert dials.dialed == ["2606:4700::1", PUBLIC]
 
@@ -443,11 +443,11 @@ class TestTls:
         assert secure.received[0].headers["host"] == f"receiver.test:{secure.server_port}"
 
     def test_a_certificate_for_another_name_is_refused(self, authority: trustme.CA, secure: Any) -> None:
-        with pytest.raises(Unreachable):
+        with pytest.raises(HostUnreachable):
             post(self.outbound(authority), f"https://other.test:{secure.server_port}/hook", b"{}", {})
         assert secure.received == []
 
     def test_a_certificate_nobody_vouches_for_is_refused(self, secure: Any) -> None:
-        with pytest.raises(Unreachable):
+        with pytest.raises(HostUnreachable):
             post(trusting, f"https://receiver.test:{secure.server_port}/hook", b"{}", {})
         assert secure.received == []

@@ -12,7 +12,7 @@ import anyio
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.edge.middleware import Frame
+from service.api.edge.middleware import RequestBoundary
 from service.api.edge.problem_response import response
 from service.api.edge.request_metrics import RequestMetrics
 from service.problem_types import PROBLEMS
@@ -147,7 +147,7 @@ def test_a_reader_that_leaves_is_no_error_of_ours(api: Api, caplog: pytest.LogCa
         async def nothing(*_: object) -> Any:
             """Neither sent nor received."""
 
-        await Frame(app, RequestMetrics(api.jobs))(
+        await RequestBoundary(app, RequestMetrics(api.jobs))(
             {"type": "http", "method": "GET", "path": "/events", "headers": []}, nothing, nothing
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from server import reference
-from service.jobs.metrics import METRICS, PREFIX, counted, observed
+from service.jobs.metrics import METRIC_PREFIX, METRICS, counted, observed
 from service.settings import SECRETS, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ def test_the_page_is_what_the_code_says() -> None:
 
 def test_it_has_every_setting_and_every_metric_once() -> None:
     rows = re.findall(r"^\| `([A-Za-z_]+)`", reference.markdown(), re.MULTILINE)
-    assert rows == [name.upper() for name in Settings.model_fields] + [PREFIX + name for name in METRICS]
+    assert rows == [name.upper() for name in Settings.model_fields] + [METRIC_PREFIX + name for name in METRICS]
 
 
 def test_every_setting_says_what_it_means() -> None:
@@ -45,7 +45,9 @@ def test_no_page_names_a_setting_or_a_metric_that_is_not_there(page: Path) -> No
     of_compose = set(re.findall(r"^#? ?([A-Z_]+)=", composed.read_text(), re.MULTILINE)) if composed.exists() else set()
     assert {name for name in named - SETTINGS - OTHERS - of_compose if not name.startswith("OTEL_")} == set()
     parts = {f"{name}_{part}" for name, one in METRICS.items() if one.kind == "histogram" for part in PARTS}
-    assert {name.removeprefix(PREFIX) for name in re.findall(rf"\b{PREFIX}[a-z_]+", text)} <= METRICS.keys() | parts
+    assert {
+        name.removeprefix(METRIC_PREFIX) for name in re.findall(rf"\b{METRIC_PREFIX}[a-z_]+", text)
+    } <= METRICS.keys() | parts
 
 
 PARTS = ("bucket", "sum", "count")

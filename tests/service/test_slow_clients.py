@@ -413,7 +413,7 @@ def test_where_all_connections_are_at_work_a_new_one_is_told_so(make_api: Make) 
 
 def test_bodies_held_at_once_have_a_limit(make_api: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is announced counts from the first byte on: room is never found to be missing in the middle."""
-    monkeypatch.setattr(byte_budget, "PATIENCE", 0.2)
+    monkeypatch.setattr(byte_budget, "ROOM_PATIENCE", 0.2)
     api = make_api(client_seconds=60, max_bodies_bytes=4_000_000)
     held = b"Content-Type: application/json\r\nContent-Length: 600000\r\n"
     with connected(api) as first, connected(api) as second:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.jobs.metrics import METRICS, PREFIX
+from service.jobs.metrics import METRIC_PREFIX, METRICS
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "docker" / "prometheus"
@@ -170,14 +170,14 @@ def test_every_alert_has_its_page_in_the_runbook_and_every_page_its_alert() -> N
 
 
 def test_rules_and_dashboard_ask_for_nothing_that_is_not_there() -> None:
-    known = {PREFIX + name for name in METRICS}
+    known = {METRIC_PREFIX + name for name in METRICS}
     known |= {
-        f"{PREFIX}{name}_{part}"
+        f"{METRIC_PREFIX}{name}_{part}"
         for name, measure in METRICS.items()
         if measure.kind == "histogram"
         for part in ("bucket", "sum", "count")
     }
     for path in (RULES, ROOT / "docker" / "grafana" / "dashboards" / "inbetween.json"):
-        asked = set(re.findall(rf"\b{PREFIX}[a-z_]+", path.read_text()))
+        asked = set(re.findall(rf"\b{METRIC_PREFIX}[a-z_]+", path.read_text()))
         assert asked
         assert asked <= known, path

@@ -20,7 +20,7 @@ from service.fleet.engines import ENGINE_ID
 from service.jobs.record import Job, NewJob, State
 from service.jobs.store import Jobs
 from service.settings import Settings
-from trials.processes import PATIENCE
+from trials.processes import LONGEST_WAIT
 from trials.site import Site
 from worker.process import fitness
 from worker.process.fitness import (
@@ -159,7 +159,7 @@ def _listening(site: Site) -> list[Worker]:
 
 
 def _until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + LONGEST_WAIT
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -19,7 +19,7 @@ from tenacity import retry, stop_after_delay, wait_fixed
 
 from service.jobs.metrics import SWEEPS
 from service.jobs.reconcile import announce_due
-from service.jobs.record import Job, NewJob, State, Superseded, Verdict, files_prefix
+from service.jobs.record import Job, NewJob, Renewal, State, Superseded, files_prefix
 from service.jobs.store import Jobs
 from service.settings import Settings
 from service.storage import LocalStorage, Storage, StorageUnavailable
@@ -119,7 +119,7 @@ def test_a_keeper_that_was_stopped_does_not_blame_the_workers(move_in: Callable[
     house.sweep(INTERVAL)
     house.clock.now += 3600
     house.sweep(INTERVAL)
-    assert house.jobs.renew(job.id, 1) is Verdict.go
+    assert house.jobs.renew(job.id, 1) is Renewal.go
 
 
 def test_a_lost_job_is_enqueued_again(move_in: Callable[[], House]) -> None:
@@ -352,7 +352,7 @@ def test_an_outage_of_redis_is_sat_out(redis_process: Any, tmp_path: Path, monke
         stop.wait(1.2)  # longer than the lease
         redis_process.start()
         eventually(lambda: said("redis answers again") == 1)
-        assert jobs.renew(job.id, 1) is Verdict.go
+        assert jobs.renew(job.id, 1) is Renewal.go
         assert said("redis does not answer, waiting for it") == 1
 
         jobs.tickets.queue("gpu", "default").remove(lost.ticket)

@@ -14,7 +14,7 @@ import pytest
 import redis
 import structlog
 
-from service.jobs.record import Job, NewJob, State, Verdict
+from service.jobs.record import Job, NewJob, Renewal, State
 from service.jobs.store import Jobs
 from service.settings import Settings
 from trials.servers import RedisProcess
@@ -144,9 +144,9 @@ def test_draining_gives_the_job_back(jobs: Jobs, job: Job, monkeypatch: pytest.M
 
 def test_a_verdict_to_stop_stops_at_once(jobs: Jobs, job: Job) -> None:
     with Lease(jobs, job.id, job.attempt) as lease:
-        lease.heed(Verdict.go)
+        lease.heed(Renewal.go)
         with pytest.raises(Interrupted):
-            lease.heed(Verdict.cancel)
+            lease.heed(Renewal.cancel)
 
 
 def test_the_first_reason_counts(jobs: Jobs, job: Job) -> None:

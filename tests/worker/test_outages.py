@@ -13,7 +13,7 @@ import redis
 from rq import Worker
 
 from service.jobs.record import Job, State, files_prefix
-from trials.processes import PATIENCE
+from trials.processes import LONGEST_WAIT
 from trials.servers import RedisProcess
 from trials.site import LARGE, Site, gone
 
@@ -35,7 +35,7 @@ def busy(site: Site) -> tuple[psutil.Popen, Job, set[int]]:
     began = time.monotonic()
     listeners = site.settings.workers_per_engine + site.settings.webhook_workers
     while Worker.count(connection=site.redis) < listeners:  # one that is still starting would end without Redis
-        assert time.monotonic() < began + PATIENCE, site.log()
+        assert time.monotonic() < began + LONGEST_WAIT, site.log()
         time.sleep(0.05)
     job = site.submit("flow", LARGE, frames=20)
     site.until(job, "progress", stage="sampling")
@@ -63,7 +63,7 @@ def test_a_result_finished_while_redis_is_down_is_committed_when_it_is_back(
     began = time.monotonic()
     manifest = f"{files_prefix(job.id)}1/manifest.json"
     while time.monotonic() < began + OUTAGE or manifest not in site.storage.list(files_prefix(job.id)):
-        assert time.monotonic() < began + PATIENCE, site.log()
+        assert time.monotonic() < began + LONGEST_WAIT, site.log()
         time.sleep(0.1)
     assert running <= below(launcher), "nothing ended"
     redis_process.start()
@@ -77,7 +77,7 @@ def test_a_worker_sits_out_a_primary_without_replicas(site: Site) -> None:
     # Only RQ's workers expire something by itself: when they say that they live.
     while refused(site.redis, "expire") < 8:
         assert running <= below(launcher), site.log()
-        assert time.monotonic() < began + PATIENCE, site.log()
+        assert time.monotonic() < began + LONGEST_WAIT, site.log()
         time.sleep(0.05)
     assert running <= below(launcher), site.log()
     site.redis.config_set("min-replicas-to-write", 0)
@@ -89,12 +89,12 @@ def test_a_worker_told_to_end_says_no_long_goodbye_to_a_redis_that_is_away(site:
     began = time.monotonic()
     # Once it waits for work it hears signals, which from its first sign of life on it does not yet.
     while not blocked(site.redis):
-        assert time.monotonic() < began + PATIENCE, site.log()
+        assert time.monotonic() < began + LONGEST_WAIT, site.log()
         time.sleep(0.05)
     family = worker.children(recursive=True)
     site.redis.config_set("min-replicas-to-write", 1)
     worker.terminate()
-    assert worker.wait(PATIENCE) == 0, site.log()
+    assert worker.wait(LONGEST_WAIT) == 0, site.log()
     assert gone(family)
 
 

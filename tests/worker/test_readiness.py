@@ -42,7 +42,7 @@ def test_a_worker_is_ready_from_when_its_model_is_warm(tmp_path: Path) -> None:
     code, words = ready(tmp_path)
     assert (code, "no engine answers" in words) == (exit_codes.UNAVAILABLE, True), words
     warm = threading.Event()
-    line = job_line.Server(protocol.socket_path(tmp_path), lambda job: warm.set())
+    line = job_line.JobServer(protocol.socket_path(tmp_path), lambda job: warm.set())
     assert ready(tmp_path) == (exit_codes.UNAVAILABLE, "inbetween-server: the engine is starting")
     thread = threading.Thread(target=line.run, args=(nothing,))
     thread.start()

@@ -23,7 +23,7 @@ from tests.redis.servers import until
 from tests.service.conftest import Api
 from trials import recording
 from trials.pictures import photo
-from trials.processes import PATIENCE, Processes
+from trials.processes import LONGEST_WAIT, Processes
 from trials.receiver import Receiver
 
 RECORDED = Path(__file__).parents[1] / "service" / "recorded" / "redis-0.1.0.json"
@@ -130,7 +130,7 @@ def test_a_lease_that_nobody_renews_is_taken_back_and_an_event_on_its_way_arrive
         processes.start("keeper")
         processes.start("webhooks")
         api.client.post(f"/webhooks/deliveries/{delivery['id']}/redrive").raise_for_status()
-        (event,) = receiver.wait_for(1, PATIENCE)
+        (event,) = receiver.wait_for(1, LONGEST_WAIT)
         until("the lease is taken back", lambda: _attempt(jobs, running) == (State.queued, 2, 1))
     assert json.loads(event.body)["data"]["reference"] == "succeeded"
 

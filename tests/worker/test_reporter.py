@@ -13,7 +13,7 @@ import redis
 from service.jobs.record import Job, NewJob
 from service.jobs.store import Jobs
 from service.settings import Settings
-from worker.task.engine_client import Report
+from worker.task.engine_client import EngineReport
 from worker.task.lease import Interrupted, Lease, Reason
 from worker.task.reporter import Reporter
 
@@ -31,11 +31,11 @@ def job(jobs: Jobs) -> Job:
     return jobs.start(submitted.id, submitted.attempt, "this-1")
 
 
-def step(number: int, steps: int, take: int = 0, takes: int = 1) -> Report:
+def step(number: int, steps: int, take: int = 0, takes: int = 1) -> EngineReport:
     """A step of a take, both counted as the engine does: steps from 1, takes from 0."""
     fraction = (take * steps + number) / (takes * steps)
     told = {"step": number, "steps": steps, "take": take, "takes": takes, "segment": 1, "segments": 1}
-    return Report("sampling", {**told, "fraction": fraction})
+    return EngineReport("sampling", {**told, "fraction": fraction})
 
 
 def written(jobs: Jobs, job_id: str) -> list[dict[str, Any]]:
@@ -131,12 +131,12 @@ def test_gpu_time_is_the_engines_own_figure_and_until_then_the_time_since_it_beg
     report = Reporter(job, jobs, Lease(jobs, job.id, job.attempt))
     report.stage("waiting")
     assert report.gpu_seconds() == 0
-    report.heard(Report("sampling", {}))
+    report.heard(EngineReport("sampling", {}))
     clock.now += 7.5
     report.stage("encoding")
     assert jobs.redis.hget(jobs.keys.job(job.id), "gpu_used") == b"7500"
     clock.now += 1
-    report.heard(Report("sampled", {"seconds": 7.25}))
+    report.heard(EngineReport("sampled", {"seconds": 7.25}))
     report.stage("uploading")
     assert report.gpu_seconds() == 7.25
     assert jobs.redis.hget(jobs.keys.job(job.id), "gpu_used") == b"7250"

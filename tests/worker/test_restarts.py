@@ -14,7 +14,7 @@ import pytest
 
 from service.jobs.record import State
 from trials.pictures import photo
-from trials.processes import PATIENCE
+from trials.processes import LONGEST_WAIT
 from trials.servers import RedisProcess, free_port
 from trials.site import Site
 
@@ -95,7 +95,7 @@ def test_a_rolling_restart_of_every_process_under_load_loses_nothing(site: Site)
 
 def wait_for(holds: object, site: Site) -> None:
     assert callable(holds)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + LONGEST_WAIT
     while not holds():
         assert time.monotonic() < deadline, site.log()
         time.sleep(0.1)

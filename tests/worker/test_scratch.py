@@ -52,9 +52,9 @@ def test_the_next_launcher_removes_what_killed_ones_left_and_nothing_else(area: 
     (left / "attempt-x").mkdir()
     (left / "attempt-x" / "take-1.mp4").write_bytes(b"half")
     alive, used = hold(area)
-    foreign = area / f"{scratch.PREFIX}link"
+    foreign = area / f"{scratch.SCRATCH_PREFIX}link"
     foreign.symlink_to(used)
-    unlocked = area / f"{scratch.PREFIX}new"
+    unlocked = area / f"{scratch.SCRATCH_PREFIX}new"
     unlocked.mkdir()
     dead.send_signal(signal.SIGKILL)
     dead.communicate()

@@ -54,7 +54,7 @@ def toy() -> Toy:
 def path(toy: Toy, tmp_path: Path) -> Iterator[str]:
     """Socket path of a running server around the toy."""
     path = protocol.socket_path(tmp_path)
-    line = job_line.Server(path)
+    line = job_line.JobServer(path)
     thread = threading.Thread(target=line.run, args=(toy,))
     thread.start()
     yield path
@@ -178,7 +178,7 @@ def test_a_server_that_is_stopped_has_told_its_client_when_it_ends(
         send(connection, kind, *rest)
         told.append(kind)
 
-    line = job_line.Server(protocol.socket_path(tmp_path))
+    line = job_line.JobServer(protocol.socket_path(tmp_path))
     thread = threading.Thread(target=line.run, args=(toy,))
     thread.start()
     with Client(protocol.socket_path(tmp_path), family="AF_UNIX") as connection:
@@ -253,7 +253,7 @@ def test_a_client_that_does_not_read_does_not_hold_up_the_next_job(toy: Toy, con
 
 
 def test_status_tells_what_is_going_on(toy: Toy, connect: Connect, path: str) -> None:
-    probe = protocol.Probe(path)
+    probe = protocol.StatusProbe(path)
     idle = until_answered(probe)
     assert (idle.state, idle.busy_with, idle.quiet_seconds, idle.median_step) == ("ready", None, None, None)
     client = connect()
@@ -268,7 +268,7 @@ def test_status_tells_what_is_going_on(toy: Toy, connect: Connect, path: str) ->
     probe.close()
 
 
-def until_answered(probe: protocol.Probe) -> protocol.Status:
+def until_answered(probe: protocol.StatusProbe) -> protocol.Status:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         if (status := probe.ask(time.monotonic())) is not None:
@@ -303,7 +303,7 @@ def test_nonsense_drops_the_client_only(toy: Toy, connect: Connect) -> None:
 
 def test_a_cuda_error_is_told_and_ends_the_server(toy: Toy, tmp_path: Path) -> None:
     path = protocol.socket_path(tmp_path)
-    line = job_line.Server(path)
+    line = job_line.JobServer(path)
     toy.error = RuntimeError("CUDA error: an illegal memory access was encountered")
     toy.may_step.release()
     with Client(path, family="AF_UNIX") as client:

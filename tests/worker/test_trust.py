@@ -138,7 +138,7 @@ def until_over(connection: redis.Redis, jobs: Jobs, job_id: str) -> None:
 
 def test_a_pickle_sent_to_an_engine_is_not_run(tmp_path: Path) -> None:
     path = protocol.socket_path(tmp_path)
-    job_line.Server(path)
+    job_line.JobServer(path)
     mark = tmp_path / "mark"
     for nonsense in (b'{"type": "status", "parts": 1000000000}', b'{"type": "status", "parts": true}', b"[1]"):
         with Client(path, family="AF_UNIX") as rude:
@@ -158,7 +158,7 @@ def test_a_pickle_sent_to_an_engine_is_not_run(tmp_path: Path) -> None:
 
 def test_an_engines_socket_is_its_users_alone(tmp_path: Path) -> None:
     path = protocol.socket_path(tmp_path)
-    job_line.Server(path)
+    job_line.JobServer(path)
     assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600
 
 

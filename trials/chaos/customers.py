@@ -33,7 +33,7 @@ IN_FLIGHT_PATIENCE = 20.0
 """How long somebody repeats a request that is said to be still in flight (409), before a new one."""
 
 
-class Ledger:
+class CustomerLedger:
     """What customers were told. Threads share it, under its lock.
 
     accepted: job id by Idempotency-Key, for each 202. deleted: ids somebody asked to delete. ended: the final state
@@ -71,7 +71,7 @@ class Account:
     receivers: Sequence[str]
 
 
-class _Over(Exception):
+class _TrialOver(Exception):
     """The customers are to go home."""
 
 
@@ -83,7 +83,7 @@ class Customers:
     """
 
     def __init__(self, url: str, accounts: Sequence[Account], *, seed: int, least: int) -> None:
-        self.ledger = Ledger()
+        self.ledger = CustomerLedger()
         self._url = url
         self._seed = seed
         self._least = least
@@ -126,7 +126,7 @@ class Customers:
                 while (number := self._take()) is not None:
                     self._one(client, number, account.receivers)
                     self._served_at = time.monotonic()
-            except _Over:
+            except _TrialOver:
                 return
 
     def _take(self) -> int | None:
@@ -230,13 +230,13 @@ class Customers:
                     return answer
                 if answer.status_code < 500:
                     self.ledger.breach(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
-                    raise _Over
+                    raise _TrialOver
                 self.ledger.count(f"answers {answer.status_code}")
             self._sleep(PAUSE_SECONDS)
 
     def _sleep(self, seconds: float) -> None:
         if self._over.wait(seconds):
-            raise _Over
+            raise _TrialOver
 
 
 def picture(number: int) -> str:

@@ -25,7 +25,7 @@ from trials.chaos.house import KEEPERS, LAUNCHERS, House, families
 from trials.chaos.proxy import Line
 from trials.chaos.receivers import Health, Ill
 from trials.chaos.refusals import REFUSALS
-from trials.chaos.schedule import Fault
+from trials.chaos.schedule import InjectedFault
 
 LOOK_SECONDS = 0.05
 AGAIN_SECONDS = 0.3
@@ -80,7 +80,7 @@ class Faults:
         self._seen: list[tuple[str, int, int]] = []
         self._stricken: list[set[int]] = []
 
-    def run(self, faults: Sequence[Fault], over: Callable[[], bool]) -> None:
+    def run(self, faults: Sequence[InjectedFault], over: Callable[[], bool]) -> None:
         """Do all faults in turn, until `over` says so."""
         for fault in faults:
             self.wait(time.monotonic() + fault.pause, over)
@@ -116,7 +116,7 @@ class Faults:
         except (redis.RedisError, StorageError):
             self._later(AGAIN_SECONDS, undo)
 
-    def _try(self, fault: Fault, over: Callable[[], bool]) -> bool:
+    def _try(self, fault: InjectedFault, over: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + TARGET_PATIENCE
         while not self._do(fault):
             if time.monotonic() >= deadline or over():
@@ -124,7 +124,7 @@ class Faults:
             self.wait(time.monotonic() + LOOK_SECONDS, over)
         return True
 
-    def _do(self, fault: Fault) -> bool:
+    def _do(self, fault: InjectedFault) -> bool:
         """Do a fault, and tell whether there was something to do it to."""
         verb, _, whom = fault.kind.partition("-")
         if verb in ("kill", "stop", "term"):
@@ -136,13 +136,13 @@ class Faults:
             # What it needs is hit too just now.
             return False
 
-    def _line(self, fault: Fault) -> bool:
+    def _line(self, fault: InjectedFault) -> bool:
         verb = {"refuse": "refusing"}.get(verb := fault.kind.partition("-")[0], verb)
         self._house.proxy.become(Line(verb), REFUSALS[int(fault.pick * len(REFUSALS))])
         self._later(fault.seconds, lambda: self._house.proxy.become(Line.open))
         return True
 
-    def _swap(self, fault: Fault) -> bool:
+    def _swap(self, fault: InjectedFault) -> bool:
         """Swap a keyframe, one at a time, so that what is put back is what was accepted."""
         if self._swapping or self._database_in_use:
             return False
@@ -158,7 +158,7 @@ class Faults:
         self._later(fault.seconds, put_back)
         return True
 
-    def _sicken(self, fault: Fault) -> bool:
+    def _sicken(self, fault: InjectedFault) -> bool:
         """Sicken a machine in the middle of an attempt, and until its launcher has said that it takes no more."""
         name = LAUNCHERS[int(fault.pick * len(LAUNCHERS))]
         machine, launcher = self._house.machines[name], self._house.process(name)
@@ -180,7 +180,7 @@ class Faults:
         self._later(fault.seconds, heal)
         return True
 
-    def _receiver(self, fault: Fault) -> bool:
+    def _receiver(self, fault: InjectedFault) -> bool:
         poison = fault.kind.startswith("poison")
         if self._ill.health is not Health.well or self._database_in_use:
             return False
@@ -194,7 +194,7 @@ class Faults:
         self._later(fault.seconds, recover)
         return True
 
-    def _database(self, fault: Fault) -> bool:
+    def _database(self, fault: InjectedFault) -> bool:
         """Swap the database for some seconds, one at a time: what is copied comes in, and what goes away is away."""
         databases = self._house.databases
         if self._database_in_use or self._swapping:
@@ -219,7 +219,7 @@ class Faults:
         self._later(*((fault.seconds, over) if verb == "empty" else (COPY_SECONDS, go)))
         return True
 
-    def _hit(self, fault: Fault, verb: str, whom: str) -> bool:
+    def _hit(self, fault: InjectedFault, verb: str, whom: str) -> bool:
         name = self._name(whom, fault.pick)
         targets = self._targets(whom) if name is None else [self._house.process(name)]
         alive = [one for one in targets if one is not None and one.pid not in self._stopped]
@@ -267,7 +267,7 @@ class Faults:
     def _later(self, seconds: float, undo: Callable[[], None]) -> None:
         self._due.append((time.monotonic() + seconds, undo))
 
-    def _note_victims(self, fault: Fault, target: psutil.Process) -> None:
+    def _note_victims(self, fault: InjectedFault, target: psutil.Process) -> None:
         """Note attempts whose work-horse is about to be hit.
 
         It is killed or stopped for longer than its lease, or it loses its engine.

@@ -36,7 +36,7 @@ from trials.processes import Processes, answers
 from trials.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 180.0
+HOUSE_PATIENCE = 180.0
 RESTART_SECONDS = 0.5
 """Pause before something that ended by itself is started again."""
 
@@ -124,7 +124,7 @@ class House:
 
     def await_ready(self) -> None:
         """Wait until the API and an engine answer."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + HOUSE_PATIENCE
         while time.monotonic() < deadline:
             self.tend()
             try:
@@ -161,7 +161,7 @@ class House:
     def restart(self, name: str) -> None:
         """Send SIGTERM to a process, and start it again once it has ended by itself. Returns before it is ready."""
         self._processes[name].terminate()
-        self._processes[name].wait(PATIENCE)
+        self._processes[name].wait(HOUSE_PATIENCE)
         self._begin(name)
 
     def launchers(self) -> list[psutil.Popen]:
@@ -255,7 +255,7 @@ class House:
             aws_secret_access_key="testing",
             region_name="us-east-1",
         )
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + HOUSE_PATIENCE
         while not answers(f"http://127.0.0.1:{self._ports['s3']}/healthcheck"):
             assert time.monotonic() < deadline, "the S3 server does not start"
             time.sleep(0.1)

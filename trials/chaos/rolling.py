@@ -23,10 +23,10 @@ from inbetween import Client, InbetweenError, Job
 from mpd.tiny import build
 from service.fleet.engines import EngineState, live
 from trials.chaos.balancer import Balancer
-from trials.chaos.customers import Ledger, picture
-from trials.chaos.house import KEEPERS, LAUNCHERS, PATIENCE, House, families
+from trials.chaos.customers import CustomerLedger, picture
+from trials.chaos.house import HOUSE_PATIENCE, KEEPERS, LAUNCHERS, House, families
 from trials.chaos.trial import REST_SECONDS, heard, receivers
-from trials.chaos.verdict import Verdict, await_rest, judge
+from trials.chaos.verdict import Judgement, await_rest, judge
 from trials.servers import free_port
 
 APIS = ("api-1", "api-2")
@@ -64,7 +64,7 @@ class Estate(House):
     def roll(self, name: str) -> None:
         """Restart one process, and return once it does its work again."""
         self.restart(name)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + HOUSE_PATIENCE
         while not self._works(name):
             assert time.monotonic() < deadline, f"{name} does not come back; its log is in {self.area}"
             time.sleep(0.05)
@@ -95,7 +95,7 @@ class Estate(House):
 
 
 @dataclass
-class Row:
+class StepRow:
     """One restart."""
 
     name: str
@@ -112,8 +112,8 @@ class Callers:
     """A context manager: inside it, so many callers use the service, and what they meet is counted into `row`."""
 
     def __init__(self, url: str, hooks: Sequence[str], *, seed: int, people: int, area: Path) -> None:
-        self.ledger = Ledger()
-        self.row = Row("before")
+        self.ledger = CustomerLedger()
+        self.row = StepRow("before")
         self._url, self._hooks, self._seed, self._area = url, hooks, seed, area
         self._pictures = [picture(number) for number in range(6)]
         self._over = threading.Event()
@@ -206,9 +206,9 @@ class _Counting(httpx.HTTPTransport):
 
 
 @dataclass
-class Report:
-    rows: list[Row]
-    verdict: Verdict
+class RollingReport:
+    rows: list[StepRow]
+    verdict: Judgement
     accepted: int
     restarts: int
 
@@ -238,30 +238,30 @@ class Report:
         }
 
 
-def run(area: Path, *, seed: int, people: int = 4, rounds: int = 1, steps: Sequence[str] = STEPS) -> Report:
+def run(area: Path, *, seed: int, people: int = 4, rounds: int = 1, steps: Sequence[str] = STEPS) -> RollingReport:
     """Restart each of `steps` in turn, so many times. Call it from the main thread. area: an empty folder."""
     model = build(area / "model")
     films = area / "films"
     films.mkdir()
     with Estate(area / "house", model, **SETTINGS) as house, receivers(2) as ears:
-        rows: list[Row] = []
+        rows: list[StepRow] = []
         hooks = [f"{ear.url}/hook" for ear in ears]
         with Callers(house.url, hooks, seed=seed, people=people, area=films) as callers:
             _settle(house)
             for name in [name for _ in range(rounds) for name in steps]:
-                callers.row = row = Row(name)
+                callers.row = row = StepRow(name)
                 began = time.monotonic()
                 house.roll(name)
                 row.seconds = time.monotonic() - began
                 _settle(house)
                 rows.append(row)
-            callers.row = Row("after")
+            callers.row = StepRow("after")
         rows.append(callers.row)
         rested = await_rest(house.jobs, house.tend, REST_SECONDS)
         verdict = judge(house.jobs, house.storage, callers.ledger, list(heard(ears)))
         if not rested:
             verdict.breaches["stuck"].append(f"not at rest, and nothing has ended for {REST_SECONDS:g} s")
-        return Report(rows, verdict, len(callers.ledger.accepted), house.restarts)
+        return RollingReport(rows, verdict, len(callers.ledger.accepted), house.restarts)
 
 
 def _settle(house: House) -> None:

@@ -50,7 +50,7 @@ HEAVY = ("engine", "launcher")
 
 
 @dataclass(frozen=True)
-class Fault:
+class InjectedFault:
     """One fault: what is done, when, for how long and to which."""
 
     kind: str
@@ -62,7 +62,7 @@ class Fault:
     pick: float
 
 
-def schedule(seed: int, rounds: int, gap: float) -> list[Fault]:
+def schedule(seed: int, rounds: int, gap: float) -> list[InjectedFault]:
     """Yield every kind of fault once in each round, in an order of its own.
 
     They are `gap` seconds apart on average, twice that after what takes long to come back. They overlap wherever one
@@ -77,6 +77,6 @@ def schedule(seed: int, rounds: int, gap: float) -> list[Fault]:
         for kind in kinds:
             stretch = 2 if before.endswith(HEAVY) else 1
             pause = stretch * gap * random.uniform(0.5, 1.5)
-            faults.append(Fault(kind, pause, random.uniform(*KINDS[kind]), random.random()))
+            faults.append(InjectedFault(kind, pause, random.uniform(*KINDS[kind]), random.random()))
             before = kind
     return faults

@@ -22,7 +22,7 @@ from rq import Queue, Retry
 from rq.job import Job as Carried
 
 from service.jobs.record import Job, NewJob, State, files_prefix, new_id
-from trials.chaos.house import PATIENCE, House, below, has
+from trials.chaos.house import HOUSE_PATIENCE, House, below, has
 
 STEPS = 60
 """Of a job that is long enough to be hit in its middle."""
@@ -90,7 +90,7 @@ def _submit(house: House) -> str:
 
 
 def _await(house: House, job: str, wanted: Callable[[Job], bool]) -> Job:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + HOUSE_PATIENCE
     while time.monotonic() < deadline:
         now = house.jobs.get(job)
         if now is not None and wanted(now):
@@ -101,7 +101,7 @@ def _await(house: House, job: str, wanted: Callable[[Job], bool]) -> Job:
 
 def _horse(workers: list[psutil.Popen]) -> psutil.Process:
     """Find the work-horse that a worker has begun the job with; what a worker starts for a moment is none."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + HOUSE_PATIENCE
     while time.monotonic() < deadline:
         for horse in (horse for worker in workers for horse in below(worker)):
             time.sleep(0.5)

@@ -20,8 +20,8 @@ from trials.chaos.customers import Account, Customers
 from trials.chaos.faults import Faults, Victim
 from trials.chaos.house import House
 from trials.chaos.receivers import Ill
-from trials.chaos.schedule import KINDS, Fault
-from trials.chaos.verdict import Excuses, Heard, Verdict, await_rest, judge, taken_over
+from trials.chaos.schedule import KINDS, InjectedFault
+from trials.chaos.verdict import Excuses, Heard, Judgement, await_rest, judge, taken_over
 from trials.receiver import Received, Receiver
 
 REST_SECONDS = 240.0
@@ -40,11 +40,11 @@ ILL_SHARE = 4
 
 
 @dataclass
-class Report:
+class ChaosReport:
     """What came of a trial."""
 
     seed: int
-    verdict: Verdict
+    verdict: Judgement
     #: By kind.
     faults: Counter[str]
     #: By kind.
@@ -97,14 +97,14 @@ class Report:
 
 def run(
     area: Path,
-    faults: Sequence[Fault],
+    faults: Sequence[InjectedFault],
     *,
     seed: int,
     jobs: int,
     people: int = 8,
     seconds: float = 86_400,
     progress: Callable[[Faults, Customers], None] = lambda *_: None,
-) -> Report:
+) -> ChaosReport:
     """Run a trial until all faults are done and all jobs served, or the time is over. Call it from the main thread.
 
     area: an empty folder, in which logs and data stay. jobs: at least so many; customers go on while faults do.
@@ -141,7 +141,7 @@ def run(
         uncharged = round(house.jobs.counters().get("machine_faults_total", 0))
         lacking = ", ".join(sorted({machine.lacking for machine in house.machines.values()}))
         verdict.breaches["left running"] = [f"{one.pid} {' '.join(one.cmdline())}" for one in house.shut()]
-        return Report(
+        return ChaosReport(
             seed, verdict, hit.done, hit.missed, customers.ledger.counts, len(customers.ledger.accepted),
             house.restarts, took, rest_took, takeovers, metrics, hit.met, uncharged, lacking, house.errors(),
         )  # fmt: skip

@@ -19,7 +19,7 @@ from service.jobs.record import LANES, PRIORITIES, Job, State, files_prefix
 from service.jobs.store import Jobs
 from service.storage import ObjectMissing, Storage
 from trials.chaos import charges, pictures
-from trials.chaos.customers import Ledger
+from trials.chaos.customers import CustomerLedger
 from trials.chaos.databases import Lost
 
 ENDINGS = ("jobs_total", "webhook_deliveries_total")
@@ -33,7 +33,7 @@ SHOWN = 5
 
 
 @dataclass
-class Verdict:
+class Judgement:
     """What was found to be wrong, and how the jobs ended."""
 
     #: By sort, lines for people.
@@ -102,7 +102,9 @@ def records(jobs: Jobs) -> dict[str, Job]:
     return {job.id: job for job in jobs.get_many(names)}
 
 
-def judge(jobs: Jobs, storage: Storage, ledger: Ledger, heard: list[Heard], excuses: Excuses = NONE) -> Verdict:
+def judge(
+    jobs: Jobs, storage: Storage, ledger: CustomerLedger, heard: list[Heard], excuses: Excuses = NONE
+) -> Judgement:
     """Make all checks. The house must be at rest, and Redis and storage up."""
     found = records(jobs)
     endings = {job: list(_endings(jobs, job)) for job in found}
@@ -119,7 +121,7 @@ def judge(jobs: Jobs, storage: Storage, ledger: Ledger, heard: list[Heard], excu
         "erased": lambda: _erased(storage, found, lost),
         "broken promises": lambda: ledger.broken,
     }
-    verdict = Verdict({sort: list(check()) for sort, check in checks.items()})
+    verdict = Judgement({sort: list(check()) for sort, check in checks.items()})
     for job in found.values():
         verdict.outcomes["quarantined" if job.quarantined else str(job.state)] += 1
     gone = {job for job in lost.forgotten if job not in found}
@@ -129,7 +131,7 @@ def judge(jobs: Jobs, storage: Storage, ledger: Ledger, heard: list[Heard], excu
     return verdict
 
 
-def _lost(found: dict[str, Job], ledger: Ledger, lost: Lost) -> Iterator[str]:
+def _lost(found: dict[str, Job], ledger: CustomerLedger, lost: Lost) -> Iterator[str]:
     for key, job in ledger.accepted.items():
         if job not in found and job not in ledger.deleted and job not in lost.forgotten:
             yield f"{key} was accepted as {job}, which is nowhere"

@@ -18,8 +18,8 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.config._checks import NEGATIVE_DATA_REJECTION_EXPECTED_STATUSES
 from schemathesis.engine import Status, events, from_schema
 
-from trials.fuzz.ledger import Ledger
-from trials.fuzz.site import Site, Stock
+from trials.fuzz.ledger import AnswerLedger
+from trials.fuzz.site import FuzzSite, Stock
 
 BY_CHECK = {
     "not_a_server_error": "server errors",
@@ -49,7 +49,7 @@ class Campaign:
     phases: tuple[str, ...] = EVERY
 
 
-def run(site: Site, stock: Stock, campaign: Campaign, ledger: Ledger, done: Callable[[int], None]) -> None:
+def run(site: FuzzSite, stock: Stock, campaign: Campaign, ledger: AnswerLedger, done: Callable[[int], None]) -> None:
     """Send all requests of a campaign. done: told how many answers came, again and again."""
     document = site.document()
     chains = tuple(phase for phase in campaign.phases if phase == "stateful")
@@ -60,7 +60,7 @@ def run(site: Site, stock: Stock, campaign: Campaign, ledger: Ledger, done: Call
             _run(schemathesis.openapi.from_dict(described, config=config), campaign, ledger, done)
 
 
-def _run(schema: Any, campaign: Campaign, ledger: Ledger, done: Callable[[int], None]) -> None:
+def _run(schema: Any, campaign: Campaign, ledger: AnswerLedger, done: Callable[[int], None]) -> None:
     for event in from_schema(schema).execute():
         if isinstance(event, events.ScenarioFinished):
             done(_heard(event, campaign, ledger))
@@ -70,7 +70,7 @@ def _run(schema: Any, campaign: Campaign, ledger: Ledger, done: Callable[[int], 
             raise event.exception
 
 
-def _heard(event: events.ScenarioFinished, campaign: Campaign, ledger: Ledger) -> int:
+def _heard(event: events.ScenarioFinished, campaign: Campaign, ledger: AnswerLedger) -> int:
     recorder = event.recorder
     for case_id, interaction in recorder.interactions.items():
         response = interaction.response
@@ -124,7 +124,7 @@ def _exactly(properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _config(site: Site, stock: Stock, campaign: Campaign, phases: tuple[str, ...]) -> dict[str, Any]:
+def _config(site: FuzzSite, stock: Stock, campaign: Campaign, phases: tuple[str, ...]) -> dict[str, Any]:
     """Make a campaign's configuration, as `schemathesis.toml` has it."""
     everything = [job_id for ids in stock.jobs.values() for job_id in ids]
     files = ["take-1.mp4", "take-2.gif", "poster.jpg", "contact-sheet.jpg", "metadata.json", "take-1.zip"]

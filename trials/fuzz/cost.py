@@ -25,7 +25,7 @@ PAUSE = 0.02
 
 
 @dataclass
-class Cost:
+class RequestCosts:
     """What requests took of the API's memory and time, and what they may."""
 
     #: Bytes that all requests at once may take.
@@ -88,7 +88,7 @@ def _status(pid: int, name: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-class Probe:
+class LivenessProbe:
     """A context manager. `longest` is the longest that `/livez` took so far, in seconds."""
 
     def __init__(self, url: str) -> None:
@@ -98,7 +98,7 @@ class Probe:
         self._over = context.Event()
         self._process = context.Process(target=_ask, args=(url, self._longest, self._asked, self._over), daemon=True)
 
-    def __enter__(self) -> Probe:
+    def __enter__(self) -> LivenessProbe:
         self._process.start()
         while not self.asked:
             assert self._process.is_alive()

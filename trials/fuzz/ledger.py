@@ -25,7 +25,7 @@ KEPT = 2
 """Examples that are told in full, of one sort at one place."""
 
 
-class Ledger:
+class AnswerLedger:
     """What the service answered, and where an answer broke what it has promised.
 
     document: the service's OpenAPI document, whose operations `hear` knows by method and path template.

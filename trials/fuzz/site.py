@@ -24,7 +24,7 @@ from service.settings import Settings
 from service.storage import open_storage
 from service.webhooks.deliveries import announce
 from trials.fuzz.pictures import originals
-from trials.processes import PATIENCE, Processes
+from trials.processes import LONGEST_WAIT, Processes
 from trials.servers import RedisProcess, free_port
 
 UNLIMITED = dict.fromkeys(("RATE_LIMIT", "MAX_ACTIVE_JOBS", "GPU_SECONDS_PER_DAY", "MAX_QUEUE"), "0")
@@ -52,7 +52,7 @@ class Stock:
     images: list[str] = field(default_factory=list)
 
 
-class Site:
+class FuzzSite:
     """A context manager. variables: settings of the service beside the trial's own."""
 
     def __init__(self, area: Path, **variables: str) -> None:
@@ -85,7 +85,7 @@ class Site:
         self._processes = Processes(area, variables)
         self._open = ExitStack()
 
-    def __enter__(self) -> Site:
+    def __enter__(self) -> FuzzSite:
         with ExitStack() as opened:
             self.redis_process.start()
             opened.callback(self.redis_process.kill)
@@ -188,7 +188,7 @@ class Site:
         return job
 
     def _await_end(self, job_id: str) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + LONGEST_WAIT
         while not (state := self._job(job_id).state).is_terminal:
             assert time.monotonic() < deadline, (self.area / "worker.log").read_text()
             time.sleep(0.05)

@@ -24,11 +24,11 @@ from hypothesis import settings as hypothesis_settings
 from trials.fuzz import bodies, contract, options
 from trials.fuzz.bodies import Body
 from trials.fuzz.contract import EVERY, RANDOM, Campaign
-from trials.fuzz.cost import TIMES, Cost, Probe, peak
-from trials.fuzz.ledger import SORTS, Ledger
+from trials.fuzz.cost import TIMES, LivenessProbe, RequestCosts, peak
+from trials.fuzz.ledger import SORTS, AnswerLedger
 from trials.fuzz.memory import TOLD, Memory
 from trials.fuzz.pictures import damaged, originals
-from trials.fuzz.site import Site, Stock
+from trials.fuzz.site import FuzzSite, Stock
 from trials.receiver import Receiver
 
 ESTIMATE, CREATE = "POST /inbetween/estimate", "POST /inbetween"
@@ -40,12 +40,12 @@ PARTS = {
 }
 CROWD = 6
 """Large requests of one owner at once, in each round."""
-Progress = Callable[[str, int], None]
+OnProgress = Callable[[str, int], None]
 """Told of a part and of how many more of its requests were answered."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class FuzzPlan:
     """How much to send of each part in all."""
 
     requests: int = 20_000
@@ -67,13 +67,13 @@ class Plan:
 
 
 @dataclass
-class Report:
+class FuzzReport:
     """What came of a trial."""
 
-    plan: Plan
-    ledger: Ledger
+    plan: FuzzPlan
+    ledger: AnswerLedger
     memory: Memory
-    cost: Cost
+    cost: RequestCosts
     counts: dict[str, int] = field(default_factory=dict)
     #: Lines of the API's log.
     errors: list[str] = field(default_factory=list)
@@ -137,12 +137,12 @@ class Report:
         return "\n".join(line for line in lines if line)
 
 
-def run(area: Path, plan: Plan, progress: Progress = lambda part, count: None, **variables: str) -> Report:
+def run(area: Path, plan: FuzzPlan, progress: OnProgress = lambda part, count: None, **variables: str) -> FuzzReport:
     """Start the service, send everything, stop it. variables: settings of the service beside the trial's own."""
-    with receiver() as url, Site(area, **variables) as site, Probe(site.url) as probe:
+    with receiver() as url, FuzzSite(area, **variables) as site, LivenessProbe(site.url) as probe:
         stock = site.stock(url)
-        cost = Cost(site.settings.max_bodies_bytes, plan.silence)
-        report = Report(plan, Ledger(site.document()), Memory(), cost, counts=dict.fromkeys(PARTS, 0))
+        cost = RequestCosts(site.settings.max_bodies_bytes, plan.silence)
+        report = FuzzReport(plan, AnswerLedger(site.document()), Memory(), cost, counts=dict.fromkeys(PARTS, 0))
         trial = _Trial(site, stock, report, progress)
         began = time.monotonic()
         for number in range(plan.rounds):
@@ -166,7 +166,7 @@ def receiver() -> Iterator[str]:
 
 
 class _Trial:
-    def __init__(self, site: Site, stock: Stock, report: Report, progress: Progress) -> None:
+    def __init__(self, site: FuzzSite, stock: Stock, report: FuzzReport, progress: OnProgress) -> None:
         self.site, self.stock, self.report, self.progress = site, stock, report, progress
         self.ledger, self.plan = report.ledger, report.plan
         self.client = site.client

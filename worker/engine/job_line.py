@@ -1,6 +1,6 @@
 """The line of jobs before the GPU: clients of `protocol.py` on one side, one `generate` at a time on the other.
 
-Knows nothing of models, CUDA devices, Redis or job records: what generates is given to `Server.run`.
+Knows nothing of models, CUDA devices, Redis or job records: what generates is given to `JobServer.run`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class CudaFailed(Exception):
 
 
 @dataclass
-class _Client:
+class _JobClient:
     """One connection. What is sent waits in a queue, so that a slow reader never holds up the GPU."""
 
     connection: Connection
@@ -71,7 +71,7 @@ class _Job:
     pictures: list[Pictures]
     bits: int
     traceparent: str | None
-    client: _Client
+    client: _JobClient
     canceled: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -79,7 +79,7 @@ class _Job:
         return self.canceled.is_set() or self.client.gone.is_set()
 
 
-class Server:
+class JobServer:
     """The line of jobs and its one server. `run` belongs to the main thread; clients have threads of their own."""
 
     def __init__(self, path: str, on_change: Callable[[str | None], None] = lambda _: None) -> None:
@@ -211,11 +211,11 @@ class Server:
 
     def _accept(self) -> None:
         while True:
-            client = _Client(self._listener.accept())
+            client = _JobClient(self._listener.accept())
             threading.Thread(target=client.write, daemon=True).start()
             threading.Thread(target=self._listen, args=(client,), daemon=True).start()
 
-    def _listen(self, client: _Client) -> None:
+    def _listen(self, client: _JobClient) -> None:
         """Take a client's messages until it closes or talks nonsense."""
         job: _Job | None = None
         try:
@@ -236,7 +236,7 @@ class Server:
             client.gone.set()
         client.outbox.put(None)
 
-    def _enqueue(self, client: _Client, message: protocol.Message) -> _Job | None:
+    def _enqueue(self, client: _JobClient, message: protocol.Message) -> _Job | None:
         values = message.values
         try:
             settings = SamplerSettings.from_json(values["settings"])
@@ -281,7 +281,7 @@ def _preview(progress: Progress) -> tuple[bytes, ...]:
     return () if picture is None else (previews.jpeg(picture),)
 
 
-def _send_take(client: _Client, take: Take) -> None:
+def _send_take(client: _JobClient, take: Take) -> None:
     bits = 8 * take.frames.dtype.itemsize
     values = {"index": take.index, "seed": take.seed, "fps": take.fps, "shape": take.frames.shape, "bits": bits}
     client.send("take", values, *take.frames)

@@ -36,7 +36,7 @@ from service.observe import logs, tracing
 from service.settings import Settings
 from worker.engine import protocol
 from worker.engine.gpu import Gpu
-from worker.engine.job_line import CudaFailed, Generate, Server
+from worker.engine.job_line import CudaFailed, Generate, JobServer
 from worker.engine.served import Served, model_name
 from worker.process import exit_codes
 
@@ -185,7 +185,7 @@ def _serve(settings: Settings, folder: Path) -> int:
     signal.signal(signal.SIGTERM, lambda *_: _terminate(server))
     try:
         model, generate = _load(settings)
-    except _Unusable as reason:
+    except _ModelUnusable as reason:
         publisher.say(state=EngineState.failed, error=str(reason))
         publisher.write()
         return exit_codes.explain(f"MODEL: {reason}", exit_codes.CONFIG)
@@ -208,7 +208,7 @@ def _serve(settings: Settings, folder: Path) -> int:
     return 0
 
 
-class _Unusable(Exception):
+class _ModelUnusable(Exception):
     """The model cannot be loaded; the message is one line."""
 
 
@@ -227,7 +227,7 @@ def _load(settings: Settings) -> tuple[Base, Generate]:
             compile_cache=settings.compile_cache,
         )
     except ModelError as error:
-        raise _Unusable(error) from error
+        raise _ModelUnusable(error) from error
     return model, partial(generate, model)
 
 
@@ -237,13 +237,13 @@ def _gpu(model: Base) -> Gpu:
     return Gpu(str(torch.cuda.get_device_properties(model.device).uuid))
 
 
-def _listen(folder: Path, publisher: Publisher) -> Server:
+def _listen(folder: Path, publisher: Publisher) -> JobServer:
     path = protocol.socket_path(folder)
     Path(path).unlink(missing_ok=True)  # left by an engine that was killed
-    return Server(path, lambda job: publisher.say(busy_with=job))
+    return JobServer(path, lambda job: publisher.say(busy_with=job))
 
 
-def _terminate(server: Server) -> None:
+def _terminate(server: JobServer) -> None:
     if server.state == "starting":
         raise SystemExit(0)
     server.stop()

@@ -144,7 +144,7 @@ def numbers(progress: Progress) -> dict[str, Any]:
     return {name: getattr(progress, name) for name in names}
 
 
-class Probe:
+class StatusProbe:
     """Asks one engine for its status again and again, without ever waiting for it."""
 
     def __init__(self, path: str) -> None:

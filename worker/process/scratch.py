@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-PREFIX = "inbetween-worker-"
+SCRATCH_PREFIX = "inbetween-worker-"
 _LOCK = "lock"
 
 log = structlog.get_logger("launcher")
@@ -28,7 +28,7 @@ def folder() -> Iterator[Path]:
     """Make a private folder of our own under the temporary folder. Removes those that killed launchers left there."""
     _remove_leavings(Path(tempfile.gettempdir()))
     while True:
-        path = Path(tempfile.mkdtemp(prefix=PREFIX))
+        path = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX))
         lock = os.open(path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         if _locked(lock) and os.fstat(lock).st_nlink:
             break
@@ -42,7 +42,7 @@ def folder() -> Iterator[Path]:
 
 
 def _remove_leavings(parent: Path) -> None:
-    for path in parent.glob(f"{PREFIX}*"):
+    for path in parent.glob(f"{SCRATCH_PREFIX}*"):
         try:
             known = path.lstat()
             if not stat.S_ISDIR(known.st_mode) or known.st_uid != os.geteuid():

@@ -37,7 +37,7 @@ _THREADS = 8
 
 
 @dataclass(frozen=True)
-class File:
+class Artifact:
     """One stored file."""
 
     #: Below the attempt's prefix.
@@ -79,9 +79,9 @@ class Artifacts:
         self._storage = storage
         self._prefix = prefix
         self._folder = folder
-        self._coming = ThreadGroup[File](_THREADS, check, wait)
-        self._files: list[File] = []
-        self._stills: list[File] = []
+        self._coming = ThreadGroup[Artifact](_THREADS, check, wait)
+        self._files: list[Artifact] = []
+        self._stills: list[Artifact] = []
         self._alpha = False
         self._shape: tuple[int, ...] = ()
         self._fps = 0
@@ -143,17 +143,17 @@ class Artifacts:
         self._put(MANIFEST, None, "json", "application/json", json.dumps(manifest, indent=2).encode())
         return result
 
-    def _make(self, name: str, take: int, make: Callable[[], bytes]) -> File:
+    def _make(self, name: str, take: int, make: Callable[[], bytes]) -> Artifact:
         self._coming.check()
         return self._put(name, take, "jpg", "image/jpeg", make())
 
-    def _put(self, name: str, take: int | None, form: str, content_type: str, source: Path | bytes) -> File:
+    def _put(self, name: str, take: int | None, form: str, content_type: str, source: Path | bytes) -> Artifact:
         self._coming.check()
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             size = stream.seek(0, io.SEEK_END)
         patiently(self._coming.wait, self._storage.put, self._prefix + name, source, content_type)
-        return File(name, take, form, content_type, size, digest)
+        return Artifact(name, take, form, content_type, size, digest)
 
 
 def committed(storage: Storage, job_id: str, before: int) -> dict[str, Any] | None:

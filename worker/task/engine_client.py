@@ -45,7 +45,7 @@ class EngineError(Exception):
 
 
 @dataclass(frozen=True)
-class Report:
+class EngineReport:
     """Where a job is."""
 
     #: `waiting`, `sampling` or `sampled`.
@@ -85,7 +85,7 @@ def sample(
     bits: int,
     lease: Lease,
     traceparent: str | None = None,
-) -> Generator[Report | Take, None, None]:
+) -> Generator[EngineReport | Take, None, None]:
     """Have the engine at `path` generate a job called `name`, frames of 8 or 16 `bits` a sample.
 
     Leaving the loop early closes the connection, which stops the job at its next step. Raises `EngineDied`,
@@ -104,7 +104,7 @@ def sample(
                     event = _event(message)
                     del message  # and with it a take's raw frames, of which the event has its own copy
                     yield event
-                yield Report("sampled", message.values)
+                yield EngineReport("sampled", message.values)
                 return
         except (_Gone, OSError) as error:
             if started:
@@ -141,15 +141,15 @@ def _hear(engine: Connection, lease: Lease) -> protocol.Message:
         raise _Gone from error
 
 
-def _event(message: protocol.Message) -> Report | Take:
+def _event(message: protocol.Message) -> EngineReport | Take:
     values = message.values
     match message.type:
         case "waiting":
-            return Report("waiting", {})
+            return EngineReport("waiting", {})
         case "started":
-            return Report("sampling", {})
+            return EngineReport("sampling", {})
         case "progress":
-            return Report("sampling", values, message.parts[0] if message.parts else None)
+            return EngineReport("sampling", values, message.parts[0] if message.parts else None)
         case "take":
             frames = protocol.frames(message.parts, values["shape"], values["bits"])
             return Take(values["index"], values["seed"], frames, values["fps"])

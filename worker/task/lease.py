@@ -21,7 +21,7 @@ import redis
 import structlog
 
 from service.database.outages import is_outage
-from service.jobs.record import JobError, State, Verdict, ticket
+from service.jobs.record import JobError, Renewal, State, ticket
 from service.jobs.store import Jobs
 
 DRAIN_FD = "INBETWEEN_DRAIN_FD"
@@ -96,9 +96,9 @@ class Lease:
         """Return the descriptor that is readable from the moment the attempt must stop."""
         return self._readable
 
-    def heed(self, verdict: Verdict) -> None:
+    def heed(self, verdict: Renewal) -> None:
         """Take what a renewal answered. Raises `Interrupted` when that is to stop."""
-        if verdict is Verdict.cancel:
+        if verdict is Renewal.cancel:
             self.interrupt(Reason.cancel)
         self.check()
 
@@ -180,7 +180,7 @@ class Lease:
 
     def _renew(self) -> None:
         try:
-            if self._jobs.renew(self._id, self._attempt) is Verdict.cancel:
+            if self._jobs.renew(self._id, self._attempt) is Renewal.cancel:
                 self.interrupt(Reason.cancel)
         except JobError:
             self.interrupt(Reason.superseded)

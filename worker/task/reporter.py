@@ -13,7 +13,7 @@ from service.jobs.record import Job, JobError
 from service.jobs.store import Jobs
 from service.observe import tracing
 from worker.engine import previews
-from worker.task.engine_client import Report
+from worker.task.engine_client import EngineReport
 from worker.task.lease import Lease, Reason
 
 REPORT_SECONDS = 0.25
@@ -46,7 +46,7 @@ class Reporter:
         if self._enter(name):
             self._write(None)
 
-    def heard(self, event: Report) -> None:
+    def heard(self, event: EngineReport) -> None:
         """Pass on a step. Most are left out when they come fast; a job's last one never is."""
         if event.stage == "sampled":
             self._gpu_seconds, self._on_gpu_since = event.values["seconds"], None

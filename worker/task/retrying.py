@@ -40,7 +40,7 @@ def patiently(wait: Callable[[float], None], verb: Callable[..., T], *arguments:
     retry = tenacity.Retrying(
         retry=tenacity.retry_if_exception(_may_pass),
         wait=tenacity.wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE),
-        stop=_Over(),
+        stop=_StopAtDeadline(),
         sleep=wait,
         before_sleep=_tell_once,
         reraise=True,
@@ -67,7 +67,7 @@ def _may_pass(error: BaseException) -> bool:
     return isinstance(error, StorageUnavailable) and machine.fault(error) is None
 
 
-class _Over(tenacity.stop.stop_base):
+class _StopAtDeadline(tenacity.stop.stop_base):
     """Whether one call has waited for long enough.
 
     An outage before it is no part of how long a storage has been full, or has given another file.

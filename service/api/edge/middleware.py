@@ -36,7 +36,7 @@ _HEADERS = {
 log = structlog.get_logger("request")
 
 
-class Frame:
+class RequestBoundary:
     """The outermost layer: gives the request an id, logs and counts it, and turns what nobody caught into a 500."""
 
     def __init__(self, app: ASGIApp, traffic: RequestMetrics) -> None:

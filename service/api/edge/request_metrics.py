@@ -18,7 +18,7 @@ from anyio import to_thread
 from service.jobs import metrics
 from service.jobs.store import Jobs
 
-SECONDS = 2.0
+WRITE_EVERY = 2.0
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))
 """Anything else a stranger may write there counts as `other`."""
 
@@ -58,7 +58,7 @@ class RequestMetrics:
         """Flush the counts to Redis until cancelled. An outage of Redis is logged once, and sat out."""
         silent = False
         while True:
-            await anyio.sleep(SECONDS)
+            await anyio.sleep(WRITE_EVERY)
             try:
                 await to_thread.run_sync(self.flush)
                 silent = False

@@ -185,7 +185,7 @@ class Protocol(H11Protocol):
         return self.transport.close()
 
 
-class Server(uvicorn.Server):
+class EdgeServer(uvicorn.Server):
     """uvicorn's server, which says briefly what asyncio says of each connection that it cannot take."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -15,17 +15,17 @@ import anyio
 
 from service.problems import Problem
 
-PATIENCE = 3.0
+ROOM_PATIENCE = 3.0
 """Seconds that a request waits for room before a client that sends its body would lose patience."""
 
 THREAD_PATIENCE = 10.0
 """Seconds that a thread waits for room."""
 
-KEPT = 16
+SMALL_SHARE = 16
 """Of the room, one part in so many is for small requests alone."""
 
 
-class Ledger:
+class ByteLedger:
     """What each owner holds of `most` bytes. The lock is the caller's."""
 
     def __init__(self, most: int, shared: bool = True, whole: bool = True) -> None:
@@ -40,13 +40,13 @@ class Ledger:
         self.held = 0
         self._shared = shared
         self._whole = whole or not shared
-        self._small = most // KEPT // 4
+        self._small = most // SMALL_SHARE // 4
         self._of: dict[str, int] = {}
 
     @property
     def largest(self) -> int:
         """What one request can hold at the most."""
-        room = self.most - self.most // KEPT
+        room = self.most - self.most // SMALL_SHARE
         return room if self._whole else room // 2
 
     def fits(self, owner: str, more: int) -> bool:
@@ -55,7 +55,7 @@ class Ledger:
         That is half of the room, or all where it may and has nothing in hand.
         """
         has = self._of.get(owner, 0)
-        room = self.most if more <= self._small else self.most - self.most // KEPT
+        room = self.most if more <= self._small else self.most - self.most // SMALL_SHARE
         if self._shared and (has or not self._whole) and has + more > room // 2:
             return False
         return self.held + more <= room
@@ -73,7 +73,7 @@ class Ledger:
 class Hold:
     """Bytes of a room that a request has. `reach` makes them more."""
 
-    def __init__(self, ledger: Ledger, owner: str) -> None:
+    def __init__(self, ledger: ByteLedger, owner: str) -> None:
         self.size = 0
         self._ledger = ledger
         self._owner = owner
@@ -95,8 +95,8 @@ class ByteBudget:
     """For requests of one event loop."""
 
     def __init__(self, most: int, shared: bool = True, whole: bool = True) -> None:
-        """Begin with nothing held and nobody waiting. most, shared, whole: as of `Ledger`."""
-        self.ledger = Ledger(most, shared, whole)
+        """Begin with nothing held and nobody waiting. most, shared, whole: as of `ByteLedger`."""
+        self.ledger = ByteLedger(most, shared, whole)
         self._waiting: list[tuple[str, int, anyio.Event]] = []
 
     @asynccontextmanager
@@ -105,7 +105,7 @@ class ByteBudget:
 
         Of those who wait, who holds least is next; an owner's own stay in order.
 
-        Raises `Problem` 503 for who has waited `PATIENCE` seconds.
+        Raises `Problem` 503 for who has waited `ROOM_PATIENCE` seconds.
         """
         hold = Hold(self.ledger, owner)
         await self._wait(owner, need, hold)
@@ -122,7 +122,7 @@ class ByteBudget:
         mine = (owner, need, anyio.Event())
         self._waiting.append(mine)
         try:
-            with anyio.fail_after(PATIENCE):
+            with anyio.fail_after(ROOM_PATIENCE):
                 await mine[2].wait()
         except TimeoutError:
             if not mine[2].is_set():
@@ -179,7 +179,7 @@ class ThreadByteBudget:
     """For threads."""
 
     def __init__(self, most: int, shared: bool = True) -> None:
-        self.ledger = Ledger(most, shared)
+        self.ledger = ByteLedger(most, shared)
         self.changed = threading.Condition()
 
     @contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 
 from service.api.intake import data_uris
 from service.api.intake.quoted import Quoted
-from service.api.intake.request_body import Picture, Wanted
+from service.api.intake.request_body import ReceivedImage, Wanted
 from service.settings import Settings
 
 DEFAULTS_BEFORE: Mapping[str, Any] = {
@@ -94,7 +94,7 @@ def fingerprint(wanted: Wanted, settings: Settings) -> Fingerprint:
     return Fingerprint(printed("asked", asked), printed("meant", meant), printed("before", before))
 
 
-def _picture(picture: Picture, settings: Settings) -> list[str]:
+def _picture(picture: ReceivedImage, settings: Settings) -> list[str]:
     source = picture.source
     if isinstance(source, bytes):
         return ["image", hashlib.sha256(source).hexdigest()]

@@ -28,7 +28,7 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from redis import Redis
 
-KEPT = 86_400
+ANSWER_TTL = 86_400
 """Seconds an answer is remembered."""
 
 STALE = 12.0
@@ -75,7 +75,7 @@ class Idempotency:
         name = self.name(owner, key)
         mine = json.dumps({**fingerprint.stored, "job": job_id})
         prints = [fingerprint.before, fingerprint.asked, fingerprint.meant]
-        arguments: list[str | int] = [mine, KEPT, job_id, self._life_ms, self._keys.job(""), *prints]
+        arguments: list[str | int] = [mine, ANSWER_TTL, job_id, self._life_ms, self._keys.job(""), *prints]
         found: Any = self._claim(keys=[name, _life(name)], args=arguments)
         return None if found is None else self._replay(json.loads(found), fingerprint)
 
@@ -95,7 +95,7 @@ class Idempotency:
         """Remember what the request was answered, if the claim is still that of this job."""
         name = self.name(owner, key)
         record = json.dumps({**fingerprint.stored, "job": job_id, "answer": answer})
-        self._answer(keys=[name, _life(name)], args=[job_id, record, KEPT])
+        self._answer(keys=[name, _life(name)], args=[job_id, record, ANSWER_TTL])
 
     def release(self, owner: str, key: str, job_id: str) -> None:
         """Give the claim up, since the request was refused: the next one with this key starts anew."""

@@ -24,15 +24,15 @@ from service.settings import Settings
 
 pillow_heif.register_heif_opener()
 
-Format = Literal["jpeg", "png", "webp", "avif", "heic"]
-CONTENT_TYPES: dict[Format, str] = {
+ImageFormat = Literal["jpeg", "png", "webp", "avif", "heic"]
+CONTENT_TYPES: dict[ImageFormat, str] = {
     "jpeg": "image/jpeg",
     "png": "image/png",
     "webp": "image/webp",
     "avif": "image/avif",
     "heic": "image/heic",
 }
-ENDINGS: dict[Format, str] = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "avif": ".avif", "heic": ".heic"}
+ENDINGS: dict[ImageFormat, str] = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "avif": ".avif", "heic": ".heic"}
 NAMES = "JPEG, PNG, WebP, AVIF or HEIC"
 
 SMALLEST = 16
@@ -45,7 +45,7 @@ MOST_SCANNED = 1_500_000_000
 """Pixels of a JPEG, times its scans: about a second of a decoder. A telephone's 48 megapixels may have thirty scans."""
 
 # MPO is what Pillow calls a JPEG with further pictures behind it, such as a phone's gain map.
-_FORMATS: dict[str, Format] = {
+_FORMATS: dict[str, ImageFormat] = {
     "JPEG": "jpeg",
     "MPO": "jpeg",
     "PNG": "png",
@@ -66,7 +66,7 @@ _OTHERS = {
     b"{": "JSON",
 }
 _SIDEWAYS = (5, 6, 7, 8)
-_HELD: dict[Format, float] = {"jpeg": 0.5, "png": 4.2, "webp": 18.0, "avif": 10.0, "heic": 5.2}
+_HELD: dict[ImageFormat, float] = {"jpeg": 0.5, "png": 4.2, "webp": 18.0, "avif": 10.0, "heic": 5.2}
 """Bytes for each pixel that are held while a picture is checked, as measured; a JPEG's beside its coefficients."""
 _DECODING = 65
 """Percent of MAX_BODIES_BYTES that pictures may take while they are decoded."""
@@ -107,7 +107,7 @@ class ImageInfo:
     #: Width and height are those of the picture as it is seen, after EXIF rotation.
     width: int
     height: int
-    format: Format
+    format: ImageFormat
     content_type: str
     has_alpha: bool
     #: Hex, of the file.

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 
 from service.problems import Problem
-from service.validation import Fault, refused
+from service.validation import FieldFault, refused
 
 PIECE = 262_144
 """Bytes that are looked at in one go: a millisecond at the most."""
@@ -130,4 +130,4 @@ def _end(body: bytes | bytearray, start: int, most: int) -> tuple[int, int]:
 def _too_much() -> Problem:
     remedy = "Send only the fields that the reference under `/docs` lists."
     detail = f"The JSON has more than {MOST_REST} bytes, or {MOST_TEXTS} texts, beside its images."
-    return refused([Fault("body", detail, remedy)])
+    return refused([FieldFault("body", detail, remedy)])

@@ -29,7 +29,7 @@ from service.jobs.option_fields import MethodName
 from service.jobs.options import InbetweenRequest, Keyframe, Options
 from service.problems import Problem
 from service.settings import Settings as ServiceSettings
-from service.validation import Fault, from_pydantic, from_settings, refused
+from service.validation import FieldFault, from_pydantic, from_settings, refused
 
 _FORM_FIELDS = ("start", "end", "keyframes", "at", "options")
 _MOST_KEYFRAMES = int(LIMITS["keyframes"].high)
@@ -44,15 +44,15 @@ _ANY_LENGTH = 2
 """Stands in for a model's own number of frames where only the number of segments is asked."""
 
 
-Source = bytes | str | Quoted
+ImageSource = bytes | str | Quoted
 
 
 @dataclass(frozen=True)
-class Picture:
+class ReceivedImage:
     """One keyframe as it came: its bytes, or a reference to them."""
 
     #: Its bytes, or text, which if long stays where it is in the body.
-    source: Source
+    source: ImageSource
     #: Its name in the request.
     field: str
     #: What the file's has to be, if the request says.
@@ -68,7 +68,7 @@ class Picture:
 class Wanted:
     """A request that is right in itself."""
 
-    pictures: tuple[Picture, ...]
+    pictures: tuple[ReceivedImage, ...]
     #: The frame of each keyframe, when the request says.
     positions: tuple[int, ...] | None
     options: Options
@@ -196,13 +196,13 @@ def _from_json(body: bytearray) -> Wanted:
         raise _invalid(error, InbetweenRequest) from None
     if asked.keyframes is not None:
         pictures = [
-            Picture(long.get(keyframe.image, keyframe.image), f"keyframes[{i}].image", keyframe.sha256)
+            ReceivedImage(long.get(keyframe.image, keyframe.image), f"keyframes[{i}].image", keyframe.sha256)
             for i, keyframe in enumerate(asked.keyframes)
         ]
         _refuse_two_forms(asked.start or asked.end)
         return _wanted(pictures, _positions(asked.keyframes), asked.options)
     ends = [(image, name) for name, image in (("start", asked.start), ("end", asked.end)) if image is not None]
-    return _wanted([Picture(long.get(image, image), name) for image, name in ends], None, asked.options)
+    return _wanted([ReceivedImage(long.get(image, image), name) for image, name in ends], None, asked.options)
 
 
 async def _from_form(request: Request, service: ServiceSettings, hold: Hold) -> Wanted:
@@ -213,22 +213,22 @@ async def _from_form(request: Request, service: ServiceSettings, hold: Hold) -> 
         positions = _at(form.getlist("at"), len(named["keyframes"]))
     for name in ("start", "end"):
         if len(named[name]) > 1:
-            raise refused([Fault(name, "This field comes more than once.", "Send it once, or use `keyframes`.")])
+            raise refused([FieldFault(name, "This field comes more than once.", "Send it once, or use `keyframes`.")])
     if named["keyframes"]:
         _refuse_two_forms(named["start"] or named["end"])
         return _wanted(named["keyframes"], positions, options)
     return _wanted(named["start"] + named["end"], None, options)
 
 
-async def _pictures(form: FormData, name: str, service: ServiceSettings) -> list[Picture]:
+async def _pictures(form: FormData, name: str, service: ServiceSettings) -> list[ReceivedImage]:
     parts = form.getlist(name)
     fields = [f"{name}[{i}]" for i in range(len(parts))] if name == "keyframes" else [name] * len(parts)
     found = []
     for field, part in zip(fields, parts, strict=True):
         source = await file_bytes(part, service, field) if isinstance(part, UploadFile) else part
         if not source:
-            raise refused([Fault(field, "This field is empty.", "Send the image as a file, or a URL as text.")])
-        found.append(Picture(source, field))
+            raise refused([FieldFault(field, "This field is empty.", "Send the image as a file, or a URL as text.")])
+        found.append(ReceivedImage(source, field))
     return found
 
 
@@ -237,27 +237,27 @@ def _refuse_unknown(form: FormData) -> None:
     unknown = [name for name in form if name not in _FORM_FIELDS]
     if unknown:
         remedy = f"Remove it. Known fields: {known}."
-        raise refused([Fault(name[:80] or "body", "There is no such field.", remedy) for name in unknown])
+        raise refused([FieldFault(name[:80] or "body", "There is no such field.", remedy) for name in unknown])
 
 
 def _refuse_two_forms(start_or_end: object) -> None:
     if start_or_end:
         raise refused(
-            [Fault("keyframes", "`keyframes` and `start` or `end` both name images.", "Send one of the two.")]
+            [FieldFault("keyframes", "`keyframes` and `start` or `end` both name images.", "Send one of the two.")]
         )
 
 
 def _options(parts: Sequence[UploadFile | str]) -> Options:
     """Read the form's `options`, a JSON object as text or as a file of type application/json."""
     if len(parts) > 1:
-        raise refused([Fault("options", "This field comes more than once.", "Send one JSON object.")])
+        raise refused([FieldFault("options", "This field comes more than once.", "Send one JSON object.")])
     if not parts:
         return Options()
     part = parts[0]
     text = part.encode() if isinstance(part, str) else part.file.read(_LONGEST_OPTIONS + 1)
     if len(text) > _LONGEST_OPTIONS:
         remedy = "Send only the options that `GET /methods` lists."
-        raise refused([Fault("options", f"They have more than {_LONGEST_OPTIONS} bytes.", remedy)])
+        raise refused([FieldFault("options", f"They have more than {_LONGEST_OPTIONS} bytes.", remedy)])
     refuse_many_values(text, "options")
     try:
         return Options.model_validate_json(text)
@@ -272,7 +272,7 @@ def refuse_many_values(text: bytes | bytearray, field: str) -> None:
     """
     if text.count(b",") > _MOST_VALUES:
         remedy = "Send only the fields that the reference under `/docs` lists."
-        raise refused([Fault(field, f"The JSON has more than {_MOST_VALUES} values.", remedy)])
+        raise refused([FieldFault(field, f"The JSON has more than {_MOST_VALUES} values.", remedy)])
 
 
 def _at(parts: Sequence[UploadFile | str], keyframes: int) -> tuple[int, ...] | None:
@@ -281,11 +281,11 @@ def _at(parts: Sequence[UploadFile | str], keyframes: int) -> tuple[int, ...] | 
         return None
     if len(parts) != keyframes:
         remedy = "Send one `at` for each of `keyframes`, in the same order, or none."
-        raise refused([Fault("at", f"{len(parts)} frame numbers came with {keyframes} `keyframes`.", remedy)])
+        raise refused([FieldFault("at", f"{len(parts)} frame numbers came with {keyframes} `keyframes`.", remedy)])
     numbers = []
     for i, part in enumerate(parts):
         if not isinstance(part, str) or not part.isascii() or not part.isdecimal() or len(part) > 6:
-            raise refused([Fault(f"at[{i}]", "This is no frame number.", "Send a whole number from 0.")])
+            raise refused([FieldFault(f"at[{i}]", "This is no frame number.", "Send a whole number from 0.")])
         numbers.append(int(part))
     return tuple(numbers)
 
@@ -298,20 +298,22 @@ def _positions(keyframes: Sequence[Keyframe]) -> tuple[int, ...] | None:
         missing = next(i for i, keyframe in enumerate(keyframes) if keyframe.frame is None)
         remedy = "Give the frame of every keyframe, or of none."
         raise refused(
-            [Fault(f"keyframes[{missing}].frame", "Other keyframes have a frame, this one has none.", remedy)]
+            [FieldFault(f"keyframes[{missing}].frame", "Other keyframes have a frame, this one has none.", remedy)]
         )
     return tuple(given)
 
 
-def _wanted(pictures: Sequence[Picture], positions: tuple[int, ...] | None, options: Options) -> Wanted:
+def _wanted(pictures: Sequence[ReceivedImage], positions: tuple[int, ...] | None, options: Options) -> Wanted:
     if not pictures or pictures[0].field == "end":
-        raise refused([Fault("start", "The first keyframe is missing.", "Send `start` and `end`, or `keyframes`.")])
+        raise refused(
+            [FieldFault("start", "The first keyframe is missing.", "Send `start` and `end`, or `keyframes`.")]
+        )
     try:
         settings = options.settings(positions)
         segment_frames(settings, len(pictures), _ANY_LENGTH)
     except SettingsError as error:
         if error.field == "keyframes" and [picture.field for picture in pictures] == ["start"]:
-            raise refused([Fault("end", f"{error.problem}.", "Send the end image too.")]) from None
+            raise refused([FieldFault("end", f"{error.problem}.", "Send the end image too.")]) from None
         raise from_settings(error) from None
     return Wanted(tuple(pictures), positions, options, settings)
 

@@ -20,13 +20,13 @@ from service.api.intake import data_uris, estimate, keyframe_check, limits
 from service.api.intake.byte_budget import ThreadByteBudget
 from service.api.intake.idempotency import in_flight
 from service.api.intake.quoted import Quoted
-from service.api.intake.request_body import Picture, Wanted
+from service.api.intake.request_body import ReceivedImage, Wanted
 from service.fleet import engines
 from service.fleet.engines import Engine
 from service.jobs import accepted, capacity, replay
 from service.jobs.record import Allowance, Job, Lane, NewJob, Refused, files_prefix
 from service.jobs.store import Jobs
-from service.jobs.uploads import PREFIX, Uploads
+from service.jobs.uploads import UPLOAD_PREFIX, Uploads
 from service.observe import tracing
 from service.outbound.client import HostRefused, Outbound, OutboundError, TooLarge, UrlRefused
 from service.outbound.target import Target
@@ -91,7 +91,9 @@ class Submission:
         keyframes = self._keep(job_id, look)
         options = wanted.options
         sources = [picture.source for picture in wanted.pictures]
-        uploads = [one.removeprefix(PREFIX) for one in sources if isinstance(one, str) and one.startswith(PREFIX)]
+        uploads = [
+            one.removeprefix(UPLOAD_PREFIX) for one in sources if isinstance(one, str) and one.startswith(UPLOAD_PREFIX)
+        ]
         new = NewJob(
             id=job_id,
             owner=owner,
@@ -190,11 +192,11 @@ class Submission:
             engine = None
         self._admit(owner, wanted, _gpu_seconds(wanted, engine), allowance)
 
-    def _look(self, look: _Look, picture: Picture) -> None:
+    def _look(self, look: _Look, picture: ReceivedImage) -> None:
         with self._in_hand(look, picture) as data:
             self._inspect(look, picture, data)
 
-    def _inspect(self, look: _Look, picture: Picture, data: bytes) -> keyframe_check.ImageInfo:
+    def _inspect(self, look: _Look, picture: ReceivedImage, data: bytes) -> keyframe_check.ImageInfo:
         with self.turns.of(look.owner):
             info = keyframe_check.inspect(data, self.settings, field=picture.field, others=look.pixels)
         look.pixels += info.width * info.height
@@ -207,7 +209,7 @@ class Submission:
         return info
 
     @contextmanager
-    def _in_hand(self, look: _Look, picture: Picture) -> Iterator[bytes]:
+    def _in_hand(self, look: _Look, picture: ReceivedImage) -> Iterator[bytes]:
         """Hold the image's bytes, with room for them where they did not come as such."""
         if isinstance(picture.source, bytes):
             yield picture.source
@@ -215,16 +217,18 @@ class Submission:
         with self.pictures.of(look.owner) as hold:
             yield self._bytes(look, picture, picture.source, hold.reach)
 
-    def _bytes(self, look: _Look, picture: Picture, source: str | Quoted, holding: Callable[[int], None]) -> bytes:
+    def _bytes(
+        self, look: _Look, picture: ReceivedImage, source: str | Quoted, holding: Callable[[int], None]
+    ) -> bytes:
         if data_uris.is_data_uri(source):
             holding(min(len(source) * 3 // 4, self.settings.max_image_bytes))
             return data_uris.decode(source, self.settings, field=picture.field)
         if isinstance(source, Quoted):
             detail = f"This text of {len(source):,} bytes is neither an image nor a URL of one."
             raise Problem(422, "invalid-url", detail, field=picture.field)
-        if source.startswith(PREFIX):
+        if source.startswith(UPLOAD_PREFIX):
             return self.uploads.read(look.owner, source, picture.field, holding)
-        if source.startswith(replay.PREFIX):
+        if source.startswith(replay.JOB_PREFIX):
             return self._of_a_job(look.owner, source, picture.field, holding)
         return self._fetched(_target(self.outbound, source, picture.field), picture.field, look.deadline, holding)
 

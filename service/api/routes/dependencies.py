@@ -46,7 +46,7 @@ async def base_url(request: Request, here: Here) -> str:
     return (here.settings.public_url or str(request.base_url)).rstrip("/")
 
 
-Base = Annotated[str, Depends(base_url)]
+BaseUrl = Annotated[str, Depends(base_url)]
 
 
 def known_key(request: Request, here: Here, _: Annotated[Any, Depends(_bearer)]) -> Key:

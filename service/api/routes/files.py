@@ -14,7 +14,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from mpd.output.formats import OUTPUT_FORMATS
 from service.api.file_response import deliver
-from service.api.routes.dependencies import ONE_JOB, Base, Here, ReadableJob, problems
+from service.api.routes.dependencies import ONE_JOB, BaseUrl, Here, ReadableJob, problems
 from service.api.services import Services
 from service.api.views import absolute
 from service.jobs.option_fields import Format
@@ -24,7 +24,7 @@ from service.storage import ObjectMissing
 
 router = APIRouter(tags=["files"])
 
-Take = Annotated[int, Query(ge=1, le=8, description="Which take, from 1: one for each seed.")]
+TakeNumber = Annotated[int, Query(ge=1, le=8, description="Which take, from 1: one for each seed.")]
 Download = Annotated[bool, Query(description="Have a browser save the file instead of showing it.")]
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -64,9 +64,9 @@ def _file_route(
 def get_video(
     request: Request,
     here: Here,
-    base: Base,
+    base: BaseUrl,
     job: ReadableJob,
-    take: Take = 1,
+    take: TakeNumber = 1,
     format: Annotated[Format | None, Query(description="Which of the job's formats. Default: its first.")] = None,
     download: Download = False,
 ) -> Response:
@@ -88,7 +88,7 @@ def get_video(
 def get_file(
     request: Request,
     here: Here,
-    base: Base,
+    base: BaseUrl,
     job: ReadableJob,
     name: Annotated[str, Path(description="As in the job's `result.files`.", examples=["metadata.json"])],
     download: Download = False,
@@ -106,10 +106,10 @@ def get_file(
 def get_frame(
     request: Request,
     here: Here,
-    base: Base,
+    base: BaseUrl,
     job: ReadableJob,
     n: Annotated[int, Path(ge=0, le=100_000, description="Its number, from 0.")],
-    take: Take = 1,
+    take: TakeNumber = 1,
     download: Download = False,
 ) -> Response:
     """Return a single frame of the video."""
@@ -122,7 +122,7 @@ def get_frame(
 
 
 @_file_route("/inbetween/{job_id}/poster", "getPoster", "A still for a player to show before it plays")
-def get_poster(request: Request, here: Here, base: Base, job: ReadableJob, download: Download = False) -> Response:
+def get_poster(request: Request, here: Here, base: BaseUrl, job: ReadableJob, download: Download = False) -> Response:
     """Return a JPEG from the first take."""
     result_of(job)
     return answer(request, here, base, job, "poster.jpg", "image/jpeg", download)
@@ -132,7 +132,7 @@ def get_poster(request: Request, here: Here, base: Base, job: ReadableJob, downl
 def get_keyframe(
     request: Request,
     here: Here,
-    base: Base,
+    base: BaseUrl,
     job: ReadableJob,
     n: Annotated[int, Path(ge=0, le=31, description="Its number, from 0.")],
 ) -> Response:

@@ -21,7 +21,7 @@ from service.api.intake.request_body import Wanted
 from service.api.routes.dependencies import (
     ONE_JOB,
     READ,
-    Base,
+    BaseUrl,
     ChangeableJob,
     Here,
     ReadableJob,
@@ -117,7 +117,7 @@ async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
 async def create_inbetween(
     request: Request,
     here: Here,
-    base: Base,
+    base: BaseUrl,
     key: Submitter,
     idempotency_key: IdempotencyKey = None,
     traceparent: Traceparent = None,
@@ -173,7 +173,7 @@ async def estimate_inbetween(request: Request, here: Here, key: Submitter) -> Es
 )
 def list_inbetweens(
     here: Here,
-    base: Base,
+    base: BaseUrl,
     key: Reader,
     limit: Annotated[int, Query(ge=1, le=100, description="Jobs on a page.")] = 20,
     cursor: Annotated[str | None, Query(pattern=CURSOR, description="`next_cursor` of the page before.")] = None,
@@ -193,7 +193,7 @@ def list_inbetweens(
     summary="One job",
     responses={200: openapi_examples.JOB, **problems(*ONE_JOB)},
 )
-def get_inbetween(here: Here, base: Base, job: ReadableJob, response: Response) -> JobView:
+def get_inbetween(here: Here, base: BaseUrl, job: ReadableJob, response: Response) -> JobView:
     """Return the job as it is now. While it is not over, `Retry-After` says when to look again."""
     found = view(here, job, base)
     if not job.state.is_terminal:
@@ -208,7 +208,7 @@ def get_inbetween(here: Here, base: Base, job: ReadableJob, response: Response) 
     summary="Stop a job",
     responses=problems(*ONE_JOB),
 )
-def cancel_inbetween(here: Here, base: Base, job: ChangeableJob) -> JobView:
+def cancel_inbetween(here: Here, base: BaseUrl, job: ChangeableJob) -> JobView:
     """Cancel a queued job at once, a running one at its next step (`cancel_requested` until then).
 
     A job that is over stays as it is and is returned.

@@ -10,13 +10,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from service.api.file_response import deliver
-from service.api.routes.dependencies import READ, Base, Here, Submitter, problems
+from service.api.routes.dependencies import READ, BaseUrl, Here, Submitter, problems
 from service.api.routes.files import ANSWERS
 from service.api.schemas import UploadView
 from service.api.services import Services
 from service.api.views import absolute, moment
 from service.jobs.options import UploadRequest
-from service.jobs.uploads import PREFIX
+from service.jobs.uploads import UPLOAD_PREFIX
 from service.problems import Problem
 from service.storage import Grant, LinkExpired, LinkInvalid, LocalStorage, ObjectMissing
 
@@ -39,7 +39,7 @@ LINK = ("link-invalid", "link-expired", "not-found")
         "too-slow",
     ),
 )
-def create_upload(here: Here, base: Base, key: Submitter, asked: UploadRequest) -> UploadView:
+def create_upload(here: Here, base: BaseUrl, key: Submitter, asked: UploadRequest) -> UploadView:
     """PUT the file to `url` with `headers`, then send `image` in place of the image.
 
     The link takes exactly the announced number of bytes. An upload may be used by any number of requests until it
@@ -48,7 +48,7 @@ def create_upload(here: Here, base: Base, key: Submitter, asked: UploadRequest) 
     upload = here.uploads.grant(key.owner, asked.content_type, asked.size)
     return UploadView(
         id=upload.id,
-        image=PREFIX + upload.id,
+        image=UPLOAD_PREFIX + upload.id,
         url=absolute(upload.url, base),
         method="PUT",
         headers={"Content-Type": upload.content_type},

@@ -22,7 +22,7 @@ from service.api.routes import files, jobs
 from service.api.routes.dependencies import (
     ONE_JOB,
     READ,
-    Base,
+    BaseUrl,
     ChangeableJob,
     Here,
     ReadableJob,
@@ -90,7 +90,7 @@ class Deleted(BaseModel):
 async def create_video(
     request: Request,
     here: Here,
-    base: Base,
+    base: BaseUrl,
     key: Submitter,
     idempotency_key: jobs.IdempotencyKey = None,
     traceparent: jobs.Traceparent = None,
@@ -114,7 +114,7 @@ async def create_video(
 )
 def list_videos(
     here: Here,
-    base: Base,
+    base: BaseUrl,
     key: Reader,
     limit: Annotated[int, Query(ge=1, le=100, description="Videos on a page.")] = 20,
     after: Annotated[str | None, Query(pattern=jobs.CURSOR, description="`last_id` of the page before.")] = None,
@@ -130,7 +130,7 @@ def list_videos(
 
 
 @router.get("/{job_id}", operation_id="getVideoJob", summary="One job as OpenAI shows it", responses=problems(*ONE_JOB))
-def get_video(here: Here, base: Base, job: ReadableJob) -> Video:
+def get_video(here: Here, base: BaseUrl, job: ReadableJob) -> Video:
     """Return the job as OpenAI shows it.
 
     `status` goes from `queued` over `in_progress` to `completed` or `failed`; a canceled job has failed.
@@ -148,7 +148,7 @@ def get_video(here: Here, base: Base, job: ReadableJob) -> Video:
 def get_content(
     request: Request,
     here: Here,
-    base: Base,
+    base: BaseUrl,
     job: ReadableJob,
     variant: Annotated[
         Literal["video", "thumbnail", "spritesheet"],

@@ -11,7 +11,7 @@ from service.api.routes.dependencies import (
     ONE_JOB,
     READ,
     Admin,
-    Base,
+    BaseUrl,
     Here,
     JobId,
     Reader,
@@ -30,7 +30,7 @@ from service.webhooks.record import DeliveryMissing
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["operators"])
 
-Limit = Annotated[int, Query(ge=1, le=100, description="Entries on a page.")]
+PageLimit = Annotated[int, Query(ge=1, le=100, description="Entries on a page.")]
 
 
 @router.get(
@@ -41,9 +41,9 @@ Limit = Annotated[int, Query(ge=1, le=100, description="Entries on a page.")]
 )
 def list_deliveries(
     here: Here,
-    base: Base,
+    base: BaseUrl,
     key: Reader,
-    limit: Limit = 20,
+    limit: PageLimit = 20,
     cursor: Annotated[
         str | None, Query(pattern=r"^[0-9]{13}\.msg_[a-z2-7]{26}$", description="`next_cursor` of the page before.")
     ] = None,
@@ -84,9 +84,9 @@ def redrive_delivery(
 )
 def list_dead_letters(
     here: Here,
-    base: Base,
+    base: BaseUrl,
     key: Admin,
-    limit: Limit = 20,
+    limit: PageLimit = 20,
     cursor: Annotated[
         str | None, Query(pattern=r"^job_[0-9a-z]{26}$", description="`next_cursor` of the page before.")
     ] = None,
@@ -102,7 +102,7 @@ def list_dead_letters(
     summary="Set a failed job going again",
     responses=problems(*ONE_JOB, "job-conflict"),
 )
-def redrive_dead_letter(here: Here, base: Base, key: Admin, job_id: JobId) -> JobView:
+def redrive_dead_letter(here: Here, base: BaseUrl, key: Admin, job_id: JobId) -> JobView:
     """Set a failed job going again, with fresh budgets for deaths and errors.
 
     Any failed job will do, not only one set aside.

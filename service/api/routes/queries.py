@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
 
-from service.validation import LONGEST_NAME, Fault, refused
+from service.validation import LONGEST_NAME, FieldFault, refused
 
 
 async def refuse_unknown(request: Request) -> None:
@@ -17,7 +17,7 @@ async def refuse_unknown(request: Request) -> None:
     if unknown:
         remedy = f"Remove it. Known parameters: {', '.join(known)}." if known else "Remove it: this path takes none."
         raise refused(
-            [Fault(name[:LONGEST_NAME] or "query", "There is no such parameter.", remedy) for name in unknown]
+            [FieldFault(name[:LONGEST_NAME] or "query", "There is no such parameter.", remedy) for name in unknown]
         )
 
 

@@ -14,7 +14,7 @@ from service.api.services import Services
 from service.api.votes import TooMany, Vote
 from service.jobs.record import Job, State
 from service.jobs.strict import Strict
-from service.validation import Fault, refused
+from service.validation import FieldFault, refused
 
 STUDY = "first look"
 _STUDY = r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$"
@@ -86,7 +86,7 @@ def cast_vote(here: Here, key: Submitter, asked: VoteRequest) -> TallyView:
     try:
         here.votes.cast(key.owner, asked.study, vote)
     except TooMany as error:
-        raise refused([Fault("study", str(error), "Choose another study, or erase one.")]) from None
+        raise refused([FieldFault("study", str(error), "Choose another study, or erase one.")]) from None
     log.info("vote cast", owner=key.owner, methods=list(vote.order))
     return _tally(here, key.owner, asked.study)
 
@@ -130,18 +130,18 @@ def _check(asked: VoteRequest, jobs: dict[str, Job]) -> None:
     """Raise `Problem` for videos that cannot be compared."""
     faults = []
     if len(jobs) != len(asked.order):
-        faults.append(Fault("order", "A job stands here twice.", "Send each job once."))
+        faults.append(FieldFault("order", "A job stands here twice.", "Send each job once."))
     unfinished = [job.id for job in jobs.values() if job.state is not State.succeeded]
     if unfinished:
-        faults.append(Fault("order", f"{unfinished[0]} has no video.", "Send jobs whose `state` is `succeeded`."))
+        faults.append(FieldFault("order", f"{unfinished[0]} has no video.", "Send jobs whose `state` is `succeeded`."))
     elif len({(*(keyframe["sha256"] for keyframe in job.keyframes),) for job in jobs.values()}) > 1:
-        faults.append(Fault("order", "The videos have different keyframes.", "Send jobs of the same keyframes."))
+        faults.append(FieldFault("order", "The videos have different keyframes.", "Send jobs of the same keyframes."))
     elif len({(*job.options["seeds"],) for job in jobs.values()}) > 1:
-        faults.append(Fault("order", "The videos have different seeds.", "Send jobs of the same seeds."))
+        faults.append(FieldFault("order", "The videos have different seeds.", "Send jobs of the same seeds."))
     elif len({job.options["method"] for job in jobs.values()}) < len(jobs):
-        faults.append(Fault("order", "Two videos are of the same method.", "Send one job of each method."))
+        faults.append(FieldFault("order", "Two videos are of the same method.", "Send one job of each method."))
     for name, ids in (("artifacts", asked.artifacts), ("unrealistic", asked.unrealistic)):
         if not jobs.keys() >= set(ids):
-            faults.append(Fault(name, "It names a job that `order` does not.", "Name jobs of `order` alone."))
+            faults.append(FieldFault(name, "It names a job that `order` does not.", "Name jobs of `order` alone."))
     if faults:
         raise refused(faults)
