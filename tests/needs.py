@@ -61,6 +61,7 @@ NEEDS = {
     "chromium": Need(chromium, "apt-get install chromium"),
     "curl": Need(lambda: program("curl"), "apt-get install curl"),
     "ffmpeg": Need(lambda: program("ffmpeg") and program("ffprobe"), "apt-get install ffmpeg"),
+    "git": Need(lambda: program("git"), "apt-get install git"),
     "kubectl 1.21": Need(kustomize, "https://kubernetes.io/docs/tasks/tools (from Debian 13: kubernetes-client)"),
     "prometheus": Need(lambda: program("prometheus") and program("promtool"), "apt-get install prometheus"),
     "redis-server": Need(redis_server, "apt-get install redis-server"),
