@@ -158,9 +158,9 @@ def baseline() -> str:
     new = {name: one.default for name, one in OPTIONS.items()}
     new["formats"] = REQUEST_OPTIONS["formats"].default
     new["reference"] = REQUEST_OPTIONS["reference"].default
-    options = {**before.OPTIONS, **{name: value for name, value in new.items() if name not in before.OPTIONS}}
-    methods = {name: {**method.defaults, **before.METHODS.get(name, {})} for name, method in METHODS.items()}
-    methods = {**before.METHODS, **methods}
+    options = {**new, **before.OPTION_DEFAULTS}
+    methods = {name: {**method.defaults, **before.METHOD_DEFAULTS.get(name, {})} for name, method in METHODS.items()}
+    methods = {**before.METHOD_DEFAULTS, **methods}
     rows = "".join(f'    "{name}": {_written(value)},\n' for name, value in sorted(options.items()))
     kinds = "".join(_mapping(name, values) for name, values in methods.items())
     return f'''"""What an option means that a job's record leaves out, whatever its default is today. {MADE}.
@@ -175,9 +175,9 @@ from collections.abc import Mapping
 from typing import Any
 
 VERSION = {before.VERSION}
-OPTIONS: Mapping[str, Any] = {{
+OPTION_DEFAULTS: Mapping[str, Any] = {{
 {rows}}}
-METHODS: Mapping[str, Mapping[str, Any]] = {{
+METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {{
 {kinds}}}
 """The methods' own values where an option is None."""
 '''

@@ -54,7 +54,7 @@ class Once(Interval):
 
 
 DEFAULT = "reuse"
-VARIANTS: dict[str, Interval | None] = {
+INTERVALS: dict[str, Interval | None] = {
     "exact": None,
     "fp8": None,
     DEFAULT: Interval(),
@@ -117,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--first", type=int, default=0, help="number of the first clip (default: 0)")
     made.add_argument("--steps", type=int, default=25, help="denoising steps (default: 25)")
     made.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="default: both")
-    made.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME")
+    made.add_argument("--variants", nargs="+", choices=list(INTERVALS), default=list(INTERVALS), metavar="NAME")
     made.add_argument("--each-step", action="store_true", help="instead: what reuse at one step alone costs, by σ")
     made.add_argument("--publish", action="store_true", help="put the table into docs/performance.md")
     return made
@@ -159,7 +159,7 @@ def ageing(method: str, clips: Sequence[int], steps: int) -> None:
 def approximated(name: str, reusing: Interval | None = None) -> tuple[Model, Accelerated]:
     """Load the sprite model with one approximation alone: a variant's, or features reused at an interval."""
     model = copy.copy(load(sprites.PATH, device="cpu"))
-    chosen = reusing or VARIANTS[name]
+    chosen = reusing or INTERVALS[name]
     network = Accelerated(model.unet, "exact" if chosen is None else "max", compiled=False, interval=chosen)
     if name == "fp8":
         assert fp8.rewrite(network.unet) > 0

@@ -23,7 +23,6 @@ FRAMES, STEPS = 9, 25
 MISSED = 2.5
 """How far the forward path ends from the end keyframe, in the unit of its motion per frame."""
 COLOURS = {"pin": "#8a6d3b", "rigid": "#b03a2e", "closure": "#1f6f8b"}
-MOST_ROUNDS = 3
 WIDTH, HEIGHT = 940, 330
 LEFT, TOP, SIDE, UP = 46, 40, 360, 230
 STRIP, CELL, ROW = 560, 14, 36

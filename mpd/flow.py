@@ -32,7 +32,6 @@ from mpd.vector_fields import Field
 
 __all__ = ["FLOW_FRAMES", "flow_frames", "flow_size", "generate"]
 
-_WORKING_AREA = 512 * 288
 _MOST_MOTIONS = 4
 _FEWEST_MATCHES = 8
 _GUESS = np.float32(0.02)  # weight of a filled-in motion beside 1 for a confirmed one
@@ -114,9 +113,7 @@ class _Motion:
 
 
 def _estimate(start: Pictures, end: Pictures) -> _Motion:
-    height, width = start.shape[:2]
-    scale = min(1.0, (_WORKING_AREA / (height * width)) ** 0.5)
-    size = max(16, round(width * scale)), max(16, round(height * scale))
+    size = vector_fields.working_size(*start.shape[:2])
     small = [cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in (start, end)]
     grey_start, grey_end = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in small)
     look_start, look_end = (_appearance(picture) for picture in small)

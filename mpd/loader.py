@@ -13,7 +13,7 @@ from typing import Protocol
 from mpd import hub
 from mpd.base import Base, ModelError
 
-INDEX = "model_index.json"
+INDEX_FILE = "model_index.json"
 
 BASES: dict[str, str] = {"StableVideoDiffusionPipeline": "mpd.svd.model"}
 """The classes known, each with the module whose `load` reads it, which is imported when it is needed."""
@@ -71,10 +71,10 @@ def class_name(source: str, revision: str | None = None) -> str:
     try:
         content = json.loads(index.read_text())
     except (OSError, ValueError) as error:
-        raise ModelError(f"{source}: {INDEX} cannot be read: {hub.first_line(error)}") from error
+        raise ModelError(f"{source}: {INDEX_FILE} cannot be read: {hub.first_line(error)}") from error
     found = content.get("_class_name") if isinstance(content, dict) else None
     if not isinstance(found, str):
-        raise ModelError(f"{source}: {INDEX} names no _class_name; {_known()}")
+        raise ModelError(f"{source}: {INDEX_FILE} names no _class_name; {_known()}")
     if found not in BASES:
         raise ModelError(f"{source}: is a {found[:80]!r}, for which there is no base model here; {_known()}")
     return found
@@ -84,18 +84,18 @@ def _index(source: str, revision: str | None) -> Path:
     """Find the model's index in a folder, or fetch it from the hub where it is not in the cache yet."""
     folder = Path(source).expanduser()
     if folder.is_dir():
-        index = folder / INDEX
+        index = folder / INDEX_FILE
         if not index.is_file():
-            raise ModelError(f"{source}: has no {INDEX}; {_known()}")
+            raise ModelError(f"{source}: has no {INDEX_FILE}; {_known()}")
         return index
     if not hub.is_id(source):
         raise ModelError(f"{source}: no such folder, and not a hub id (owner/name)")
     try:
-        found = hub.file(source, revision, INDEX)
+        found = hub.file(source, revision, INDEX_FILE)
     except hub.HubError as error:
         raise ModelError(f"{source}: no such folder, and the hub does not give it: {error}") from error
     if found is None:
-        raise ModelError(f"{source}: has no {INDEX}; {_known()}")
+        raise ModelError(f"{source}: has no {INDEX_FILE}; {_known()}")
     return found
 
 

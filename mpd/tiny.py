@@ -23,6 +23,22 @@ CHANNELS = 32
 alone, which forgets what time, fps and flat colours add to it: so the inner levels are twice as wide."""
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
+MODEL_INDEX = {
+    "_class_name": "StableVideoDiffusionPipeline",
+    "feature_extractor": ["transformers", "CLIPImageProcessor"],
+    "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
+    "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+    "unet": ["diffusers", "UNetSpatioTemporalConditionModel"],
+    "vae": ["diffusers", "AutoencoderKLTemporalDecoder"],
+}
+EXTRACTOR = {
+    "image_processor_type": "CLIPImageProcessor",
+    "crop_size": {"height": 224, "width": 224},
+    "size": {"shortest_edge": 224},
+    "image_mean": CLIP_MEAN,
+    "image_std": CLIP_STD,
+    "resample": 3,
+}
 
 
 def build(folder: Path, seed: int = 0) -> Path:
@@ -36,30 +52,17 @@ def build(folder: Path, seed: int = 0) -> Path:
     with no_progress_bars():
         image_encoder.save_pretrained(folder / "image_encoder")
     scheduler().save_pretrained(folder / "scheduler")
-    _write(
-        folder / "feature_extractor" / "preprocessor_config.json",
-        {
-            "image_processor_type": "CLIPImageProcessor",
-            "crop_size": {"height": 224, "width": 224},
-            "size": {"shortest_edge": 224},
-            "image_mean": CLIP_MEAN,
-            "image_std": CLIP_STD,
-            "resample": 3,
-        },
-    )
-    _write(
-        folder / "model_index.json",
-        {
-            "_class_name": "StableVideoDiffusionPipeline",
-            "feature_extractor": ["transformers", "CLIPImageProcessor"],
-            "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
-            "scheduler": ["diffusers", "EulerDiscreteScheduler"],
-            "unet": ["diffusers", "UNetSpatioTemporalConditionModel"],
-            "vae": ["diffusers", "AutoencoderKLTemporalDecoder"],
-        },
-    )
+    write_index(folder)
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\nRandom weights, for trying the code out.\n")
     return folder
+
+
+def write_index(folder: Path) -> None:
+    """Write what says that a folder holds SVD, and how pictures come to its image encoder."""
+    for name, content in (("model_index.json", MODEL_INDEX), ("feature_extractor/preprocessor_config.json", EXTRACTOR)):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _unet() -> UNetSpatioTemporalConditionModel:
@@ -116,11 +119,6 @@ def scheduler() -> EulerDiscreteScheduler:
         timestep_type="continuous",
         steps_offset=1,
     )
-
-
-def _write(path: Path, content: dict[str, object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def main() -> None:

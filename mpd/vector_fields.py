@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Field = NDArray[np.float32]
 
+_WORKING_AREA = 512 * 288
+"""Pixels of the pictures in which motion is looked for."""
+
 
 def grid(height: int, width: int) -> Field:
     """Give every pixel's own position, (h, w, 2), x first."""
@@ -17,6 +20,12 @@ def grid(height: int, width: int) -> Field:
     own[..., 0] = np.arange(width, dtype=np.float32)
     own[..., 1] = np.arange(height, dtype=np.float32)[:, None]
     return own
+
+
+def working_size(height: int, width: int) -> tuple[int, int]:
+    """Give the (width, height) at which motion is looked for in pictures of this size."""
+    scale = min(1.0, (_WORKING_AREA / (height * width)) ** 0.5)
+    return max(16, round(width * scale)), max(16, round(height * scale))
 
 
 def sample(picture: NDArray[Any], positions: Field) -> Any:

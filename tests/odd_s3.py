@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from trials import servers
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -90,12 +91,5 @@ def refusal(status: int, code: str, message: str = "because") -> Answer:
 @contextmanager
 def serving() -> Iterator[OddS3]:
     """One that answers until the end of the block."""
-    server = OddS3()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with servers.serving(OddS3()) as server:
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

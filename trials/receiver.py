@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from trials.servers import serving
+
 
 @dataclass(frozen=True)
 class Received:
@@ -38,14 +40,8 @@ class Receiver(ThreadingHTTPServer):
     def running(cls) -> Iterator[Receiver]:
         """Run a receiver that answers for as long as the context lasts."""
         server = cls()
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
+        with serving(server):
             yield server
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
 
     @property
     def url(self) -> str:

@@ -1,15 +1,22 @@
-"""Real servers around a service that is tried: a port of one's own, and a redis-server on it."""
+"""Real servers around a service that is tried: a port of one's own, a redis-server on it, any server on a thread."""
 
 from __future__ import annotations
 
 import socket
+import socketserver
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import redis
 from tenacity import retry, stop_after_delay, wait_fixed
 
 from server.up import redis_executable
+
+AnyServer = TypeVar("AnyServer", bound=socketserver.BaseServer)
 
 
 def free_port() -> int:
@@ -45,3 +52,16 @@ class RedisProcess:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+@contextmanager
+def serving(server: AnyServer) -> Iterator[AnyServer]:
+    """Let a server answer for as long as the context lasts."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -50,7 +50,6 @@ from worker.task.reporter import Reporter
 from worker.task.retrying import patiently, persist
 from worker.task.threads import ThreadGroup
 
-PREVIEW_SECONDS = 1.0
 _FETCHES = 4
 """Keyframes that are fetched at once."""
 
@@ -334,7 +333,7 @@ def _flow(pictures: list[Pictures], settings: SamplerSettings, bits: int) -> Eve
             yield event
             continue
         preview = None
-        if time.monotonic() - previewed >= PREVIEW_SECONDS:
+        if time.monotonic() - previewed >= previews.SECONDS_BETWEEN:
             previewed = time.monotonic()
             picture = event.preview()
             preview = previews.jpeg(picture) if picture is not None else None

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.sprites import commands
 from benchmarks.sprites.rows import RunError
-from benchmarks.sprites.variants import CONTROLS, KNOWN, METHODS, SWEEPS
+from benchmarks.sprites.variants import ABLATIONS, CONTROLS, KNOWN, VARIANTS
 from mpd.base import ModelError
 from mpd.sprites import PATH
 
@@ -52,7 +52,9 @@ def parser() -> argparse.ArgumentParser:
     for part in (ideal, dials):
         part.add_argument("--samples", type=int, default=8, help="per question, side by side (default: 8)")
     _table(table)
-    ablate.add_argument("--sweep", nargs="+", choices=list(SWEEPS), default=list(SWEEPS), help="default: all three")
+    ablate.add_argument(
+        "--sweep", nargs="+", choices=list(ABLATIONS), default=list(ABLATIONS), help="default: all three"
+    )
     ablate.add_argument("--world", choices=("trained", "ideal"), default="trained", help="default: trained")
     docs = parts.add_parser("docs", help="put the finished runs' tables and pictures into docs/sprites.md")
     docs.add_argument("--out", type=Path, default=RUNS, help=f"folder of runs (default: {RUNS})")
@@ -72,7 +74,7 @@ def _part(parts: Any, name: str, run: commands.Command, clips: int, what: str) -
 
 def _table(part: argparse.ArgumentParser) -> None:
     known: dict[str, Any] = {"nargs": "+", "choices": list(KNOWN), "metavar": "NAME"}
-    part.add_argument("--methods", **known, default=list(METHODS), help=f"default: {', '.join(METHODS)}")
+    part.add_argument("--methods", **known, default=list(VARIANTS), help=f"default: {', '.join(VARIANTS)}")
     part.add_argument("--also", **known, default=list(CONTROLS), help=f"more of them (default: {', '.join(CONTROLS)})")
     part.add_argument("--probed", type=int, default=40, help="clips whose mismatch is taken, too (default: 40)")
     part.add_argument("--split", default="held-out", choices=("held-out", "development"), help="default: held-out")

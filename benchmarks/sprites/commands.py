@@ -13,7 +13,7 @@ from benchmarks.sprites import pictures, report, tables
 from benchmarks.sprites import prior as direction
 from benchmarks.sprites.rows import Row, Task, collect
 from benchmarks.sprites.trained import Trained, distance, fingerprint, make, shared
-from benchmarks.sprites.variants import CLAIMS, KNOWN, METHODS, SWEEPS, Variant
+from benchmarks.sprites.variants import ABLATIONS, CLAIMS, KNOWN, VARIANTS, Variant
 from mpd.progress import Pictures
 from mpd.sprites import world
 
@@ -33,7 +33,7 @@ def table(arguments: argparse.Namespace) -> str:
     claims = [*CLAIMS, *((name, "mpd (pin)") for name in arguments.also)]
     whole = {"": tables.table(rows, claims)}
     ways = _by_way(rows, claims)
-    _strips(arguments, folder, seeds[:IN_STRIPS], [name for name in names if name in METHODS])
+    _strips(arguments, folder, seeds[:IN_STRIPS], [name for name in names if name in VARIANTS])
     curves = tables.curves(rows)
     if curves:
         report.picture(folder, "mismatch", pictures.plots([("Eq. 11's mismatch", "step", _by_step(curves))]))
@@ -55,7 +55,7 @@ def ablate(arguments: argparse.Namespace) -> str:
         return _ablate_ideal(arguments)
     seeds = world.seeds("development", arguments.clips)
     folder, identity = arguments.out / "ablate", _identity(arguments, "development")
-    sweeps = {name: SWEEPS[name] for name in arguments.sweep}
+    sweeps = {name: ABLATIONS[name] for name in arguments.sweep}
     made = {}
     for name, variants in sweeps.items():
         todo = [Task("", variant, seed) for seed in seeds for variant in variants]
@@ -72,9 +72,9 @@ def _ablate_ideal(arguments: argparse.Namespace) -> str:
     made = {}
     for name in arguments.sweep:
         for group in ("the motion is known, all frames seen", "between known motions, ±2 frames seen"):
-            todo = [Task(group, variant, seed) for seed in range(arguments.clips) for variant in SWEEPS[name]]
+            todo = [Task(group, variant, seed) for seed in range(arguments.clips) for variant in ABLATIONS[name]]
             rows = collect(folder, identity, todo, perfect.Perfect(arguments.steps, 4, probed=False), arguments.jobs)
-            claims = [(variant, _own(name)) for variant in SWEEPS[name] if variant != _own(name)]
+            claims = [(variant, _own(name)) for variant in ABLATIONS[name] if variant != _own(name)]
             made[f"{name}: {group}"] = tables.table(rows, claims)
     head = f"{arguments.clips} questions, 4 samples each, {arguments.steps} steps; differences are to the sweep's own."
     return report.write(folder, identity, made, _sweeps(head, made, tables.IDEAL[:-1], arguments.steps))
@@ -97,7 +97,7 @@ def ideal(arguments: argparse.Namespace) -> str:
     folder, identity = arguments.out / "ideal", _ideal_identity(arguments)
     todo = _questions(list(perfect.TABLE), perfect.ROWS, arguments.clips)
     rows = collect(folder, identity, todo, perfect.Perfect(arguments.steps, arguments.samples), arguments.jobs)
-    made = _by_group(rows, perfect.CLAIMS)
+    made = _by_group(rows, perfect.IDEAL_CLAIMS)
     parts = []
     for group in list(perfect.TABLE)[0::3]:
         curves = tables.curves([row for row in rows if row.task.group == group])
@@ -120,7 +120,7 @@ def dials(arguments: argparse.Namespace) -> str:
     rows = collect(
         folder, identity, todo, perfect.Perfect(arguments.steps, arguments.samples, probed=False), arguments.jobs
     )
-    made = _by_group(rows, perfect.CLAIMS)
+    made = _by_group(rows, perfect.IDEAL_CLAIMS)
     shown = (("nearest", "nearest dB", 1.0), ("reverse", "reverse %", 100.0), ("energy", "energy distance", 1.0))
     parts = []
     for measure, title, factor in shown:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.sprites.rows import Row, Task
 from benchmarks.sprites.sampling import mismatch, walk
-from benchmarks.sprites.variants import KNOWN, METHODS
+from benchmarks.sprites.variants import KNOWN, VARIANTS
 from mpd.samplers import Paths
 from mpd.schedule import karras
 from mpd.sprites import ideal
@@ -25,12 +25,12 @@ SIGMA_MIN, SIGMA_MAX = 0.002, 300.0
 BEST = 60.0  # dB that stand for all above: σ_min itself is at 54
 ROWS = (
     "exact",
-    *(name for name in METHODS if name not in ("truth", "flow")),
+    *(name for name in VARIANTS if name not in ("truth", "flow")),
     "mpd (gain)",
     "mpd (gain, field)",
     "mpd (pin), 1.5 × steps",
 )
-CLAIMS = (
+IDEAL_CLAIMS = (
     ("mpd-trf", "trf"),
     ("mpd-vibid", "vibid"),
     ("mpd (rigid)", "mpd (pin)"),

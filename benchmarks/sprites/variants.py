@@ -54,7 +54,7 @@ class Variant:
         return self.tries * calls * (1 if self.unconditional else 0.5)
 
 
-METHODS: dict[str, Variant] = {
+VARIANTS: dict[str, Variant] = {
     "truth": Variant("truth"),
     "flow": Variant("flow"),
     "svd": Variant("svd"),
@@ -107,7 +107,7 @@ def _table_3(method: str) -> dict[str, Variant]:
 def _free() -> dict[str, Variant]:
     """List the host-free path: anchors, γ, k and λ, gains that the model itself supplies, strengths by end error."""
     base = "mpd (closure)"
-    variants = {name: METHODS[name] for name in ("mpd (pin)", "mpd (rigid)", base)}
+    variants = {name: VARIANTS[name] for name in ("mpd (pin)", "mpd (rigid)", base)}
     for lam in (0.25, 0.5, 0.75):
         variants[f"{base}, λ = {lam}"] = Variant("mpd", {"lam": lam})
     for gamma, k in ((0.2, 3), (0.3, 2), (0.5, 1)):
@@ -119,17 +119,19 @@ def _free() -> dict[str, Variant]:
     return variants
 
 
-SWEEPS: dict[str, dict[str, Variant]] = {
+ABLATIONS: dict[str, dict[str, Variant]] = {
     "mpd-vibid": {
-        "vibid": METHODS["vibid"],
+        "vibid": VARIANTS["vibid"],
         **_table_3("mpd-vibid"),
         "vibid, no x̂0_∅": Variant("vibid", unconditional=False),
         "mpd-vibid, no x̂0_∅": Variant("mpd-vibid", unconditional=False),
         "mpd-vibid, near 1": Variant("mpd-vibid", experiment="near 1"),
         "mpd-vibid, far 1": Variant("mpd-vibid", experiment="far 1"),
     },
-    "mpd-trf": {"trf": METHODS["trf"], **_table_3("mpd-trf")},
+    "mpd-trf": {"trf": VARIANTS["trf"], **_table_3("mpd-trf")},
     "mpd": _free(),
 }
 """What `ablate` compares, each with its sweep's own method. `handover` 1 would be the host-free path, in `mpd`."""
-KNOWN: dict[str, Variant] = METHODS | CONTROLS | {name: one for sweep in SWEEPS.values() for name, one in sweep.items()}
+KNOWN: dict[str, Variant] = (
+    VARIANTS | CONTROLS | {name: one for sweep in ABLATIONS.values() for name, one in sweep.items()}
+)

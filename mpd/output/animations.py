@@ -5,7 +5,7 @@ Knows nothing of films, keyframes or storage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,8 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc
 
-from mpd.output.clip import Clip
+from mpd.output.clip import Clip, OnFrame
 from mpd.progress import Frames
-
-OnFrame = Callable[[int], None]
 
 _GIF_MOST_FPS = 50  # browsers slow a GIF frame shorter than 2/100 s down to 10/100 s
 

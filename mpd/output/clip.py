@@ -6,12 +6,15 @@ again: the colours of the subject itself, which a program that lays it over some
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from mpd.progress import Frames, Pictures, Take
+
+OnFrame = Callable[[int], None]
+"""Called with the number of each frame that has been written."""
 
 
 @dataclass(frozen=True)

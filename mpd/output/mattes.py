@@ -22,7 +22,6 @@ from mpd.output.clip import eight_bits
 from mpd.progress import Frames, Pictures
 from mpd.vector_fields import Field
 
-_WORKING_AREA = 512 * 288
 _ALIKE = np.float32(0.08)  # mean difference of colours, of 1, at which a pixel is hardly believed to be the same one
 
 
@@ -73,9 +72,7 @@ def _segment(frames: Sequence[Frames], start: Pictures, end: Pictures | None) ->
 
 def _working(frame: Frames) -> Pictures:
     """Shrink a picture to working size, (h, w, 3) uint8."""
-    height, width = frame.shape[:2]
-    scale = min(1.0, (_WORKING_AREA / (height * width)) ** 0.5)
-    size = max(16, round(width * scale)), max(16, round(height * scale))
+    size = vector_fields.working_size(*frame.shape[:2])
     small: Pictures = cv2.resize(eight_bits(np.ascontiguousarray(frame)), size, interpolation=cv2.INTER_AREA)
     return small
 

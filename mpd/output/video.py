@@ -16,10 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from mpd.output import animations, films, stills
-from mpd.output.clip import Clip
+from mpd.output.clip import Clip, OnFrame
 from mpd.output.formats import FORMATS
-
-OnFrame = Callable[[int], None]
 
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 

@@ -18,7 +18,7 @@ from service.api.intake.limits import Limits
 from service.api.intake.submission import Submission
 from service.api.readiness import Readiness
 from service.api.streams.events import MOST_STREAMS, Readers
-from service.api.streams.fanout import BLOCK, Fanout
+from service.api.streams.fanout import READ_SECONDS, Fanout
 from service.api.votes import Votes
 from service.auth import ApiKeys
 from service.database.connections import connect, connect_async
@@ -33,7 +33,7 @@ from service.webhooks.deliveries import Webhooks
 
 REDIS_SECONDS = 5.0
 """An answer of Redis that takes longer counts as none."""
-STORAGE_SECONDS = 5.0
+STORAGE_TIMEOUT = 5.0
 """A storage that is silent for longer, twice, counts as away: a caller is told so, and need not wait for it."""
 
 STREAMING_CONNECTIONS = 8
@@ -82,11 +82,11 @@ def open_services(settings: Settings) -> Services:
     streaming = connect_async(
         settings,
         most=STREAMING_CONNECTIONS,
-        timeout=BLOCK + REDIS_SECONDS,
+        timeout=READ_SECONDS + REDIS_SECONDS,
         # A connection that lay in the pool while Redis went away and came back is found out by its use.
         retry=Retry(NoBackoff(), 1),
     )
-    storage = open_storage(settings, connection, timeout=STORAGE_SECONDS, attempts=2)
+    storage = open_storage(settings, connection, timeout=STORAGE_TIMEOUT, attempts=2)
     database = Database(connection, settings, lambda: storage)
     jobs = Jobs(connection, settings, database)
     uploads = Uploads(connection, storage, settings)

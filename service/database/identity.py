@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 FRESH_SECONDS = 1.0
 """How long a look that found the known database holds for whoever does not ask for a fresh one."""
 
-STORAGE_SECONDS = 5.0
+STORAGE_LOOK_SECONDS = 5.0
 """Between two looks at what storage remembers, while the database is not the known one."""
 
-STORAGE_PATIENCE = 3.0
+STORAGE_SILENCE = 3.0
 """How long storage may be silent where it is asked for this alone."""
 
 BEAT_SECONDS = 60.0
@@ -83,7 +83,7 @@ class Database:
         """The database that was there at first, for as long as storage has not said which is the known one."""
         self._fault: DatabaseUnknown | None = None
         self._unanswered = self._silent = False
-        self._looked = self._asked = -STORAGE_SECONDS
+        self._looked = self._asked = -STORAGE_LOOK_SECONDS
 
     def check(self, fresh: bool = False) -> None:
         """Make sure that Redis is the known database.
@@ -197,7 +197,7 @@ class Database:
         if found is not None and self._known is not None and _same(found, self._known):
             self._known = Identity(found.id, max(self._known.epoch, found.epoch - 1))
             return None
-        if (self._fault is not None or self._unanswered) and self._clock() - self._asked < STORAGE_SECONDS:
+        if (self._fault is not None or self._unanswered) and self._clock() - self._asked < STORAGE_LOOK_SECONDS:
             if self._unanswered and self._uncompared:
                 return self._first(found)
             # Also where the known one was there a moment ago, in between: what is here now is another.
@@ -262,7 +262,7 @@ def open_database(connection: redis.Redis, settings: Settings) -> Database:
     Storage is asked when needed, and briefly.
     """
     return Database(
-        connection, settings, lambda: open_storage(settings, connection, timeout=STORAGE_PATIENCE, attempts=1)
+        connection, settings, lambda: open_storage(settings, connection, timeout=STORAGE_SILENCE, attempts=1)
     )
 
 

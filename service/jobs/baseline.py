@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 VERSION = 1
-OPTIONS: Mapping[str, Any] = {
+OPTION_DEFAULTS: Mapping[str, Any] = {
     "anchor": None,
     "background": "#000000",
     "exact_keyframes": False,
@@ -34,7 +34,7 @@ OPTIONS: Mapping[str, Any] = {
     "steps": 25,
     "width": None,
 }
-METHODS: Mapping[str, Mapping[str, Any]] = {
+METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "flow": {"anchor": None, "gamma": None, "guidance": None, "handover": None, "k": None, "lam": None},
     "svd": {"anchor": None, "gamma": None, "guidance": [1.0, 3.0], "handover": None, "k": None, "lam": None},
     "trf": {"anchor": None, "gamma": None, "guidance": [1.0, 3.0], "handover": None, "k": None, "lam": None},

@@ -44,13 +44,13 @@ _ENDS = (State.succeeded.value, State.failed.value, State.canceled.value)
 _UNKNOWN = "unknown"
 """Of a job that a version wrote down which did not keep this."""
 
-SWEEPS = ("reclaim", "requeue", "expire", "forget", "announce", "erase", "uploads", "deliveries", "whole")
+SWEEP_NAMES = ("reclaim", "requeue", "expire", "forget", "announce", "erase", "uploads", "deliveries", "whole")
 """What the keeper goes through, in its order."""
 
 _WAITS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400)
 _WORK = (0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 1200, 3600)
 _STAGE = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 1200)
-_ANSWER = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_ANSWER_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 _ALL = (
     Metric("jobs_submitted_total", "counter", "Jobs accepted."),
@@ -104,7 +104,7 @@ _ALL = (
         "sweep_faults_total",
         "counter",
         "Items that a sweep of the keeper could not deal with and put last. Whole: the sweep itself ended early.",
-        {"sweep": SWEEPS},
+        {"sweep": SWEEP_NAMES},
     ),
     Metric(
         "http_requests_total",
@@ -117,7 +117,7 @@ _ALL = (
         "histogram",
         "Seconds from a request's headers to the first byte of its answer.",
         {"route": (), "method": ()},
-        _ANSWER,
+        _ANSWER_BOUNDS,
     ),
     Metric("queue_depth", "gauge", "Queued jobs.", {"lane": LANES, "priority": PRIORITIES}),
     Metric("jobs_running", "gauge", "Jobs being run.", {"lane": LANES}),

@@ -74,7 +74,9 @@ class Options(OptionFields):
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         values |= {"formats": list(self.formats), "reference": self.reference}
         return {
-            name: value for name, value in values.items() if value is not None or baseline.OPTIONS[name] is not None
+            name: value
+            for name, value in values.items()
+            if value is not None or baseline.OPTION_DEFAULTS[name] is not None
         }
 
 
@@ -84,9 +86,9 @@ def settings_of(options: Mapping[str, Any]) -> Settings:
     Raises `SettingsError` for options that only a newer release knows.
     """
     for name in options:
-        if name not in baseline.OPTIONS:
+        if name not in baseline.OPTION_DEFAULTS:
             raise SettingsError(name, "is known to newer releases alone", "Upgrade the workers, then send it again")
-    return Settings.from_json({name: options.get(name, baseline.OPTIONS[name]) for name in SETTINGS_FIELDS})
+    return Settings.from_json({name: options.get(name, baseline.OPTION_DEFAULTS[name]) for name in SETTINGS_FIELDS})
 
 
 IMAGE = (

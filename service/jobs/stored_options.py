@@ -19,7 +19,9 @@ STATED = frozenset(("formats", "loop", "method", "seeds"))
 def stored(options: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out of a job's options what version `baseline.VERSION` means anyhow."""
     values = {**dict(_moved(options, now=True)), **options}
-    kept = {name: value for name, value in values.items() if name in STATED or value != baseline.OPTIONS.get(name)}
+    kept = {
+        name: value for name, value in values.items() if name in STATED or value != baseline.OPTION_DEFAULTS.get(name)
+    }
     return {"version": baseline.VERSION, **kept}
 
 
@@ -30,7 +32,7 @@ def complete(record: Mapping[str, Any]) -> dict[str, Any]:
     """
     if record.get("version", baseline.VERSION) != baseline.VERSION:
         return dict(record)
-    values = {**baseline.OPTIONS, **record}
+    values = {**baseline.OPTION_DEFAULTS, **record}
     values.pop("version", None)
     values |= dict(_moved(values, now=False))
     return {name: values[name] for name in sorted(values) if values[name] is not None or _means_something(name)}
@@ -38,16 +40,16 @@ def complete(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _means_something(name: str) -> bool:
     """Tell whether None is another thing to say of an option than nothing."""
-    return baseline.OPTIONS.get(name) is not None
+    return baseline.OPTION_DEFAULTS.get(name) is not None
 
 
 def _moved(options: Mapping[str, Any], now: bool) -> Iterator[tuple[str, Any]]:
     """Give the options left to the method whose own value has changed, with today's value or the first one."""
-    name = options.get("method", baseline.OPTIONS["method"])
-    if name not in METHODS or name not in baseline.METHODS:
+    name = options.get("method", baseline.OPTION_DEFAULTS["method"])
+    if name not in METHODS or name not in baseline.METHOD_DEFAULTS:
         return
     today = METHODS[name].defaults
-    for option, first in baseline.METHODS[name].items():
+    for option, first in baseline.METHOD_DEFAULTS[name].items():
         present = list(today[option]) if isinstance(today[option], tuple) else today[option]
         if options.get(option) is None and first != present:
             yield option, present if now else first

@@ -21,7 +21,7 @@ from benchmarks.sprites.ideal import TABLE, WORLDS, Perfect
 from benchmarks.sprites.rows import Row, RunError, Task, collect
 from benchmarks.sprites.sampling import mismatch, walk
 from benchmarks.sprites.trained import Trained, make
-from benchmarks.sprites.variants import CLAIMS, CONTROLS, KNOWN, SWEEPS, Variant
+from benchmarks.sprites.variants import ABLATIONS, CLAIMS, CONTROLS, KNOWN, Variant
 from mpd.methods import ANCHORS
 from mpd.operators import flip
 from mpd.progress import Take
@@ -241,9 +241,9 @@ def test_an_experiment_over_a_host_changes_its_early_steps_alone() -> None:
 
 
 def test_sweeps_know_their_cost_and_change_one_thing_at_a_time() -> None:
-    for name, sweep in SWEEPS.items():
+    for name, sweep in ABLATIONS.items():
         assert all(variant.calls(25) > 0 for variant in sweep.values()), name
-    assert SWEEPS["mpd-vibid"]["mpd-vibid, k = 5"].settings().k == 5
+    assert ABLATIONS["mpd-vibid"]["mpd-vibid, k = 5"].settings().k == 5
     assert KNOWN["mpd-vibid"].calls(25) == 65
     assert KNOWN["mpd (gain)"].calls(25) == 37.5
     assert KNOWN["flow, re-noised"].calls(25) == 10
@@ -255,7 +255,7 @@ def test_the_ideal_commands_write_their_tables_and_the_page_takes_them(
 ) -> None:
     monkeypatch.setattr(perfect, "ROWS", ("exact", "vibid", "mpd (closure)"))
     monkeypatch.setattr(perfect, "IN_DIALS", ("vibid", "mpd (closure)"))
-    monkeypatch.setitem(SWEEPS, "mpd", {name: SWEEPS["mpd"][name] for name in ("mpd (closure)", "mpd (gain)")})
+    monkeypatch.setitem(ABLATIONS, "mpd", {name: ABLATIONS["mpd"][name] for name in ("mpd (closure)", "mpd (gain)")})
     few = ["--clips", "1", "--steps", "2", "--out", str(tmp_path / "runs")]
     assert main(["ideal", "--samples", "2", *few]) == 0
     assert main(["dials", "--samples", "2", *few]) == 0

@@ -143,7 +143,7 @@ def test_what_an_s3_server_says_is_for_the_operator(make_api: Make) -> None:
 
 def test_a_storage_that_hangs_keeps_nobody_waiting(make_api: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes connections and says nothing; with a worker's patience a call would take a minute."""
-    monkeypatch.setattr(services, "STORAGE_SECONDS", 0.3)
+    monkeypatch.setattr(services, "STORAGE_TIMEOUT", 0.3)
     monkeypatch.setattr(erasure, "MOST", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"

@@ -135,11 +135,11 @@ def test_a_silent_stream_is_kept_alive(api: Api, monkeypatch: pytest.MonkeyPatch
 
 def test_a_blocking_read_is_shorter_than_its_sockets_patience(api: Api) -> None:
     patience = api.services.streaming.connection_pool.connection_kwargs["socket_timeout"]
-    assert patience > events.BLOCK
+    assert patience > events.LOOK_AFTER
 
 
 def test_a_job_deleted_while_it_is_watched_ends_its_stream(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "BLOCK", 0.05)
+    monkeypatch.setattr(events, "LOOK_AFTER", 0.05)
     made = api.submit({"method": "flow"})
     with stream(api, made["links"]["events"]) as got:
         assert next(got).data["state"] == "queued"

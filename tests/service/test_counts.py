@@ -238,7 +238,7 @@ EVENTS: dict[str, tuple[Act, list[str] | Callable[[World], list[str]]]] = {
     },
     **{
         f"a sweep goes on, {sweep}": (_faulty(sweep), [f'sweep_faults_total{{sweep="{sweep}"}}'])
-        for sweep in metrics.SWEEPS
+        for sweep in metrics.SWEEP_NAMES
     },
     "a request is answered": (
         _answered,

@@ -136,8 +136,8 @@ def test_an_entry_that_would_leave_a_gap_waits_for_the_next_read() -> None:
 
 
 def test_when_the_last_watcher_has_left_nothing_is_read(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fanout, "BLOCK", 0.02)
-    monkeypatch.setattr(events, "BLOCK", 0.02)
+    monkeypatch.setattr(fanout, "READ_SECONDS", 0.02)
+    monkeypatch.setattr(events, "LOOK_AFTER", 0.02)
 
     async def story(shared: Fanout) -> None:
         await begin(shared, "a")

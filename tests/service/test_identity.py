@@ -48,7 +48,7 @@ class Place:
     def process(self) -> Jobs:
         return Jobs(self.redis, self.settings, self.database())
 
-    def later(self, seconds: float = identity.STORAGE_SECONDS) -> None:
+    def later(self, seconds: float = identity.STORAGE_LOOK_SECONDS) -> None:
         self.now += seconds
 
     def beat(self, database: Database, times: int = 1) -> None:

@@ -115,16 +115,18 @@ def known(settings: Settings) -> dict[str, Any]:
 
 def since() -> dict[str, Any]:
     """The options that have come since, as silence means them."""
-    names = baseline.OPTIONS.keys() - FIRST.keys() - {"formats", "reference"}
-    return {name: baseline.OPTIONS[name] for name in names if baseline.OPTIONS[name] is not None}
+    names = baseline.OPTION_DEFAULTS.keys() - FIRST.keys() - {"formats", "reference"}
+    return {name: baseline.OPTION_DEFAULTS[name] for name in names if baseline.OPTION_DEFAULTS[name] is not None}
 
 
 def test_what_silence_means_never_changes() -> None:
-    assert {name: baseline.OPTIONS[name] for name in FIRST} == FIRST
-    assert baseline.OPTIONS["formats"] == ["mp4"]
-    assert baseline.OPTIONS["reference"] is None
+    assert {name: baseline.OPTION_DEFAULTS[name] for name in FIRST} == FIRST
+    assert baseline.OPTION_DEFAULTS["formats"] == ["mp4"]
+    assert baseline.OPTION_DEFAULTS["reference"] is None
     for name in ("flow", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"):
-        assert {one: v for one, v in baseline.METHODS[name].items() if v is not None} == FIRST_METHODS.get(name, {})
+        assert {one: v for one, v in baseline.METHOD_DEFAULTS[name].items() if v is not None} == FIRST_METHODS.get(
+            name, {}
+        )
 
 
 @thorough
@@ -140,7 +142,7 @@ def test_a_record_keeps_what_differs_and_reads_as_it_was_asked(values: dict[str,
     assert read(record) == read({**record, "version": 1}) == options.normalised()
     assert settings_of(read(record)) == settings
     assert before(record) == known(settings), "as a worker of the releases before reads it"
-    assert all(value != baseline.OPTIONS[name] for name, value in record.items() if name not in ALWAYS)
+    assert all(value != baseline.OPTION_DEFAULTS[name] for name, value in record.items() if name not in ALWAYS)
     assert record.keys() >= ALWAYS, "which those releases look up"
 
 

@@ -17,7 +17,7 @@ import redis
 from structlog.testing import capture_logs
 from tenacity import retry, stop_after_delay, wait_fixed
 
-from service.jobs.metrics import SWEEPS
+from service.jobs.metrics import SWEEP_NAMES
 from service.jobs.reconcile import announce_due
 from service.jobs.record import Job, NewJob, Renewal, State, Superseded, files_prefix
 from service.jobs.store import Jobs
@@ -235,7 +235,7 @@ POISON: dict[str, Callable[[House], None]] = {
 }
 
 
-@pytest.mark.parametrize("sweep", SWEEPS)
+@pytest.mark.parametrize("sweep", SWEEP_NAMES)
 def test_what_one_owner_left_keeps_nothing_from_another(move_in: Callable[[], House], sweep: str) -> None:
     house = move_in()
     POISON[sweep](house)

@@ -127,7 +127,7 @@ def test_frames_of_16_bits_come_bit_for_bit(toy: Toy, connect: Connect) -> None:
 
 
 def test_previews_come_as_small_jpegs(toy: Toy, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_line, "PREVIEW_SECONDS", 0.0)
+    monkeypatch.setattr("worker.engine.previews.SECONDS_BETWEEN", 0.0)
     client = connect()
     ask(client, steps=1)
     toy.may_step.release()

@@ -24,7 +24,6 @@ from mpd.progress import Frames, Pictures, Progress, Take
 from service.observe import tracing
 from worker.engine import previews, protocol
 
-PREVIEW_SECONDS = 1.0
 LAST_WORDS_SECONDS = 2.0
 
 Generate = Callable[[list[Pictures], SamplerSettings, int], Iterator[Progress | Take]]
@@ -188,7 +187,7 @@ class JobServer:
             if isinstance(event, Progress):
                 self._steps.append(now - self._sign_of_life)
                 parts: tuple[bytes, ...] = ()
-                if now - previewed >= PREVIEW_SECONDS:
+                if now - previewed >= previews.SECONDS_BETWEEN:
                     previewed = now
                     parts = _preview(event)
                 job.client.send("progress", protocol.numbers(event), *parts)

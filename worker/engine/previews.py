@@ -9,6 +9,7 @@ from PIL import Image
 
 from mpd.progress import Pictures
 
+SECONDS_BETWEEN = 1.0
 LARGEST = (320, 320)
 MAX_BYTES = 16_000
 """A data URI of at most 24 kB, with room for the event around it."""

@@ -19,7 +19,7 @@ from service.jobs import metrics
 from service.jobs.store import Jobs
 
 WRITE_EVERY = 2.0
-METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))
+HTTP_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))
 """Anything else a stranger may write there counts as `other`."""
 
 log = structlog.get_logger(__name__)
@@ -35,7 +35,7 @@ class RequestMetrics:
 
     def count(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count an answered request. route: the template of a path. seconds: until the answer began."""
-        known = method if method in METHODS else "other"
+        known = method if method in HTTP_METHODS else "other"
         amounts = metrics.counted("http_requests_total", route=route, method=known, status=str(status))
         amounts |= metrics.observed("http_request_seconds", seconds, route=route, method=known)
         with self._lock:

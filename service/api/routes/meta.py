@@ -25,7 +25,7 @@ from service.jobs.capacity import default_method, ready
 from service.jobs.request_options import REQUEST_OPTIONS
 from service.storage import StorageUnavailable
 
-STORAGE_PATIENCE = 3.0
+READY_PATIENCE = 3.0
 """Seconds that a storage has to answer before it counts as away."""
 
 log = structlog.get_logger(__name__)
@@ -93,7 +93,7 @@ async def get_metrics(here: Here, key: Metrics) -> Response:
 async def _answers(here: Services) -> bool:
     """Tell whether the storage answers. That takes long when it is away, and Prometheus waits ten seconds at most."""
     try:
-        with anyio.fail_after(STORAGE_PATIENCE):
+        with anyio.fail_after(READY_PATIENCE):
             await here.readiness.check()
     except (StorageUnavailable, TimeoutError):
         return False

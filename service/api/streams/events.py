@@ -17,7 +17,7 @@ from service.api.streams.fanout import START, Entry, Fanout, Watcher, entries_of
 from service.jobs.record import State
 from service.problems import Problem
 
-BLOCK = 5.0
+LOOK_AFTER = 5.0
 """Seconds after which a silent stream's job is looked at: its end may have been written before we came."""
 
 MOST_STREAMS = 400
@@ -87,7 +87,7 @@ async def follow(fanout: Fanout, ids: Sequence[str], after: Sequence[str]) -> As
                 open_ids -= await _over(fanout, watcher, open_ids)
             if not open_ids:
                 return
-            look = not await watcher.wait(BLOCK)
+            look = not await watcher.wait(LOOK_AFTER)
             for entry in watcher.take():
                 look = look or _ends(entry)
                 where = ",".join(watcher.after[job] for job in ids)

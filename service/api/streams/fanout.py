@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from service.redis_keys import RedisKeys
 
-BLOCK = 5.0
+READ_SECONDS = 5.0
 """Seconds for which one read waits."""
 
 MOST_HELD = 128
@@ -166,7 +166,7 @@ class Fanout:
         streams: dict[Any, Any] = {self.keys.events(job): position for job, position in asked.items()}
         streams[self._waker] = self._woken
         of_stream = {self.keys.events(job): job for job in asked}
-        found = entries_of(await self.connection.xread(streams, block=int(BLOCK * 1000)))
+        found = entries_of(await self.connection.xread(streams, block=int(READ_SECONDS * 1000)))
         for stream, entries in found.items():
             if stream == self._waker:
                 self._woken = entries[-1][0]
