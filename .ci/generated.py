@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,14 @@ def files() -> dict[str, str]:
     return {path: make() for path, make in MAKERS.items()}
 
 
+HOMES = {"Anchor": "mpd.methods", "Fit": "mpd.methods", "Priority": "service.jobs.record"}
+"""Where choices have their type already, by its name; the client imports nothing of ours and has its own."""
+
+
 def model() -> str:
     """Write the fields of the request's options, for pydantic."""
+    names = {home: sorted(one for one, there in HOMES.items() if there == home) for home in sorted({*HOMES.values()})}
+    imports = "".join(f"from {home} import {', '.join(found)}\n" for home, found in names.items())
     head = f'''"""The fields of a request's options, as pydantic checks them. {MADE}.
 
 What they mean is told in mpd/methods.py and service/jobs/request_options.py; change it there.
@@ -61,11 +67,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.jobs.strict import Strict, Webhook
+{imports}from service.jobs.strict import Strict, Webhook
 
 '''
     fields = "".join(_field(one) for one in REQUEST_OPTIONS.values())
-    return f'{head}{_literals()}\n\nclass OptionFields(Strict):\n    """Hold the options of a request."""\n\n{fields}'
+    return (
+        f'{head}{_literals(HOMES)}\n\nclass OptionFields(Strict):\n    """Hold the options of a request."""\n\n{fields}'
+    )
 
 
 def _field(one: Option) -> str:
@@ -248,8 +256,9 @@ def _methods(one: Option) -> str:
     return "all" if one.trait is None else ", ".join(name for name, method in METHODS.items() if method.has(one.trait))
 
 
-def _literals() -> str:
-    return "".join(_literal(one.alias, one.choices) for one in REQUEST_OPTIONS.values() if one.choices)
+def _literals(known: Collection[str] = ()) -> str:
+    new = [one for one in REQUEST_OPTIONS.values() if one.choices and one.alias not in known]
+    return "".join(_literal(one.alias, one.choices) for one in new)
 
 
 def _literal(alias: str, choices: tuple[str, ...]) -> str:

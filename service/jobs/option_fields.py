@@ -9,13 +9,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from mpd.methods import Anchor, Fit
+from service.jobs.record import Priority
 from service.jobs.strict import Strict, Webhook
 
 MethodName = Literal["flow", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"]
-Fit = Literal["cover", "contain", "stretch"]
-Anchor = Literal["pin", "rigid", "closure"]
 Format = Literal["mp4", "webm", "gif", "apng", "webp", "png", "png16", "prores", "prores4444"]
-Priority = Literal["high", "default", "low"]
 
 
 class OptionFields(Strict):

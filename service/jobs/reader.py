@@ -72,10 +72,6 @@ class JobReader:
         """List the quarantined jobs of all owners, newest first."""
         return self._page(self.keys.dead, limit, cursor)
 
-    def count_owned(self, owner: str, state: State) -> int:
-        """Count the owner's jobs that are in one state."""
-        return int(self.redis.zcard(self.keys.owned(owner, state)))
-
     def queue_lengths(self) -> dict[str, dict[str, int]]:
         """Count the queued jobs by lane and priority."""
         with self.redis.pipeline(transaction=False) as pipe:

@@ -367,6 +367,23 @@ end
 -- Verbs of one attempt; ARGV[4] is the attempt, which is the job's present one.
 local on_attempt = {}
 
+-- A verb that only a running job knows; `over` is the state in which it answers again what it has answered.
+local function of_running(over, act)
+  return function()
+    if over and job.state == over then
+      return answer(over)
+    end
+    return job.state == 'running' and act() or conflict()
+  end
+end
+
+local function add_to(name, worker)
+  local numbers = job[name] and cjson.decode(job[name]) or {}
+  numbers[worker] = (numbers[worker] or 0) + 1
+  set(name, cjson.encode(numbers))
+  return numbers
+end
+
 function on_attempt.start()
   local worker = ARGV[5]
   if job.state == 'running' and job.worker == worker then
@@ -387,19 +404,13 @@ function on_attempt.start()
   return answer('queued')
 end
 
-function on_attempt.renew()
-  if job.state ~= 'running' then
-    return conflict()
-  end
+on_attempt.renew = of_running(nil, function()
   renew()
   return verdict()
-end
+end)
 
 -- Arguments: progress as JSON, preview as JSON or nothing, milliseconds of GPU so far or nothing.
-function on_attempt.progress()
-  if job.state ~= 'running' then
-    return conflict()
-  end
+on_attempt.progress = of_running(nil, function()
   renew()
   set('progress', ARGV[5])
   emit('progress', ARGV[5])
@@ -413,32 +424,20 @@ function on_attempt.progress()
     set('preview', emit('preview', ARGV[6]))
   end
   return verdict()
-end
+end)
 
 -- Arguments: the result as JSON, milliseconds of GPU that it took or nothing.
-function on_attempt.succeed()
-  if job.state == 'succeeded' then
-    return answer('succeeded')
-  end
-  if job.state ~= 'running' then
-    return conflict()
-  end
+on_attempt.succeed = of_running('succeeded', function()
   set('result', ARGV[5])
   if ARGV[6] ~= '' then
     set('gpu_used', ARGV[6])
   end
   finish('succeeded')
   return answer('running')
-end
+end)
 
 -- Arguments: the problem as JSON, the errors that end the job (0: this one does).
-function on_attempt.fail()
-  if job.state == 'failed' then
-    return answer('failed')
-  end
-  if job.state ~= 'running' then
-    return conflict()
-  end
+on_attempt.fail = of_running('failed', function()
   local most = tonumber(ARGV[6])
   set('errors', string.format('%d', tonumber(job.errors) + 1))
   if most > 0 and job.cancel_requested then
@@ -450,44 +449,30 @@ function on_attempt.fail()
     finish('failed', ARGV[5])
   end
   return answer('running')
-end
+end)
 
 -- Argument: the worker whose engine refuses the job, which then waits behind the others; else nothing.
-function on_attempt.release()
-  if job.state ~= 'running' then
-    return conflict()
-  end
+on_attempt.release = of_running(nil, function()
   if job.cancel_requested then
     finish('canceled')
   else
     if ARGV[5] ~= '' then
-      local refusals = job.refusals and cjson.decode(job.refusals) or {}
-      refusals[ARGV[5]] = (refusals[ARGV[5]] or 0) + 1
-      set('refusals', cjson.encode(refusals))
+      add_to('refusals', ARGV[5])
     end
     to_queue(ARGV[5] == '')
     count('releases_total')
   end
   return answer('running')
-end
+end)
 
 -- Arguments: the worker, the number that ends the job, whether it counts, whether another worker is left, the problem.
-function on_attempt.ran_out()
-  if job.state == 'failed' then
-    return answer('failed')
-  end
-  if job.state ~= 'running' then
-    return conflict()
-  end
+on_attempt.ran_out = of_running('failed', function()
   count('machine_faults_total')
   local workers, times = 0, 0
   if ARGV[7] ~= '' then
-    local faults = job.faults and cjson.decode(job.faults) or {}
-    faults[ARGV[5]] = (faults[ARGV[5]] or 0) + 1
-    for _, number in pairs(faults) do
+    for _, number in pairs(add_to('faults', ARGV[5])) do
       workers, times = workers + 1, times + number
     end
-    set('faults', cjson.encode(faults))
   end
   local most = tonumber(ARGV[6])
   if job.cancel_requested then
@@ -498,7 +483,7 @@ function on_attempt.ran_out()
     to_queue(true)
   end
   return answer('running')
-end
+end)
 
 function on_attempt.stopped()
   if job.state == 'canceled' then
@@ -512,10 +497,7 @@ function on_attempt.stopped()
 end
 
 -- Arguments: the cause, the deaths that end the job, the problem as JSON for that case, the lease seen or nothing.
-function on_attempt.died()
-  if job.state ~= 'running' then
-    return conflict()
-  end
+on_attempt.died = of_running(nil, function()
   if ARGV[8] ~= '' and tonumber(redis.call('ZSCORE', key('running'), ticket())) ~= tonumber(ARGV[8]) then
     return conflict()
   end
@@ -529,7 +511,7 @@ function on_attempt.died()
     to_queue(true)
   end
   return answer('running')
-end
+end)
 
 function on_attempt.requeue()
   if job.state ~= 'queued' then

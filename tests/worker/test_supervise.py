@@ -78,7 +78,6 @@ def test_a_child_that_was_asked_to_stop_may_start_at_once() -> None:
     assert stopped.start(0.0)
     assert not stopped.start(0.0), "it runs already"
     stopped.stop()
-    assert stopped.stopping
     assert end(stopped, 1.0) == -15
     assert stopped.start(1.0)
     stopped.kill()

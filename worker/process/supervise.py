@@ -42,10 +42,6 @@ class Child:
         return self._process is not None
 
     @property
-    def stopping(self) -> bool:
-        return self._asked_to_stop and self.running
-
-    @property
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None else None
 
