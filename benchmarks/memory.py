@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def need(level: Acceleration, has_fp8: bool, dtype: torch.dtype) -> memory.Need:
+def need(level: Acceleration, has_fp8: bool, dtype: torch.dtype) -> memory.MemoryNeed:
     """Count what SVD-XT needs of a card's memory."""
     from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 
@@ -65,7 +65,7 @@ def need(level: Acceleration, has_fp8: bool, dtype: torch.dtype) -> memory.Need:
     return memory.need(unet.config, vae.config, weights, dtype, level, has_fp8)
 
 
-def table(needs: dict[str, memory.Need], dtype: str) -> Iterator[str]:
+def table(needs: dict[str, memory.MemoryNeed], dtype: str) -> Iterator[str]:
     parts = f"{memory.RUNTIME / 1e9:g} GB for CUDA, the weights, {memory.SLACK:g} × the activations"
     yield f"GB needed in {dtype}, for segments of 25 frames: {parts}.\n"
     yield f"| | weights | {' | '.join(f'{width}×{height}' for width, height in SIZES)} |"

@@ -12,9 +12,10 @@ from typing import overload
 from PIL import Image
 
 from mpd import keyframes, photographs
-from mpd.keyframes import Framing, Pixels
+from mpd.keyframes import Framing
 from mpd.methods import Settings
 from mpd.photographs import KeyframeError, Size
+from mpd.progress import Pictures
 
 _FINER = 2
 """A JPEG is decoded at no less than so many times the size it is brought to: what is lost, the eye would not find."""
@@ -56,7 +57,7 @@ class Encoded(Sequence[Image.Image]):
             error.index = 0
             raise
 
-    def prepare(self, settings: Settings, *, native_size: Size, size_multiple: int) -> tuple[list[Pixels], Framing]:
+    def prepare(self, settings: Settings, *, native_size: Size, size_multiple: int) -> tuple[list[Pictures], Framing]:
         """Bring the pictures to one size as `keyframes.prepare` does.
 
         From here on JPEGs are decoded no larger than the job can use.

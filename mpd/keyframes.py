@@ -9,14 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
 from mpd.methods import LIMITS, METHODS, Fit, Settings, SettingsError
 from mpd.photographs import Size
-from mpd.progress import Frames
+from mpd.progress import Frames, Pictures
 
-Pixels = NDArray[np.uint8]
 Look = Callable[[Image.Image], Image.Image]
 
 
@@ -37,7 +35,7 @@ class Framing:
     out: Size
 
 
-def fit(image: Image.Image, size: Size, fit: Fit, background: str) -> tuple[Pixels, Framing]:
+def fit(image: Image.Image, size: Size, fit: Fit, background: str) -> tuple[Pictures, Framing]:
     """Bring a picture to `size` (width, height): pixels (height, width, 3) uint8 and the way back.
 
     `cover` fills the size and crops what hangs over; `contain` keeps everything and puts `background` bars
@@ -82,7 +80,7 @@ def restore(frames: Frames, frame: Framing) -> Frames:
 
 def prepare(
     keyframes: Sequence[Image.Image], settings: Settings, *, native_size: Size, size_multiple: int
-) -> tuple[list[Pixels], Framing]:
+) -> tuple[list[Pictures], Framing]:
     """Bring all keyframes of a job to one size, and give the way back, which follows the first of them.
 
     The size is the settings' own, else `native_size` (width, height) turned to the first keyframe's
@@ -106,7 +104,7 @@ def plan(source: Size, settings: Settings, *, native_size: Size, size_multiple: 
 
 def fitted(
     keyframes: Sequence[Image.Image], settings: Settings, frame: Framing, look: Look = lambda image: image
-) -> list[Pixels]:
+) -> list[Pictures]:
     """Bring all keyframes to the size that is sampled, as `plan` has it. look: what is made of each beforehand.
 
     The bars of the first keyframe are cut off again, so with `contain` the others lie inside them whole.
@@ -136,14 +134,14 @@ def have_mattes(keyframes: Sequence[Image.Image]) -> bool:
     return all("A" in image.getbands() for image in keyframes)
 
 
-def mattes(keyframes: Sequence[Image.Image], settings: Settings, frame: Framing) -> list[Pixels]:
+def mattes(keyframes: Sequence[Image.Image], settings: Settings, frame: Framing) -> list[Pictures]:
     """Give how opaque each pixel of the pictures of `prepare` is: (H, W) uint8 for each; bars are transparent."""
     return [_grey(picture) for picture in fitted(keyframes, _on_black(settings), frame, _matte)]
 
 
 def exact(
     keyframes: Sequence[Image.Image], settings: Settings, frame: Framing, look: Look = lambda image: image
-) -> list[Pixels]:
+) -> list[Pictures]:
     """Give the keyframes (H, W, 3) at the output's size as if no model had been between: scaled once at most.
 
     look: as in `fitted`.
@@ -156,12 +154,12 @@ def exact(
     return [_eight(picture) for picture in restore(np.stack(fitted(keyframes, settings, frame, look)), frame)]
 
 
-def exact_mattes(keyframes: Sequence[Image.Image], settings: Settings, frame: Framing) -> list[Pixels]:
+def exact_mattes(keyframes: Sequence[Image.Image], settings: Settings, frame: Framing) -> list[Pictures]:
     """Give how opaque each pixel of the pictures of `exact` is, as `mattes` does for those of `prepare`."""
     return [_grey(picture) for picture in exact(keyframes, _on_black(settings), frame, _matte)]
 
 
-def _each(keyframes: Sequence[Image.Image], work: Callable[[int, Image.Image], Pixels]) -> list[Pixels]:
+def _each(keyframes: Sequence[Image.Image], work: Callable[[int, Image.Image], Pictures]) -> list[Pictures]:
     """Apply `work` to each keyframe by its number.
 
     No name keeps one while the next is decoded, as that of a loop would.
@@ -178,7 +176,7 @@ def _on_black(settings: Settings) -> Settings:
     return replace(settings, background="#000000")
 
 
-def _grey(picture: Pixels) -> Pixels:
+def _grey(picture: Pictures) -> Pictures:
     return np.ascontiguousarray(picture[..., 0])
 
 
@@ -233,15 +231,15 @@ def _unstretched(source: Size, size: Size) -> Size:
     return _even(source[0] * scale, LONGEST_OUT), _even(source[1] * scale, LONGEST_OUT)
 
 
-def _scaled(image: Image.Image, size: Size) -> Pixels:
+def _scaled(image: Image.Image, size: Size) -> Pictures:
     return _pixels(image.resize(size, Image.Resampling.LANCZOS))
 
 
-def _pixels(image: Image.Image) -> Pixels:
+def _pixels(image: Image.Image) -> Pictures:
     return np.array(image, dtype=np.uint8)
 
 
-def _eight(picture: Frames) -> Pixels:
+def _eight(picture: Frames) -> Pictures:
     return picture.astype(np.uint8, copy=False)
 
 

@@ -41,7 +41,7 @@ MODEL = {"method": "mpd", "frames": 8, "width": 64, "height": 64, "steps": 8}
 LONG = {**MODEL, "steps": 40}
 
 
-class House:
+class Containers:
     """The containers of one run."""
 
     def __init__(self, env_file: Path, hosts: Path) -> None:
@@ -132,7 +132,7 @@ def main() -> None:
         env_file.write_text("".join(f"{name}={value}\n" for name, value in VALUES.items()))
         hosts = Path(folder) / "hosts"
         hosts.write_text("127.0.0.1 localhost redis storage api\n")
-        house = House(env_file, hosts)
+        house = Containers(env_file, hosts)
         try:
             prove(house)
         except BaseException:
@@ -143,7 +143,7 @@ def main() -> None:
             clear([*OURS, "once", "bucket", "storage", "redis"])
 
 
-def prove(house: House) -> None:
+def prove(house: Containers) -> None:
     for name in ("api", "worker"):
         size = int(podman("image", "inspect", "--format={{.Size}}", f"localhost/inbetween-{name}").stdout)
         say(f"image {name}", f"{size / 1e6:.0f} MB")
@@ -186,7 +186,7 @@ def pinned() -> set[str]:
     return {line.lower().replace("_", "-") for line in lines if "==" in line}
 
 
-def drain(house: House) -> None:
+def drain(house: Containers) -> None:
     """Show that a worker told to end ends its job first, and that one killed in the middle of a job loses none."""
     job = house.call("--started", "/keyframes/start.jpg", "/keyframes/end.jpg", json.dumps(LONG))
     seconds, code = house.stop("worker-cpu")

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from mpd import keyframes as pictures_of
-from mpd.keyframes import Framing, Pixels
+from mpd.keyframes import Framing
 from mpd.lengths import shown_keyframes
 from mpd.methods import METHODS, Settings
 from mpd.output.clip import to_bits
@@ -70,13 +70,13 @@ class Compositor:
     # For all takes once: keyframes may be decoded anew whenever they are looked at.
 
     @cached_property
-    def _mattes(self) -> list[Pixels]:
+    def _mattes(self) -> list[Pictures]:
         return pictures_of.mattes(self.keyframes, self.settings, self.frame)
 
     @cached_property
-    def _exact(self) -> list[Pixels]:
+    def _exact(self) -> list[Pictures]:
         return pictures_of.exact(self.keyframes, self.settings, self.frame)
 
     @cached_property
-    def _exact_mattes(self) -> list[Pixels]:
+    def _exact_mattes(self) -> list[Pictures]:
         return pictures_of.exact_mattes(self.keyframes, self.settings, self.frame)

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mpd.progress import Pictures
 from mpd.sprites import track, world
 
-Frames = NDArray[np.uint8]
 GHOST_MASS = (0.6, 1.5)  # coloured area over an arrow's beyond which a frame holds less or more than one
 GHOST_SPREAD = 1.5  # of a colour's pixels, over an arrow's, beyond which it is in two places
 
@@ -44,7 +44,7 @@ class Judged:
     drift: float
 
 
-def judge(made: Frames, truth: Frames, scene: world.Scene) -> Judged:
+def judge(made: Pictures, truth: Pictures, scene: world.Scene) -> Judged:
     """Measure one clip against the true one.
 
     Raises ValueError when the clips differ in shape or hold fewer than four frames.
@@ -68,13 +68,13 @@ def judge(made: Frames, truth: Frames, scene: world.Scene) -> Judged:
     )
 
 
-def decibels(a: Frames, b: Frames) -> float:
+def decibels(a: Pictures, b: Pictures) -> float:
     """Measure the PSNR of two uint8 arrays of one shape; at most 108 dB, for equal ones."""
     squared = np.square(a.astype(np.float64) - b).mean()
     return float(10 * np.log10(255**2 / max(squared, 1e-6)))
 
 
-def ssim(a: Frames, b: Frames) -> float:
+def ssim(a: Pictures, b: Pictures) -> float:
     """Measure the structural similarity of two pictures (Wang et al. 2004).
 
     The window is a Gaussian of 1.5 pixels, the result the mean over channels.
@@ -97,7 +97,7 @@ def _late(places: NDArray[np.float64]) -> float:
     return float(np.hypot(*step))
 
 
-def _colour_gap(a: Frames, b: Frames) -> float:
+def _colour_gap(a: Pictures, b: Pictures) -> float:
     """Measure the CIE76 ΔE of two pictures' mean colours."""
     means = np.stack([a.reshape(-1, 3).mean(0), b.reshape(-1, 3).mean(0)])[None].astype(np.float32) / 255
     lab = cv2.cvtColor(means, cv2.COLOR_RGB2LAB)[0]

@@ -82,7 +82,7 @@ def bytes_of(module: nn.Module) -> int:
 
 
 @dataclass(frozen=True)
-class Need:
+class MemoryNeed:
     """Bytes that a model needs of a card."""
 
     #: Of all parts.
@@ -124,7 +124,7 @@ def room_on(device: torch.device, parts: Parts, dtype: torch.dtype, level: Accel
 
 def need(
     unet_config: Any, vae_config: Any, image_encoder: int, dtype: torch.dtype, level: Acceleration, has_fp8: bool
-) -> Need:
+) -> MemoryNeed:
     """Count what a model needs by the configurations of its parts, which are built where nothing is held.
 
     image_encoder: bytes of its weights. has_fp8: whether the card has it, which `max` uses.
@@ -139,7 +139,7 @@ def need(
     if level != "off":
         decoder.rewrite(vae.decoder)
     unet, sampling = _sampling(unet_config, dtype, level, has_fp8)
-    return Need(bytes_of(unet) + bytes_of(vae) + image_encoder, sampling, _picture(vae.to("meta"), dtype))
+    return MemoryNeed(bytes_of(unet) + bytes_of(vae) + image_encoder, sampling, _picture(vae.to("meta"), dtype))
 
 
 def _sampling(config: Any, dtype: torch.dtype, level: Acceleration, has_fp8: bool) -> tuple[nn.Module, float]:

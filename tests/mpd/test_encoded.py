@@ -20,6 +20,7 @@ from mpd.keyframes import Framing
 from mpd.lengths import flow_size
 from mpd.methods import Settings
 from mpd.photographs import KeyframeError
+from mpd.progress import Pictures
 
 FITS = ("cover", "contain", "stretch")
 
@@ -35,7 +36,7 @@ def files(folder: Path, pictures: list[Image.Image], kind: str, **options: objec
     return paths
 
 
-def both(paths: list[Path], settings: Settings) -> list[tuple[list[keyframes.Pixels], Framing]]:
+def both(paths: list[Path], settings: Settings) -> list[tuple[list[Pictures], Framing]]:
     """Of the loaded and of the encoded ones: what is sampled, and the way back."""
     loaded = [photographs.load(path) for path in paths]
     encoded = Encoded(paths)

@@ -109,14 +109,14 @@ LEVELS: list[tuple[Acceleration, bool]] = [("off", False), ("exact", False), ("m
 
 
 @pytest.fixture(scope="module")
-def needs(vae: Any, unet: Any) -> dict[str, memory.Need]:
+def needs(vae: Any, unet: Any) -> dict[str, memory.MemoryNeed]:
     return {
         level: memory.need(unet.config, vae.config, 2 * IMAGE_ENCODER, HALF, level, has_fp8)
         for level, has_fp8 in LEVELS
     }
 
 
-def test_the_need_is_what_the_modules_take(needs: dict[str, memory.Need], vae: Any, unet: Any) -> None:
+def test_the_need_is_what_the_modules_take(needs: dict[str, memory.MemoryNeed], vae: Any, unet: Any) -> None:
     need = needs["off"]
     assert need.weights == pytest.approx(bytes_of(vae) + bytes_of(unet) + 2 * IMAGE_ENCODER, rel=1e-6)
     latents = torch.empty(FRAMES, 4, HEIGHT // 8, WIDTH // 8, device="meta")
@@ -128,7 +128,7 @@ def test_the_need_is_what_the_modules_take(needs: dict[str, memory.Need], vae: A
     assert need.picture * HEIGHT * WIDTH == pytest.approx(encoding, rel=0.01)
 
 
-def test_rewrites_need_hardly_more_and_approximations_keep_features(needs: dict[str, memory.Need]) -> None:
+def test_rewrites_need_hardly_more_and_approximations_keep_features(needs: dict[str, memory.MemoryNeed]) -> None:
     off, exact, most = (needs[level] for level, _ in LEVELS)
     assert exact.weights < off.weights
     assert exact.sampling < 1.1 * off.sampling
@@ -137,7 +137,7 @@ def test_rewrites_need_hardly_more_and_approximations_keep_features(needs: dict[
     assert most.sampling > exact.sampling + deep
 
 
-def test_a_card_holds_what_is_needed_and_no_more(needs: dict[str, memory.Need]) -> None:
+def test_a_card_holds_what_is_needed_and_no_more(needs: dict[str, memory.MemoryNeed]) -> None:
     need = needs["exact"]
     room = need.room(24_000_000_000)
     frames = room.volume // (WIDTH * HEIGHT)

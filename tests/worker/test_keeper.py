@@ -37,7 +37,7 @@ class Clock:
 
 
 @dataclass
-class House:
+class Replica:
     """One replica with all it needs, and the clock it judges by."""
 
     jobs: Jobs
@@ -56,15 +56,15 @@ class House:
 
 
 @pytest.fixture
-def move_in(redis_url: str, tmp_path: Path) -> Iterator[Callable[[], House]]:
-    houses: list[House] = []
+def move_in(redis_url: str, tmp_path: Path) -> Iterator[Callable[[], Replica]]:
+    houses: list[Replica] = []
 
-    def make() -> House:
+    def make() -> Replica:
         connection = redis.Redis.from_url(redis_url)
         jobs = Jobs(connection, Settings(_env_file=None, redis_url=redis_url))
         storage = LocalStorage(tmp_path / "files", lambda: b"key")
         clock = Clock()
-        houses.append(House(jobs, storage, clock, Keeper(jobs, storage, clock)))
+        houses.append(Replica(jobs, storage, clock, Keeper(jobs, storage, clock)))
         return houses[-1]
 
     yield make
@@ -90,7 +90,7 @@ def now(jobs: Jobs, job: Job) -> Job:
     return found
 
 
-def test_a_lease_dies_after_its_time_on_the_keepers_clock(move_in: Callable[[], House]) -> None:
+def test_a_lease_dies_after_its_time_on_the_keepers_clock(move_in: Callable[[], Replica]) -> None:
     house = move_in()
     silent, alive = running(house.jobs), running(house.jobs)
     for _ in range(5):
@@ -103,7 +103,7 @@ def test_a_lease_dies_after_its_time_on_the_keepers_clock(move_in: Callable[[], 
     assert (now(house.jobs, alive).state, now(house.jobs, alive).attempt) == (State.running, 1)
 
 
-def test_the_third_dead_lease_quarantines(move_in: Callable[[], House]) -> None:
+def test_the_third_dead_lease_quarantines(move_in: Callable[[], Replica]) -> None:
     house = move_in()
     job = running(house.jobs)
     for attempt in (2, 3):
@@ -113,7 +113,7 @@ def test_the_third_dead_lease_quarantines(move_in: Callable[[], House]) -> None:
     assert (now(house.jobs, job).state, now(house.jobs, job).quarantined) == (State.failed, True)
 
 
-def test_a_keeper_that_was_stopped_does_not_blame_the_workers(move_in: Callable[[], House]) -> None:
+def test_a_keeper_that_was_stopped_does_not_blame_the_workers(move_in: Callable[[], Replica]) -> None:
     house = move_in()
     job = running(house.jobs)
     house.sweep(INTERVAL)
@@ -122,7 +122,7 @@ def test_a_keeper_that_was_stopped_does_not_blame_the_workers(move_in: Callable[
     assert house.jobs.renew(job.id, 1) is Renewal.go
 
 
-def test_a_lost_job_is_enqueued_again(move_in: Callable[[], House]) -> None:
+def test_a_lost_job_is_enqueued_again(move_in: Callable[[], Replica]) -> None:
     house = move_in()
     job = submit(house.jobs)
     house.jobs.redis.delete(*house.jobs.redis.keys("rq:*"))
@@ -131,7 +131,7 @@ def test_a_lost_job_is_enqueued_again(move_in: Callable[[], House]) -> None:
     assert house.jobs.position(now(house.jobs, job)) == 0
 
 
-def test_a_work_horse_slower_than_a_lease_begins_at_last(move_in: Callable[[], House]) -> None:
+def test_a_work_horse_slower_than_a_lease_begins_at_last(move_in: Callable[[], Replica]) -> None:
     """From pop to `start` it needs two leases and a half, whatever the attempt."""
     house = move_in()
     job = submit(house.jobs)
@@ -149,7 +149,7 @@ def test_a_work_horse_slower_than_a_lease_begins_at_last(move_in: Callable[[], H
     assert now(house.jobs, released).attempt == 5, "once begun, it is missed as soon as any other"
 
 
-def test_an_expired_result_is_erased(move_in: Callable[[], House]) -> None:
+def test_an_expired_result_is_erased(move_in: Callable[[], Replica]) -> None:
     house = move_in()
     gone, kept = running(house.jobs, result_ttl=0), running(house.jobs)
     for job in (gone, kept):
@@ -161,7 +161,7 @@ def test_an_expired_result_is_erased(move_in: Callable[[], House]) -> None:
     assert house.jobs.redis.zcard(house.jobs.keys.erasures) == 0
 
 
-def test_what_killed_writers_left_in_a_local_storage_goes(move_in: Callable[[], House]) -> None:
+def test_what_killed_writers_left_in_a_local_storage_goes(move_in: Callable[[], Replica]) -> None:
     house = move_in()
     for name in ("old", "fresh"):
         (house.storage.folder / "tmp" / name).write_bytes(b"half a film")
@@ -170,7 +170,7 @@ def test_what_killed_writers_left_in_a_local_storage_goes(move_in: Callable[[], 
     assert [path.name for path in (house.storage.folder / "tmp").iterdir()] == ["fresh"]
 
 
-def test_what_a_deleted_job_still_wrote_is_erased_when_it_cannot_write_any_more(move_in: Callable[[], House]) -> None:
+def test_what_a_deleted_job_still_wrote_is_erased_when_it_cannot_write_any_more(move_in: Callable[[], Replica]) -> None:
     house = move_in()
     job = running(house.jobs)
     house.jobs.delete(job.id)
@@ -182,47 +182,47 @@ def test_what_a_deleted_job_still_wrote_is_erased_when_it_cannot_write_any_more(
     assert list(house.storage.list("")) == []
 
 
-def _bad_lease(house: House) -> None:
+def _bad_lease(house: Replica) -> None:
     house.jobs.redis.zadd(house.jobs.keys.running, {"no-attempt-at-the-end": 1})
 
 
-def _lost_of_another_kind(house: House) -> None:
+def _lost_of_another_kind(house: Replica) -> None:
     house.jobs.redis.zadd(house.jobs.keys.queued("gpu", "default"), {"bad-1": -9})
     house.jobs.redis.set(house.jobs.keys.job("bad"), "no hash")
 
 
-def _bad_record(key: str) -> Callable[[House], None]:
-    def plant(house: House) -> None:
+def _bad_record(key: str) -> Callable[[Replica], None]:
+    def plant(house: Replica) -> None:
         house.jobs.redis.zadd(getattr(house.jobs.keys, key), {"bad": 0})
         house.jobs.redis.set(house.jobs.keys.job("bad"), "no hash")
 
     return plant
 
 
-def _webhook_that_cannot_be_read(house: House) -> None:
+def _webhook_that_cannot_be_read(house: Replica) -> None:
     job = submit(house.jobs, webhook={"url": "https://a.example", "events": ["inbetween.canceled"]})
     house.jobs.cancel(job.id)
     house.jobs.redis.hset(house.jobs.keys.job(job.id), "webhook", "{}")
 
 
-def _undeletable(house: House) -> None:
+def _undeletable(house: Replica) -> None:
     house.jobs.redis.zadd(house.jobs.keys.erasures, {"\0bad": 1})
 
 
-def _bad_upload(house: House) -> None:
+def _bad_upload(house: Replica) -> None:
     house.jobs.redis.zadd("inbetween:uploads", {b"\xff": 1})
 
 
-def _bad_delivery(house: House) -> None:
+def _bad_delivery(house: Replica) -> None:
     house.jobs.redis.zadd("inbetween:deliveries-due", {"bad": 1})
     house.jobs.redis.set("inbetween:delivery:bad", "no hash")
 
 
-def _no_set_at_all(house: House) -> None:
+def _no_set_at_all(house: Replica) -> None:
     house.jobs.redis.set("inbetween:uploads", "no set")
 
 
-POISON: dict[str, Callable[[House], None]] = {
+POISON: dict[str, Callable[[Replica], None]] = {
     "reclaim": _bad_lease,
     "requeue": _lost_of_another_kind,
     "expire": _bad_record("expiry"),
@@ -236,7 +236,7 @@ POISON: dict[str, Callable[[House], None]] = {
 
 
 @pytest.mark.parametrize("sweep", SWEEP_NAMES)
-def test_what_one_owner_left_keeps_nothing_from_another(move_in: Callable[[], House], sweep: str) -> None:
+def test_what_one_owner_left_keeps_nothing_from_another(move_in: Callable[[], Replica], sweep: str) -> None:
     house = move_in()
     POISON[sweep](house)
     jobs = house.jobs
@@ -258,7 +258,9 @@ def test_what_one_owner_left_keeps_nothing_from_another(move_in: Callable[[], Ho
     assert {entry["sweep"] for entry in logged if entry["log_level"] == "error"} == {sweep}
 
 
-def test_a_duty_that_cannot_be_done_ends_neither_the_keeper_nor_its_other_duties(move_in: Callable[[], House]) -> None:
+def test_a_duty_that_cannot_be_done_ends_neither_the_keeper_nor_its_other_duties(
+    move_in: Callable[[], Replica],
+) -> None:
     house = move_in()
     expiring = house.jobs.cancel(submit(house.jobs, result_ttl=0).id)
     house.jobs.redis.set(house.jobs.keys.queued("cpu", "low"), "no set")
@@ -267,7 +269,7 @@ def test_a_duty_that_cannot_be_done_ends_neither_the_keeper_nor_its_other_duties
     assert house.jobs.counters()['sweep_faults_total{sweep="whole"}'] == 1
 
 
-def test_more_poison_than_one_sweep_looks_at(move_in: Callable[[], House]) -> None:
+def test_more_poison_than_one_sweep_looks_at(move_in: Callable[[], Replica]) -> None:
     house = move_in()
     jobs = house.jobs
     for number in range(3):
@@ -287,7 +289,7 @@ class Broken:
         raise StorageUnavailable("down")
 
 
-def test_storage_that_is_down_is_tried_again_and_stops_nothing_else(move_in: Callable[[], House]) -> None:
+def test_storage_that_is_down_is_tried_again_and_stops_nothing_else(move_in: Callable[[], Replica]) -> None:
     house = move_in()
     gone = running(house.jobs, result_ttl=0)
     house.jobs.succeed(gone.id, 1, {})
@@ -301,7 +303,7 @@ def test_storage_that_is_down_is_tried_again_and_stops_nothing_else(move_in: Cal
     assert now(house.jobs, silent).attempt == 2
 
 
-def test_final_events_go_to_webhook_delivery(move_in: Callable[[], House]) -> None:
+def test_final_events_go_to_webhook_delivery(move_in: Callable[[], Replica]) -> None:
     house = move_in()
     job = submit(house.jobs, webhook={"url": "https://a.example", "events": ["inbetween.canceled"]})
     house.jobs.cancel(job.id)
@@ -311,7 +313,7 @@ def test_final_events_go_to_webhook_delivery(move_in: Callable[[], House]) -> No
     assert [(delivery.job, delivery.event) for delivery in delivered] == [(job.id, "inbetween.canceled")]
 
 
-def test_one_of_two_keepers_works_and_the_other_takes_over(move_in: Callable[[], House]) -> None:
+def test_one_of_two_keepers_works_and_the_other_takes_over(move_in: Callable[[], Replica]) -> None:
     first, second = move_in(), move_in()
     job = running(first.jobs)
     assert (first.sweep(8), second.sweep(60)) == (True, False)
