@@ -1,4 +1,4 @@
-"""Request bodies and answers as the reference shows them, made of the very models that the routes answer with."""
+"""Request bodies and answers as the reference shows them, made of the very models that the routes use."""
 
 from __future__ import annotations
 
@@ -6,14 +6,33 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from mpd.methods import LIMITS
 from service.api.schemas import FileView, JobView, KeyframeView, ProgressView, ResultView
 from service.api.views import job_links
-from service.jobs.options import InbetweenRequest, Options
+from service.jobs.options import InbetweenRequest, Keyframe, Options
+from service.jobs.strict import Strict, Webhook
 
-_OPTIONS: dict[str, Any] = {"method": "mpd-vibid", "frames": 25, "seed": 7, "formats": ["mp4"]}
+_OPTIONS = Options(method="mpd-vibid", frames=25, seed=7, formats=["mp4"])
+_TWO_IMAGES = InbetweenRequest(start="https://example.com/a.jpg", end="https://example.com/b.jpg", options=_OPTIONS)
+_TIMELINE = InbetweenRequest(
+    keyframes=[
+        Keyframe(image="https://example.com/a.jpg", frame=0),
+        Keyframe(image="upload:8f14e45fceea167a5a36dedd4bea2543", frame=12),
+        Keyframe(image="https://example.com/c.jpg", frame=36),
+    ],
+    options=Options(
+        seeds=[1, 2], fps=12, webhook=Webhook(url="https://example.com/hooks/inbetween"), reference="shot-012"
+    ),
+)
 _ID = "job_06b3k7w1v8x9n2m4q5r6s7t8v9"
 _URL = f"https://api.example.com/inbetween/{_ID}"
 _FILES = "https://files.example.com"
+
+
+def _sent(body: Strict) -> dict[str, Any]:
+    """Write a body as a client sends it: what it says, without the defaults of what it does not."""
+    return body.model_dump(mode="json", exclude_unset=True)
+
 
 FORM_SCHEMA: dict[str, Any] = {
     "title": "InbetweenForm",
@@ -28,7 +47,7 @@ FORM_SCHEMA: dict[str, Any] = {
             "type": "array",
             "items": {"type": "string", "format": "binary"},
             "minItems": 1,
-            "maxItems": 32,
+            "maxItems": int(LIMITS["keyframes"].high),
             "description": "All keyframes in order, instead of `start` and `end`.",
         },
         "at": {
@@ -55,35 +74,21 @@ REQUEST_BODY: dict[str, Any] = {
             "examples": {
                 "two images": {
                     "summary": "curl -F start=@a.jpg -F end=@b.jpg -F 'options={…}'",
-                    "value": {"start": "(contents of a.jpg)", "end": "(contents of b.jpg)", "options": _OPTIONS},
+                    "value": {
+                        "start": "(contents of a.jpg)",
+                        "end": "(contents of b.jpg)",
+                        "options": _sent(_OPTIONS),
+                    },
                 }
             },
         },
         "application/json": {
             "schema": {"$ref": f"#/components/schemas/{InbetweenRequest.__name__}"},
             "examples": {
-                "two images by URL": {
-                    "value": {
-                        "start": "https://example.com/a.jpg",
-                        "end": "https://example.com/b.jpg",
-                        "options": _OPTIONS,
-                    }
-                },
+                "two images by URL": {"value": _sent(_TWO_IMAGES)},
                 "a timeline": {
                     "summary": "Three keyframes at given frames, two takes, a webhook",
-                    "value": {
-                        "keyframes": [
-                            {"image": "https://example.com/a.jpg", "frame": 0},
-                            {"image": "upload:8f14e45fceea167a5a36dedd4bea2543", "frame": 12},
-                            {"image": "https://example.com/c.jpg", "frame": 36},
-                        ],
-                        "options": {
-                            "seeds": [1, 2],
-                            "fps": 12,
-                            "webhook": {"url": "https://example.com/hooks/inbetween"},
-                            "reference": "shot-012",
-                        },
-                    },
+                    "value": _sent(_TIMELINE),
                 },
             },
         },
@@ -99,7 +104,7 @@ _QUEUED = JobView(
     attempt=1,
     created_at=_AT,
     queued_at=_AT,
-    options=Options.model_validate(_OPTIONS).normalised(),
+    options=_OPTIONS.normalised(),
     keyframes=[
         KeyframeView(
             url=f"{_FILES}/keyframes/{number}?signature=…",
@@ -137,7 +142,7 @@ _SUCCEEDED = _QUEUED.model_copy(
             height=576,
             duration=round(25 / 7, 3),
             seeds=[7],
-            settings=Options.model_validate(_OPTIONS).normalised(),
+            settings=_OPTIONS.normalised(),
             files=[
                 FileView(
                     name="take-1.mp4",

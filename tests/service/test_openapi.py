@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+from base64 import b64encode
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError
 from openapi_spec_validator import validate
 
-from service.api import openapi_examples
-from service.api.schemas import JobView
-from service.jobs.options import InbetweenRequest, Options
+from service.jobs.options import Options
 from tests.service.conftest import Api
+from trials.pictures import photo
 
 
 @pytest.fixture
@@ -69,18 +71,74 @@ def test_no_schema_is_the_frameworks(document: dict[str, Any]) -> None:
     assert "HTTPValidationError" not in str(document)
 
 
-def test_examples_are_true(document: dict[str, Any]) -> None:
-    content = openapi_examples.REQUEST_BODY["content"]["application/json"]
-    for example in content["examples"].values():
-        InbetweenRequest.model_validate(example["value"])
-    Options.model_validate(content["examples"]["two images by URL"]["value"]["options"])
-    for example in (openapi_examples.QUEUED, openapi_examples.RUNNING, openapi_examples.SUCCEEDED):
-        JobView.model_validate(example)
-    form = document["paths"]["/inbetween"]["post"]["requestBody"]["content"]["multipart/form-data"]
-    assert form["schema"]["$ref"].endswith("/InbetweenForm")
+def test_links_name_operations(document: dict[str, Any]) -> None:
     links = document["paths"]["/inbetween"]["post"]["responses"]["202"]["links"]
     ids = {operation["operationId"] for _, _, operation in operations(document)}
     assert {link["operationId"] for link in links.values()} <= ids
+
+
+def examples(part: Any, where: str = "") -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Find where the document has examples, the schema they must fit, and each of them."""
+    if isinstance(part, list):
+        for number, entry in enumerate(part):
+            yield from examples(entry, f"{where}/{number}")
+    elif isinstance(part, dict):
+        shown = part.get("examples")
+        if isinstance(shown, list):  # a schema's own
+            yield from ((where, part, value) for value in shown)
+        elif isinstance(shown, dict):  # those of a body or an answer, by name
+            yield from ((f"{where}/{name}", part["schema"], one["value"]) for name, one in shown.items())
+        for name, entry in part.items():
+            if name != "examples":
+                yield from examples(entry, f"{where}/{name}")
+
+
+def test_every_example_fits_its_schema(document: dict[str, Any]) -> None:
+    found = list(examples(document))
+    assert {"/components/schemas/Options/properties/seeds", "/components/schemas/ProblemView"} <= {
+        at for at, _, _ in found
+    }
+    for where, schema, value in found:
+        try:
+            Draft202012Validator({**schema, "components": document["components"]}).validate(value)
+        except ValidationError as error:
+            pytest.fail(f"{where}: {error}")
+
+
+def example_bodies(document: dict[str, Any], media_type: str) -> list[Any]:
+    """Every body of this type that the document shows for a request whose answer is a job or its cost."""
+    return [
+        example["value"]
+        for path in ("/inbetween", "/inbetween/estimate")
+        for example in document["paths"][path]["post"]["requestBody"]["content"][media_type]["examples"].values()
+    ]
+
+
+def with_pictures(part: Any) -> Any:
+    """Put a picture in the place of every image that an example only names."""
+    if isinstance(part, list):
+        return [with_pictures(entry) for entry in part]
+    if not isinstance(part, dict):
+        return part
+    picture = f"data:image/png;base64,{b64encode(photo()).decode()}"
+    return {name: picture if name in ("start", "end", "image") else with_pictures(one) for name, one in part.items()}
+
+
+def test_every_example_of_a_json_body_is_accepted(api: Api, document: dict[str, Any]) -> None:
+    bodies = example_bodies(document, "application/json")
+    assert bodies
+    for body in bodies:
+        answer = api.client.post("/inbetween", json=with_pictures(body))
+        assert answer.status_code == 202, answer.text
+
+
+def test_every_example_of_a_form_is_accepted(api: Api, document: dict[str, Any]) -> None:
+    forms = example_bodies(document, "multipart/form-data")
+    assert forms
+    for form in forms:
+        options = {"options": json.dumps(form["options"])}
+        answer = api.client.post("/inbetween", files={name: photo() for name in form.keys() - options}, data=options)
+        assert answer.status_code == 202, answer.text
 
 
 def test_answers_fit_their_schemas(api: Api, document: dict[str, Any]) -> None:
