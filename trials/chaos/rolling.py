@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import redis
 from rq import Worker
 
@@ -24,7 +26,7 @@ from mpd.tiny import build
 from service.fleet.engines import EngineState, live
 from trials.chaos.balancer import Balancer
 from trials.chaos.customers import CustomerLedger, picture
-from trials.chaos.house import HOUSE_PATIENCE, KEEPERS, LAUNCHERS, House, families
+from trials.chaos.house import HOUSE_PATIENCE, KEEPERS, LAUNCHERS, House, below, has
 from trials.chaos.trial import REST_SECONDS, heard, receivers
 from trials.chaos.verdict import Judgement, await_rest, judge
 from trials.servers import free_port
@@ -61,13 +63,26 @@ class Estate(House):
         super().__exit__(*error)
         self._balanced.close()
 
+    def await_ready(self) -> None:
+        """Wait until every process does its work: one that is still starting would end with Redis."""
+        super().await_ready()
+        for name in self.services:
+            self._await(name)
+
     def roll(self, name: str) -> None:
         """Restart one process, and return once it does its work again."""
         self.restart(name)
+        self._await(name)
+
+    def _await(self, name: str) -> None:
         deadline = time.monotonic() + HOUSE_PATIENCE
         while not self._works(name):
             assert time.monotonic() < deadline, f"{name} does not come back; its log is in {self.area}"
             time.sleep(0.05)
+
+    @property
+    def _redis_port(self) -> int | None:
+        return urlsplit(self.settings.redis_url).port
 
     def _works(self, name: str) -> bool:
         try:
@@ -77,14 +92,17 @@ class Estate(House):
                 return _answers(f"http://127.0.0.1:{self._ports['s3']}/healthcheck")
             if name == "redis":
                 return bool(self.redis.ping())
-            if name == "launcher-gpu":
-                return any(engine.state is EngineState.ready for engine in live(self.redis, self.settings))
-            if name in KEEPERS:
-                return bool(self.redis.exists(self.jobs.keys.keeper))
             process = self.process(name)
-            ours = {one.pid for one in families(process)} if process is not None else set()
-            return any(worker.pid in ours for worker in Worker.all(connection=self.redis))
-        except (httpx.TransportError, redis.RedisError):
+            if process is None:
+                return False
+            if name in KEEPERS:
+                # One that only waits for the other's lock says nothing in Redis.
+                return any(one.raddr and one.raddr.port == self._redis_port for one in process.net_connections("tcp"))
+            listeners = {one.pid for one in below(process) if has(one, "worker.listener")}
+            ready = any(engine.state is EngineState.ready for engine in live(self.redis, self.settings))
+            at_work = {one.pid for one in Worker.all(connection=self.redis)}
+            return bool(listeners) and listeners <= at_work and (ready or name != "launcher-gpu")
+        except (httpx.TransportError, redis.RedisError, psutil.NoSuchProcess):
             return False
 
     def _command(self, name: str) -> tuple[Sequence[str], Any]:
