@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 from xml.sax.saxutils import escape
@@ -25,6 +26,8 @@ class OddS3(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.odd: Callable[[str, str, dict[str, str]], Answer | None] = lambda method, key, headers: None
         self.seen: list[str] = []
+        #: Set once a client has closed a connection.
+        self.left = threading.Event()
 
     @property
     def endpoint(self) -> str:
@@ -57,6 +60,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # a client may leave in the middle of an answer
+            super().handle()
+
+    def finish(self) -> None:
+        super().finish()
+        self.server.left.set()
 
     def _answer(self, action: str, key: str, headers: dict[str, str], body: bytes) -> Answer:
         objects = self.server.objects

@@ -99,6 +99,8 @@ def believe(operation_model: OperationModel, response_dict: dict[str, Any], **_:
         if body.strip():
             raise NoStorage(operation=name, status=status, what=f"{len(body)} bytes of {headers.get('content-type')}")
     elif absent := [one for one in _OF_AN_OBJECT.get(name, ()) if not headers.get(one)]:
+        if operation_model.has_streaming_output:
+            body.close()  # nobody reads it: the connection would stay open until it is garbage
         raise NoStorage(operation=name, status=status, what=f"without {', '.join(absent)}")
 
 

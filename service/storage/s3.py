@@ -114,7 +114,9 @@ class S3Storage:
 
     def get(self, key: str) -> bytes:
         with self._errors(key):
-            return self._client.get_object(Bucket=self.bucket, Key=self._name(key))["Body"].read()
+            found = self._client.get_object(Bucket=self.bucket, Key=self._name(key))
+            with contextlib.closing(found["Body"]) as body:
+                return body.read()
 
     def stat(self, key: str) -> Stat:
         try:
@@ -149,6 +151,7 @@ class S3Storage:
             return iter(())
         whole = found["ResponseMetadata"]["HTTPStatusCode"] == 200
         if part and not whole and not found.get("ContentRange", "").startswith(f"bytes {start}-"):
+            found["Body"].close()
             raise StorageUnavailable(f"{self._where}: another range of {key} came than the one asked for")
         pieces = self._pieces(key, found["Body"])
         return _cut(pieces, start, end) if part and whole else pieces

@@ -92,6 +92,23 @@ def test_a_page_that_answers_200_is_not_believed(server: OddS3, use: str, page: 
         USES[use](home(server))
 
 
+NO_OBJECT: Answer = (200, {"Content-Type": "text/html"}, PAGE)
+ANOTHER_RANGE: Answer = (206, {"ETag": '"1"', "Content-Range": "bytes 7-8/9"}, b"01")
+
+
+@pytest.mark.parametrize(
+    ("use", "answer"),
+    [("get", NO_OBJECT), ("read", NO_OBJECT), ("read a part", NO_OBJECT), ("read a part", ANOTHER_RANGE)],
+    ids=["get", "read", "read a part", "another range"],
+)
+def test_an_answer_that_is_not_believed_leaves_no_connection_open(server: OddS3, use: str, answer: Answer) -> None:
+    server.odd = lambda method, key, headers: answer
+    with pytest.raises(StorageUnavailable) as caught:
+        USES[use](home(server))
+    assert server.left.wait(30)
+    assert caught.tb  # keeps alive what the call has left behind
+
+
 def test_a_bucket_that_lists_what_was_not_asked_for_keeps_it(server: OddS3) -> None:
     server.objects = {"jobs/1/file": b"x", "jobs/2/file": b"y"}
     for use in ("list", "delete_prefix"):
