@@ -91,7 +91,7 @@ class House:
         self.hasty_storage: Storage
         """The same storage, for whoever must not wait for one that is down."""
         self.restarts = 0
-        """How often the supervisor found something ended that nobody had ended."""
+        """How often the supervisor found something ended that nobody had ended, since the house was ready."""
         self._processes: dict[str, psutil.Popen] = {}
         self._starts_at: dict[str, float] = {}
         self._starter = Processes(area, self._variables, working=area)
@@ -116,6 +116,8 @@ class House:
             self.storage = open_storage(self.settings, self.redis)
             self.hasty_storage = open_storage(self.settings, self.redis, timeout=1, attempts=1)
             self.await_ready()
+            # All start at once: on a busy machine storage may answer one too late, which ends and is started again.
+            self.restarts = 0
             self._open = opened.pop_all()
         return self
 
