@@ -231,7 +231,8 @@ class Launcher:
         return parent_death.spawn(command, environment=environment, pass_fds=[self._drain, self._fitness.pipe.writable])
 
     def _spawn_engine(self) -> subprocess.Popen[bytes]:
-        return parent_death.spawn(self._command, environment=self._environment)
+        # What an engine that is killed leaves there goes with the launcher.
+        return parent_death.spawn(self._command, environment={**self._environment, "TMPDIR": str(self._scratch)})
 
 
 def stalled(settings: Settings, status: protocol.Status | None, unanswered: float, ready: bool) -> float | None:
