@@ -31,3 +31,29 @@ def working_size(height: int, width: int) -> tuple[int, int]:
 def sample(picture: NDArray[Any], positions: Field) -> Any:
     """Sample a picture at fractional positions (h, w, 2), bilinear; its edge pixels go on beyond the edge."""
     return cv2.remap(picture, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def inside(positions: Field, margin: float = 0.0) -> Field:
+    """Weigh positions (h, w): 1 in a picture of the same size, 0 beyond a pixel outside.
+
+    Between them the weight rises over `margin` pixels.
+    """
+    height, width = positions.shape[:2]
+    x, y = positions[..., 0], positions[..., 1]
+    depth = np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y))
+    share: Field = np.clip((depth + 1) / np.float32(1 + margin), 0, 1)
+    return share
+
+
+def ramp(values: Any, low: float, high: float) -> Any:
+    """Rise smoothly from 0 below `low` to 1 above `high`."""
+    share = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
+    return share * share * (3 - 2 * share)
+
+
+def resized(field: Field, width: int, height: int) -> Field:
+    """Bring motions (h, w, 2) to another size: more of them, and longer ones."""
+    rows, columns = field.shape[:2]
+    larger: Field = cv2.resize(field, (width, height), interpolation=cv2.INTER_LINEAR)
+    larger *= np.array([width / columns, height / rows], np.float32)
+    return larger

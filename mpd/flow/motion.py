@@ -1,0 +1,187 @@
+"""The motion between two pictures, both ways, by OpenCV's dense inverse search (DIS).
+
+Estimated at about 512×288: from a standing start and from each of a few similarity motions that SIFT matches agree on,
+so that large motion is found too; every pixel keeps the candidate under which the pictures look most alike. Motion
+that the opposite direction contradicts is taken for occluded and filled from its surroundings.
+
+Knows nothing of models or torch. Motion fields are float32 (H, W, 2), pixels, x first; pictures are uint8 RGB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mpd import vector_fields
+from mpd.progress import Pictures
+from mpd.vector_fields import Field, inside, ramp, working_size
+
+_MOST_MOTIONS = 4
+_FEWEST_MATCHES = 8
+GUESS = np.float32(0.02)
+"""Weight of a filled-in motion beside 1 for a confirmed one."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Motion between two keyframes at working size: `forward` from the start keyframe's pixels, `backward` from the
+    end keyframe's, with the weight (h, w) that each pixel's motion deserves. `rigid` (2, 3) is the one motion that
+    says most about the whole picture, `gain` (3,) the change of exposure."""
+
+    forward: Field
+    backward: Field
+    forward_weight: Field
+    backward_weight: Field
+    rigid: NDArray[np.float64]
+    gain: Field
+
+
+def estimate(start: Pictures, end: Pictures) -> Motion:
+    size = working_size(*start.shape[:2])
+    small = [cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in (start, end)]
+    grey_start, grey_end = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in small)
+    look_start, look_end = (appearance(picture) for picture in small)
+    motions = _rigid_motions(grey_start, grey_end)
+    forward = _dense(grey_start, grey_end, look_start, look_end, motions)
+    inverses = [cv2.invertAffineTransform(motion) for motion in motions]
+    backward = _dense(grey_end, grey_start, look_end, look_start, inverses)
+    sure_forward, sure_backward = _agreement(forward, backward), _agreement(backward, forward)
+    related = ramp(np.minimum(sure_forward.mean(), sure_backward.mean()), 0.1, 0.35)
+    sure_forward, sure_backward = sure_forward * related, sure_backward * related
+    rigid = motions[0] if motions and related > 0 else np.eye(2, 3)
+    return Motion(
+        filled(forward, sure_forward, rigid_field(rigid, forward.shape[:2])),
+        filled(backward, sure_backward, -rigid_field(rigid, forward.shape[:2], 1.0)),
+        sure_forward * _texture(look_start) + GUESS,
+        sure_backward * _texture(look_end) + GUESS,
+        rigid,
+        _gain(look_start, look_end, forward, sure_forward),
+    )
+
+
+def appearance(picture: Pictures) -> Field:
+    """Give RGB in 0…1 and the grey level's gradient, which a change of exposure leaves alone: (h, w, 5)."""
+    colour = picture.astype(np.float32) / 255
+    grey = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
+    return np.dstack([colour, cv2.Sobel(grey, cv2.CV_32F, 1, 0) / 2, cv2.Sobel(grey, cv2.CV_32F, 0, 1) / 2])
+
+
+def _rigid_motions(start: Pictures, end: Pictures) -> list[NDArray[np.float64]]:
+    """Find up to four similarity motions (2×3) of grey pictures, the most supported first.
+
+    Each is the one that most of the SIFT matches left over by those before agree on (RANSAC).
+    """
+    sift = cv2.SIFT_create(1500, contrastThreshold=0.02)  # type: ignore[attr-defined]  # missing in its stubs
+    (points_start, marks_start), (points_end, marks_end) = (sift.detectAndCompute(grey, None) for grey in (start, end))
+    if min(len(points_start), len(points_end)) < _FEWEST_MATCHES:
+        return []
+    pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(marks_start, marks_end, k=2)
+    matches = [best for best, second in pairs if best.distance < 0.8 * second.distance]
+    here = np.array([points_start[match.queryIdx].pt for match in matches], np.float32).reshape(-1, 2)
+    there = np.array([points_end[match.trainIdx].pt for match in matches], np.float32).reshape(-1, 2)
+    motions: list[NDArray[np.float64]] = []
+    while len(motions) < _MOST_MOTIONS and len(here) >= _FEWEST_MATCHES:
+        motion, agree = cv2.estimateAffinePartial2D(here, there, ransacReprojThreshold=3)
+        if motion is None or agree.sum() < _FEWEST_MATCHES:
+            break
+        size = np.hypot(motion[0, 0], motion[1, 0])
+        # Beyond 60 degrees points that go straight pass too near each other: at 180 they all meet halfway.
+        if 1 / 3 < size < 3 and motion[0, 0] > size / 2:
+            motions.append(motion)
+        left = agree.ravel() == 0
+        here, there = here[left], there[left]
+    return motions
+
+
+def _dense(
+    grey: Pictures, other_grey: Pictures, look: Field, other_look: Field, motions: Sequence[NDArray[np.float64]]
+) -> Field:
+    """Estimate the motion from one grey picture to another: at each pixel what fits best.
+
+    The choice is of DIS alone and of DIS after each rigid motion.
+    """
+    grid = vector_fields.grid(*grey.shape)
+    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
+    search.setFinestScale(0)
+    best: Field = search.calc(grey, other_grey, None)
+    lowest = mismatch(look, other_look, best)
+    for motion in motions:
+        turn, shift = motion[:, :2].T.astype(np.float32), motion[:, 2].astype(np.float32)
+        brought_near = vector_fields.sample(other_grey, grid @ turn + shift)
+        candidate = (grid + search.calc(grey, brought_near, None)) @ turn + shift - grid
+        # A small handicap keeps flat regions, where every motion fits, with the plainest one.
+        apart = mismatch(look, other_look, candidate) + 0.004
+        better = apart < lowest
+        best[better], lowest[better] = candidate[better], apart[better]
+    return best
+
+
+def mismatch(look: Field, other_look: Field, motion: Field) -> Field:
+    """Measure how much the appearance changes along the motion, averaged over a small neighbourhood: (h, w)."""
+    target = vector_fields.grid(*motion.shape[:2]) + motion
+    change = np.abs(look - vector_fields.sample(other_look, target)).mean(-1)
+    blurred: Field = cv2.GaussianBlur(np.minimum(change, 0.25) + np.float32(0.1) * (1 - inside(target)), (0, 0), 3)
+    return blurred
+
+
+def _agreement(motion: Field, back: Field) -> Field:
+    """Measure in 0…1, (h, w), whether the opposite motion leads back, at a pixel and at most of its neighbours.
+
+    The tolerance grows with the motion, as in Sundaram, Brox and Keutzer (2010), but smoothly.
+    """
+    target = vector_fields.grid(*motion.shape[:2]) + motion
+    returned = vector_fields.sample(back, target)
+    error = ((motion + returned) ** 2).sum(-1)
+    scale = 0.5 + 0.01 * ((motion**2).sum(-1) + (returned**2).sum(-1))
+    agree: Field = np.exp(-error / scale) * inside(target)
+    agree *= ramp(cv2.GaussianBlur(agree, (0, 0), 6), 0.25, 0.6)
+    return agree
+
+
+def _gain(look_start: Field, look_end: Field, forward: Field, sure: Field) -> Field:
+    """Estimate by what factor red, green and blue grow from the start to the end on surfaces that both show: (3,)."""
+    arrived = vector_fields.sample(look_end, vector_fields.grid(*forward.shape[:2]) + forward)
+    before, after = ((sure[..., None] * look[..., :3]).mean((0, 1)) + 1e-3 for look in (look_start, arrived))
+    gain: Field = np.clip(after / before, 0.5, 2).astype(np.float32)
+    return gain
+
+
+def _texture(look: Field) -> Field:
+    """Weigh texture in 0.1…1, (h, w).
+
+    Where two motions meet, the one of a textured surface is the one to believe.
+    """
+    energy = cv2.GaussianBlur((look[..., 3:] ** 2).sum(-1), (0, 0), 4)
+    texture: Field = np.float32(0.1) + np.float32(0.9) * energy / (energy + np.float32(1e-4))
+    return texture
+
+
+def rigid_field(rigid: NDArray[np.float64], shape: tuple[int, ...], time: float = 0.0) -> Field:
+    """Give how a rigid motion, each point going straight and evenly, moves what is at a pixel at `time`: (h, w, 2)."""
+    turn, shift = rigid[:, :2], rigid[:, 2]
+    back = np.linalg.inv((1 - time) * np.eye(2) + time * turn)
+    origin = (vector_fields.grid(*shape[:2]) - (time * shift).astype(np.float32)) @ back.T.astype(np.float32)
+    field: Field = origin @ (turn - np.eye(2)).T.astype(np.float32) + shift.astype(np.float32)
+    return field
+
+
+def filled(motion: Field, weight: Field, rigid: Field) -> Field:
+    """Keep the motion where its weight (0…1) is high, and fill in the rest.
+
+    Elsewhere it is the rigid motion and how the nearest weighty pixels depart from it.
+    """
+    levels = [((motion - rigid) * weight[..., None], weight)]
+    while min(levels[-1][1].shape) > 4:
+        levels.append((cv2.pyrDown(levels[-1][0]), cv2.pyrDown(levels[-1][1])))
+    total, weight = levels[-1]
+    filled = total / (weight[..., None] + np.float32(0.02))
+    for total, weight in reversed(levels):
+        filled = cv2.resize(filled, weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        own = np.minimum(1, 4 * weight)[..., None]
+        known = (total + np.float32(1e-3) * filled) / (weight[..., None] + np.float32(1e-3))
+        filled += own * (known - filled)
+    return filled + rigid
