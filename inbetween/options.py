@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, Required, TypedDict
 
-MethodName = Literal["flow", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"]
+MethodName = Literal["flow", "rife", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"]
 Fit = Literal["cover", "contain", "stretch"]
+Motion = Literal["auto", "dis", "rife"]
 Anchor = Literal["pin", "rigid", "closure"]
 Format = Literal["mp4", "webm", "gif", "apng", "webp", "png", "png16", "prores", "prores4444"]
 Priority = Literal["high", "default", "low"]
@@ -60,6 +61,8 @@ class Options(TypedDict, total=False):
     """Return to the first keyframe at the end, so that the video repeats."""
     exact_keyframes: bool | None
     """Show the keyframes' own pixels at their frames, where a model has made its own of them."""
+    motion: Motion | None
+    """Where motion is taken from: the better of both at each pixel, classical flow (dis) or the network alone."""
     steps: int | None
     """Sampling steps. More take longer; past 25 little changes."""
     motion_bucket_id: int | None
@@ -105,9 +108,9 @@ FLAGS = (
     Flag(
         "method",
         "choice",
-        "How the frames are made. (flow · svd · trf · vibid · mpd-trf · mpd-vibid · mpd; default: the server's, which "
-        "suits the models at work)",
-        ("flow", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"),
+        "How the frames are made. (flow · rife · svd · trf · vibid · mpd-trf · mpd-vibid · mpd; default: the "
+        "server's, which suits the models at work)",
+        ("flow", "rife", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"),
     ),
     Flag(
         "seeds",
@@ -119,7 +122,7 @@ FLAGS = (
         "frames",
         "integer",
         "Frames of each segment, both its keyframes included. (whole number from 2 to 241; default: the model's own "
-        "number; 25 for flow)",
+        "number; 25 for flow and rife)",
     ),
     Flag(
         "fps",
@@ -136,13 +139,13 @@ FLAGS = (
         "width",
         "integer",
         "Width of the sampled frames, with height. (whole number from 32 to 2048; default: the model's own, turned as "
-        "the first keyframe is; for flow that keyframe's)",
+        "the first keyframe is; for flow and rife that keyframe's)",
     ),
     Flag(
         "height",
         "integer",
         "Height of the sampled frames, with width. (whole number from 32 to 2048; default: the model's own, turned as "
-        "the first keyframe is; for flow that keyframe's)",
+        "the first keyframe is; for flow and rife that keyframe's)",
     ),
     Flag(
         "fit",
@@ -157,6 +160,13 @@ FLAGS = (
         "exact_keyframes",
         "boolean",
         "Show the keyframes' own pixels at their frames, where a model has made its own of them.",
+    ),
+    Flag(
+        "motion",
+        "choice",
+        "Where motion is taken from: the better of both at each pixel, classical flow (dis) or the network alone. "
+        "(default: the method's own)",
+        ("auto", "dis", "rife"),
     ),
     Flag(
         "steps",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   mpd a.jpg b.jpg                              optical flow, no model: inbetween.mp4 in a second or two
+  mpd a.jpg b.jpg --method rife                the learned interpolator: truer motion, ten seconds
   mpd a.jpg b.jpg c.jpg --loop -o loop.gif     three keyframes and back to the first, without a seam
   mpd a.jpg b.jpg -o out.mp4 -o frames.zip     two files of the same video
   mpd a.png b.png -o cut-4444.mov              transparent keyframes, ProRes 4444 for the edit
@@ -92,10 +93,11 @@ def _run(options: argparse.Namespace) -> None:
     images = [photographs.load(path) for path in options.keyframes]
     console = _Console(options.quiet)
     model = _model(options, settings, console)
+    interpolator = _interpolator(options, settings, console)
     with closing(console), _plain_out_of_memory():
         names = [format.name for _, format in outputs]
         bits, matte = sample_bits(names), any_alpha(names)
-        for report in mpd.inbetween(model, images, settings, bits=bits, matte=matte):
+        for report in mpd.inbetween(model, images, settings, bits=bits, matte=matte, interpolator=interpolator):
             if isinstance(report, mpd.Progress):
                 console.show(report)
                 continue
@@ -209,6 +211,22 @@ def _model(options: argparse.Namespace, settings: Settings, console: _Console) -
     return model
 
 
+def _interpolator(options: argparse.Namespace, settings: Settings, console: _Console) -> Any:
+    """Load the learned interpolator; None for a method that needs none."""
+    if METHODS[settings.method].interpolator is None:
+        return None
+    from mpd import rife
+    from mpd.rife.weights import WeightsError
+
+    try:
+        interpolator = rife.load(options.rife_weights, options.device)
+    except WeightsError as error:
+        raise _BadUsage(str(error)) from error
+    facts = interpolator.facts
+    console.say(f"{facts['name']} on {interpolator.device}, licence {facts['license'] or 'not known'}")
+    return interpolator
+
+
 def _write_video(path: Path, format: OutputFormat, take: Take, settings: Settings, console: _Console) -> None:
     from mpd.output import clip
     from mpd.output.video import encode
@@ -314,6 +332,12 @@ def _add_model_options(group: Any) -> None:
         default="auto",
         metavar="LEVEL",
         help="auto, off, exact or max, which approximates; auto is exact on CUDA (default: %(default)s)",
+    )
+    add(
+        "--rife-weights",
+        default="auto",
+        metavar="FILE",
+        help="of RIFE 4.0, for --method rife; auto are those that weights.txt installs (default: %(default)s)",
     )
     add("--dtype", default="auto", metavar="NAME", help="auto, float16, bfloat16 or float32 (default: %(default)s)")
 

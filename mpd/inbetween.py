@@ -16,36 +16,42 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from mpd import keyframes, photographs
-from mpd.lengths import segment_frames
+from mpd.lengths import flow_size, segment_frames
 from mpd.methods import FLOW_FRAMES, METHODS, Settings, SettingsError
 from mpd.output.compositing import Compositor
 from mpd.progress import Pictures, Progress, Take
 
 if TYPE_CHECKING:
     from mpd.base import Base
+    from mpd.rife.interpolator import Interpolator
 
 KeyframeSource = Image.Image | Pictures | str | Path | bytes
 
 
 def inbetween(
-    model: Base | None, sources: Sequence[KeyframeSource], settings: Settings, *, bits: int = 8, matte: bool = False
+    model: Base | None,
+    sources: Sequence[KeyframeSource],
+    settings: Settings,
+    *,
+    bits: int = 8,
+    matte: bool = False,
+    interpolator: Interpolator | None = None,
 ) -> Generator[Progress | Take, None, None]:
     """Make the inbetween video of two or more keyframes: one `Progress` per step, one `Take` per seed.
 
-    model: None suffices for `flow`. sources: Pillow images, (H, W, 3) uint8 arrays, or image files by path or content.
-    bits: 8 or 16, of the frames' samples. matte: keep transparency, where all keyframes have it, as the takes' matte.
-    Takes come at the output size: with `fit="contain"` the bars are cut away, with `stretch` the aspect is the start
-    keyframe's again. Raises `SettingsError` or `KeyframeError` before the first step.
+    model: None suffices for `flow` and `rife`. sources: Pillow images, (H, W, 3) uint8 arrays, or image files by path
+    or content. bits: 8 or 16, of the frames' samples. matte: keep transparency, where all keyframes have it, as the
+    takes' matte. interpolator: for `rife`; None loads the weights that are installed. Takes come at the output size:
+    with `fit="contain"` the bars are cut away, with `stretch` the aspect is the start keyframe's again. Raises
+    `SettingsError` or `KeyframeError` before the first step, and `WeightsError` where no weights are.
     """
     images = [_image(source) for source in sources]
     if not METHODS[settings.method].needs_model:
-        from mpd import flow
-
-        size = flow.flow_size(images[0].size, settings.width, settings.height)
+        size = flow_size(images[0].size, settings.width, settings.height)
         pictures, frame = keyframes.prepare(images, settings, native_size=size, size_multiple=2)
         lengths = segment_frames(settings, len(images), FLOW_FRAMES)
         finish = Compositor(images, settings, frame, lengths, matte)
-        return _finished(flow.generate(finish.with_mattes(pictures), settings, bits), finish)
+        return _finished(_interpolated(interpolator, finish.with_mattes(pictures), settings, bits), finish)
     if model is None:
         raise SettingsError("method", f"{settings.method} needs a model", "Load one, or choose flow")
     pictures, frame = keyframes.prepare(
@@ -62,6 +68,18 @@ def generate(
     from mpd import segments
 
     return segments.generate(model, pictures, settings, bits)
+
+
+def _interpolated(
+    interpolator: Interpolator | None, pictures: Sequence[Pictures], settings: Settings, bits: int
+) -> Iterator[Progress | Take]:
+    if METHODS[settings.method].interpolator is None:
+        from mpd import flow
+
+        return flow.generate(pictures, settings, bits)
+    from mpd import rife
+
+    return rife.generate(interpolator or rife.load(), pictures, settings, bits)
 
 
 def _finished(reports: Iterator[Progress | Take], finish: Compositor) -> Generator[Progress | Take, None, None]:

@@ -16,8 +16,10 @@ from mpd.options import SettingsError as SettingsError
 
 Anchor = Literal["pin", "rigid", "closure"]
 Fit = Literal["cover", "contain", "stretch"]
+Motion = Literal["auto", "dis", "rife"]
 ANCHORS: tuple[str, ...] = get_args(Anchor)
 FITS: tuple[str, ...] = get_args(Fit)
+MOTIONS: tuple[str, ...] = get_args(Motion)
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Method:
     name: str
     title: str
     description: str
-    #: The sampler that takes the ordinary step (`svd`, `trf`, `vibid`, `mpd`), or None for `flow`.
+    #: The sampler that takes the ordinary step (`svd`, `trf`, `vibid`, `mpd`), or None for methods that interpolate.
     host: str | None
     #: Denoiser calls of one host step; one call is a conditional and an unconditional estimate.
     calls_per_step: int
@@ -57,6 +59,10 @@ class Method:
     uses_end: bool = True
     #: Whether latents are sampled backwards in time too, for which the model's must be reversible.
     reverses_time: bool = False
+    #: The learned interpolator that makes the frames, None for those that no network makes and those that are sampled.
+    interpolator: str | None = None
+    #: The default source of motion, None where there is but one.
+    motion: Motion | None = None
 
     @property
     def host_free(self) -> bool:
@@ -65,12 +71,20 @@ class Method:
 
     @property
     def needs_model(self) -> bool:
+        """Tell whether a base model makes the frames."""
         return self.host is not None
+
+    @property
+    def needs_engine(self) -> bool:
+        """Tell whether a network makes the frames: a base model or a learned interpolator."""
+        return self.needs_model or self.interpolator is not None
 
     def has(self, trait: Trait | None) -> bool:
         """Tell whether an option of this trait means anything to the method."""
         if trait == "guidance":
             return self.guidance is not None
+        if trait == "motion":
+            return self.motion is not None
         if trait == "host":
             return self.distillation is not None and not self.host_free
         return trait is None or self.distillation is not None
@@ -91,6 +105,15 @@ _METHODS = (
         "Classical bidirectional optical flow (DIS). No model: a preview in a second or two.",
         host=None,
         calls_per_step=0,
+    ),
+    Method(
+        "rife",
+        "RIFE",
+        "A learned interpolator, beside classical flow: seconds on a CPU, the truest motion without a model.",
+        host=None,
+        calls_per_step=0,
+        interpolator="rife",
+        motion="auto",
     ),
     Method(
         "svd",
@@ -152,7 +175,7 @@ DEFAULT_METHOD = "mpd-vibid"
 
 
 FLOW_FRAMES = 25
-"""Frames of a segment of `flow` when the settings leave them open: as many as SVD-XT makes."""
+"""Frames of a segment that is interpolated when the settings leave them open: as many as SVD-XT makes."""
 KEYFRAMES = Limit(1, 32, "each pair of neighbours is sampled as one segment")
 _TAKES = Limit(1, 8, "each take costs a whole sampling run")
 _SHARE = Limit(0, 1, "none of the steps to all of them")
@@ -196,7 +219,7 @@ class Settings:
         "Frames of each segment, both its keyframes included.",
         "basics",
         limit=Limit(2, 241, "both keyframes are frames of the segment; beyond 241 one request should be several"),
-        unset=f"{_MODELS} number; {FLOW_FRAMES} for `flow`",
+        unset=f"{_MODELS} number; {FLOW_FRAMES} for `flow` and `rife`",
     )
     fps: int = option(
         7,
@@ -213,7 +236,7 @@ class Settings:
         "Width of the sampled frames, with height.",
         "video",
         limit=_SIDE,
-        unset=f"{_MODELS}, turned as the first keyframe is; for `flow` that keyframe's",
+        unset=f"{_MODELS}, turned as the first keyframe is; for `flow` and `rife` that keyframe's",
     )
     height: int | None = option(
         None,
@@ -222,7 +245,7 @@ class Settings:
         "Height of the sampled frames, with width.",
         "video",
         limit=_SIDE,
-        unset=f"{_MODELS}, turned as the first keyframe is; for `flow` that keyframe's",
+        unset=f"{_MODELS}, turned as the first keyframe is; for `flow` and `rife` that keyframe's",
     )
     fit: Fit = option(  # noqa: RUF009 - a field
         "cover",
@@ -253,6 +276,17 @@ class Settings:
         "The frame of each keyframe, from 0 and rising, instead of frames; with loop one more for the return.",
         "timeline",
         unset="neighbours are `frames` apart",
+    )
+    motion: Motion | None = option(  # noqa: RUF009 - a field
+        None,
+        "choice",
+        "Motion from",
+        "Where motion is taken from: the better of both at each pixel, classical flow (dis) or the network alone.",
+        "interpolation",
+        choices=MOTIONS,
+        alias="Motion",
+        unset=_METHODS_OWN,
+        trait="motion",
     )
     steps: int = option(
         25,

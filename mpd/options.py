@@ -13,11 +13,12 @@ from typing import Any, Literal
 OptionKind = Literal[
     "integer", "number", "boolean", "text", "colour", "choice", "integers", "numbers", "choices", "webhook"
 ]
-Group = Literal["basics", "video", "sampling", "distillation", "timeline", "delivery"]
-Trait = Literal["distillation", "host", "guidance"]
+Group = Literal["basics", "video", "interpolation", "sampling", "distillation", "timeline", "delivery"]
+Trait = Literal["distillation", "host", "guidance", "motion"]
 GROUPS: dict[Group, str] = {
     "basics": "What to make",
     "video": "The picture",
+    "interpolation": "Interpolation",
     "sampling": "Sampling, in methods with a model",
     "distillation": "Motion Prior Distillation",
     "timeline": "Keyframes at given frames",

@@ -36,6 +36,20 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class MotionReport:
+    """How far the motion between two keyframes is to be believed: of a take's worst segment."""
+
+    #: Share of the pixels whose motion both keyframes agree on, in 0…1.
+    trusted: float
+    #: Share of the pixels that are dissolved rather than moved, in 0…1.
+    dissolved: float
+    #: Pixels of the frame that the furthest trusted motion goes.
+    largest: float
+    #: One plain sentence.
+    says: str
+
+
+@dataclass(frozen=True)
 class Take:
     """A finished video."""
 
@@ -46,3 +60,5 @@ class Take:
     fps: int
     #: (N, H, W) in the same number of bits, how opaque each pixel is; None where all are.
     matte: Frames | None = None
+    #: None where no motion is measured, as for sampled methods.
+    motion: MotionReport | None = None

@@ -201,7 +201,14 @@ class Settings(BaseSettings):
     )
 
     model: str = Field(
-        "", description="Diffusers folder or hub id for the engine. Empty: no engine, only the `flow` method."
+        "",
+        description="Diffusers folder or hub id for the engine. Empty: no sampled methods, only `flow` and, with "
+        "RIFE's weights, `rife`.",
+    )
+    rife: str = Field(
+        "auto",
+        description="Weights of RIFE 4.0 for the `rife` method: `auto` those of `weights.txt` where they are "
+        "installed, a file's path, or `off`.",
     )
     model_revision: str | None = Field(None, description="Pinned hub revision of MODEL.")
     model_change: bool = Field(

@@ -106,6 +106,7 @@ def stack(area: Path, **environment: str) -> Iterator[Stack]:
         "AUTH": "off",
         "DRAIN_GRACE": "0",
         "MODEL": "",
+        "RIFE": "off",
         "OMP_NUM_THREADS": "1",
         "STORAGE_URL": str(area / "storage"),
         **environment,

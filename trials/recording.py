@@ -84,6 +84,7 @@ def _record(url: str, area: Path) -> Recording:
         "PORT": str(free_port()),
         "AUTH": "off",
         "MODEL": "",
+        "RIFE": "off",
         "OMP_NUM_THREADS": "1",
         "WORKERS_PER_ENGINE": "1",
         "FETCH_ALLOW_HOSTS": "127.0.0.1",

@@ -38,6 +38,7 @@ class Site(Processes):
             "LEASE_TTL": "2",
             "WORKERS_PER_ENGINE": "2",
             "OMP_NUM_THREADS": "1",
+            "RIFE": "off",
             **variables,
         }
         super().__init__(area, given)

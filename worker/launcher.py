@@ -1,9 +1,9 @@
 """Runs an engine and the RQ workers beside it, and nothing else: starts, watches, restarts and drains them.
 
-Workers of the gpu lane run only while the engine is ready. Without MODEL there is no engine, and all workers serve the
-cpu lane (`flow`). Some more deliver webhooks, so that a slow receiver never holds up a job. While the machine is not
-well, no worker takes jobs. Everything under the launcher dies with it, however it ends. Single-threaded: it never waits
-for a child.
+Workers of the gpu lane run only while the engine is ready. Without MODEL the engine holds the learned interpolator
+alone, or there is none, and all workers serve the cpu lane. Some more deliver webhooks, so that a slow receiver never
+holds up a job. While the machine is not well, no worker takes jobs. Everything under the launcher dies with it, however
+it ends. Single-threaded: it never waits for a child.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ import redis
 import structlog
 
 from mpd import hub
+from mpd.rife.weights import WeightsError
 from service import machine
 from service.fleet import engines
 from service.fleet.engines import ENGINE_ID, EngineState
 from service.settings import Settings
 from worker import webhook_workers
 from worker.engine import protocol
+from worker.engine.held import interpolates
 from worker.process import exit_codes, parent_death, scratch
 from worker.process.fitness import LAUNCHER_FD, Fitness
 from worker.process.supervise import Child, Wakeups
@@ -58,11 +60,15 @@ def run(settings: Settings, engine: Sequence[str] = ENGINE) -> int:
             return exit_codes.explain(f"ENGINE_DIR: {error}", exit_codes.CONFIG)
         except ValueError as error:
             return exit_codes.explain(str(error), exit_codes.CONFIG)
-        return Launcher(settings, connection, folder, own, engine).run()
+        try:
+            launcher = Launcher(settings, connection, folder, own, engine)
+        except WeightsError as error:
+            return exit_codes.explain(f"RIFE: {error}", exit_codes.CONFIG)
+        return launcher.run()
 
 
 class Launcher:
-    """folder: of the engine's socket. scratch: for temporary files of jobs."""
+    """folder: of the engine's socket. scratch: for temporary files of jobs. Raises `WeightsError`."""
 
     def __init__(
         self, settings: Settings, connection: redis.Redis, folder: Path, scratch: Path, engine: Sequence[str]
@@ -88,11 +94,11 @@ class Launcher:
         self._release_at: float | None = None
         """When running jobs are given back; None unless we are stopping."""
         self._released = False
-        lane = "gpu" if settings.model else "cpu"
-        self._engine = Child("engine", self._spawn_engine) if settings.model else None
-        self._laned = [self._worker(f"{lane}-{n + 1}", lane) for n in range(settings.workers_per_engine)]
+        beside = settings.workers_per_engine
+        self._engine = Child("engine", self._spawn_engine) if settings.model or interpolates(settings) else None
+        self._laned = [self._worker(f"gpu-{n + 1}", "gpu") for n in range(beside)] if settings.model else []
         self._webhooks = webhook_workers.children(settings, self._spawn)
-        self._others = [self._worker("cpu-1", "cpu")] if self._engine is not None else []
+        self._others = [self._worker(f"cpu-{n + 1}", "cpu") for n in range(1 if settings.model else beside)]
 
     def run(self) -> int:
         while True:
@@ -117,7 +123,7 @@ class Launcher:
         well = self._fitness.well(now)
         if self._release_at is not None:
             return
-        wanted = self._others + (self._laned if self._ready or self._engine is None else [])
+        wanted = self._others + (self._laned if self._ready else [])
         if not well:
             # Deliveries go on: they need next to nothing, and nobody else may be there for them.
             for child in self._others + self._laned:

@@ -20,7 +20,7 @@ import structlog
 
 from mpd import flow, photographs
 from mpd.encoded import Encoded
-from mpd.lengths import FLOW_SIZE_MULTIPLE, segment_frames
+from mpd.lengths import FLOW_SIZE_MULTIPLE, flow_size, segment_frames
 from mpd.methods import FLOW_FRAMES, METHODS, SettingsError
 from mpd.methods import Settings as SamplerSettings
 from mpd.output import clip
@@ -145,7 +145,7 @@ class Elsewhere(Exception):
 
 def _others_can(job: Job, jobs: Jobs, settings: SamplerSettings) -> bool:
     """Tell whether a job that the engine here has refused could be run by one that has not."""
-    if not METHODS[settings.method].needs_model:
+    if not METHODS[settings.method].needs_engine:
         return False
     live = persist(engines.live, jobs.redis, jobs.settings)
     refused = {*job.refusals, fitness.worker_name()}
@@ -286,23 +286,28 @@ def _begin(
     """Begin a job, and give the model, what becomes of the takes, and the running job."""
     formats = job.options["formats"]
     bits, matte = sample_bits(formats), any_alpha(formats)
-    if not METHODS[settings.method].needs_model:
-        size = flow.flow_size(images.first_size, settings.width, settings.height)
+    method = METHODS[settings.method]
+    if not method.needs_model:
+        size = flow_size(images.first_size, settings.width, settings.height)
         pictures, frame = images.prepare(settings, native_size=size, size_multiple=FLOW_SIZE_MULTIPLE)
         finish = Compositor(images, settings, frame, segment_frames(settings, len(images), FLOW_FRAMES), matte)
         _check_length(finish, formats, service_settings)
-        return None, finish, _flow(finish.with_mattes(pictures), settings, bits)
+        if not method.needs_engine:
+            return None, finish, _flow(finish.with_mattes(pictures), settings, bits)
     if service_settings.engine_dir is None:
         raise RuntimeError("ENGINE_DIR is not set: start workers with `inbetween-server worker`")
     path = protocol.socket_path(service_settings.engine_dir)
-    report.stage("waiting")
-    model = engine_client.capabilities(path, lease)
-    width, height = model["native_size"]
-    pictures, frame = images.prepare(settings, native_size=(width, height), size_multiple=model["size_multiple"])
-    finish = Compositor(images, settings, frame, segment_frames(settings, len(images), model["native_frames"]), matte)
-    _check_length(finish, formats, service_settings)
     trace = tracing.current() or job.traceparent
-    return model, finish, _sampled(engine_client.sample(path, job.ticket, pictures, settings, bits, lease, trace))
+    report.stage("waiting")
+    holds = _of_engine(engine_client.capabilities, path, lease, settings.method)
+    if method.needs_model:
+        width, height = holds["native_size"]
+        pictures, frame = images.prepare(settings, native_size=(width, height), size_multiple=holds["size_multiple"])
+        lengths = segment_frames(settings, len(images), holds["native_frames"])
+        finish = Compositor(images, settings, frame, lengths, matte)
+        _check_length(finish, formats, service_settings)
+    seen = finish.with_mattes(pictures)
+    return holds, finish, _sampled(engine_client.sample(path, job.ticket, seen, settings, bits, lease, trace))
 
 
 def _check_length(finish: Compositor, formats: list[str], service_settings: Settings) -> None:
@@ -320,9 +325,19 @@ def _sampled(events: Events) -> Events:
         try:
             yield from events
         except engine_client.EngineError as error:
-            if error.kind != "bad-input":
-                raise
-            raise SettingsError(error.field or "", error.detail, error.remedy or "") from error
+            raise _refusal(error) from error
+
+
+def _of_engine(ask: Callable[..., T], *arguments: object) -> T:
+    """Return what the engine answers, its refusal raised as what it means for the job."""
+    try:
+        return ask(*arguments)
+    except engine_client.EngineError as error:
+        raise _refusal(error) from error
+
+
+def _refusal(error: engine_client.EngineError) -> Exception:
+    return error if error.kind != "bad-input" else SettingsError(error.field or "", error.detail, error.remedy or "")
 
 
 def _flow(pictures: list[Pictures], settings: SamplerSettings, bits: int) -> Events:

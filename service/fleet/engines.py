@@ -46,6 +46,7 @@ class Engine:
 
     id: str
     state: EngineState
+    #: Empty where it holds the learned interpolator alone.
     model: str
     device: str
     started_at: float
@@ -77,6 +78,11 @@ class Engine:
     gpu_utilization: float | None = None
 
     @property
+    def holds_model(self) -> bool:
+        """Tell whether it has, or loads, a base model; the learned interpolator alone is none."""
+        return bool(self.model)
+
+    @property
     def worker_state(self) -> WorkerState:
         if self.state is EngineState.ready:
             return WorkerState.busy if self.busy_with else WorkerState.idle
@@ -84,7 +90,9 @@ class Engine:
 
 
 def shown_name(model: str) -> str:
-    """Return what callers see of MODEL: a hub id as it is, of a folder its last component alone."""
+    """Return what callers see of MODEL: a hub id as it is, of a folder its last component alone, nothing of nothing."""
+    if not model:
+        return ""
     path = Path(model)
     is_folder = model.startswith(("/", ".", "~")) or path.is_dir()
     return path.expanduser().resolve().name if is_folder else model

@@ -69,9 +69,10 @@ def check(
 
     Raises `Problem` when every ready engine would have to refuse it, or when the video is too long to keep.
     """
-    able = ready(engines)
+    method = METHODS[settings.method]
+    able = [engine for engine in ready(engines) if engine.holds_model or not method.needs_model]
     engine = None
-    if METHODS[settings.method].needs_model and able:
+    if method.needs_engine and able:
         with_method = [engine for engine in able if settings.method in engine.methods]
         if not with_method:
             raise _method_unavailable(settings, able)
@@ -79,7 +80,7 @@ def check(
         engine = next((engine for refusal, engine in refusals if refusal is None), None)
         if engine is None:
             raise next(refusal for refusal, _ in refusals if refusal is not None)
-    if not METHODS[settings.method].needs_model:
+    if not method.needs_model:
         _check_multiple(settings, FLOW_SIZE_MULTIPLE)
     size = size_on(settings, engine)
     if size is not None:
@@ -123,14 +124,14 @@ def check_length(
 
 def default_method(live: Sequence[Engine]) -> MethodName:
     """Give the method of requests that name none: what suits every model at work, else the library's default."""
-    named = {engine.default_method for engine in live}
+    named = {engine.default_method for engine in live if engine.holds_model}
     [method] = named if len(named) == 1 else {None}
     return cast(MethodName, method if method in METHODS else DEFAULT_METHOD)
 
 
 def _method_unavailable(settings: Settings, engines: Sequence[Engine]) -> Problem:
     has = {name for engine in engines for name in engine.methods}
-    available = [name for name, method in METHODS.items() if name in has or not method.needs_model]
+    available = [name for name, method in METHODS.items() if name in has or not method.needs_engine]
     return Problem(
         422,
         "method-unavailable",
@@ -152,6 +153,8 @@ def others(settings: Settings, keyframes: int, engines: Sequence[Engine], but: C
 
 def _refusal(settings: Settings, keyframes: int, engine: Engine) -> Problem | None:
     """Say why this engine cannot run the job; None where it can."""
+    if not METHODS[settings.method].needs_model:
+        return None
     size = size_on(settings, engine)
     try:
         _check_multiple(settings, engine.size_multiple)

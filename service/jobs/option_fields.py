@@ -13,7 +13,8 @@ from mpd.methods import Anchor, Fit
 from service.jobs.record import Priority
 from service.jobs.strict import Strict, Webhook
 
-MethodName = Literal["flow", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"]
+MethodName = Literal["flow", "rife", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"]
+Motion = Literal["auto", "dis", "rife"]
 Format = Literal["mp4", "webm", "gif", "apng", "webp", "png", "png16", "prores", "prores4444"]
 
 
@@ -38,7 +39,8 @@ class OptionFields(Strict):
         ge=2,
         le=241,
         description="Frames of each segment, both its keyframes included. 2 to 241: both keyframes are frames of the "
-        "segment; beyond 241 one request should be several. Default: the model's own number; 25 for `flow`.",
+        "segment; beyond 241 one request should be several. Default: the model's own number; 25 for `flow` and "
+        "`rife`.",
     )
     fps: int = Field(
         default=7,
@@ -59,14 +61,14 @@ class OptionFields(Strict):
         ge=32,
         le=2048,
         description="Width of the sampled frames, with height. 32 to 2048: SVD was trained at 1024x576. Default: the "
-        "model's own, turned as the first keyframe is; for `flow` that keyframe's.",
+        "model's own, turned as the first keyframe is; for `flow` and `rife` that keyframe's.",
     )
     height: int | None = Field(
         default=None,
         ge=32,
         le=2048,
         description="Height of the sampled frames, with width. 32 to 2048: SVD was trained at 1024x576. Default: the "
-        "model's own, turned as the first keyframe is; for `flow` that keyframe's.",
+        "model's own, turned as the first keyframe is; for `flow` and `rife` that keyframe's.",
     )
     fit: Fit = Field(
         default="cover",
@@ -84,6 +86,11 @@ class OptionFields(Strict):
     exact_keyframes: bool = Field(
         default=False,
         description="Show the keyframes' own pixels at their frames, where a model has made its own of them.",
+    )
+    motion: Motion | None = Field(
+        default=None,
+        description="Where motion is taken from: the better of both at each pixel, classical flow (dis) or the "
+        "network alone. Default: the method's own.",
     )
     steps: int = Field(
         default=25,

@@ -20,7 +20,8 @@ from mpd.svd.model import Model
 from service.settings import Settings as ServiceSettings
 from tests.mpd import second_base
 from tests.mpd.second_base import CLASS, STRIDE, Flow, RandomWalk, Velocity
-from worker.engine import main
+from worker.engine import held, main
+from worker.engine.held import Held
 
 TWO_PATHS = [name for name, method in METHODS.items() if method.reverses_time]
 DARK, BRIGHT = (np.full((32, 32, 3), level, np.uint8) for level in (51, 204))
@@ -119,15 +120,17 @@ def test_more_frames_than_it_makes_are_refused(walk: Base) -> None:
 
 
 def test_an_engine_serves_it_and_offers_what_suits_it(folder: Path, svd: Base) -> None:
-    model, begin = main._load(ServiceSettings(model=str(folder)))
-    assert main.warm_up(model, begin) > 0
-    offered = main._capabilities(model)
+    holds = main._load(ServiceSettings(model=str(folder), rife="off"))
+    assert holds.model is not None
+    assert main.warm_up(holds.model, holds.generate) > 0
+    offered = held.capabilities(holds)
     assert offered["methods"] == ("svd", "mpd")
     assert (offered["max_frames"], offered["native_frames"], offered["size_multiple"]) == (33, 5, 4)
-    assert main._capabilities(svd)["methods"] == tuple(name for name in METHODS if name != "flow")
+    sampled = tuple(name for name, method in METHODS.items() if method.needs_model)
+    assert held.capabilities(Held(svd, None))["methods"] == sampled
 
 
 def test_an_engine_names_the_classes_it_knows(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": CLASS}))
-    with pytest.raises(main._ModelUnusable, match=f"is a '{CLASS}'.* known is a diffusers folder of StableVideo"):
+    with pytest.raises(main._Unusable, match=f"is a '{CLASS}'.* known is a diffusers folder of StableVideo"):
         main._load(ServiceSettings(model=str(tmp_path)))

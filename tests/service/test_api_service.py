@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mpd.methods import METHODS
 from service.fleet import engines
-from service.fleet.engines import EngineState
+from service.fleet.engines import Engine, EngineState
 from service.jobs import metrics
 from service.jobs.request_options import REQUEST_OPTIONS
 from tests.service.conftest import Api, Make, problem
@@ -30,14 +30,20 @@ def test_methods_with_the_engines_at_work(api: Api) -> None:
     assert idle["limits"]["frames"]["maximum"] == 241
     assert idle["limits"]["frames"]["why"]
     assert {method["name"] for method in idle["methods"] if not method["uses_end"]} == {"svd"}
-    assert [method["native_frames"] for method in idle["methods"]] == [25, *[None] * (len(METHODS) - 1)]
+    of_their_own = {method["name"]: method["native_frames"] for method in idle["methods"]}
+    assert of_their_own == {name: None if method.needs_model else 25 for name, method in METHODS.items()}
     assert idle["formats"]["mp4"] == "video/mp4"
     engines.publish(api.services.redis, api.settings, ENGINE)
     engines.publish(api.services.redis, api.settings, replace(ENGINE, id="e2", state=EngineState.starting))
     live = api.client.get("/methods").json()
     assert [method["name"] for method in live["methods"] if method["available"]] == ["flow", "svd", "mpd-vibid"]
+    assert {method["name"]: method["available"] for method in live["methods"]}["rife"] is False
     assert live["engines"][0]["native_size"] == [1024, 576]
     assert live["engines"][1]["state"] == "starting"
+    interpolates = Engine("e3", EngineState.ready, "", "cpu", 0.0, methods=("rife",))
+    engines.publish(api.services.redis, api.settings, interpolates)
+    live = api.client.get("/methods").json()
+    assert [method["name"] for method in live["methods"] if method["available"]] == ["flow", "rife", "svd", "mpd-vibid"]
     knobs = next(method for method in live["methods"] if method["name"] == "mpd-vibid")
     assert knobs["defaults"]["gamma"] == 0.2
     assert knobs["denoiser_calls"] == 65

@@ -125,6 +125,7 @@ def test_a_lease_that_nobody_renews_is_taken_back_and_an_event_on_its_way_arrive
         "FETCH_ALLOW_HOSTS": "127.0.0.1",
         "LEASE_TTL": "2",
         "MODEL": "",
+        "RIFE": "off",
     }
     with Processes(tmp_path, variables) as processes:
         processes.start("keeper")

@@ -9,7 +9,8 @@ import torch
 
 from mpd.base import Room
 from mpd.svd.model import Model, load
-from worker.engine import main
+from worker.engine import held, main
+from worker.engine.held import Held
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +23,10 @@ def model(tiny: Path) -> Model:
 
 def test_what_a_card_holds_is_published(model: Model) -> None:
     model.room = Room(pixels=1000, volume=9000)
-    assert main._capabilities(model)["max_pixels"] == 1000
-    assert main._capabilities(model)["max_volume"] == 9000
+    assert held.capabilities(Held(model, None))["max_pixels"] == 1000
+    assert held.capabilities(Held(model, None))["max_volume"] == 9000
     model.room = None
-    assert main._capabilities(model)["max_volume"] is None
+    assert held.capabilities(Held(model, None))["max_volume"] is None
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_a_child_that_was_asked_to_stop_may_start_at_once() -> None:
 
 
 def status(quiet: float | None, median: float | None) -> Status:
-    return Status("ready", {}, "job-1" if quiet is not None else None, 0, quiet, median)
+    return Status("ready", {}, {}, "job-1" if quiet is not None else None, 0, quiet, median)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ class House:
             "STORAGE_SECRET_KEY": "testing",
             "OMP_NUM_THREADS": "1",
             "MODEL": "",
+            "RIFE": "off",
             "LOG_FORMAT": "json",
             **variables,
         }

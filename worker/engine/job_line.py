@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import structlog
 
 from mpd.methods import Settings as SamplerSettings
@@ -86,6 +87,8 @@ class JobServer:
         self.busy_with: str | None = None
         self.model: dict[str, Any] | None = None
         """What clients must know of the model to prepare a job; None until it is loaded."""
+        self.interpolators: dict[str, dict[str, Any]] | None = None
+        """What results tell of each learned interpolator; None until it is known which are held."""
         self.refuses: str | None = None
         """Why workers may give us no jobs, as `protocol.Status` tells them."""
         self._on_change = on_change
@@ -258,6 +261,7 @@ class JobServer:
         return {
             "state": self.state,
             "model": self.model,
+            "interpolators": self.interpolators,
             "busy_with": busy,
             "waiting": len(self._line),
             "quiet_seconds": time.monotonic() - self._sign_of_life if busy else None,
@@ -282,8 +286,9 @@ def _preview(progress: Progress) -> tuple[bytes, ...]:
 
 def _send_take(client: _JobClient, take: Take) -> None:
     bits = 8 * take.frames.dtype.itemsize
-    values = {"index": take.index, "seed": take.seed, "fps": take.fps, "shape": take.frames.shape, "bits": bits}
-    client.send("take", values, *take.frames)
+    frames = take.frames if take.matte is None else np.concatenate([take.frames, take.matte[..., None]], -1)
+    values = {"index": take.index, "seed": take.seed, "fps": take.fps, "shape": frames.shape, "bits": bits}
+    client.send("take", values, *frames)
 
 
 def _is_cuda(error: Exception) -> bool:

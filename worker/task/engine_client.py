@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from multiprocessing.connection import Client, Connection, wait
 from typing import Any
 
+from mpd.methods import METHODS
 from mpd.methods import Settings as SamplerSettings
 from mpd.progress import Pictures, Take
 from worker.engine import protocol
@@ -60,20 +61,27 @@ class _Gone(Exception):
     """The connection ended, or never came about."""
 
 
-def capabilities(path: str, lease: Lease) -> dict[str, Any]:
-    """Ask what the model of the engine at `path` is and needs, once it is loaded: `server.Server.model`.
+def capabilities(path: str, lease: Lease, method: str) -> dict[str, Any]:
+    """Ask the engine at `path` for what makes a method's frames, once it is loaded.
 
-    Raises `EngineAway`, and `Interrupted` from the lease.
+    Gives what `JobServer.model` or one of `JobServer.interpolators` says. Raises `EngineError` where it holds nothing
+    of the kind, `EngineAway`, and `Interrupted` from the lease.
     """
+    interpolator = METHODS[method].interpolator
     for _ in _attempts(lease):
         try:
             with _connection(path) as engine:
                 protocol.send(engine, "status", {})
-                model = _hear(engine, lease).values["model"]
+                status = _hear(engine, lease).values
         except _Gone:
             continue
-        if model is not None:
-            return dict(model)
+        if status["interpolators"] is None:  # it is still loading
+            continue
+        holds = status["model"] if interpolator is None else status["interpolators"].get(interpolator)
+        if holds is not None:
+            return dict(holds)
+        if interpolator is not None or status["state"] == "ready":
+            raise EngineError("bad-input", f"this worker does not have {method}", "method", "Choose another method")
     raise EngineAway
 
 
@@ -152,7 +160,8 @@ def _event(message: protocol.Message) -> EngineReport | Take:
             return EngineReport("sampling", values, message.parts[0] if message.parts else None)
         case "take":
             frames = protocol.frames(message.parts, values["shape"], values["bits"])
-            return Take(values["index"], values["seed"], frames, values["fps"])
+            matte = frames[..., 3] if frames.shape[3] == 4 else None
+            return Take(values["index"], values["seed"], frames[..., :3], values["fps"], matte)
         case "canceled":
             # Not by us, who would have closed the connection: the engine was told to end.
             raise EngineAway("the engine was told to end")

@@ -125,6 +125,7 @@ def docs(request: Request) -> HTMLResponse:
 
 
 def _method(method: Method, able: list[Engine]) -> MethodView:
+    able = [engine for engine in able if engine.holds_model or not method.needs_model]
     available = any(method.name in engine.methods for engine in able) if able else None
     return MethodView(
         name=method.name,
@@ -136,7 +137,7 @@ def _method(method: Method, able: list[Engine]) -> MethodView:
         native_frames=None if method.needs_model else FLOW_FRAMES,
         denoiser_calls=denoiser_calls(Settings(method=method.name)),
         defaults=method.defaults,
-        available=available if method.needs_model else True,
+        available=available if method.needs_engine else True,
     )
 
 

@@ -1,0 +1,113 @@
+"""The frames between two pictures, several at a time: the network's, `flow`'s, and what stands still, as one."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from mpd import vector_fields
+from mpd.flow.motion import estimate
+from mpd.flow.rendering import IntermediateFlows, intermediate, render
+from mpd.flow.stillness import stillness
+from mpd.progress import Frames, Pictures
+from mpd.rife import blending
+from mpd.rife.interpolator import Interpolator, Rendered
+from mpd.vector_fields import Field
+
+
+class Maker:
+    """Makes the frames between two pictures, as `mpd.interpolation.Between`.
+
+    One thread for each core and frame, each with one thread of torch's own: a frame is too small to be shared.
+    """
+
+    def __init__(self, interpolator: Interpolator, source: str) -> None:
+        """Take motion from `source`, one of `mpd.methods.MOTIONS`."""
+        self._interpolator = interpolator
+        self._source = source
+
+    def __call__(self, start: Pictures, end: Pictures, times: Sequence[float]) -> Generator[Frames, None, None]:
+        workers = cores() if self._interpolator.device.type == "cpu" else 2
+        waiting: deque[Future[Frames]] = deque()
+        left = deque(times)
+        with ThreadPoolExecutor(workers, "frames", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            try:
+                pair = _Pair(self._interpolator, self._source, start, end, pool)
+                while left or waiting:
+                    while left and len(waiting) <= workers:
+                        waiting.append(pool.submit(pair.frame, left.popleft()))
+                    yield waiting.popleft().result()
+            finally:
+                for one in waiting:
+                    one.cancel()
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Pair:
+    """What is the same for every frame between two pictures (H, W, 3 or 4)."""
+
+    def __init__(
+        self, interpolator: Interpolator, source: str, start: Pictures, end: Pictures, pool: ThreadPoolExecutor
+    ) -> None:
+        self._given: tuple[Frames, Frames] = (start.astype(np.float32), end.astype(np.float32))
+        colours = start[..., :3], end[..., :3]
+        motion = pool.submit(estimate, *colours) if source != "rife" else None
+        seen = pool.submit(interpolator.pair, *colours) if source != "dis" else None
+        self._looks = blending.looks(*colours, vector_fields.working_size(*start.shape[:2]))
+        self._still = stillness(start, end)
+        self._motion = motion.result() if motion is not None else None
+        self._seen = seen.result() if seen is not None else None
+
+    def frame(self, time: float) -> Frames:
+        """Make the frame at `time` (0…1), float32 in 0…255."""
+        start, end = self._given
+        if self._seen is None:
+            frame, flows = self._by_motion(time)
+            to_start, to_end = self._full(flows)
+            return self._still.keep(frame, start, end, to_start, to_end, time)
+        rendered = self._seen.at(time)
+        frame, to_start, to_end = self._by_network(rendered), rendered.to_start, rendered.to_end
+        if self._motion is not None:
+            own, flows = self._by_motion(time)
+            share = blending.shares(self._looks, rendered, flows)
+            frame = blending.blended(frame, own, share)
+            other_start, other_end = self._full(flows)
+            to_start = blending.chosen(to_start, other_start, share)
+            to_end = blending.chosen(to_end, other_end, share)
+        return self._still.keep(frame, start, end, to_start, to_end, time)
+
+    def _full(self, flows: IntermediateFlows) -> tuple[Field, Field]:
+        height, width = self._given[0].shape[:2]
+        to_start, to_end = (vector_fields.resized(flow, width, height) for flow in (flows.to_start, flows.to_end))
+        return to_start, to_end
+
+    def _by_motion(self, time: float) -> tuple[Frames, IntermediateFlows]:
+        assert self._motion is not None
+        moment = np.float32(time)
+        flows = intermediate(self._motion, moment)
+        return render(*self._given, flows, self._motion.gain, moment), flows
+
+    def _by_network(self, rendered: Rendered) -> Frames:
+        if self._given[0].shape[2] == 3:
+            return rendered.frame
+        grid = self._grid
+        mattes = [
+            vector_fields.sample(picture[..., 3], grid + way)
+            for picture, way in zip(self._given, (rendered.to_start, rendered.to_end), strict=True)
+        ]
+        matte = rendered.share * mattes[0] + (1 - rendered.share) * mattes[1]
+        return np.dstack([rendered.frame, matte])
+
+    @cached_property
+    def _grid(self) -> Field:
+        return vector_fields.grid(*self._given[0].shape[:2])
