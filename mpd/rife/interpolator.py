@@ -101,7 +101,7 @@ def _dtype(device: torch.device) -> torch.dtype:
 
 
 def _tensor(picture: Pictures, device: torch.device) -> Tensor:
-    samples = torch.from_numpy(np.ascontiguousarray(picture)).to(device)
+    samples = torch.from_numpy(np.array(picture)).to(device)
     return samples.permute(2, 0, 1)[None].float() / 255
 
 

@@ -1,0 +1,95 @@
+"""Means over windows with intervals: bootstrapped over clips' parts, paired with the dissolve's."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+DRAWS = 2000
+BLOCK = 4
+"""Neighbouring windows share frames: they are drawn together."""
+BELOW = 0.1
+"""dB by which a window counts as below the dissolve."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row's measures of one window."""
+
+    kind: str
+    window: str
+    row: str
+    psnr: float
+    ssim: float
+    #: Of features; NaN where it was not measured.
+    distance: float
+    #: Share of standing pixels disturbed in the middle frame.
+    disturbed: float
+
+
+def read(path: Path) -> list[Measured]:
+    """Read what has been measured so far; a later line of the same window and row counts."""
+    if not path.is_file():
+        return []
+    found = {(one.window, one.row): one for one in map(_of_line, path.read_text().splitlines())}
+    return list(found.values())
+
+
+def _of_line(line: str) -> Measured:
+    return Measured(**json.loads(line))
+
+
+def append(path: Path, one: Measured) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(asdict(one)) + "\n")
+
+
+def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
+    """Give the mean and its 95 % interval, neighbouring values drawn together."""
+    given = np.asarray(values, float)
+    blocks = [given[first : first + BLOCK] for first in range(0, len(given), BLOCK)]
+    sums, sizes = np.array([block.sum() for block in blocks]), np.array([len(block) for block in blocks])
+    drawn = np.random.default_rng(seed).integers(0, len(blocks), (DRAWS, len(blocks)))
+    means = sums[drawn].sum(1) / sizes[drawn].sum(1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(given.mean()), float(low), float(high)
+
+
+def table(measured: Iterable[Measured], against: str = "dissolve", rival: str = "minterpolate") -> str:
+    """Write a Markdown table for each kind of window, every row paired with the dissolve and with the rival."""
+    kinds: dict[str, dict[str, dict[str, Measured]]] = defaultdict(lambda: defaultdict(dict))
+    for one in measured:
+        kinds[one.kind][one.row][one.window] = one
+    return "\n\n".join(_of_kind(kind, rows, against, rival) for kind, rows in kinds.items())
+
+
+def _of_kind(kind: str, rows: dict[str, dict[str, Measured]], against: str, rival: str) -> str:
+    common = sorted(set.intersection(*(set(of_row) for of_row in rows.values())))
+    lines = [
+        f"**{kind}**: {len(common)} windows",
+        "",
+        f"| | PSNR | gain over {against} | below it | over {rival} | wins | SSIM | distance | torn: mean · worst |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, of_row in rows.items():
+        mine = [of_row[window] for window in common]
+        gains = [one.psnr - rows[against][one.window].psnr for one in mine] if against in rows else []
+        leads = [one.psnr - rows[rival][one.window].psnr for one in mine] if rival in rows else []
+        cells = [
+            f"`{name}`",
+            f"{np.mean([one.psnr for one in mine]):.2f}",
+            "{:+.2f} [{:+.2f}, {:+.2f}]".format(*interval(gains)) if gains else "",
+            f"{np.mean([gain < -BELOW for gain in gains]):.0%}" if gains else "",
+            "{:+.2f} [{:+.2f}, {:+.2f}]".format(*interval(leads)) if leads else "",
+            f"{np.mean([lead > 0 for lead in leads]):.0%}" if leads else "",
+            f"{np.mean([one.ssim for one in mine]):.4f}",
+            f"{np.mean([one.distance for one in mine]):.4f}",
+            f"{np.mean([one.disturbed for one in mine]):.2%} · {np.max([one.disturbed for one in mine]):.2%}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -1,0 +1,131 @@
+"""Windows of real clips: two frames some way apart, and what truly lay between them.
+
+A window is a row of a CSV: `clip,start,apart`, the clip a video or a folder of numbered frames beside it. The windows
+that rules are tuned by and those that methods are judged by share no frame: the first 30 % of each shot are for tuning.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from mpd.progress import Pictures
+
+LONGEST_SIDE = 768
+"""Larger frames are halved until they are no larger."""
+HIDDEN = 5
+"""Frames of a window that methods make and measures look at, evenly spread."""
+TUNED = 0.3
+PICTURES = (".png", ".jpg", ".jpeg")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+
+Part = Literal["tuning", "judging"]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video or a folder of frames, with the frames before which it is cut."""
+
+    path: Path
+    cuts: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    def shots(self) -> list[tuple[int, int]]:
+        """Give the first frame of each shot, and the one behind its last."""
+        edges = [0, *self.cuts, len(frames_of(self.path))]
+        return list(itertools.pairwise(edges))
+
+
+@dataclass(frozen=True)
+class Window:
+    """The frames `start` and `start + apart` of a clip."""
+
+    clip: Path
+    start: int
+    apart: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.clip.stem}-{self.start:05d}-{self.apart}"
+
+    def hidden(self) -> list[int]:
+        """Give the steps of the frames in between that are measured."""
+        return [round(self.apart * number / (HIDDEN + 1)) for number in range(1, HIDDEN + 1)]
+
+    def ends(self) -> tuple[Pictures, Pictures]:
+        frames = frames_of(self.clip)
+        return frames[self.start], frames[self.start + self.apart]
+
+    def truth(self) -> list[Pictures]:
+        """Give the frames (H, W, 3) of `hidden`."""
+        frames = frames_of(self.clip)
+        return [frames[self.start + step] for step in self.hidden()]
+
+
+def windows(clip: Clip, apart: int, part: Part, stride: int) -> Iterator[Window]:
+    """Cut a clip into windows, `stride` frames from one start to the next, none across a cut."""
+    for first, end in clip.shots():
+        split = first + round(TUNED * (end - first))
+        low, high = (first, split) if part == "tuning" else (split, end)
+        for start in range(low, high - apart, stride):
+            yield Window(clip.path, start, apart)
+
+
+def read_windows(path: Path) -> list[Window]:
+    """Read a CSV of `clip,start,apart`; paths are relative to it."""
+    with path.open(newline="") as file:
+        rows = csv.DictReader(file)
+        return [Window((path.parent / row["clip"]).resolve(), int(row["start"]), int(row["apart"])) for row in rows]
+
+
+def write_windows(path: Path, found: Sequence[Window]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("clip", "start", "apart"))
+        writer.writerows((os.path.relpath(one.clip, path.parent), one.start, one.apart) for one in found)
+
+
+@lru_cache(maxsize=2)
+def frames_of(path: Path) -> list[Pictures]:
+    """Decode all frames (H, W, 3) of a clip. Raises `ValueError` where there are none."""
+    found = list(_pictures(path) if path.is_dir() else _video(path))
+    if not found:
+        raise ValueError(f"{path}: no frames in it: name a video or a folder of numbered {', '.join(PICTURES)}")
+    return found
+
+
+def _pictures(folder: Path) -> Iterator[Pictures]:
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in PICTURES:
+            yield _brought(np.asarray(Image.open(path).convert("RGB")))
+
+
+def _video(path: Path) -> Iterator[Pictures]:
+    capture = cv2.VideoCapture(str(path))
+    try:
+        while True:
+            there, frame = capture.read()
+            if not there:
+                return
+            yield _brought(frame[..., ::-1])
+    finally:
+        capture.release()
+
+
+def _brought(frame: Pictures) -> Pictures:
+    while max(frame.shape[:2]) > LONGEST_SIDE:
+        frame = cv2.resize(frame, (frame.shape[1] // 2, frame.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(frame)

@@ -1,0 +1,190 @@
+"""Windows of clips, their measures and the table: on a small clip that is made here."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.clips import drawings, measures, rows, table
+from benchmarks.clips.__main__ import main
+from benchmarks.clips.table import Measured
+from benchmarks.clips.windows import Clip, frames_of, read_windows, windows
+from mpd.progress import Pictures
+
+
+def frame(number: int) -> Pictures:
+    """A square that goes one pixel a frame."""
+    picture = np.full((64, 96, 3), 60, np.uint8)
+    picture[20:40, 8 + number : 28 + number] = (200, 80, 40)
+    return picture
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips") / "square"
+    folder.mkdir()
+    for number in range(40):
+        cv2.imwrite(str(folder / f"{number:04d}.png"), frame(number)[..., ::-1])
+    return folder
+
+
+class TestWindows:
+    def test_a_folder_of_frames_is_a_clip(self, clip: Path) -> None:
+        np.testing.assert_array_equal(frames_of(clip)[7], frame(7))
+
+    def test_a_video_is_a_clip(self, clip: Path, tmp_path: Path) -> None:
+        writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 7, (96, 64))
+        for number in range(5):
+            writer.write(frame(number)[..., ::-1])
+        writer.release()
+        found = frames_of(tmp_path / "a.avi")
+        assert len(found) == 5
+        assert measures.psnr(found[3], frame(3)) > 25
+
+    def test_tuning_and_judging_share_no_frame_and_none_goes_over_a_cut(self, clip: Path) -> None:
+        cut = Clip(clip, (20,))
+        seen = {
+            part: {at for one in windows(cut, 4, part, 1) for at in range(one.start, one.start + 5)}
+            for part in ("tuning", "judging")
+        }
+        assert seen["tuning"] & seen["judging"] == set()
+        assert all(one.start + 4 < 20 or one.start >= 20 for one in windows(cut, 4, "judging", 1))
+        assert seen["judging"] >= {6, 19, 26, 38}
+
+    def test_hidden_frames_lie_between_the_ends(self, clip: Path) -> None:
+        (window,) = [one for one in windows(Clip(clip), 12, "judging", 1) if one.start == 14]
+        assert window.hidden() == [2, 4, 6, 8, 10]
+        np.testing.assert_array_equal(window.ends()[1], frame(26))
+        np.testing.assert_array_equal(window.truth()[0], frame(16))
+
+    def test_a_folder_without_frames_is_named(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["cut", str(tmp_path), "--apart", "4", "-o", str(tmp_path / "w.csv")]) == 2
+        assert "no frames in it" in capsys.readouterr().err
+
+
+class TestMeasures:
+    def test_the_truth_is_the_best(self) -> None:
+        assert measures.psnr(frame(3), frame(3)) > 100
+        assert measures.ssim(frame(3), frame(3)) == pytest.approx(1)
+        assert measures.psnr(frame(3), frame(4)) > measures.psnr(frame(3), frame(9))
+        assert measures.ssim(frame(3), frame(4)) > measures.ssim(frame(3), frame(9))
+
+    def test_psnr_is_that_of_scikit_image(self) -> None:
+        from skimage.metrics import peak_signal_noise_ratio
+
+        assert measures.psnr(frame(3), frame(9)) == pytest.approx(peak_signal_noise_ratio(frame(9), frame(3)))
+
+    def test_only_what_stands_still_can_be_torn(self) -> None:
+        truth = frame(4)
+        assert measures.disturbed(truth, truth, frame(0), frame(8)) == 0
+        torn = truth.copy()
+        torn[50:60, 50:60] = 0
+        standing = 64 * 96 - 20 * (20 + 8)  # all but where the square has been
+        assert measures.disturbed(torn, truth, frame(0), frame(8)) == pytest.approx(100 / standing, rel=0.05)
+        moved = truth.copy()
+        moved[20:40, 9:14] = 0
+        assert measures.disturbed(moved, truth, frame(0), frame(8)) == 0
+
+    @pytest.mark.skipif(not measures.available(), reason="its packages are for benchmarks alone")
+    def test_the_distance_grows_with_what_is_seen(self) -> None:
+        distance = measures.FeatureDistance()
+        assert distance(frame(3), frame(3)) == 0
+        assert 0 < distance(frame(3), frame(4)) < distance(frame(3), frame(20))
+
+
+class TestRows:
+    TIMES = (0.25, 0.5, 0.75)
+
+    @pytest.mark.parametrize("name", rows.ROWS)
+    def test_each_makes_a_frame_for_each_time(self, name: str) -> None:
+        made = rows.ROWS[name](frame(0), frame(8), self.TIMES)
+        assert [(one.shape, one.dtype) for one in made] == [((64, 96, 3), np.uint8)] * 3
+
+    @pytest.mark.parametrize("name", ["minterpolate", "flow", "rife"])
+    def test_those_that_move_are_nearer_than_the_dissolve_and_in_order(self, name: str) -> None:
+        made = rows.ROWS[name](frame(0), frame(8), self.TIMES)
+        plain = rows.dissolve(frame(0), frame(8), self.TIMES)
+        for one, other, number in zip(made, plain, (2, 4, 6), strict=True):
+            assert measures.psnr(one, frame(number)) > measures.psnr(other, frame(number))
+            if number != 4:
+                assert measures.psnr(one, frame(number)) > measures.psnr(one, frame(8 - number))
+
+    def test_frames_from_elsewhere_are_read(self, tmp_path: Path) -> None:
+        (tmp_path / "w").mkdir()
+        for number in (1, 2):
+            cv2.imwrite(str(tmp_path / "w" / f"{number}.png"), frame(number)[..., ::-1])
+        found = rows.elsewhere(tmp_path, "w", 2)
+        assert found is not None
+        np.testing.assert_array_equal(found[1], frame(2))
+        assert rows.elsewhere(tmp_path, "w", 3) is None
+
+
+class TestTable:
+    def test_an_interval_holds_the_mean_and_narrows(self) -> None:
+        few, many = ([0.0, 1.0] * count for count in (8, 200))
+        wide, narrow = table.interval(few), table.interval(many)
+        assert wide[0] == narrow[0] == 0.5
+        assert wide[1] <= 0.5 <= wide[2]
+        noise = np.random.default_rng(1).normal(1, 1, 400)
+        mean, low, high = table.interval(list(noise))
+        assert high - low == pytest.approx(4 * 1 / 20, rel=0.3), "as of a mean of 400"
+        assert low < mean < high
+
+    def test_rows_are_paired_by_window(self) -> None:
+        def one(window: str, row: str, psnr: float) -> Measured:
+            return Measured("k", window, row, psnr, 0.5, 0.1, 0.01)
+
+        lines = table.table(
+            [
+                one("a", "dissolve", 20), one("b", "dissolve", 30), one("c", "dissolve", 1),
+                one("a", "mine", 21), one("b", "mine", 29.5),
+                one("a", "minterpolate", 20.5), one("b", "minterpolate", 29),
+            ]
+        )  # fmt: skip
+        assert "**k**: 2 windows" in lines
+        (mine,) = [line for line in lines.splitlines() if line.startswith("| `mine`")]
+        assert "| 25.25 | +0.25" in mine
+        assert "| 50% |" in mine, "below the dissolve in one of two"
+        assert "| 100% |" in mine, "before the rival in both"
+
+
+class TestCommand:
+    def test_from_a_clip_to_a_table_and_a_sheet(
+        self, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        cut, measured = tmp_path / "w.csv", tmp_path / "m.jsonl"
+        assert main(["cut", str(clip), "--apart", "6", "--stride", "10", "-o", str(cut)]) == 0
+        with cut.open() as file:
+            assert [row["start"] for row in csv.DictReader(file)] == ["12", "22", "32"]
+        assert [one.start for one in read_windows(cut)] == [12, 22, 32]
+        command = ["run", str(cut), "--kind", "six", "--drawings", "1", "--rows", "dissolve,flow", "-o", str(measured)]
+        assert main(command) == 0
+        lines = measured.read_text().splitlines()
+        assert len(lines) == 8
+        assert main(command) == 0
+        assert measured.read_text().splitlines() == lines, "nothing is made twice"
+        capsys.readouterr()
+        assert main(["table", str(measured)]) == 0
+        told = capsys.readouterr().out
+        assert "**six**: 3 windows" in told
+        assert "**drawings**: 1 windows" in told
+        sheet = tmp_path / "worst.png"
+        assert main(["sheet", str(measured), str(cut), "--row", "flow", "--count", "2", "-o", str(sheet)]) == 0
+        with Image.open(sheet) as drawn:
+            assert drawn.width == 1280
+
+
+def test_drawings_move_and_stand_still() -> None:
+    for number in range(9):
+        scene = drawings.scene(number)
+        start, again, end = (drawings.picture(scene, time) for time in (0, 0, 1))
+        np.testing.assert_array_equal(start, again)
+        moved = (np.abs(start.astype(int) - end).max(-1) > 30).mean()
+        assert 0.001 < moved < 0.4
+    assert drawings.scene(4) == drawings.scene(4)
+    assert drawings.scene(4) != drawings.scene(7)
