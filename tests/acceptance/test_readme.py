@@ -35,8 +35,8 @@ def test_the_curl_line_makes_a_video(caller: Caller) -> None:
     assert caller.finished(json.loads(done.stdout))["state"] == "succeeded"
 
 
-def test_the_mpd_line_makes_a_video(tmp_path: Path) -> None:
-    (line,) = [line for line in LINES if "/mpd " in line]
+@pytest.mark.parametrize("line", [line for line in LINES if "/mpd " in line])
+def test_the_mpd_lines_make_a_video(tmp_path: Path, line: str) -> None:
     done = shell(line.replace(".venv/bin/mpd", "mpd").replace("coffee.mp4", str(tmp_path / "coffee.mp4")))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "coffee.mp4").stat().st_size > 10_000

@@ -33,8 +33,9 @@ def test_the_page_runs(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    first, *steps, stopped, refused, last = done.stdout.splitlines()
+    first, interpolated, *steps, stopped, refused, last = done.stdout.splitlines()
     assert first.endswith("apache-2.0 [(12, 64, 64, 3), (12, 64, 64, 3)]")
+    assert interpolated == "RIFE 4.0 MIT (5, 64, 64, 3)"
     assert len(steps) == 20
     assert steps[0] == "take 1 of 2: step 1/10, 5%"
     assert steps[-1] == "take 2 of 2: step 10/10, 100%"
