@@ -27,8 +27,7 @@ from service.fleet import engines
 from service.fleet.engines import ENGINE_ID, EngineState
 from service.settings import Settings
 from worker import webhook_workers
-from worker.engine import protocol
-from worker.engine.held import interpolates
+from worker.engine import held, protocol
 from worker.process import exit_codes, parent_death, scratch
 from worker.process.fitness import LAUNCHER_FD, Fitness
 from worker.process.supervise import Child, Wakeups
@@ -95,7 +94,7 @@ class Launcher:
         """When running jobs are given back; None unless we are stopping."""
         self._released = False
         beside = settings.workers_per_engine
-        self._engine = Child("engine", self._spawn_engine) if settings.model or interpolates(settings) else None
+        self._engine = Child("engine", self._spawn_engine) if held.anything(settings) else None
         self._laned = [self._worker(f"gpu-{n + 1}", "gpu") for n in range(beside)] if settings.model else []
         self._webhooks = webhook_workers.children(settings, self._spawn)
         self._others = [self._worker(f"cpu-{n + 1}", "cpu") for n in range(1 if settings.model else beside)]

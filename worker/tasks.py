@@ -42,7 +42,7 @@ from service.problems import Problem
 from service.settings import Settings
 from service.storage import ObjectDamaged, Storage, StorageFull, StorageUnavailable, open_storage
 from service.validation import from_settings
-from worker.engine import previews, protocol
+from worker.engine import held, previews, protocol
 from worker.process import fitness, parent_death
 from worker.task import artifacts, engine_client
 from worker.task.lease import Interrupted, Lease, Reason, holder
@@ -294,6 +294,8 @@ def _begin(
         _check_length(finish, formats, service_settings)
         if not method.needs_engine:
             return None, finish, _flow(finish.with_mattes(pictures), settings, bits)
+    if not held.anything(service_settings):
+        raise SettingsError("method", f"{settings.method} needs an engine, and there is none here", "Choose flow")
     if service_settings.engine_dir is None:
         raise RuntimeError("ENGINE_DIR is not set: start workers with `inbetween-server worker`")
     path = protocol.socket_path(service_settings.engine_dir)

@@ -90,6 +90,16 @@ def test_an_engine_that_dies_costs_its_job_one_death(site: Site) -> None:
     assert (ended.state, ended.deaths) == (State.succeeded, 1)
 
 
+def test_a_worker_without_an_engine_refuses_at_once(redis_url: str, tmp_path: Path) -> None:
+    bare = Site(redis_url, tmp_path, RIFE="off")
+    with bare:
+        bare.start("worker")
+        ended = bare.ended(bare.submit("rife"))
+        assert ended.state is State.failed
+        assert ended.error is not None
+        assert (ended.error["field"], ended.error["remedy"]) == ("options.method", "Choose flow.")
+
+
 def test_without_weights_the_job_goes_to_no_engine(redis_url: str, tmp_path: Path) -> None:
     bare = Site(redis_url, tmp_path, RIFE="off")
     with bare:

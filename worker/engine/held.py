@@ -60,6 +60,11 @@ def interpolates(settings: ServiceSettings) -> bool:
     return settings.rife != "off" and weights.find(settings.rife) is not None
 
 
+def anything(settings: ServiceSettings) -> bool:
+    """Tell whether there is an engine with these settings. Raises `WeightsError`."""
+    return bool(settings.model) or interpolates(settings)
+
+
 def load(settings: ServiceSettings) -> Held:
     """Load what the settings name. Raises `ModelError` and `WeightsError`."""
     model = None

@@ -108,9 +108,7 @@ class Publisher:
             self._silent = True
 
     def _accompanied(self) -> bool:
-        """Tell whether other engines are there, ready or starting."""
-        live = engines.live(self._redis, self._settings)
-        return any(one.id != self._fields["id"] and one.state is not EngineState.failed for one in live)
+        return engines.has_others(engines.live(self._redis, self._settings), self._fields["id"])
 
     def _repeat(self) -> None:
         while True:
@@ -174,7 +172,7 @@ def main() -> int:
     if settings.engine_dir is None:
         return exit_codes.explain("the engine needs ENGINE_DIR for its socket", exit_codes.CONFIG)
     try:
-        if not settings.model and not held.interpolates(settings):
+        if not held.anything(settings):
             return exit_codes.explain(f"the engine needs MODEL, or RIFE's weights: {INSTALL}", exit_codes.CONFIG)
     except WeightsError as error:
         return exit_codes.explain(f"RIFE: {error}", exit_codes.CONFIG)
