@@ -6,8 +6,8 @@ What each metric is stands in `service.jobs.metrics`.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from itertools import accumulate, product
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -16,7 +16,7 @@ from prometheus_client.core import Metric as MetricFamily
 from prometheus_client.registry import Collector
 
 from service.fleet import engines, unwell
-from service.fleet.engines import WorkerState
+from service.fleet.engines import Engine, WorkerState
 from service.jobs.metrics import METRIC_PREFIX, METRICS, Metric, bounds
 from service.jobs.store import Jobs
 from service.webhooks.deliveries import Webhooks
@@ -72,7 +72,8 @@ def _gauges(jobs: Jobs, webhooks: Webhooks) -> dict[str, _Series]:
         "keepers": {(): keepers},
         "database_known": {(): float(jobs.database is None or jobs.database.known)},
         "workers_unwell": {(): unwell.count(jobs.redis, jobs.settings.namespace)},
-        "workers": {(state,): sum(engine.worker_state is state for engine in live) for state in WorkerState},
+        "workers": _by_state(engine for engine in live if engine.holds_model),
+        "interpolators": _by_state(engine for engine in live if not engine.holds_model),
         "erasures_oldest_due_seconds": {(): jobs.oldest_due_erasure()},
         "webhooks_pending": {(): pending + int(jobs.redis.zcard(jobs.keys.undelivered))},
         "webhooks_oldest_due_seconds": {(): oldest_due},
@@ -80,6 +81,11 @@ def _gauges(jobs: Jobs, webhooks: Webhooks) -> dict[str, _Series]:
         "gpu_memory_total_bytes": {(one.id,): one.gpu_memory_total for one in live if one.gpu_memory_total is not None},
         "gpu_utilization_ratio": {(one.id,): one.gpu_utilization for one in live if one.gpu_utilization is not None},
     }
+
+
+def _by_state(found: Iterable[Engine]) -> _Series:
+    states = Counter(engine.worker_state for engine in found)
+    return {(state,): float(states[state]) for state in WorkerState}
 
 
 def _totals(counters: dict[str, float]) -> defaultdict[str, _Series]:

@@ -6,6 +6,7 @@ A hint for people and for estimates. Which jobs run is decided by queues and lea
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -122,6 +123,11 @@ def live(connection: redis.Redis, settings: Settings) -> list[Engine]:
     if silent:
         connection.srem(RedisKeys(settings.namespace).engines, *silent)
     return [engine for name, value in found.items() if value is not None and (engine := _read(name, value))]
+
+
+def has_others(found: Iterable[Engine], but: str) -> bool:
+    """Tell whether engines of a base model are there, ready or starting, beside the one called `but`."""
+    return any(one.holds_model and one.id != but and one.state is not EngineState.failed for one in found)
 
 
 def _read(name: str, value: bytes | str) -> Engine | None:

@@ -126,7 +126,13 @@ _ALL = (
     Metric(
         "workers",
         "gauge",
-        "Engines by state: `idle` and `busy` ones are ready, `failed` ones ended and are started again.",
+        "Engines of a model by state: `idle` and `busy` ones are ready, `failed` ones ended and are started again.",
+        {"state": tuple(WorkerState)},
+    ),
+    Metric(
+        "interpolators",
+        "gauge",
+        "Engines that hold the learned interpolator alone, of workers without MODEL, by the same states.",
         {"state": tuple(WorkerState)},
     ),
     Metric("workers_unwell", "gauge", "Workers that take no jobs, because their machine is not well."),

@@ -24,6 +24,7 @@ Series = dict[str, str]
 
 DEPTH = 'inbetween_queue_depth{lane="gpu",priority="%s",instance="%s"}'
 WORKERS = 'inbetween_workers{state="%s",instance="%s"}'
+INTERPOLATORS = 'inbetween_interpolators{state="%s",instance="%s"}'
 REQUESTS = 'inbetween_http_requests_total{route="%s",method="GET",status="%s",instance="%s"}'
 JOBS = 'inbetween_jobs_total{outcome="%s",method="mpd",instance="%s"}'
 UP = 'up{job="inbetween",instance="%s"}'
@@ -38,7 +39,7 @@ def one(name: str, values: str) -> Series:
     return everywhere(f'inbetween_{name}{{instance="%s"}}', values)
 
 
-CASES: dict[str, tuple[Series, Series | list[Series], dict[str, str]]] = {
+CASES: dict[str, tuple[Series | list[Series], Series | list[Series], dict[str, str]]] = {
     # alert: what makes it fire, what must not, the labels it fires with
     "InbetweenApiOrRedisDown": (
         everywhere(UP, "1x5 0x40"),
@@ -89,7 +90,7 @@ CASES: dict[str, tuple[Series, Series | list[Series], dict[str, str]]] = {
         {},
     ),
     "InbetweenEngineFailed": (
-        everywhere(WORKERS, "0x5 1x40", "failed"),
+        [everywhere(one, "0x5 1x40", "failed") for one in (WORKERS, INTERPOLATORS)],
         everywhere(WORKERS, "0x45", "failed") | everywhere(WORKERS, "3x45", "starting"),
         {"state": "failed"},
     ),
@@ -136,8 +137,8 @@ def test_every_rule_fires_when_it_should_and_is_quiet_when_it_should(tmp_path: P
     for alert, (firing, quiet, labels) in CASES.items():
         rule = ALERTS[alert]
         fired = {"exp_labels": labels | rule["labels"], "exp_annotations": rule["annotations"]}
-        silent = quiet if isinstance(quiet, list) else [quiet]
-        for series, expected in [(firing, [fired]), *((one, []) for one in silent)]:
+        loud, silent = (series if isinstance(series, list) else [series] for series in (firing, quiet))
+        for series, expected in [*((one, [fired]) for one in loud), *((one, []) for one in silent)]:
             tests.append(
                 {
                     "name": f"{alert} {'fires' if expected else 'is quiet'}",

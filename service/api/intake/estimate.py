@@ -60,7 +60,7 @@ def cost(settings: Settings, keyframes: int, engine: Engine | None) -> Cost:
         known = _asked_segments(settings, segments)
     frames = total_frames(known, settings.loop) if known else None
     if not needs_model:
-        return Cost(0, 0, frames, 0.0, f"{settings.method} runs on the CPU and uses no GPU.")
+        return Cost(0, 0, frames, 0.0, f"{settings.method} uses no base model: it costs no GPU-seconds.")
     if engine is None:
         return Cost(steps, calls, frames, None, "No engine is ready, so no speed is known.")
     size = capacity.size_on(settings, engine)
@@ -78,7 +78,7 @@ def queue(jobs: Jobs, lane: str, priority: str, engines: Sequence[Engine]) -> Qu
     ahead = sum(lengths[line] for line in lines)
     current = [job for job in _running(jobs) if job.lane == lane]
     running = len(current)
-    able = capacity.ready(engines)
+    able = [engine for engine in capacity.ready(engines) if engine.holds_model or lane == "cpu"]
     if lane == "cpu":
         reason = None if ahead == 0 else "The time of CPU jobs is not measured."
         return Queue(lane, ahead, running, len(able), 0.0 if ahead == 0 else None, reason)
@@ -99,7 +99,7 @@ def room(jobs: Jobs, lane: str, engines: Sequence[Engine]) -> float | None:
 
     It leaves as the first of the running ones ends.
     """
-    able = capacity.ready(engines)
+    able = [engine for engine in capacity.ready(engines) if engine.holds_model]
     if lane == "cpu" or not able:
         return None
     left = [_seconds(job, able[0], _left(job)) for job in _running(jobs) if job.lane == lane]
