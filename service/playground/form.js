@@ -122,7 +122,7 @@ export class Form extends EventTarget {
         h("p", { class: "hint" }, "The same seed gives the same video. Frames are those of each segment, both keyframes included.")),
       this.knobs,
       h("details", { class: "more" }, h("summary", {}, "More settings"),
-        h("div", { class: "two" }, of("video", "sampling", "delivery")),
+        h("div", { class: "two" }, of("video", "interpolation", "sampling", "delivery")),
         h("div", { class: "field", "data-field": "formats" }, h("span", { class: "label" }, "Formats"), this.#formats,
           h("small", { class: "fault", hidden: true }))),
       h("div", { class: "send" }, this.#fault, this.#submit));
@@ -149,20 +149,21 @@ export class Form extends EventTarget {
   }
 
   #engineNote(method) {
+    if (method?.available === null) return [" The engine is starting; the job will wait for it."];
     if (!method?.needs_model) return [];
-    if (method.available === null) return [" The engine is starting; the job will wait for it."];
     const engine = this.catalogue.engines.find((each) => each.state === "ready" && each.methods.includes(method.name));
     const size = engine?.native_size;
     if (!size) return [];
     const note = ` The engine's model makes ${engine.native_frames} frames of ${size[0]} × ${size[1]}.`;
-    const small = Math.max(...size) <= SMALL_MODEL;
-    return [note, small && h("strong", {}, " It is a small one that knows only the arrow; for photographs choose optical flow.")]
-      .filter(Boolean);
+    if (Math.max(...size) > SMALL_MODEL) return [note];
+    const better = this.catalogue.methods.find((each) => !each.needs_model && each.name !== "flow" && each.available);
+    return [note, h("strong", {},
+      ` It is a small one that knows only the arrow; for photographs choose ${better?.title ?? "optical flow"}.`)];
   }
 
   #nativeFrames(method) {
     if (method?.native_frames) return method.native_frames;
-    return this.catalogue.engines.find((engine) => engine.state === "ready")?.native_frames ?? "the model's";
+    return this.#modelFrames ?? "the model's";
   }
 
   #preferred() {
@@ -175,13 +176,14 @@ export class Form extends EventTarget {
     return this.catalogue.methods.find((method) => method.name === name);
   }
 
-  /** A job for an engine that is about to start may wait for it. */
+  /** A job for an engine that is about to start may wait for it. One without a model is none for a model's method. */
   #able(method) {
-    return method.available ?? this.#starting;
+    return method.available ?? this.catalogue.engines.some((engine) => engine.state === "starting"
+      && (engine.model || !method.needs_model));
   }
 
-  get #starting() {
-    return this.catalogue.engines.some((engine) => engine.state === "starting");
+  get #modelFrames() {
+    return this.catalogue.engines.find((engine) => engine.state === "ready" && engine.model)?.native_frames;
   }
 
   #ticked(boxes) {
@@ -206,7 +208,7 @@ export class Form extends EventTarget {
 
   /** Frames for videos that are to play in step, where the form says nothing: the model's own number. */
   #commonFrames() {
-    return this.#modelled && this.catalogue.engines.find((engine) => engine.state === "ready")?.native_frames;
+    return this.#modelled && this.#modelFrames;
   }
 
   get #modelled() {

@@ -135,7 +135,7 @@ async function show() {
 
 /** Until the engines that there will be are known. */
 function watchEngines(heard = true) {
-  const waiting = catalogue.methods.some((method) => method.needs_model && method.available === null);
+  const waiting = catalogue.methods.some((method) => method.available === null);
   const young = performance.now() < YOUNG || catalogue.engines.some((engine) => engine.state === "starting");
   if (waiting) setTimeout(async () => {
     try {

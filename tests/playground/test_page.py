@@ -202,7 +202,8 @@ def test_every_option_can_be_asked_for(api: Api, visitor: Visitor) -> None:
     shown = [name for name in some if page.locator(f"#field-{name}").is_visible()]
     assert shown == [name for name in some if METHODS["svd"].has(REQUEST_OPTIONS[name].trait)]
     page.select_option("#method", "mpd-trf")
-    wanted = {name: said(page, one) for name, one in REQUEST_OPTIONS.items() if name not in UNDRAWN}
+    fields = {name: one for name, one in REQUEST_OPTIONS.items() if name not in UNDRAWN}
+    wanted = {name: said(page, one) for name, one in fields.items() if METHODS["mpd-trf"].has(one.trait)}
     visitor.picture("options")
     visitor.accessible()
     page.get_by_role("button", name="Make the video").click()
@@ -246,6 +247,43 @@ def test_a_comparison_of_models_waits_until_their_number_of_frames_is_known(api:
     page.get_by_role("button", name="Make 2 videos").click()
     page.wait_for_selector(".progress >> nth=1")
     assert {job.options["frames"] for job in api.jobs.list("local", 5).jobs} == {12}
+
+
+def test_rife_is_offered_where_an_engine_has_it_and_is_named_beside_a_small_model(api: Api, visitor: Visitor) -> None:
+    model = Engine("e1", EngineState.ready, model="m", device="cpu", started_at=0, methods=("mpd",))
+    engines.publish(api.services.redis, api.settings, replace(model, native_frames=12, native_size=(64, 64)), ttl=600)
+    page = visitor.open()
+    page.select_option("#method", "mpd")
+    expect(page.locator("#about-method")).to_contain_text("for photographs choose optical flow.")
+    expect(page.locator("#method option[value=rife]")).to_be_disabled()
+    interpolator = Engine("a1", EngineState.ready, model="", device="cpu", started_at=0, methods=("rife",))
+    engines.publish(api.services.redis, api.settings, interpolator, ttl=600)
+    take_sample(visitor.open(), "Coffee")
+    page.select_option("#method", "mpd")
+    expect(page.locator("#about-method")).to_contain_text("for photographs choose RIFE.")
+    expect(page.locator("#field-frames")).to_have_attribute("placeholder", "12")
+    page.select_option("#method", "rife")
+    expect(page.locator("#about-method")).to_have_text(METHODS["rife"].description)
+    page.get_by_text("More settings").click()
+    page.select_option("#field-motion", "dis")
+    page.locator("[data-mode=several]").click()
+    page.get_by_role("button", name="Make 3 videos").click()
+    page.wait_for_selector(".progress >> nth=2")
+    asked = {job.options["method"]: job.options for job in api.jobs.list("local", 5).jobs}
+    assert {name: options["frames"] for name, options in asked.items()} == {"flow": 12, "rife": 12, "mpd": 12}
+    assert (asked["rife"]["motion"], asked["flow"].get("motion")) == ("dis", None)
+
+
+def test_an_interpolator_that_starts_is_waited_for_by_rife_alone(api: Api, visitor: Visitor) -> None:
+    interpolator = Engine("a1", EngineState.starting, model="", device="cpu", started_at=0)
+    engines.publish(api.services.redis, api.settings, interpolator, ttl=600)
+    page = visitor.open()
+    expect(page.locator("#method option[value=mpd]")).to_be_disabled()
+    page.select_option("#method", "rife")
+    expect(page.locator("#about-method")).to_contain_text("The engine is starting; the job will wait for it.")
+    ready = replace(interpolator, state=EngineState.ready, methods=("rife",))
+    engines.publish(api.services.redis, api.settings, ready, ttl=600)
+    expect(page.locator("#about-method")).to_have_text(METHODS["rife"].description)
 
 
 def test_a_key_is_asked_for_where_the_server_wants_one(browser: Browser, api: Api, pictures: Path) -> None:
