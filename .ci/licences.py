@@ -1,4 +1,4 @@
-"""Every package of constraints.txt that is installed here, with its licence as its own metadata tells it."""
+"""Every package of constraints.txt and weights.txt, with its licence as its own metadata tells it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pinned() -> set[str]:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    return {_plain(line.partition("==")[0]) for line in lines if "==" in line}
+    lines = [line for name in ("constraints", "weights") for line in (ROOT / f"{name}.txt").read_text().splitlines()]
+    return {_plain(line.partition("==")[0]) for line in lines if "==" in line and not line.startswith("#")}
 
 
 def licence(package: Distribution) -> str:

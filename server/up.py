@@ -27,8 +27,10 @@ import redis
 import structlog
 
 from mpd import sprites
+from mpd.rife.weights import WeightsError
 from service.auth import CALLER, LOCAL, ApiKeys, OpenDoor, refuse_open_door
 from service.settings import Settings
+from worker.engine import held
 from worker.process import exit_codes, parent_death
 from worker.process.supervise import Child
 from worker.task.lease import UNWIND_SECONDS
@@ -166,6 +168,10 @@ class Stack:
         model = settings.model
         if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
             raise CannotStart(f"MODEL: {model}: there is no such folder", exit_codes.CONFIG)
+        try:
+            held.interpolates(settings)
+        except WeightsError as error:
+            raise CannotStart(f"RIFE: {error}", exit_codes.CONFIG) from None
 
     def _check_storage(self) -> None:
         with redis.Redis.from_url(self.redis_url) as connection:
@@ -279,7 +285,9 @@ def run(area: Path) -> int:
             settings = settings.model_copy(update={"drain_grace": 5.0})
         with Stack(settings, area, environment, None) as stack:
             auth = environment.get("AUTH", settings.auth)
-            sys.stdout.write(_welcome(stack, area, auth, sprite_model="MODEL" in environment))
+            sys.stdout.write(_welcome(stack, area, auth))
+            if "MODEL" in environment:
+                sys.stdout.write(_about_the_model_that_ships(held.interpolates(settings)))
             sys.stdout.flush()
             while True:
                 time.sleep(1.0)
@@ -290,7 +298,7 @@ def run(area: Path) -> int:
         return 0
 
 
-def _welcome(stack: Stack, area: Path, auth: str, sprite_model: bool) -> str:
+def _welcome(stack: Stack, area: Path, auth: str) -> str:
     first = area / FIRST_KEY
     key = ' -H "Authorization: Bearer $KEY"' if auth == "keys" else ""
     take_key = [f"  KEY=$(cat {first})                 # or another one that `keys create` shows"] if key else []
@@ -315,9 +323,13 @@ def _welcome(stack: Stack, area: Path, auth: str, sprite_model: bool) -> str:
         f"  {server} keys webhook-secret {owner}  # the secret that webhooks are signed with",
         "",
     ]
-    if sprite_model:
-        lines.append(
-            "MODEL is not set: every method but flow uses the small model that ships, which knows nothing but an arrow."
-        )
-        lines.append("Give it examples/keyframes/arrow-start.png and arrow-end.png; flow takes any photographs.")
     return "\n".join(lines) + "\n"
+
+
+def _about_the_model_that_ships(interpolates: bool) -> str:
+    others = "rife and flow take" if interpolates else "flow takes"
+    return (
+        f"MODEL is not set: every method but {'rife and flow' if interpolates else 'flow'} uses the small model that "
+        "ships, which knows nothing but an arrow.\n"
+        f"Give it examples/keyframes/arrow-start.png and arrow-end.png; {others} any photographs.\n"
+    )

@@ -1,4 +1,4 @@
-"""Whether the worker on this machine can take a job of its model: what a container's probe asks.
+"""Whether the worker on this machine can take a job of what its engine holds: what a container's probe asks.
 
 It asks the engine itself, over the socket in ENGINE_DIR, and so nothing that another process might say wrongly of it.
 Knows nothing of Redis: an outage of that is no reason to call a warm model cold.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from multiprocessing.connection import Client
 
+from mpd.rife.weights import WeightsError
 from service import machine
 from service.settings import Settings
-from worker.engine import protocol
+from worker.engine import held, protocol
 
 ANSWER_SECONDS = 5.0
 """How long an engine may take to answer: it does so from a thread of its own, also while it samples."""
@@ -19,12 +20,15 @@ ANSWER_SECONDS = 5.0
 def fault(settings: Settings, patience: float = ANSWER_SECONDS) -> str | None:
     """Say why no job can be taken, in one line; None when one can.
 
-    That is when the machine is well and the model warm, where there is a MODEL. patience: seconds.
+    That is when the machine is well and the engine ready, where there is one. patience: seconds.
     """
     if (trouble := machine.trouble()) is not None:
         return f"the machine is not well: {trouble}"
-    if not settings.model:
-        return None
+    try:
+        if not held.anything(settings):
+            return None
+    except WeightsError as error:
+        return f"RIFE: {error}"
     if settings.engine_dir is None:
         return "ENGINE_DIR must be set, for the worker and for who asks: the engine's socket is there"
     try:

