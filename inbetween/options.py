@@ -154,7 +154,12 @@ FLAGS = (
         "cover)",
         ("cover", "contain", "stretch"),
     ),
-    Flag("background", "colour", "Colour under transparent pixels and of the bars, as #rrggbb. (default: #000000)"),
+    Flag(
+        "background",
+        "colour",
+        "Colour under transparent pixels and of the bars, as #rrggbb. (default: black, white or grey, which differs "
+        "most from what is visible; black where nothing is transparent)",
+    ),
     Flag("loop", "boolean", "Return to the first keyframe at the end, so that the video repeats."),
     Flag(
         "exact_keyframes",

@@ -103,7 +103,7 @@ def _run(options: argparse.Namespace) -> None:
                 continue
             for path, format in outputs:
                 name = _of_take(path, report, settings, format.ending)
-                _write_video(name, format, report, settings, console)
+                _write_video(name, format, report, console)
             if sheet is not None:
                 _write_sheet(_of_take(sheet, report, settings, sheet.suffix), report, settings, console)
 
@@ -227,11 +227,11 @@ def _interpolator(options: argparse.Namespace, settings: Settings, console: _Con
     return interpolator
 
 
-def _write_video(path: Path, format: OutputFormat, take: Take, settings: Settings, console: _Console) -> None:
+def _write_video(path: Path, format: OutputFormat, take: Take, console: _Console) -> None:
     from mpd.output import clip
     from mpd.output.video import encode
 
-    encode(clip.of(take, settings.background), format.name, path, partial(console.writing, path, len(take.frames)))
+    encode(clip.of(take), format.name, path, partial(console.writing, path, len(take.frames)))
     count, height, width = take.frames.shape[:3]
     console.done(f"{path}: {count} frames, {width}x{height}, {take.fps} fps, {count / take.fps:.1f} s")
 

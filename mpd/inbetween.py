@@ -10,6 +10,7 @@ Loads torch only for methods that need a model. Knows nothing of video formats o
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,10 +43,12 @@ def inbetween(
     model: None suffices for `flow` and `rife`. sources: Pillow images, (H, W, 3) uint8 arrays, or image files by path
     or content. bits: 8 or 16, of the frames' samples. matte: keep transparency, where all keyframes have it, as the
     takes' matte. interpolator: for `rife`; None loads the weights that are installed. Takes come at the output size:
-    with `fit="contain"` the bars are cut away, with `stretch` the aspect is the start keyframe's again. Raises
+    with `fit="contain"` the bars are cut away, with `stretch` the aspect is the start keyframe's again; each tells the
+    background that it is over. Raises
     `SettingsError` or `KeyframeError` before the first step, and `WeightsError` where no weights are.
     """
     images = [_image(source) for source in sources]
+    settings = replace(settings, background=keyframes.background_for(images, settings))
     if not METHODS[settings.method].needs_model:
         size = flow_size(images[0].size, settings.width, settings.height)
         pictures, frame = keyframes.prepare(images, settings, native_size=size, size_multiple=2)

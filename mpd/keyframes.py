@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
 from mpd.methods import LIMITS, METHODS, Fit, Settings, SettingsError
@@ -20,6 +21,11 @@ Look = Callable[[Image.Image], Image.Image]
 
 LONGEST_OUT = 4096
 """Longest side of a video that `stretch` brings back to its source's aspect: as far as H.264's levels go."""
+
+_BACKGROUNDS = ("#000000", "#ffffff", "#808080")
+"""What is chosen from where no background is asked for; of equals the first."""
+_SAMPLED = 512
+"""Pixels of each side that are looked at for it."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ def fitted(
 
     The bars of the first keyframe are cut off again, so with `contain` the others lie inside them whole.
     """
-    background, size = settings.background, (frame.width, frame.height)
+    background, size = background_for(keyframes, settings), (frame.width, frame.height)
     if settings.fit != "contain":
         return _each(keyframes, lambda index, image: fit(look(image), size, settings.fit, background)[0])
     inner = _each(
@@ -127,6 +133,35 @@ def fitted(
     for picture, content in zip(pictures, inner, strict=True):
         picture[top:bottom, left:right] = content
     return pictures
+
+
+def background_for(keyframes: Sequence[Image.Image], settings: Settings) -> str:
+    """Give the colour under transparent pixels and of the bars, as #rrggbb: the settings' own, or one for contrast.
+
+    Where something is transparent, it is what differs most from the visible pixels of all keyframes; elsewhere black.
+    """
+    if settings.background is not None:
+        return settings.background
+    contrasts = np.zeros(len(_BACKGROUNDS))
+    for index in range(len(keyframes)):
+        contrasts += _contrasts(keyframes[index])
+    return _BACKGROUNDS[int(contrasts.argmax())]
+
+
+def _contrasts(image: Image.Image) -> NDArray[np.float64]:
+    """Measure how much the visible pixels differ from each of the backgrounds; nothing where all are opaque."""
+    if "A" not in image.getbands() or image.getchannel("A").getextrema() == (255, 255):
+        return np.zeros(len(_BACKGROUNDS))
+    shown = (min(_SAMPLED, image.width), min(_SAMPLED, image.height))
+    samples = np.asarray(image.resize(shown, Image.Resampling.NEAREST).convert("RGBA"), np.float32)
+    colours, alpha = samples[..., :3], samples[..., 3]
+    # The root, because a few pixels that vanish are worse than many that differ less.
+    return np.array(
+        [
+            np.sqrt(np.linalg.norm(colours - ImageColor.getrgb(background), axis=-1)).ravel() @ alpha.ravel()
+            for background in _BACKGROUNDS
+        ]
+    )
 
 
 def have_mattes(keyframes: Sequence[Image.Image]) -> bool:
@@ -147,10 +182,8 @@ def exact(
     look: as in `fitted`.
     """
     if frame.box is None and frame.out != (frame.width, frame.height):
-        return _each(
-            keyframes,
-            lambda index, image: _scaled(_opaque(look(image), settings.background), frame.out),
-        )
+        background = background_for(keyframes, settings)
+        return _each(keyframes, lambda index, image: _scaled(_opaque(look(image), background), frame.out))
     return [_eight(picture) for picture in restore(np.stack(fitted(keyframes, settings, frame, look)), frame)]
 
 

@@ -256,8 +256,13 @@ class Settings:
         choices=FITS,
         alias="Fit",
     )
-    background: str = option(
-        "#000000", "colour", "Background", "Colour under transparent pixels and of the bars, as #rrggbb.", "video"
+    background: str | None = option(
+        None,
+        "colour",
+        "Background",
+        "Colour under transparent pixels and of the bars, as #rrggbb.",
+        "video",
+        unset="black, white or grey, which differs most from what is visible; black where nothing is transparent",
     )
     loop: bool = option(
         False, "boolean", "Loop", "Return to the first keyframe at the end, so that the video repeats.", "video"

@@ -55,10 +55,12 @@ class Take:
 
     index: int
     seed: int
-    #: (N, H, W, 3) sRGB, of 8 or 16 bits a sample; opaque: what shines through is the background asked for.
+    #: (N, H, W, 3) sRGB, of 8 or 16 bits a sample; opaque, over `background`.
     frames: Frames
     fps: int
     #: (N, H, W) in the same number of bits, how opaque each pixel is; None where all are.
     matte: Frames | None = None
+    #: What shines through, as #rrggbb.
+    background: str = "#000000"
     #: None where no motion is measured, as for sampled methods.
     motion: MotionReport | None = None

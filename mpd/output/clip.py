@@ -59,8 +59,9 @@ class Clip:
         return (one(index, bits) for index in range(len(self)))
 
 
-def of(take: Take, background: str) -> Clip:
-    return Clip(take.frames, take.fps, take.matte, background)
+def of(take: Take, background: str | None = None) -> Clip:
+    """Make the clip of a take. background: None is the one that the take is over."""
+    return Clip(take.frames, take.fps, take.matte, background or take.background)
 
 
 def to_bits(samples: Frames, bits: int) -> Frames:

@@ -7,7 +7,7 @@ Knows nothing of models or formats.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -56,7 +56,7 @@ class Compositor:
         matte = None if matte is None else pictures_of.restore(matte, self.frame)
         if self.settings.exact_keyframes:
             self._put_back(frames, matte)
-        return Take(take.index, take.seed, frames, take.fps, matte)
+        return replace(take, frames=frames, matte=matte, background=self._background)
 
     def _put_back(self, frames: Frames, matte: Frames | None) -> None:
         bits = 8 * frames.dtype.itemsize
@@ -68,6 +68,10 @@ class Compositor:
                 matte[index] = to_bits(picture, bits)
 
     # For all takes once: keyframes may be decoded anew whenever they are looked at.
+
+    @cached_property
+    def _background(self) -> str:
+        return pictures_of.background_for(self.keyframes, self.settings)
 
     @cached_property
     def _mattes(self) -> list[Pictures]:

@@ -74,10 +74,11 @@ class OptionFields(Strict):
         default="cover",
         description="How a keyframe of another shape is made to fit: crop, bars that are cut off again, or distortion.",
     )
-    background: str = Field(
-        default="#000000",
+    background: str | None = Field(
+        default=None,
         pattern=r"^#[0-9a-fA-F]{6}$",
-        description="Colour under transparent pixels and of the bars, as #rrggbb.",
+        description="Colour under transparent pixels and of the bars, as #rrggbb. Default: black, white or grey, "
+        "which differs most from what is visible; black where nothing is transparent.",
     )
     loop: bool = Field(
         default=False,

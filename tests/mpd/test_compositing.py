@@ -88,6 +88,18 @@ def test_there_is_no_matte_where_one_keyframe_has_none_or_nobody_asks() -> None:
     assert (take.frames[:, 0, 0] == (0, 255, 0)).all()
 
 
+def test_a_take_is_over_a_background_for_contrast_and_tells_it() -> None:
+    dark = [Image.new("RGBA", SIZE, (20, 10, 30, 0)) for _ in range(2)]
+    for image, x in zip(dark, (40, 60), strict=True):
+        image.paste((20, 10, 30, 255), (x, 30, x + 30, 60))
+    take = take_of(dark, background=None)
+    assert take.background == "#ffffff"
+    assert (take.frames[:, 0, 0] == 255).all()
+    assert take_of(dark, background=GREEN).background == GREEN
+    light = take_of([image.convert("RGB") for image in dark], background=None)
+    assert light.background == "#000000"
+
+
 def moving(count: int = 9) -> tuple[NDArray[np.uint8], list[Image.Image]]:
     """Opaque frames of a cutout that glides over green, as a model would make them, and the keyframes at their ends."""
     images = [cutout(round(x)) for x in np.linspace(50, 90, count)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -329,6 +330,50 @@ class TestPrepare:
     def test_no_keyframes(self) -> None:
         with pytest.raises(SettingsError, match="there are none"):
             prepared([])
+
+
+class TestBackground:
+    @staticmethod
+    def chosen(*inks: tuple[int, int, int], alpha: int = 255) -> str:
+        """The background of one keyframe for each ink, half of it visible."""
+        images = []
+        for ink in inks:
+            image = Image.new("RGBA", (40, 20), (*ink, 0))
+            image.paste((*ink, alpha), (0, 0, 20, 20))
+            images.append(image)
+        return keyframes.background_for(images, replace(Settings(), background=None))
+
+    @pytest.mark.parametrize(
+        ("inks", "background"),
+        [
+            ([(0, 0, 0)], "#ffffff"),
+            ([(60, 40, 90)], "#ffffff"),
+            ([(255, 255, 255)], "#000000"),
+            ([(250, 240, 120)], "#000000"),
+            ([(0, 0, 0), (255, 255, 255)], "#808080"),
+            ([(20, 0, 0), (90, 90, 90)], "#ffffff"),
+        ],
+    )
+    def test_it_differs_from_what_is_visible(self, inks: list[tuple[int, int, int]], background: str) -> None:
+        assert self.chosen(*inks) == background
+        assert self.chosen(*inks, alpha=90) == background
+
+    def test_what_is_not_visible_has_no_say(self) -> None:
+        image = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
+        image.paste((255, 255, 255, 255), (0, 0, 4, 4))
+        assert keyframes.background_for([image], replace(Settings(), background=None)) == "#000000"
+
+    def test_opaque_pictures_have_black_and_no_say(self) -> None:
+        settings = replace(Settings(), background=None)
+        black = Image.new("RGB", (40, 40))
+        assert keyframes.background_for([black, black.convert("RGBA")], settings) == "#000000"
+        dark = Image.new("RGBA", (8, 8), (0, 0, 0, 128))
+        white = Image.new("RGB", (40, 40), "#ffffff")
+        assert keyframes.background_for([dark, white], settings) == "#ffffff"
+
+    def test_what_is_asked_for_is_taken(self) -> None:
+        dark = Image.new("RGBA", (8, 8), (0, 0, 0, 128))
+        assert keyframes.background_for([dark], Settings(background="#000000")) == "#000000"
 
 
 def test_the_examples_that_ship() -> None:

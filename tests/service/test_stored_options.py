@@ -151,7 +151,7 @@ ALWAYS = {"method", "seeds", "loop", "formats"}
 
 def test_an_ordinary_record_is_short() -> None:
     record = written(Options(method="flow", fps=24).normalised())
-    always = {"formats": ["mp4"], "loop": False, "method": "flow", "seeds": [0]}
+    always = {"formats": ["mp4"], "loop": False, "method": "flow", "seeds": [0], "background": None}
     assert record == {"version": 1, "fps": 24, **always}
 
 

@@ -81,7 +81,14 @@ def test_a_picture_that_was_asked_for_stays_the_one_that_is_made(api: Api) -> No
     job = api.jobs.get(named(api)["queued"]["id"])
     assert job is not None
     assert settings_of(job.options) == SamplerSettings(
-        method="mpd-vibid", frames=3, seeds=(7, 8), gamma=0.3, steps=25, fps=7, motion_bucket_id=127
+        method="mpd-vibid",
+        frames=3,
+        seeds=(7, 8),
+        gamma=0.3,
+        steps=25,
+        fps=7,
+        motion_bucket_id=127,
+        background="#000000",
     )
 
 
