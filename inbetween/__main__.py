@@ -90,6 +90,7 @@ def _status(client: Client, chosen: Namespace, bar: Bar) -> None:
     }
     if (result := job.result) is not None:
         lines["video"] = f"{result.frames} frames of {result.width}x{result.height}, {result.fps} per second"
+        lines["warning"] = "\n          ".join(result.warnings)
     for name, value in lines.items():
         if value:
             print(f"{name:<9} {value}")
@@ -129,7 +130,7 @@ def _get(client: Client, chosen: Namespace, bar: Bar) -> None:
         saved.append(job.save_file(name, Path(name).name))
     if chosen.output or not saved:
         saved += _videos(job, chosen.output or [_first(job)], chosen.take)
-    _print(job, saved, chosen)
+    _print(job, saved, chosen, bar)
 
 
 def _list(client: Client, chosen: Namespace, bar: Bar) -> None:
@@ -160,12 +161,14 @@ def _wait(job: Job, chosen: Namespace, bar: Bar, cancel: bool) -> None:
 
 def _deliver(job: Job, chosen: Namespace, bar: Bar) -> None:
     """Save what a finished job leaves: the files that were asked for."""
-    _print(job, _videos(job, chosen.output or (), None), chosen)
+    _print(job, _videos(job, chosen.output or (), None), chosen, bar)
     if not chosen.output and not chosen.json:
         print(text(job))
 
 
-def _print(job: Job, saved: Iterable[Path], chosen: Namespace) -> None:
+def _print(job: Job, saved: Iterable[Path], chosen: Namespace, bar: Bar) -> None:
+    for warning in job.result.warnings if job.result is not None else ():
+        bar.say(f"warning: {warning}")
     if chosen.json:
         print(_json(job.data))
         return

@@ -63,6 +63,12 @@ class Result:
     model: dict[str, Any] | None = None
     timings: dict[str, Any] | None = None
     gpu_seconds: float | None = None
+    #: What transparent pixels and bars were laid over, as #rrggbb.
+    background: str | None = None
+    #: How far its motion is to be believed: shares `trusted` and `dissolved`, pixels `largest`, a sentence `says`.
+    motion: dict[str, Any] | None = None
+    #: What to know before trusting the video, in sentences.
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

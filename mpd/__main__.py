@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import mpd
 from mpd import fetch
+from mpd.doubts import doubts, see_through
 from mpd.lengths import denoiser_calls, segment_frames
 from mpd.methods import DEFAULT_METHOD, METHODS, OPTIONS, Settings
 from mpd.options import GROUPS, Option
@@ -101,6 +102,9 @@ def _run(options: argparse.Namespace) -> None:
             if isinstance(report, mpd.Progress):
                 console.show(report)
                 continue
+            if report.index == 0:
+                for warning in doubts(report.motion, names, see_through(images)):
+                    console.say(f"warning: {warning}")
             for path, format in outputs:
                 name = _of_take(path, report, settings, format.ending)
                 _write_video(name, format, report, console)

@@ -6,6 +6,7 @@ A photograph of a telephone is 200 MB while it is decoded, and the pictures of a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import overload
 
@@ -56,6 +57,13 @@ class Encoded(Sequence[Image.Image]):
         except KeyframeError as error:
             error.index = 0
             raise
+
+    def with_background(self, settings: Settings) -> Settings:
+        """Give the settings with a background, chosen where they leave it open (`keyframes.background_for`)."""
+        glanced = self[:]
+        # JPEGs are opaque, and need not be large to say so.
+        glanced._enough = (1, 1)
+        return replace(settings, background=keyframes.background_for(glanced, settings))
 
     def prepare(self, settings: Settings, *, native_size: Size, size_multiple: int) -> tuple[list[Pictures], Framing]:
         """Bring the pictures to one size as `keyframes.prepare` does.

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from mpd import flow, photographs
+from mpd import doubts, flow, photographs
 from mpd.encoded import Encoded
 from mpd.lengths import FLOW_SIZE_MULTIPLE, flow_size, segment_frames
 from mpd.methods import FLOW_FRAMES, METHODS, SettingsError
@@ -201,6 +201,7 @@ def make(job: Job, jobs: Jobs, lease: Lease) -> dict[str, Any]:
 
 def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter) -> dict[str, Any]:
     report.stage("fetching")
+    motion = None  # equal in all takes
     settings = _settings(job)
     if fitness.worker_name() in job.refusals and _others_can(job, jobs, settings):
         raise Elsewhere("it was refused here before")
@@ -211,7 +212,9 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
     ):
         try:
             pictures = _keyframes(job, storage, lease, Path(folder))
-            model, finish, events = _begin(job, settings, pictures, jobs.settings, lease, report)
+            over = pictures.with_background(settings)
+            model, finish, events = _begin(job, over, pictures, jobs.settings, lease, report)
+            transparent = doubts.see_through(pictures)
             with closing(events):
                 for event in events:
                     lease.check()
@@ -220,7 +223,8 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
                         continue
                     report.stage("encoding")
                     take = finish(event, lease.check)
-                    files.encode(take.index, take.seed, clip.of(take, settings.background), job.options["formats"])
+                    motion = take.motion
+                    files.encode(take.index, take.seed, clip.of(take), job.options["formats"])
                     report.stage("uploading")
                     files.store()
         except SettingsError as error:
@@ -238,6 +242,9 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
             attempt=job.attempt,
             settings=asdict(settings),
             model=model,
+            background=over.background,
+            motion=asdict(motion) if motion is not None else None,
+            warnings=doubts.doubts(motion, job.options["formats"], transparent),
             keyframes=[{"sha256": one["sha256"]} for one in job.keyframes],
             timings=report.seconds(),
             gpu_seconds=round(report.gpu_seconds(), 3),

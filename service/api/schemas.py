@@ -100,6 +100,17 @@ class FileView(BaseModel):
     url: str = Field(description="Signed and short-lived; needs no API key.")
 
 
+class MotionView(BaseModel):
+    """How far the motion between the keyframes is to be believed, of the worst segment."""
+
+    model_config = ConfigDict(extra="allow")
+
+    trusted: float = Field(description="Share of the pixels whose motion both keyframes agree on, from 0 to 1.")
+    dissolved: float = Field(description="Share of the pixels that are dissolved rather than moved, from 0 to 1.")
+    largest: float = Field(description="Pixels that the furthest trusted motion goes.")
+    says: str = Field(description="The same in one sentence.")
+
+
 class ResultView(BaseModel):
     """The finished video, with everything needed to make it again."""
 
@@ -114,6 +125,9 @@ class ResultView(BaseModel):
     seeds: list[int] = Field(description="One per take.")
     settings: dict[str, Any] = Field(description="What the sampler was asked for.")
     model: dict[str, Any] | None = Field(default=None, description="The model that made it; null for `flow`.")
+    background: str | None = Field(default=None, description="What transparent pixels and bars were laid over.")
+    motion: MotionView | None = Field(default=None, description="Null for sampled methods, which measure none.")
+    warnings: list[str] = Field(default=[], description="What to know before trusting the video, in sentences.")
     timings: dict[str, Any] | None = Field(default=None, description="Seconds per stage.")
     gpu_seconds: float | None = Field(default=None, description="Of sampling on a GPU, as counted for the key's day.")
     files: list[FileView]

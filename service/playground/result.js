@@ -26,7 +26,7 @@ export async function result(job, sent) {
         await ends(job, player)),
       takes.length > 1 && h("div", { class: "tabs" }, takes.map((each) => h("button", { type: "button", class: "tab",
         "aria-pressed": String(each.take === take), onclick: () => show(each.take) }, `Take ${each.take} · seed ${each.seed}`))) || "",
-      facts(job), downloads(job, take, player),
+      warnings(job), facts(job), downloads(job, take, player),
       shownAs(sent?.names ?? namesOf(job), sent?.options ?? optionsOf(job)));
     return player;
   };
@@ -74,6 +74,12 @@ function placesOf(job) {
 async function linkTo(job, name) {
   const { result: { files } } = await read(`inbetween/${job.id}`);
   return files.find((file) => file.name === name).url;
+}
+
+function warnings(job) {
+  const told = job.result.warnings ?? [];
+  return told.length
+    ? h("div", { class: "notice", role: "note", "aria-label": "Warnings" }, told.map((each) => h("p", {}, each))) : "";
 }
 
 function facts(job) {

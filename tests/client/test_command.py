@@ -15,6 +15,7 @@ from typing import Any
 
 import av
 import pytest
+from PIL import Image
 
 from inbetween import Client
 from inbetween.__main__ import main
@@ -59,6 +60,20 @@ def test_submit_waits_and_brings_the_video(run: Run, pictures: list[Path], tmp_p
     assert [frames_of(path) for path in outputs] == [10, 10]
     assert "submitted" in err
     assert "encoding" in err
+
+
+def test_warnings_go_to_stderr_once_and_are_kept(run: Run, tmp_path: Path) -> None:
+    ends = [tmp_path / f"{name}.png" for name in "ab"]
+    for path in ends:
+        Image.new("RGBA", (64, 48), (200, 90, 20, 128)).save(path)
+    code, out, err = run("submit", *ends, *FLOW, "-o", tmp_path / "out.mp4")
+    assert (code, out) == (0, f"{tmp_path / 'out.mp4'}\n"), err
+    warned = "warning: mp4 holds no transparency, which the keyframes have; "
+    assert err.count(warned) == 1
+    [job] = json.loads(run("list", "--json", "-n", "1")[1])
+    assert job["result"]["background"] in ("#000000", "#ffffff", "#808080")
+    assert f"warning   {warned.partition(' ')[2]}" in run("status", job["id"])[1]
+    assert "warning" not in run("get", job["id"], "-q", "-o", tmp_path / "again.mp4")[2]
 
 
 def test_several_seeds_are_several_files(run: Run, pictures: list[Path], tmp_path: Path) -> None:

@@ -286,6 +286,15 @@ def test_an_interpolator_that_starts_is_waited_for_by_rife_alone(api: Api, visit
     expect(page.locator("#about-method")).to_have_text(METHODS["rife"].description)
 
 
+def test_warnings_are_shown_under_the_video(api: Api, visitor: Visitor) -> None:
+    job = api.start(made(api, visitor).id)
+    told = ["Most of it is dissolved.", "mp4 holds no transparency."]
+    api.jobs.succeed(job.id, job.attempt, {**api.store(job), "warnings": told})
+    note = visitor.page.get_by_role("note", name="Warnings")
+    expect(note.locator("p")).to_have_text(told)
+    visitor.accessible()
+
+
 def test_a_key_is_asked_for_where_the_server_wants_one(browser: Browser, api: Api, pictures: Path) -> None:
     settings = api.settings.model_copy(update={"auth": "keys"})
     _, secret = ApiKeys(api.services.redis, settings).create("browser", CALLER)

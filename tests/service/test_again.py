@@ -86,6 +86,11 @@ def test_metadata_posted_back_makes_the_same_video(api: Api, options: dict[str, 
     assert facts["alpha"] == ("png16" in options["formats"])
     assert facts["frames"] == (9 if at else 4)
     assert facts["settings"]["method"] == "flow"
+    assert facts["background"] == ("#204060" if at else "#ffffff"), "chosen for contrast with what is dark"
+    lost = "gif" if at else "mp4"
+    assert facts["warnings"][-1].startswith(f"{lost} holds no transparency, which the keyframes have; formats")
+    assert first.result is not None
+    assert {name: first.result[name] for name in facts} == facts
 
 
 def reference(job_id: str, number: int = 0, **more: Any) -> dict[str, Any]:

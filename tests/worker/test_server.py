@@ -14,10 +14,11 @@ import pytest
 
 from mpd.methods import Settings, SettingsError
 from mpd.output.clip import to_bits
-from mpd.progress import Pictures, Progress, Take
+from mpd.progress import MotionReport, Pictures, Progress, Take
 from service.settings import Settings as Service
 from worker.engine import job_line, protocol
 from worker.launcher import stalled
+from worker.task import engine_client
 
 PICTURE = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 
@@ -30,6 +31,7 @@ class Toy:
         self.begun: list[Settings] = []
         self.error: Exception | None = None
         self.closed = threading.Event()
+        self.motion: MotionReport | None = None
 
     def __call__(self, pictures: list[Pictures], options: Settings, bits: int) -> Iterator[Progress | Take]:
         self.begun.append(options)
@@ -40,7 +42,7 @@ class Toy:
                     raise self.error
                 yield Progress(0, 1, 0, 1, step, options.steps, step / options.steps, 1.0, lambda: PICTURE)
             made = to_bits(np.stack([picture[::-1] for picture in pictures]), bits)
-            yield Take(0, options.seeds[0], made + (bits == 16), options.fps)
+            yield Take(0, options.seeds[0], made + (bits == 16), options.fps, motion=self.motion)
         finally:
             self.closed.set()
 
@@ -124,6 +126,19 @@ def test_frames_of_16_bits_come_bit_for_bit(toy: Toy, connect: Connect) -> None:
         message.parts, [2, 4, 6], 16), (message.parts, [2, 4, 6, 3], 12)):  # fmt: skip
         with pytest.raises(protocol.ProtocolError):
             protocol.frames(parts, shape, bits)
+
+
+@pytest.mark.parametrize("motion", [None, MotionReport(0.75, 0.125, 12.5, "Most of it moves.")])
+def test_what_is_known_of_the_motion_comes_with_the_take(
+    toy: Toy, connect: Connect, motion: MotionReport | None
+) -> None:
+    client = connect()
+    toy.motion = motion
+    ask(client, steps=1)
+    toy.may_step.release()
+    take = engine_client._event(hear(client, "waiting", "started", "progress", "take"))
+    assert isinstance(take, Take)
+    assert take.motion == motion
 
 
 def test_previews_come_as_small_jpegs(toy: Toy, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,10 @@ from PIL import Image
 from rq.utils import import_attribute
 from structlog.testing import capture_logs
 
+from mpd import flow
 from mpd.methods import METHODS, SettingsError
 from mpd.photographs import KeyframeError
+from mpd.progress import MotionReport, Progress, Take
 from service import machine
 from service.fleet import engines
 from service.fleet.engines import ENGINE_ID, Engine, EngineState
@@ -107,6 +109,24 @@ def attempt(jobs: Jobs, job: Job) -> Job:
     after = jobs.get(job.id)
     assert after is not None
     return after
+
+
+@pytest.mark.parametrize("dissolved", [0.4, 0.75])
+def test_a_result_tells_how_far_its_motion_is_to_be_believed(
+    jobs: Jobs, storage: Away, monkeypatch: pytest.MonkeyPatch, dissolved: float
+) -> None:
+    report = MotionReport(trusted=0.25, dissolved=dissolved, largest=3.5, says="Most of it is dissolved.")
+    generate = flow.generate
+
+    def measured(*given: Any) -> Iterator[Progress | Take]:
+        for event in generate(*given):
+            yield replace(event, motion=report) if isinstance(event, Take) else event
+
+    monkeypatch.setattr(flow, "generate", measured)
+    result = attempt(jobs, submit(jobs, storage)).result
+    assert result is not None
+    assert result["motion"] == {"trusted": 0.25, "dissolved": dissolved, "largest": 3.5, "says": report.says}
+    assert result["warnings"] == ([report.says] if dissolved > 0.5 else [])
 
 
 def test_an_attempt_sits_out_an_outage_of_storage(jobs: Jobs, storage: Away) -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from typing import Any
@@ -288,7 +288,8 @@ def _send_take(client: _JobClient, take: Take) -> None:
     bits = 8 * take.frames.dtype.itemsize
     frames = take.frames if take.matte is None else np.concatenate([take.frames, take.matte[..., None]], -1)
     values = {"index": take.index, "seed": take.seed, "fps": take.fps, "shape": frames.shape, "bits": bits}
-    client.send("take", values, *frames)
+    motion = asdict(take.motion) if take.motion is not None else None
+    client.send("take", {**values, "motion": motion}, *frames)
 
 
 def _is_cuda(error: Exception) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 from mpd.methods import METHODS
 from mpd.methods import Settings as SamplerSettings
-from mpd.progress import Pictures, Take
+from mpd.progress import MotionReport, Pictures, Take
 from worker.engine import protocol
 from worker.task.lease import Lease
 
@@ -161,7 +161,8 @@ def _event(message: protocol.Message) -> EngineReport | Take:
         case "take":
             frames = protocol.frames(message.parts, values["shape"], values["bits"])
             matte = frames[..., 3] if frames.shape[3] == 4 else None
-            return Take(values["index"], values["seed"], frames[..., :3], values["fps"], matte)
+            motion = MotionReport(**values["motion"]) if values["motion"] is not None else None
+            return Take(values["index"], values["seed"], frames[..., :3], values["fps"], matte, motion=motion)
         case "canceled":
             # Not by us, who would have closed the connection: the engine was told to end.
             raise EngineAway("the engine was told to end")
