@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, Required, TypedDict
 
-MethodName = Literal["flow", "rife", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"]
+MethodName = Literal["flow", "rife", "film", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"]
 Fit = Literal["cover", "contain", "stretch"]
 Motion = Literal["auto", "dis", "rife"]
 Anchor = Literal["pin", "rigid", "closure"]
@@ -108,9 +108,9 @@ FLAGS = (
     Flag(
         "method",
         "choice",
-        "How the frames are made. (flow · rife · svd · trf · vibid · mpd-trf · mpd-vibid · mpd; default: the "
+        "How the frames are made. (flow · rife · film · svd · trf · vibid · mpd-trf · mpd-vibid · mpd; default: the "
         "server's, which suits the models at work)",
-        ("flow", "rife", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"),
+        ("flow", "rife", "film", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"),
     ),
     Flag(
         "seeds",
@@ -122,7 +122,7 @@ FLAGS = (
         "frames",
         "integer",
         "Frames of each segment, both its keyframes included. (whole number from 2 to 241; default: the model's own "
-        "number; 25 for flow and rife)",
+        "number; 25 for methods without a model)",
     ),
     Flag(
         "fps",
@@ -139,13 +139,13 @@ FLAGS = (
         "width",
         "integer",
         "Width of the sampled frames, with height. (whole number from 32 to 2048; default: the model's own, turned as "
-        "the first keyframe is; for flow and rife that keyframe's)",
+        "the first keyframe is; for methods without a model that keyframe's)",
     ),
     Flag(
         "height",
         "integer",
         "Height of the sampled frames, with width. (whole number from 32 to 2048; default: the model's own, turned as "
-        "the first keyframe is; for flow and rife that keyframe's)",
+        "the first keyframe is; for methods without a model that keyframe's)",
     ),
     Flag(
         "fit",

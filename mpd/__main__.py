@@ -219,11 +219,17 @@ def _interpolator(options: argparse.Namespace, settings: Settings, console: _Con
     """Load the learned interpolator; None for a method that needs none."""
     if METHODS[settings.method].interpolator is None:
         return None
-    from mpd import rife
+    if METHODS[settings.method].interpolator == "film" and options.film is None:
+        raise _BadUsage("film needs --film FILE, a TorchScript interpolator f(x0, x1, t); --method rife needs no file")
+    from mpd import film, rife
     from mpd.rife.weights import WeightsError
 
+    interpolator: Any
     try:
-        interpolator = rife.load(options.rife_weights, options.device)
+        if METHODS[settings.method].interpolator == "film":
+            interpolator = film.Film(options.film, options.device)
+        else:
+            interpolator = rife.load(options.rife_weights, options.device)
     except WeightsError as error:
         raise _BadUsage(str(error)) from error
     facts = interpolator.facts
@@ -343,6 +349,7 @@ def _add_model_options(group: Any) -> None:
         metavar="FILE",
         help="of RIFE 4.0, for --method rife; auto are those that weights.txt installs (default: %(default)s)",
     )
+    add("--film", metavar="FILE", help="for --method film: an interpolator f(x0, x1, t) as TorchScript")
     add("--dtype", default="auto", metavar="NAME", help="auto, float16, bfloat16 or float32 (default: %(default)s)")
 
 

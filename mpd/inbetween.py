@@ -24,6 +24,7 @@ from mpd.progress import Pictures, Progress, Take
 
 if TYPE_CHECKING:
     from mpd.base import Base
+    from mpd.film import Film
     from mpd.rife.interpolator import Interpolator
 
 KeyframeSource = Image.Image | Pictures | str | Path | bytes
@@ -36,16 +37,16 @@ def inbetween(
     *,
     bits: int = 8,
     matte: bool = False,
-    interpolator: Interpolator | None = None,
+    interpolator: Interpolator | Film | None = None,
 ) -> Generator[Progress | Take, None, None]:
     """Make the inbetween video of two or more keyframes: one `Progress` per step, one `Take` per seed.
 
-    model: None suffices for `flow` and `rife`. sources: Pillow images, (H, W, 3) uint8 arrays, or image files by path
-    or content. bits: 8 or 16, of the frames' samples. matte: keep transparency, where all keyframes have it, as the
-    takes' matte. interpolator: for `rife`; None loads the weights that are installed. Takes come at the output size:
-    with `fit="contain"` the bars are cut away, with `stretch` the aspect is the start keyframe's again; each tells the
-    background that it is over. Raises
-    `SettingsError` or `KeyframeError` before the first step, and `WeightsError` where no weights are.
+    model: None suffices for methods without a base model. sources: Pillow images, (H, W, 3) uint8 arrays, or image
+    files by path or content. bits: 8 or 16, of the frames' samples. matte: keep transparency, where all keyframes have
+    it, as the takes' matte. interpolator: for `rife`, where None loads the weights that are installed, and for `film`.
+    Takes come at the output size: with `fit="contain"` the bars are cut away, with `stretch` the aspect is the start
+    keyframe's again; each tells the background that it is over. Raises `SettingsError` or `KeyframeError` before the
+    first step, and `WeightsError` where no weights are.
     """
     images = [_image(source) for source in sources]
     settings = replace(settings, background=keyframes.background_for(images, settings))
@@ -74,14 +75,20 @@ def generate(
 
 
 def _interpolated(
-    interpolator: Interpolator | None, pictures: Sequence[Pictures], settings: Settings, bits: int
+    interpolator: Interpolator | Film | None, pictures: Sequence[Pictures], settings: Settings, bits: int
 ) -> Iterator[Progress | Take]:
     if METHODS[settings.method].interpolator is None:
         from mpd import flow
 
         return flow.generate(pictures, settings, bits)
-    from mpd import rife
+    from mpd import film, rife
 
+    if METHODS[settings.method].interpolator == "film":
+        if not isinstance(interpolator, film.Film):
+            raise SettingsError("method", "film needs an interpolator", "Load one, mpd.film.Film(path), or choose rife")
+        return film.generate(interpolator, pictures, settings, bits)
+    if isinstance(interpolator, film.Film):
+        raise SettingsError("method", "rife has a network of its own", "Choose film, or load mpd.rife.load()")
     return rife.generate(interpolator or rife.load(), pictures, settings, bits)
 
 

@@ -116,6 +116,14 @@ _METHODS = (
         motion="auto",
     ),
     Method(
+        "film",
+        "FILM",
+        "A learned interpolator of your own, f(x0, x1, t) as TorchScript, such as FILM's published export.",
+        host=None,
+        calls_per_step=0,
+        interpolator="film",
+    ),
+    Method(
         "svd",
         "Stable Video Diffusion",
         "The base model from the start keyframe alone; the end keyframe is not used.",
@@ -219,7 +227,7 @@ class Settings:
         "Frames of each segment, both its keyframes included.",
         "basics",
         limit=Limit(2, 241, "both keyframes are frames of the segment; beyond 241 one request should be several"),
-        unset=f"{_MODELS} number; {FLOW_FRAMES} for `flow` and `rife`",
+        unset=f"{_MODELS} number; {FLOW_FRAMES} for methods without a model",
     )
     fps: int = option(
         7,
@@ -236,7 +244,7 @@ class Settings:
         "Width of the sampled frames, with height.",
         "video",
         limit=_SIDE,
-        unset=f"{_MODELS}, turned as the first keyframe is; for `flow` and `rife` that keyframe's",
+        unset=f"{_MODELS}, turned as the first keyframe is; for methods without a model that keyframe's",
     )
     height: int | None = option(
         None,
@@ -245,7 +253,7 @@ class Settings:
         "Height of the sampled frames, with width.",
         "video",
         limit=_SIDE,
-        unset=f"{_MODELS}, turned as the first keyframe is; for `flow` and `rife` that keyframe's",
+        unset=f"{_MODELS}, turned as the first keyframe is; for methods without a model that keyframe's",
     )
     fit: Fit = option(  # noqa: RUF009 - a field
         "cover",

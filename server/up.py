@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
@@ -27,7 +27,6 @@ import redis
 import structlog
 
 from mpd import sprites
-from mpd.rife.weights import WeightsError
 from service.auth import CALLER, LOCAL, ApiKeys, OpenDoor, refuse_open_door
 from service.settings import Settings
 from worker.engine import held
@@ -169,9 +168,9 @@ class Stack:
         if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
             raise CannotStart(f"MODEL: {model}: there is no such folder", exit_codes.CONFIG)
         try:
-            held.interpolates(settings)
-        except WeightsError as error:
-            raise CannotStart(f"RIFE: {error}", exit_codes.CONFIG) from None
+            held.interpolators(settings)
+        except held.HeldError as error:
+            raise CannotStart(str(error), exit_codes.CONFIG) from None
 
     def _check_storage(self) -> None:
         with redis.Redis.from_url(self.redis_url) as connection:
@@ -287,7 +286,7 @@ def run(area: Path) -> int:
             auth = environment.get("AUTH", settings.auth)
             sys.stdout.write(_welcome(stack, area, auth))
             if "MODEL" in environment:
-                sys.stdout.write(_about_the_model_that_ships(held.interpolates(settings)))
+                sys.stdout.write(_about_the_model_that_ships(held.interpolators(settings)))
             sys.stdout.flush()
             while True:
                 time.sleep(1.0)
@@ -326,10 +325,11 @@ def _welcome(stack: Stack, area: Path, auth: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _about_the_model_that_ships(interpolates: bool) -> str:
-    others = "rife and flow take" if interpolates else "flow takes"
+def _about_the_model_that_ships(interpolators: Sequence[str]) -> str:
+    others = " and ".join((*interpolators, "flow"))
+    takers = f"{others} {'take' if interpolators else 'takes'}"
     return (
-        f"MODEL is not set: every method but {'rife and flow' if interpolates else 'flow'} uses the small model that "
+        f"MODEL is not set: every method but {others} uses the small model that "
         "ships, which knows nothing but an arrow.\n"
-        f"Give it examples/keyframes/arrow-start.png and arrow-end.png; {others} any photographs.\n"
+        f"Give it examples/keyframes/arrow-start.png and arrow-end.png; {takers} any photographs.\n"
     )

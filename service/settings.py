@@ -203,12 +203,17 @@ class Settings(BaseSettings):
     model: str = Field(
         "",
         description="Diffusers folder or hub id for the engine. Empty: no sampled methods, only `flow` and, with "
-        "RIFE's weights, `rife`.",
+        "RIFE's weights, `rife`, with FILM `film`.",
     )
     rife: str = Field(
         "auto",
         description="Weights of RIFE 4.0 for the `rife` method: `auto` those of `weights.txt` where they are "
         "installed, a file's path, or `off`.",
+    )
+    film: str = Field(
+        "",
+        description="TorchScript file of an interpolator f(x0, x1, t) for the `film` method, such as FILM's published "
+        "export. Empty: no `film`.",
     )
     model_revision: str | None = Field(None, description="Pinned hub revision of MODEL.")
     model_change: bool = Field(

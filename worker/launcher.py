@@ -21,7 +21,6 @@ import redis
 import structlog
 
 from mpd import hub
-from mpd.rife.weights import WeightsError
 from service import machine
 from service.fleet import engines
 from service.fleet.engines import ENGINE_ID, EngineState
@@ -61,13 +60,13 @@ def run(settings: Settings, engine: Sequence[str] = ENGINE) -> int:
             return exit_codes.explain(str(error), exit_codes.CONFIG)
         try:
             launcher = Launcher(settings, connection, folder, own, engine)
-        except WeightsError as error:
-            return exit_codes.explain(f"RIFE: {error}", exit_codes.CONFIG)
+        except held.HeldError as error:
+            return exit_codes.explain(str(error), exit_codes.CONFIG)
         return launcher.run()
 
 
 class Launcher:
-    """folder: of the engine's socket. scratch: for temporary files of jobs. Raises `WeightsError`."""
+    """folder: of the engine's socket. scratch: for temporary files of jobs. Raises `HeldError`."""
 
     def __init__(
         self, settings: Settings, connection: redis.Redis, folder: Path, scratch: Path, engine: Sequence[str]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from multiprocessing.connection import Client
 
-from mpd.rife.weights import WeightsError
 from service import machine
 from service.settings import Settings
 from worker.engine import held, protocol
@@ -27,8 +26,8 @@ def fault(settings: Settings, patience: float = ANSWER_SECONDS) -> str | None:
     try:
         if not held.anything(settings):
             return None
-    except WeightsError as error:
-        return f"RIFE: {error}"
+    except held.HeldError as error:
+        return str(error)
     if settings.engine_dir is None:
         return "ENGINE_DIR must be set, for the worker and for who asks: the engine's socket is there"
     try:

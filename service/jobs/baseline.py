@@ -92,5 +92,6 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "lam": None,
         "motion": "auto",
     },
+    "film": {"anchor": None, "gamma": None, "guidance": None, "handover": None, "k": None, "lam": None, "motion": None},
 }
 """The methods' own values where an option is None."""

@@ -13,7 +13,7 @@ from mpd.methods import Anchor, Fit
 from service.jobs.record import Priority
 from service.jobs.strict import Strict, Webhook
 
-MethodName = Literal["flow", "rife", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"]
+MethodName = Literal["flow", "rife", "film", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"]
 Motion = Literal["auto", "dis", "rife"]
 Format = Literal["mp4", "webm", "gif", "apng", "webp", "png", "png16", "prores", "prores4444"]
 
@@ -39,8 +39,8 @@ class OptionFields(Strict):
         ge=2,
         le=241,
         description="Frames of each segment, both its keyframes included. 2 to 241: both keyframes are frames of the "
-        "segment; beyond 241 one request should be several. Default: the model's own number; 25 for `flow` and "
-        "`rife`.",
+        "segment; beyond 241 one request should be several. Default: the model's own number; 25 for methods without a "
+        "model.",
     )
     fps: int = Field(
         default=7,
@@ -61,14 +61,14 @@ class OptionFields(Strict):
         ge=32,
         le=2048,
         description="Width of the sampled frames, with height. 32 to 2048: SVD was trained at 1024x576. Default: the "
-        "model's own, turned as the first keyframe is; for `flow` and `rife` that keyframe's.",
+        "model's own, turned as the first keyframe is; for methods without a model that keyframe's.",
     )
     height: int | None = Field(
         default=None,
         ge=32,
         le=2048,
         description="Height of the sampled frames, with width. 32 to 2048: SVD was trained at 1024x576. Default: the "
-        "model's own, turned as the first keyframe is; for `flow` and `rife` that keyframe's.",
+        "model's own, turned as the first keyframe is; for methods without a model that keyframe's.",
     )
     fit: Fit = Field(
         default="cover",

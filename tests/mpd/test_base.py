@@ -120,7 +120,7 @@ def test_more_frames_than_it_makes_are_refused(walk: Base) -> None:
 
 
 def test_an_engine_serves_it_and_offers_what_suits_it(folder: Path, svd: Base) -> None:
-    holds = main._load(ServiceSettings(model=str(folder), rife="off"))
+    holds = held.load(ServiceSettings(model=str(folder), rife="off"))
     assert holds.model is not None
     assert main.warm_up(holds.model, holds.generate) > 0
     offered = held.capabilities(holds)
@@ -132,5 +132,5 @@ def test_an_engine_serves_it_and_offers_what_suits_it(folder: Path, svd: Base) -
 
 def test_an_engine_names_the_classes_it_knows(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": CLASS}))
-    with pytest.raises(main._Unusable, match=f"is a '{CLASS}'.* known is a diffusers folder of StableVideo"):
-        main._load(ServiceSettings(model=str(tmp_path)))
+    with pytest.raises(held.HeldError, match=f"is a '{CLASS}'.* known is a diffusers folder of StableVideo"):
+        held.load(ServiceSettings(model=str(tmp_path)))

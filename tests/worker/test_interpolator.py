@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from PIL import Image
 
 from mpd.rife import weights
 from service.jobs.record import State, files_prefix
+from tests.mpd.test_film import Dissolve, saved
 from trials.site import Site
 
 
@@ -106,6 +108,28 @@ def test_without_weights_the_job_goes_to_no_engine(redis_url: str, tmp_path: Pat
         launcher = bare.start("worker")
         assert bare.ended(bare.submit("flow")).state is State.succeeded
         assert not any("worker.engine.main" in " ".join(child.cmdline()) for child in launcher.children())
+
+
+def test_a_network_of_the_operators_own_is_held_beside_rife(redis_url: str, tmp_path: Path) -> None:
+    file = saved(Dissolve(), tmp_path / "dissolve.pt")
+    own = Site(redis_url, tmp_path, RIFE="off", FILM=str(file), WORKERS_PER_ENGINE="1")
+    with own:
+        own.start("worker")
+        assert own.engine().methods == ("film",)
+        made = own.ended(own.submit("film", frames=5))
+        assert made.result is not None, made.error
+        facts = made.result["model"]
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        assert (facts["name"], facts["license"], facts["sha256"]) == ("dissolve", None, digest)
+        assert own.ended(own.submit("rife")).state is State.failed
+
+
+def test_a_file_of_film_that_cannot_be_used_ends_the_launcher_with_the_reason(redis_url: str, tmp_path: Path) -> None:
+    (tmp_path / "text.pt").write_text("no module")
+    for name, words in (("none.pt", "there is no such file"), ("text.pt", "is no TorchScript")):
+        with Site(redis_url, tmp_path, FILM=str(tmp_path / name)) as bare:
+            assert bare.start("worker").wait(60) == 78
+            assert f"FILM: {tmp_path / name}: {words}" in bare.log()
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
-"""What an engine holds: a base model, the learned interpolator, or both; and which of them makes a job's frames."""
+"""What an engine holds: a base model, learned interpolators, or both; and which of them makes a job's frames."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpd import loader, rife
+from mpd.base import ModelError
 from mpd.methods import METHODS, Settings, SettingsError
 from mpd.progress import Pictures, Progress, Take
 from mpd.rife import weights
@@ -14,22 +16,35 @@ from service.fleet import engines
 from service.settings import Settings as ServiceSettings
 
 if TYPE_CHECKING:
+    import torch
+
     from mpd.base import Base
+    from mpd.film import Film
     from mpd.rife.interpolator import Interpolator
+
+
+class HeldError(Exception):
+    """What a setting names cannot be held; the message is one line that begins with the setting's name."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """At least one of the two is there."""
+    """At least one is there."""
 
     model: Base | None
-    interpolator: Interpolator | None
+    rife: Interpolator | None = None
+    film: Film | None = None
 
     def generate(self, pictures: list[Pictures], settings: Settings, bits: int) -> Iterator[Progress | Take]:
         """Make the frames of a job. Raises `SettingsError` for a method of what is not held."""
-        if METHODS[settings.method].interpolator is not None and self.interpolator is not None:
-            return rife.generate(self.interpolator, pictures, settings, bits)
-        if METHODS[settings.method].needs_model and self.model is not None:
+        method = METHODS[settings.method]
+        if method.interpolator == "rife" and self.rife is not None:
+            return rife.generate(self.rife, pictures, settings, bits)
+        if method.interpolator == "film" and self.film is not None:
+            from mpd import film
+
+            return film.generate(self.film, pictures, settings, bits)
+        if method.needs_model and self.model is not None:
             from mpd import segments
 
             return segments.generate(self.model, pictures, settings, bits)
@@ -43,48 +58,76 @@ class Held:
         from mpd import segments
 
         sampled = segments.methods(self.model) if self.model is not None else ()
-        learned = [one.name for one in METHODS.values() if one.interpolator is not None] if self.interpolator else ()
+        learned = [one.name for one in METHODS.values() if one.interpolator in self.interpolators]
         return (*learned, *sampled)
 
     @property
     def interpolators(self) -> dict[str, dict[str, Any]]:
         """Say of each learned interpolator what a result tells of it, by its name."""
-        if self.interpolator is None:
-            return {}
-        facts = {**self.interpolator.facts, "device": str(self.interpolator.device)}
-        return {"rife": {**facts, "dtype": str(self.interpolator.dtype).removeprefix("torch.")}}
+        return {
+            name: {**one.facts, "device": str(one.device), "dtype": str(one.dtype).removeprefix("torch.")}
+            for name, one in (("rife", self.rife), ("film", self.film))
+            if one is not None
+        }
 
 
-def interpolates(settings: ServiceSettings) -> bool:
-    """Tell whether an engine with these settings holds an interpolator. Raises `WeightsError`."""
-    return settings.rife != "off" and weights.find(settings.rife) is not None
+def interpolators(settings: ServiceSettings) -> tuple[str, ...]:
+    """Name the interpolators that an engine with these settings holds. Raises `HeldError`."""
+    try:
+        with_rife = settings.rife != "off" and weights.find(settings.rife) is not None
+    except weights.WeightsError as error:
+        raise HeldError(f"RIFE: {error}") from error
+    if settings.film and not Path(settings.film).expanduser().is_file():
+        raise HeldError(f"FILM: {settings.film}: there is no such file")
+    return (*(["rife"] if with_rife else []), *(["film"] if settings.film else []))
 
 
 def anything(settings: ServiceSettings) -> bool:
-    """Tell whether there is an engine with these settings. Raises `WeightsError`."""
-    return bool(settings.model) or interpolates(settings)
+    """Tell whether there is an engine with these settings. Raises `HeldError`."""
+    return bool(settings.model) or bool(interpolators(settings))
 
 
 def load(settings: ServiceSettings) -> Held:
-    """Load what the settings name. Raises `ModelError` and `WeightsError`."""
+    """Load what the settings name. Raises `HeldError`."""
     model = None
     if settings.model:
-        model = loader.load(
-            settings.model,
-            revision=settings.model_revision,
-            variant=settings.model_variant,
-            device=settings.device,
-            dtype=settings.dtype,
-            accelerate=settings.accelerate,
-            compile_cache=settings.compile_cache,
-        )
-    interpolator = None
-    found = weights.find(settings.rife) if settings.rife != "off" else None
-    if found is not None:
+        try:
+            model = loader.load(
+                settings.model,
+                revision=settings.model_revision,
+                variant=settings.model_variant,
+                device=settings.device,
+                dtype=settings.dtype,
+                accelerate=settings.accelerate,
+                compile_cache=settings.compile_cache,
+            )
+        except ModelError as error:
+            raise HeldError(f"MODEL: {error}") from error
+    device = model.device if model is not None else settings.device
+    return Held(model, _rife(settings, device), _film(settings, device))
+
+
+def _rife(settings: ServiceSettings, device: str | torch.device) -> Interpolator | None:
+    try:
+        found = weights.find(settings.rife) if settings.rife != "off" else None
+        if found is None:
+            return None
         from mpd.rife.interpolator import Interpolator
 
-        interpolator = Interpolator(found, model.device if model is not None else settings.device)
-    return Held(model, interpolator)
+        return Interpolator(found, device)
+    except weights.WeightsError as error:
+        raise HeldError(f"RIFE: {error}") from error
+
+
+def _film(settings: ServiceSettings, device: str | torch.device) -> Film | None:
+    if not settings.film:
+        return None
+    from mpd.film import Film
+
+    try:
+        return Film(settings.film, device)
+    except weights.WeightsError as error:
+        raise HeldError(f"FILM: {error}") from error
 
 
 def model_facts(model: Base) -> dict[str, Any]:

@@ -25,12 +25,12 @@ import redis
 import structlog
 
 from mpd import hub
-from mpd.base import Base, ModelError
+from mpd.base import Base
 from mpd.lengths import denoiser_calls
 from mpd.methods import METHODS
 from mpd.methods import Settings as SamplerSettings
 from mpd.progress import Progress, Take
-from mpd.rife.weights import INSTALL, WeightsError
+from mpd.rife.weights import INSTALL
 from service.database.connections import connect
 from service.fleet import engines
 from service.fleet.engines import ENGINE_ID, EngineState
@@ -38,7 +38,7 @@ from service.observe import logs, tracing
 from service.settings import Settings
 from worker.engine import held, protocol
 from worker.engine.gpu import Gpu
-from worker.engine.held import Held
+from worker.engine.held import Held, HeldError
 from worker.engine.job_line import CudaFailed, Generate, JobServer
 from worker.engine.served import Served, model_name
 from worker.process import exit_codes
@@ -174,8 +174,8 @@ def main() -> int:
     try:
         if not held.anything(settings):
             return exit_codes.explain(f"the engine needs MODEL, or RIFE's weights: {INSTALL}", exit_codes.CONFIG)
-    except WeightsError as error:
-        return exit_codes.explain(f"RIFE: {error}", exit_codes.CONFIG)
+    except HeldError as error:
+        return exit_codes.explain(str(error), exit_codes.CONFIG)
     tracing.start(settings, "engine")
     try:
         return _serve(settings, settings.engine_dir)
@@ -190,8 +190,8 @@ def _serve(settings: Settings, folder: Path) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: _terminate(server))
     try:
-        holds = _load(settings)
-    except _Unusable as reason:
+        holds = held.load(settings)
+    except HeldError as reason:
         publisher.say(state=EngineState.failed, error=str(reason))
         publisher.write()
         return exit_codes.explain(str(reason), exit_codes.CONFIG)
@@ -225,19 +225,6 @@ def _ready(settings: Settings, holds: Held, server: JobServer, publisher: Publis
     publisher.say(state=EngineState.ready, **held.capabilities(holds), seconds_per_call=pace.seconds_per_call)
     log.info("ready", model=model.name, device=str(model.device), seconds_per_call=round(pace.seconds_per_call, 4))
     return pace
-
-
-class _Unusable(Exception):
-    """What is to be held cannot be loaded; the message is one line."""
-
-
-def _load(settings: Settings) -> Held:
-    try:
-        return held.load(settings)
-    except ModelError as error:
-        raise _Unusable(f"MODEL: {error}") from error
-    except WeightsError as error:
-        raise _Unusable(f"RIFE: {error}") from error
 
 
 def _gpu(model: Base) -> Gpu:
