@@ -152,7 +152,7 @@ class TestRefused:
             (["A", "--model", "nowhere/at-all"], "keyframes: mpd-vibid needs at least 2, got 1"),
             (["A", "no.jpg"], "no.jpg: there is no such file. Check the path."),
             (["A", "TEXT"], "this is no picture in a format that can be read. Send JPEG, PNG, WebP, AVIF or HEIC."),
-            (["A", "B", "--method", "dream"], "method: unknown method 'dream'. Choose one of flow, rife, svd"),
+            (["A", "B", "--method", "dream"], "method: unknown method 'dream'. Choose one of flow, rife, film, svd"),
             (["A", "B", "--method", "trf"], "trf needs a model: give --model"),
             (["A", "B", "--method", "flow", "--model", "m"], "flow uses no model: remove --model"),
             (["A", "B", "--frames", "1"], "frames: 1 is out of range. Send a whole number from 2 to 241"),
