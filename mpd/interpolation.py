@@ -26,7 +26,7 @@ _PREVIEW_WIDTH = 256
 class Between(Protocol):
     """What a method does: the frames between two pictures (H, W, 3 or 4) at each of the times, in 0…1 and rising.
 
-    Frames are float32 in 0…255, of the pictures' shape, in order.
+    Frames are in 0…255, float32 or rounded to uint8, of the pictures' shape, in order.
     """
 
     def __call__(self, start: Pictures, end: Pictures, times: Sequence[float]) -> Generator[Frames, None, None]: ...
@@ -92,6 +92,8 @@ def segment_of(
 
 def _rounded(frame: Frames, bits: int) -> Frames:
     """Round a frame in 0…255 to `bits` a sample."""
+    if frame.dtype == np.uint8:
+        return to_bits(frame, bits)
     rounded: Frames = np.rint(np.clip(frame, 0, 255) * (1 if bits == 8 else 257))
     return rounded.astype(np.uint8 if bits == 8 else np.uint16)
 

@@ -1,6 +1,6 @@
 """Inbetweens by optical flow, for photographs on a machine without a model.
 
-Pictures that have nothing to do with each other end in a plain dissolve.
+What stands still is kept still, and pictures that have nothing to do with each other end in a plain dissolve.
 
 Knows nothing of models or torch. Pictures are uint8 RGB, with a matte as a fourth channel where there is one.
 """
@@ -8,12 +8,14 @@ Knows nothing of models or torch. Pictures are uint8 RGB, with a matte as a four
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
-from mpd import interpolation
+from mpd import interpolation, vector_fields
 from mpd.flow.motion import estimate
 from mpd.flow.rendering import intermediate, render
+from mpd.flow.stillness import stillness
 from mpd.lengths import flow_size
 from mpd.methods import FLOW_FRAMES, Settings
 from mpd.progress import Frames, Pictures, Progress, Take
@@ -26,7 +28,7 @@ def generate(pictures: Sequence[Pictures], settings: Settings, bits: int = 8) ->
 
     bits: 8 or 16, of the frames' samples. Raises `SettingsError` when the pictures do not fit the settings.
     """
-    return interpolation.generate(pictures, settings, bits, between)
+    return interpolation.generate(pictures, settings, bits, partial(between, bits=bits))
 
 
 def flow_frames(start: Pictures, end: Pictures, frames: int, bits: int = 8) -> Iterator[Frames]:
@@ -34,12 +36,18 @@ def flow_frames(start: Pictures, end: Pictures, frames: int, bits: int = 8) -> I
 
     With 16 bits, what lies between two levels of the keyframes is kept.
     """
-    return interpolation.segment_of(start, end, frames, bits, between)
+    return interpolation.segment_of(start, end, frames, bits, partial(between, bits=bits))
 
 
-def between(start: Pictures, end: Pictures, times: Sequence[float]) -> Generator[Frames, None, None]:
-    """Make the frames between two pictures, as `mpd.interpolation.Between`."""
+def between(start: Pictures, end: Pictures, times: Sequence[float], *, bits: int) -> Generator[Frames, None, None]:
+    """Make the frames between two pictures, as `mpd.interpolation.Between`; with 8 bits they are rounded already."""
     motion = estimate(start[..., :3], end[..., :3])
-    given = start.astype(np.float32), end.astype(np.float32)
+    still = stillness(start, end)
+    height, width = start.shape[:2]
+    first: Frames = start if bits == 8 else start.astype(np.float32)
+    last: Frames = end if bits == 8 else end.astype(np.float32)
     for time in map(np.float32, times):
-        yield render(*given, intermediate(motion, time), motion.gain, time)
+        flows = intermediate(motion, time)
+        frame = render(first, last, flows, motion.gain, time)
+        to_start, to_end = (vector_fields.resized(flow, width, height) for flow in (flows.to_start, flows.to_end))
+        yield still.keep(frame, first, last, to_start, to_end, float(time))

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage import data
 
+from benchmarks.clips import drawings
 from mpd.flow import flow_frames, flow_size, generate
 from mpd.methods import Settings, SettingsError
 from mpd.progress import Progress, Take
@@ -101,6 +102,18 @@ def test_frames_next_to_the_ends_lead_up_to_them() -> None:
 def test_nothing_moves_nothing_changes() -> None:
     still = pan(0)
     assert all((frame == still).all() for frame in flow_frames(still, still, 4))
+
+
+@pytest.mark.parametrize(("number", "most"), [(1003, 0.0005), (1021, 0.0008), (1022, 0.0025)])
+def test_a_figure_passes_and_the_drawing_around_it_stands(number: int, most: float) -> None:
+    scene = drawings.scene(number)
+    start, end = drawings.picture(scene, 0), drawings.picture(scene, 1)
+    truth = drawings.picture(scene, 0.5)
+    made = list(flow_frames(start, end, 3))[1]
+    standing = (start == end).all(-1) & (start == truth).all(-1)
+    off = np.abs(made.astype(int) - truth).max(-1)[standing] > 30
+    assert off.mean() < most
+    assert psnr(made, truth) > psnr(dissolve(start, end, 0.5), truth) + 3
 
 
 @pytest.mark.parametrize("level", [0, 1, 127, 254, 255])
