@@ -85,7 +85,7 @@ def error(frame: NDArray[Any], truth: NDArray[Any]) -> float:
 
 
 def likeness(frame: NDArray[Any], truth: NDArray[Any]) -> float:
-    return float(10 * np.log10(255**2 / ((frame.astype(float) - truth) ** 2).mean()))
+    return float(10 * np.log10(255**2 / max(1e-9, float(((frame.astype(float) - truth) ** 2).mean()))))
 
 
 class TestNetwork:
