@@ -15,6 +15,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from mpd import ink
 from mpd.lengths import segment_frames, total_frames
 from mpd.methods import FLOW_FRAMES, Settings, SettingsError
 from mpd.output.clip import eight_bits, to_bits
@@ -84,7 +85,7 @@ def segment_of(
     yield to_bits(start, bits)
     times = [index / (frames - 1) for index in range(1, frames - 1)]
     if times:
-        with closing(between(start, end, times)) as made:
+        with closing(ink.aware(between)(start, end, times)) as made:
             for frame in made:
                 yield _rounded(frame, bits)
     yield to_bits(end, bits)
