@@ -150,7 +150,7 @@ def background_for(keyframes: Sequence[Image.Image], settings: Settings) -> str:
 
 def _contrasts(image: Image.Image) -> NDArray[np.float64]:
     """Measure how much the visible pixels differ from each of the backgrounds; nothing where all are opaque."""
-    if "A" not in image.getbands() or image.getchannel("A").getextrema() == (255, 255):
+    if not _is_transparent(image):
         return np.zeros(len(_BACKGROUNDS))
     shown = (min(_SAMPLED, image.width), min(_SAMPLED, image.height))
     samples = np.asarray(image.resize(shown, Image.Resampling.NEAREST).convert("RGBA"), np.float32)
@@ -165,8 +165,13 @@ def _contrasts(image: Image.Image) -> NDArray[np.float64]:
 
 
 def have_mattes(keyframes: Sequence[Image.Image]) -> bool:
-    """Tell whether the video of these keyframes has transparency: all of them have."""
-    return all("A" in image.getbands() for image in keyframes)
+    """Tell whether the video of these keyframes has transparency: all of them can, and something is transparent."""
+    transparent = False
+    for index in range(len(keyframes)):
+        if "A" not in keyframes[index].getbands():
+            return False
+        transparent = transparent or _is_transparent(keyframes[index])
+    return transparent
 
 
 def mattes(keyframes: Sequence[Image.Image], settings: Settings, frame: Framing) -> list[Pictures]:
@@ -198,6 +203,11 @@ def _each(keyframes: Sequence[Image.Image], work: Callable[[int, Image.Image], P
     No name keeps one while the next is decoded, as that of a loop would.
     """
     return [work(index, keyframes[index]) for index in range(len(keyframes))]
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    """Tell whether anything shines through a picture."""
+    return "A" in image.getbands() and image.getchannel("A").getextrema() != (255, 255)
 
 
 def _matte(image: Image.Image) -> Image.Image:

@@ -24,6 +24,8 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF")  # an MPO is opened as JPEG; 
 _READS = "JPEG, PNG, WebP, AVIF or HEIC"
 _SEVERAL_PICTURES_BUT_STILL = ("MPO", "HEIF")  # a phone's depth map, gain map or burst beside the photograph
 _PNG_METADATA = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
+_PNG_DEPTH = 24
+"""Where a PNG tells the bits of a sample."""
 _LET_GO = ("JPEG", "PNG")
 """Formats whose decoders keep nothing beside a picture that is loaded: it need not be copied to be rid of them."""
 _TURNS = {
@@ -69,7 +71,7 @@ class KeyframeError(ValueError):
 
 
 def load(source: bytes | str | Path, enough: Size | None = None) -> Image.Image:
-    """Read an encoded picture (bytes, or the path of a file) as upright RGB, or RGBA where it has transparency.
+    """Read an encoded picture (bytes, or the path of a file) as upright RGB, or RGBA where it has an alpha channel.
 
     EXIF rotation is applied, an embedded colour profile is converted to sRGB, palettes, CMYK, grey and
     16-bit samples become 8-bit RGB. enough: (width, height) above which a JPEG need not be: it comes at the least of
@@ -121,7 +123,18 @@ def _decode(data: bytes, enough: Size | None = None) -> Image.Image:
         image.load()
     except _DECODER_ERRORS as error:
         raise KeyframeError(f"the {image.format} data is damaged or cut short", "Save or upload it again") from error
+    if image.format == "PNG" and image.mode == "RGB" and "transparency" in image.info and data[_PNG_DEPTH] == 16:
+        _make_transparent(image, data)
     return _srgb(_upright(image))
+
+
+def _make_transparent(image: Image.Image, data: bytes) -> None:
+    """Give a PNG of 16 bits its transparent colour: Pillow has but 8 of a pixel's bits to find it by."""
+    import cv2
+
+    samples = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+    key = np.array(image.info.pop("transparency")[::-1], np.uint16)
+    image.putalpha(Image.fromarray(np.where((samples[..., :3] == key).all(-1), np.uint8(0), np.uint8(255))))
 
 
 @cache
@@ -183,7 +196,7 @@ def _srgb(image: Image.Image) -> Image.Image:
         colour = _convert_profile(colour, profile)
     if colour.mode != "RGB" or image.format not in _LET_GO:
         colour = colour.convert("RGB")
-    if alpha is not None and alpha.getextrema() != (255, 255):
+    if alpha is not None:
         colour.putalpha(alpha)
     colour.info.clear()
     return colour
@@ -193,7 +206,9 @@ def _channels(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Split a picture into its colour part in mode L, RGB or CMYK, and its alpha channel or None."""
     if image.mode.startswith("I"):
         samples = np.asarray(image, dtype=np.int64)
-        return Image.fromarray(((samples * 255 + 32767) // 65535).clip(0, 255).astype(np.uint8)), None
+        key = image.info.get("transparency")
+        shown = None if key is None else Image.fromarray(np.where(samples == key, np.uint8(0), np.uint8(255)))
+        return Image.fromarray(((samples * 255 + 32767) // 65535).clip(0, 255).astype(np.uint8)), shown
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         alpha = rgba.getchannel("A")

@@ -143,11 +143,14 @@ def _agreement(motion: Field, back: Field) -> Field:
 
 
 def _gain(look_start: Field, look_end: Field, forward: Field, sure: Field) -> Field:
-    """Estimate by what factor red, green and blue grow from the start to the end on surfaces that both show: (3,)."""
+    """Estimate by what factor red, green and blue grow from the start to the end on surfaces that both show: (3,).
+
+    1 where that is more than an exposure can change, as in a fade.
+    """
     arrived = vector_fields.sample(look_end, vector_fields.grid(*forward.shape[:2]) + forward)
     before, after = ((sure[..., None] * look[..., :3]).mean((0, 1)) + 1e-3 for look in (look_start, arrived))
-    gain: Field = np.clip(after / before, 0.5, 2).astype(np.float32)
-    return gain
+    gain: Field = (after / before).astype(np.float32)
+    return np.where(np.all((gain >= 0.5) & (gain <= 2)), gain, np.float32(1))
 
 
 def _texture(look: Field) -> Field:

@@ -88,6 +88,18 @@ def test_there_is_no_matte_where_one_keyframe_has_none_or_nobody_asks() -> None:
     assert (take.frames[:, 0, 0] == (0, 255, 0)).all()
 
 
+def test_a_fade_to_opaque_keeps_its_matte(tmp_path: Path) -> None:
+    sources = []
+    for name, alpha in (("a.png", 0), ("b.png", 255)):
+        image = Image.new("RGBA", SIZE, (200, 60, 60, alpha))
+        image.save(tmp_path / name)
+        sources.append(photographs.load(tmp_path / name))
+    matte = take_of(sources, frames=3).matte
+    assert matte is not None
+    assert [int(level) for level in matte[:, 40, 40]] == pytest.approx([0, 128, 255], abs=1)
+    assert take_of([sources[1], sources[1]], frames=3).matte is None, "nothing of it is transparent"
+
+
 def test_a_take_is_over_a_background_for_contrast_and_tells_it() -> None:
     dark = [Image.new("RGBA", SIZE, (20, 10, 30, 0)) for _ in range(2)]
     for image, x in zip(dark, (40, 60), strict=True):

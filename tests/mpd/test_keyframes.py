@@ -66,6 +66,17 @@ def profile(space: bytes, columns: tuple[tuple[float, float, float], ...], gamma
     return header + table + body
 
 
+def png(width: int, height: int, depth: int, colour: int, rows: list[bytes], *more: tuple[bytes, bytes]) -> bytes:
+    """A PNG from its scan lines and further chunks: Pillow writes no colours of 16 bits."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    chunks = [(b"IHDR", header), *more, (b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks)
+
+
 RED, GREEN, BLUE = (0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7139)
 
 
@@ -156,8 +167,36 @@ class TestLoad:
     def test_other_modes(self, cat: Image.Image, mode: str) -> None:
         source = cat.convert(mode)
         loaded = photographs.load(encoded(source, "PNG"))
-        assert loaded.mode == "RGB"  # transparency that hides nothing is none
-        assert difference(loaded, source.convert("RGB")) == 0
+        assert loaded.mode == ("RGBA" if mode in ("LA", "RGBA") else "RGB")
+        assert difference(loaded.convert("RGB"), source.convert("RGB")) == 0
+
+    def test_alpha_is_the_files_whether_it_hides_anything_or_not(self, cat: Image.Image) -> None:
+        palette = cat.quantize(16)
+        for source in (encoded(cat.convert("RGBA"), "PNG"), encoded(palette, "PNG", transparency=bytes([255] * 16))):
+            loaded = photographs.load(source)
+            assert loaded.mode == "RGBA"
+            assert loaded.getchannel("A").getextrema() == (255, 255)
+
+    @pytest.mark.parametrize("colour", [0, 2])
+    def test_a_transparent_colour_of_16_bits(self, colour: int) -> None:
+        """Only the colour that is named is transparent, not what differs from it in its last bits."""
+        key, near, far = (0x1234, 0xC800, 0x1E00), (0x12FF, 0xC800, 0x1E00), (0xFAFA,) * 3
+        channels = 1 if colour == 0 else 3
+        row = b"".join(struct.pack(f">{channels}H", *sample[:channels]) for sample in (key, near, far))
+        trns = struct.pack(f">{channels}H", *key[:channels])
+        loaded = photographs.load(png(3, 2, 16, colour, [row] * 2, (b"tRNS", trns)))
+        assert loaded.mode == "RGBA"
+        assert np.asarray(loaded)[..., 3].tolist() == [[0, 255, 255]] * 2
+        assert np.asarray(loaded)[1, 2].tolist() == [250, 250, 250, 255]
+
+    def test_a_transparent_colour_of_16_bits_turns_with_its_picture(self) -> None:
+        row = struct.pack(">6H", 1, 2, 3, 9, 9, 9)
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        turned = photographs.load(
+            png(2, 1, 16, 2, [row], (b"tRNS", struct.pack(">3H", 1, 2, 3)), (b"eXIf", exif.tobytes()[6:]))
+        )
+        assert np.asarray(turned)[..., 3].tolist() == [[0], [255]]
 
     def test_the_first_picture_of_a_phone_photograph(self, cat: Image.Image) -> None:
         several = encoded(cat, "MPO", save_all=True, append_images=[ImageOps.invert(cat)], quality=95)
