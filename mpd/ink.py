@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mpd.progress import Frames, Pictures
 
 if TYPE_CHECKING:
-    from mpd.interpolation import Between
+    from mpd.interpolation import Between, Tell
 
 _APART, _EVER = 6.0, 24.0
 """Levels by which nearly all visible samples may differ from those of one ink, as rounding and scaling make them, and
@@ -72,12 +72,12 @@ def _contrast(colours: NDArray[Any], share: NDArray[Any], counts: NDArray[Any]) 
 def aware(between: Between) -> Between:
     """Make frames as `between` does, but of drawings in one ink by their mattes."""
 
-    def made(start: Pictures, end: Pictures, times: Sequence[float]) -> Generator[Frames, None, None]:
+    def made(start: Pictures, end: Pictures, times: Sequence[float], tell: Tell) -> Generator[Frames, None, None]:
         found = of(start, end) if start.shape[2] == 4 else None
         if found is None:
-            yield from between(start, end, times)
+            yield from between(start, end, times, tell)
             return
-        with closing(between(_shown(start), _shown(end), times)) as mattes:
+        with closing(between(_shown(start), _shown(end), times, tell)) as mattes:
             for matte in mattes:
                 yield found.laid(255 - matte.mean(-1).clip(0, 255) if matte.dtype != np.uint8 else 255 - matte[..., 0])
 

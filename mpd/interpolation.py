@@ -7,7 +7,7 @@ costs anything. Loads no torch.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Protocol
@@ -19,18 +19,23 @@ from mpd import ink
 from mpd.lengths import segment_frames, total_frames
 from mpd.methods import FLOW_FRAMES, Settings, SettingsError
 from mpd.output.clip import eight_bits, to_bits
-from mpd.progress import Frames, Pictures, Progress, Take
+from mpd.progress import Frames, MotionReport, Pictures, Progress, Take
 
 _PREVIEW_WIDTH = 256
+
+Tell = Callable[[MotionReport], object]
 
 
 class Between(Protocol):
     """What a method does: the frames between two pictures (H, W, 3 or 4) at each of the times, in 0…1 and rising.
 
-    Frames are in 0…255, float32 or rounded to uint8, of the pictures' shape, in order.
+    Frames are in 0…255, float32 or rounded to uint8, of the pictures' shape, in order. tell: called once, before the
+    first of them.
     """
 
-    def __call__(self, start: Pictures, end: Pictures, times: Sequence[float]) -> Generator[Frames, None, None]: ...
+    def __call__(
+        self, start: Pictures, end: Pictures, times: Sequence[float], tell: Tell, /
+    ) -> Generator[Frames, None, None]: ...
 
 
 def generate(
@@ -52,10 +57,11 @@ def _takes(
     stops = [*pictures, pictures[0]] if settings.loop else pictures
     frames: Frames = np.empty((total, *pictures[0].shape), np.uint8 if bits == 8 else np.uint16)
     done = 0
+    told: list[MotionReport] = []
     for segment, (ends, length) in enumerate(zip(itertools.pairwise(stops), lengths, strict=True)):
         # A boundary frame belongs to the segment before it, and a loop's return to the start to none.
         first, last = int(segment > 0), length - int(settings.loop and segment == len(lengths) - 1)
-        with closing(segment_of(*ends, length, bits, between)) as made:
+        with closing(segment_of(*ends, length, bits, between, told.append)) as made:
             for step, frame in enumerate(itertools.islice(made, first, last), 1):
                 frames[done] = frame
                 done += 1
@@ -70,22 +76,24 @@ def _takes(
                     sigma=None,
                     preview=partial(_small, frame),
                 )
+    worst = min(told, key=lambda report: report.trusted, default=None)
     for index, seed in enumerate(settings.seeds):
         matte = frames[..., 3] if frames.shape[3] == 4 else None
-        yield Take(index, seed, frames[..., :3], settings.fps, matte)
+        yield Take(index, seed, frames[..., :3], settings.fps, matte, motion=worst)
 
 
 def segment_of(
-    start: Pictures, end: Pictures, frames: int, bits: int, between: Between
+    start: Pictures, end: Pictures, frames: int, bits: int, between: Between, tell: Tell
 ) -> Generator[Frames, None, None]:
     """Give `frames` pictures (H, W, 3 or 4) in order; the first and the last are exactly `start` and `end`.
 
-    With 16 bits, what lies between two levels of the keyframes is kept.
+    With 16 bits, what lies between two levels of the keyframes is kept. tell: called with how far the motion is to be
+    believed, where there is anything between.
     """
     yield to_bits(start, bits)
     times = [index / (frames - 1) for index in range(1, frames - 1)]
     if times:
-        with closing(ink.aware(between)(start, end, times)) as made:
+        with closing(ink.aware(between)(start, end, times, tell)) as made:
             for frame in made:
                 yield _rounded(frame, bits)
     yield to_bits(end, bits)

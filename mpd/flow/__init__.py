@@ -16,6 +16,8 @@ from mpd import interpolation, vector_fields
 from mpd.flow.motion import estimate
 from mpd.flow.rendering import intermediate, render
 from mpd.flow.stillness import stillness
+from mpd.flow.trust import report
+from mpd.interpolation import Tell
 from mpd.lengths import flow_size
 from mpd.methods import FLOW_FRAMES, Settings
 from mpd.progress import Frames, Pictures, Progress, Take
@@ -36,14 +38,17 @@ def flow_frames(start: Pictures, end: Pictures, frames: int, bits: int = 8) -> I
 
     With 16 bits, what lies between two levels of the keyframes is kept.
     """
-    return interpolation.segment_of(start, end, frames, bits, partial(between, bits=bits))
+    return interpolation.segment_of(start, end, frames, bits, partial(between, bits=bits), lambda report: None)
 
 
-def between(start: Pictures, end: Pictures, times: Sequence[float], *, bits: int) -> Generator[Frames, None, None]:
+def between(
+    start: Pictures, end: Pictures, times: Sequence[float], tell: Tell, *, bits: int
+) -> Generator[Frames, None, None]:
     """Make the frames between two pictures, as `mpd.interpolation.Between`; with 8 bits they are rounded already."""
     motion = estimate(start[..., :3], end[..., :3])
     still = stillness(start, end)
     height, width = start.shape[:2]
+    tell(report((motion.forward, motion.backward), motion.sure, still, (height, width)))
     first: Frames = start if bits == 8 else start.astype(np.float32)
     last: Frames = end if bits == 8 else end.astype(np.float32)
     for time in map(np.float32, times):

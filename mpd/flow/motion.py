@@ -30,7 +30,8 @@ GUESS = np.float32(0.02)
 class Motion:
     """Motion between two keyframes at working size: `forward` from the start keyframe's pixels, `backward` from the
     end keyframe's, with the weight (h, w) that each pixel's motion deserves. `rigid` (2, 3) is the one motion that
-    says most about the whole picture, `gain` (3,) the change of exposure."""
+    says most about the whole picture, `gain` (3,) the change of exposure. `sure` is for each picture how much (h, w)
+    the opposite motion agrees, in 0…1: not at all where the pictures have nothing to do with each other."""
 
     forward: Field
     backward: Field
@@ -38,6 +39,7 @@ class Motion:
     backward_weight: Field
     rigid: NDArray[np.float64]
     gain: Field
+    sure: tuple[Field, Field]
 
 
 def estimate(start: Pictures, end: Pictures) -> Motion:
@@ -60,6 +62,7 @@ def estimate(start: Pictures, end: Pictures) -> Motion:
         sure_backward * _texture(look_end) + GUESS,
         rigid,
         _gain(look_start, look_end, forward, sure_forward),
+        (sure_forward, sure_backward),
     )
 
 

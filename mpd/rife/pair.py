@@ -15,10 +15,15 @@ from mpd import vector_fields
 from mpd.flow.motion import estimate
 from mpd.flow.rendering import IntermediateFlows, intermediate, render
 from mpd.flow.stillness import stillness
-from mpd.progress import Frames, Pictures
+from mpd.flow.trust import report
+from mpd.interpolation import Tell
+from mpd.progress import Frames, MotionReport, Pictures
 from mpd.rife import blending
 from mpd.rife.interpolator import Interpolator, Rendered
 from mpd.vector_fields import Field
+
+_UNLIKE = (0.02, 0.1)
+"""Mismatch of the two places that a pixel comes from up to which its motion is believed, and from which not."""
 
 
 class Maker:
@@ -32,13 +37,16 @@ class Maker:
         self._interpolator = interpolator
         self._source = source
 
-    def __call__(self, start: Pictures, end: Pictures, times: Sequence[float]) -> Generator[Frames, None, None]:
+    def __call__(
+        self, start: Pictures, end: Pictures, times: Sequence[float], tell: Tell
+    ) -> Generator[Frames, None, None]:
         workers = cores() if self._interpolator.device.type == "cpu" else 2
         waiting: deque[Future[Frames]] = deque()
         left = deque(times)
         with ThreadPoolExecutor(workers, "frames", initializer=torch.set_num_threads, initargs=(1,)) as pool:
             try:
                 pair = _Pair(self._interpolator, self._source, start, end, pool)
+                tell(pair.report())
                 while left or waiting:
                     while left and len(waiting) <= workers:
                         waiting.append(pool.submit(pair.frame, left.popleft()))
@@ -67,6 +75,17 @@ class _Pair:
         self._still = stillness(start, end)
         self._motion = motion.result() if motion is not None else None
         self._seen = seen.result() if seen is not None else None
+
+    def report(self) -> MotionReport:
+        """Tell how far the motion is to be believed: flow's, or the network's where that is all there is."""
+        size = self._given[0].shape[:2]
+        if self._motion is not None:
+            return report((self._motion.forward, self._motion.backward), self._motion.sure, self._still, size)
+        assert self._seen is not None
+        rendered = self._seen.at(0.5)
+        ways = [vector_fields.resized(flow, *self._looks.size) for flow in (rendered.to_start, rendered.to_end)]
+        sure = 1 - vector_fields.ramp(self._looks.mismatch(*ways), *_UNLIKE)
+        return report((ways[1] - ways[0],), (sure,), self._still, size)
 
     def frame(self, time: float) -> Frames:
         """Make the frame at `time` (0…1), float32 in 0…255."""

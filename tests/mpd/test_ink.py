@@ -13,6 +13,7 @@ import mpd
 from benchmarks.clips import drawings
 from mpd import ink, keyframes
 from mpd.flow import flow_frames
+from mpd.interpolation import Tell
 from mpd.methods import Settings
 from mpd.progress import Frames, Pictures, Take
 
@@ -121,7 +122,7 @@ class TestOneInk:
 def test_pictures_in_colours_are_moved_as_they_are() -> None:
     seen: list[tuple[int, ...]] = []
 
-    def between(start: Pictures, end: Pictures, times: Sequence[float]) -> Generator[Frames, None, None]:
+    def between(start: Pictures, end: Pictures, times: Sequence[float], tell: Tell) -> Generator[Frames, None, None]:
         seen.append(start.shape)
         yield from (start for _ in times)
 
@@ -129,7 +130,7 @@ def test_pictures_in_colours_are_moved_as_they_are() -> None:
     colours = start.copy()
     colours[..., 0] = np.arange(SIZE[0])
     for picture in (start, colours, start[..., :3]):
-        assert next(ink.aware(between)(picture, picture, [0.5])).shape == picture.shape
+        assert next(ink.aware(between)(picture, picture, [0.5], lambda report: None)).shape == picture.shape
     assert seen == [(160, 256, 3), (160, 256, 4), (160, 256, 3)]
 
 
