@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mpd import hub, interpolation
+from mpd.between import Tell
 from mpd.methods import Settings
 from mpd.progress import Frames, Pictures, Progress, Take
 from mpd.rife.weights import Weights, WeightsError
@@ -67,12 +68,14 @@ def generate(film: Film, pictures: Sequence[Pictures], settings: Settings, bits:
 
 
 class _Maker:
-    """Makes the frames between two pictures, as `mpd.interpolation.Between`; a matte as a grey picture."""
+    """Makes frames as `mpd.between.Between`; a matte as a grey picture. It tells of no motion."""
 
     def __init__(self, film: Film) -> None:
         self._film = film
 
-    def __call__(self, start: Pictures, end: Pictures, times: Sequence[float]) -> Generator[Frames, None, None]:
+    def __call__(
+        self, start: Pictures, end: Pictures, times: Sequence[float], tell: Tell, /
+    ) -> Generator[Frames, None, None]:
         for tensors in self._between((0.0, self._tensors(start)), (1.0, self._tensors(end)), times):
             colours, *matte = (np.asarray(one[0].permute(1, 2, 0).float().cpu()) * np.float32(255) for one in tensors)
             yield np.dstack([colours, *(grey.mean(-1) for grey in matte)])

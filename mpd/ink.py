@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpd.between import Between, Tell
 from mpd.progress import Frames, Pictures
-
-if TYPE_CHECKING:
-    from mpd.interpolation import Between, Tell
 
 _APART, _EVER = 6.0, 24.0
 """Levels by which nearly all visible samples may differ from those of one ink, as rounding and scaling make them, and

@@ -7,35 +7,21 @@ costs anything. Loads no torch.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Protocol
 
 import cv2
 import numpy as np
 
 from mpd import ink
+from mpd.between import Between, Tell
 from mpd.lengths import segment_frames, total_frames
 from mpd.methods import FLOW_FRAMES, Settings, SettingsError
 from mpd.output.clip import eight_bits, to_bits
 from mpd.progress import Frames, MotionReport, Pictures, Progress, Take
 
 _PREVIEW_WIDTH = 256
-
-Tell = Callable[[MotionReport], object]
-
-
-class Between(Protocol):
-    """What a method does: the frames between two pictures (H, W, 3 or 4) at each of the times, in 0…1 and rising.
-
-    Frames are in 0…255, float32 or rounded to uint8, of the pictures' shape, in order. tell: called once, before the
-    first of them.
-    """
-
-    def __call__(
-        self, start: Pictures, end: Pictures, times: Sequence[float], tell: Tell, /
-    ) -> Generator[Frames, None, None]: ...
 
 
 def generate(

@@ -18,7 +18,7 @@ from PIL import Image
 
 from mpd import flow, rife
 from mpd.methods import MOTIONS
-from mpd.progress import Pictures
+from mpd.progress import MotionReport, Pictures
 from mpd.rife.pair import Maker
 
 Make = Callable[[Pictures, Pictures, Sequence[float]], list[Pictures]]
@@ -35,14 +35,14 @@ def dissolve(start: Pictures, end: Pictures, times: Sequence[float]) -> list[Pic
 
 
 def by_flow(start: Pictures, end: Pictures, times: Sequence[float]) -> list[Pictures]:
-    return [_rounded(frame) for frame in flow.between(start, end, times)]
+    return [_rounded(frame) for frame in flow.between(start, end, times, _unheard, bits=8)]
 
 
 def by_rife(motion: str) -> Make:
     """Give `rife` with one source of motion; `rife` itself is the refined network alone."""
 
     def make(start: Pictures, end: Pictures, times: Sequence[float]) -> list[Pictures]:
-        return [_rounded(frame) for frame in Maker(_interpolator(), motion)(start, end, times)]
+        return [_rounded(frame) for frame in Maker(_interpolator(), motion)(start, end, times, _unheard)]
 
     return make
 
@@ -87,6 +87,10 @@ def elsewhere(folder: Path, window: str, count: int) -> list[Pictures] | None:
 
 def _read(path: Path) -> Pictures:
     return np.asarray(Image.open(path).convert("RGB"))
+
+
+def _unheard(report: MotionReport) -> None:
+    """Do nothing with how far a motion is to be believed."""
 
 
 def _rounded(frame: Any) -> Pictures:

@@ -13,11 +13,11 @@ from functools import partial
 import numpy as np
 
 from mpd import interpolation, vector_fields
+from mpd.between import Tell
 from mpd.flow.motion import estimate
 from mpd.flow.rendering import intermediate, render
 from mpd.flow.stillness import stillness
 from mpd.flow.trust import report
-from mpd.interpolation import Tell
 from mpd.lengths import flow_size
 from mpd.methods import FLOW_FRAMES, Settings
 from mpd.progress import Frames, Pictures, Progress, Take
@@ -44,7 +44,7 @@ def flow_frames(start: Pictures, end: Pictures, frames: int, bits: int = 8) -> I
 def between(
     start: Pictures, end: Pictures, times: Sequence[float], tell: Tell, *, bits: int
 ) -> Generator[Frames, None, None]:
-    """Make the frames between two pictures, as `mpd.interpolation.Between`; with 8 bits they are rounded already."""
+    """Make the frames between two pictures, as `mpd.between.Between`; with 8 bits they are rounded already."""
     motion = estimate(start[..., :3], end[..., :3])
     still = stillness(start, end)
     height, width = start.shape[:2]

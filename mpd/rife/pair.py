@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from mpd import vector_fields
+from mpd.between import Tell
 from mpd.flow.motion import estimate
 from mpd.flow.rendering import IntermediateFlows, intermediate, render
 from mpd.flow.stillness import stillness
 from mpd.flow.trust import report
-from mpd.interpolation import Tell
 from mpd.progress import Frames, MotionReport, Pictures
 from mpd.rife import blending
 from mpd.rife.interpolator import Interpolator, Rendered
@@ -27,7 +27,7 @@ _UNLIKE = (0.02, 0.1)
 
 
 class Maker:
-    """Makes the frames between two pictures, as `mpd.interpolation.Between`.
+    """Makes the frames between two pictures, as `mpd.between.Between`.
 
     One thread for each core and frame, each with one thread of torch's own: a frame is too small to be shared.
     """

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw
 import mpd
 from benchmarks.clips import drawings
 from mpd import ink, keyframes
+from mpd.between import Tell
 from mpd.flow import flow_frames
-from mpd.interpolation import Tell
 from mpd.methods import Settings
 from mpd.progress import Frames, Pictures, Take
 

@@ -75,11 +75,12 @@ def capabilities(path: str, lease: Lease, method: str) -> dict[str, Any]:
                 status = _hear(engine, lease).values
         except _Gone:
             continue
-        if status["interpolators"] is None:  # it is still loading
-            continue
-        holds = status["model"] if interpolator is None else status["interpolators"].get(interpolator)
+        known = status["interpolators"]
+        holds = status["model"] if interpolator is None else (known or {}).get(interpolator)
         if holds is not None:
             return dict(holds)
+        if known is None:  # it is still loading
+            continue
         if interpolator is not None or status["state"] == "ready":
             raise EngineError("bad-input", f"this worker does not have {method}", "method", "Choose another method")
     raise EngineAway
