@@ -14,15 +14,21 @@ from service.jobs import baseline
 
 STATED = frozenset(("formats", "loop", "method", "seeds"))
 """Stated whatever they are: releases that know no version look these up."""
+UNSET = "unset"
+"""In a record, the options without a value that had one at first. A release that knows nothing of it goes by the first
+default, where it would refuse an option without a value."""
 
 
 def stored(options: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out of a job's options what version `baseline.VERSION` means anyhow."""
     values = {**dict(_moved(options, now=True)), **options}
+    unset = sorted(name for name, value in values.items() if value is None and _means_something(name))
     kept = {
-        name: value for name, value in values.items() if name in STATED or value != baseline.OPTION_DEFAULTS.get(name)
+        name: value
+        for name, value in values.items()
+        if name in STATED or (name not in unset and value != baseline.OPTION_DEFAULTS.get(name))
     }
-    return {"version": baseline.VERSION, **kept}
+    return {"version": baseline.VERSION, **kept, **({UNSET: unset} if unset else {})}
 
 
 def complete(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,6 +40,7 @@ def complete(record: Mapping[str, Any]) -> dict[str, Any]:
         return dict(record)
     values = {**baseline.OPTION_DEFAULTS, **record}
     values.pop("version", None)
+    values |= dict.fromkeys(values.pop(UNSET, ()))
     values |= dict(_moved(values, now=False))
     return {name: values[name] for name in sorted(values) if values[name] is not None or _means_something(name)}
 

@@ -16,6 +16,7 @@ from service.jobs import baseline
 from service.jobs.options import Options, settings_of
 from service.jobs.record import NewJob, decode, encode
 from service.jobs.replay import request_of
+from service.jobs.stored_options import complete
 from tests.service.conftest import Api
 from trials.fuzz.options import likely
 
@@ -108,8 +109,9 @@ def before(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def known(settings: Settings) -> dict[str, Any]:
-    """Those of the settings that the releases before know, as JSON."""
+    """Those of the settings that the releases before know, as JSON; what has no value any more as they knew it."""
     values = {name: getattr(settings, name) for name in FIRST}
+    values = {name: FIRST[name] if value is None else value for name, value in values.items()}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
@@ -142,16 +144,27 @@ def test_a_record_keeps_what_differs_and_reads_as_it_was_asked(values: dict[str,
     assert read(record) == read({**record, "version": 1}) == options.normalised()
     assert settings_of(read(record)) == settings
     assert before(record) == known(settings), "as a worker of the releases before reads it"
-    assert all(value != baseline.OPTION_DEFAULTS[name] for name, value in record.items() if name not in ALWAYS)
+    stated = {name: value for name, value in record.items() if name in FIRST.keys() - ALWAYS}
+    assert all(value != baseline.OPTION_DEFAULTS[name] for name, value in stated.items())
     assert record.keys() >= ALWAYS, "which those releases look up"
 
 
 ALWAYS = {"method", "seeds", "loop", "formats"}
 
 
+def test_what_has_no_value_where_it_once_had_one_is_told_beside_the_options() -> None:
+    for background in (None, "#000000", "#ff8800"):
+        record = written(Options(method="flow", background=background).normalised())
+        assert record.get("background") == (background if background == "#ff8800" else None)
+        assert record.get("unset", []) == ([] if background else ["background"])
+        assert settings_of(complete(record)).background == background
+    before = {name: value for name, value in record.items() if name != "background"}
+    assert settings_of(complete(before)).background == "#000000", "a record that says nothing of it"
+
+
 def test_an_ordinary_record_is_short() -> None:
     record = written(Options(method="flow", fps=24).normalised())
-    always = {"formats": ["mp4"], "loop": False, "method": "flow", "seeds": [0], "background": None}
+    always = {"formats": ["mp4"], "loop": False, "method": "flow", "seeds": [0], "unset": ["background"]}
     assert record == {"version": 1, "fps": 24, **always}
 
 
