@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import pickle
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +53,7 @@ class Weights:
         try:
             with warnings.catch_warnings(action="ignore"):  # of an old form of pickle, which is read all the same
                 found = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except Exception as error:  # what the reader of an odd file raises is of many kinds
             raise WeightsError(f"{self.path}: is no file of tensors: {hub.first_line(error)}") from error
         if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
             raise WeightsError(f"{self.path}: holds something else than tensors by name")
