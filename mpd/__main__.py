@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   mpd a.jpg b.jpg                              optical flow, no model: inbetween.mp4 in a second or two
-  mpd a.jpg b.jpg --method rife                the learned interpolator: truer motion, ten seconds
+  mpd a.jpg b.jpg --method rife                the learned interpolator, no model
   mpd a.jpg b.jpg c.jpg --loop -o loop.gif     three keyframes and back to the first, without a seam
   mpd a.jpg b.jpg -o out.mp4 -o frames.zip     two files of the same video
   mpd a.png b.png -o cut-4444.mov              transparent keyframes, ProRes 4444 for the edit

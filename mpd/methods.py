@@ -109,7 +109,7 @@ _METHODS = (
     Method(
         "rife",
         "RIFE",
-        "A learned interpolator, beside classical flow: seconds on a CPU, the truest motion without a model.",
+        "A learned interpolator, with classical flow beside it. No base model: on any machine with its weights.",
         host=None,
         calls_per_step=0,
         interpolator="rife",
