@@ -26,7 +26,7 @@ from trials.fuzz.bodies import Body
 from trials.fuzz.contract import EVERY, RANDOM, Campaign
 from trials.fuzz.cost import TIMES, LivenessProbe, RequestCosts, peak
 from trials.fuzz.ledger import SORTS, AnswerLedger
-from trials.fuzz.memory import TOLD, Memory
+from trials.fuzz.memory import SWING, TOLD, Memory
 from trials.fuzz.pictures import damaged, originals
 from trials.fuzz.site import FuzzSite, Stock
 from trials.receiver import Receiver
@@ -328,9 +328,22 @@ class _Trial:
         before = self.report.counts[part]
         self._count(part, count)
         if before // READ_EVERY != (before + count) // READ_EVERY and not self.site.restarted():
-            self.report.memory.read(sum(self.ledger.sent.values()), self.site.memory())
+            self.report.memory.read(sum(self.ledger.sent.values()), self._at_rest())
+
+    def _at_rest(self) -> int:
+        """Read the API's memory once what was just answered has been given back; what is not by then is held."""
+        before = self.report.memory.after if self.report.memory.settled is not None else []
+        enough = (1 + SWING / 2) * min(before, default=0)
+        deadline = time.monotonic() + REST_SECONDS
+        resident = self.site.memory()
+        while before and resident > enough and time.monotonic() < deadline:
+            time.sleep(0.05)
+            resident = min(resident, self.site.memory())
+        return resident
 
 
+REST_SECONDS = 10.0
+"""How long what was just answered may be on its way out."""
 READ_EVERY = 100
 """Requests of a part between two readings of the memory."""
 ASKED: dict[str, Any] = {"options": {"method": "flow", "frames": 3}}
