@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import mpd
 from mpd import fetch
-from mpd.doubts import doubts, see_through
+from mpd.doubts import doubts
 from mpd.lengths import denoiser_calls, segment_frames
 from mpd.methods import DEFAULT_METHOD, METHODS, OPTIONS, Settings
 from mpd.options import GROUPS, Option
@@ -89,7 +89,7 @@ def _run(options: argparse.Namespace) -> None:
     segment_frames(settings, len(options.keyframes), native_frames=2)  # too few or too many, found before any work
     outputs = [_output(Path(name)) for name in options.output or ["inbetween.mp4"]]
     sheet = _sheet(options.contact_sheet, options.keyframes)
-    from mpd import photographs
+    from mpd import keyframes, photographs
 
     images = [photographs.load(path) for path in options.keyframes]
     console = _Console(options.quiet)
@@ -103,7 +103,7 @@ def _run(options: argparse.Namespace) -> None:
                 console.show(report)
                 continue
             if report.index == 0:
-                for warning in doubts(report.motion, names, see_through(images)):
+                for warning in doubts(report.motion, names, keyframes.have_mattes(images)):
                     console.say(f"warning: {warning}")
             for path, format in outputs:
                 name = _of_take(path, report, settings, format.ending)

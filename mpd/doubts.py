@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PIL import Image
-
 from mpd.output.formats import FORMATS
 from mpd.progress import MotionReport
 
@@ -16,7 +14,7 @@ MOSTLY_DISSOLVED = 0.5
 def doubts(motion: MotionReport | None, formats: Sequence[str], see_through: bool) -> list[str]:
     """Warn of motion that was not found, and of transparency that a format does not hold.
 
-    see_through: whether the keyframes have transparency that the video has too.
+    see_through: whether the keyframes have transparency that the video has too (`mpd.keyframes.have_mattes`).
     """
     found = [motion.says] if motion is not None and motion.dissolved > MOSTLY_DISSOLVED else []
     opaque = [name for name in formats if not FORMATS[name].alpha]
@@ -26,14 +24,3 @@ def doubts(motion: MotionReport | None, formats: Sequence[str], see_through: boo
         lost = f"{' and '.join(opaque)} {hold} no transparency, which the keyframes have"
         found.append(f"{lost}; formats that hold it: {holding}.")
     return found
-
-
-def see_through(keyframes: Sequence[Image.Image]) -> bool:
-    """Tell whether all keyframes have transparency and something shows through one of them."""
-    shows = False
-    for index in range(len(keyframes)):
-        image = keyframes[index]
-        if "A" not in image.getbands():
-            return False
-        shows = shows or image.getchannel("A").getextrema() != (255, 255)
-    return shows

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from mpd import doubts, flow, photographs
+from mpd import doubts, flow, keyframes, photographs
 from mpd.encoded import Encoded
 from mpd.lengths import FLOW_SIZE_MULTIPLE, flow_size, segment_frames
 from mpd.methods import FLOW_FRAMES, METHODS, SettingsError
@@ -214,7 +214,7 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
             pictures = _keyframes(job, storage, lease, Path(folder))
             over = pictures.with_background(settings)
             model, finish, events = _begin(job, over, pictures, jobs.settings, lease, report)
-            transparent = doubts.see_through(pictures)
+            transparent = keyframes.have_mattes(pictures)
             with closing(events):
                 for event in events:
                     lease.check()

@@ -59,9 +59,9 @@ class Clip:
         return (one(index, bits) for index in range(len(self)))
 
 
-def of(take: Take, background: str | None = None) -> Clip:
-    """Make the clip of a take. background: None is the one that the take is over."""
-    return Clip(take.frames, take.fps, take.matte, background or take.background)
+def of(take: Take) -> Clip:
+    """Make the clip of a take."""
+    return Clip(take.frames, take.fps, take.matte, take.background)
 
 
 def to_bits(samples: Frames, bits: int) -> Frames:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mpd.doubts import doubts, see_through
+from mpd.doubts import doubts
+from mpd.keyframes import have_mattes
 from mpd.progress import MotionReport
 
 LOST = "mp4 holds no transparency, which the keyframes have; formats that hold it: webm, apng, webp, png, "
@@ -37,7 +38,7 @@ def test_formats_without_transparency_are_named_where_there_is_some() -> None:
     [([CLEAR, SOLID], True), ([SOLID, CLEAR], True), ([SOLID, SOLID], False), ([CLEAR, OPAQUE], False)],
 )
 def test_what_is_transparent_is_seen(keyframes: list[Image.Image], shows: bool) -> None:
-    assert see_through(keyframes) is shows
+    assert have_mattes(keyframes) is shows
 
 
 @pytest.mark.parametrize("quiet", [False, True])
