@@ -48,11 +48,19 @@ def redis_process(tmp_path: Path) -> Iterator[RedisProcess]:
 
 
 @pytest.fixture
-def redis_url(redis_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """URL of the session's Redis, emptied, and a storage that remembers no database of another test."""
+def redis_url(
+    request: pytest.FixtureRequest, redis_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """URL of the session's Redis, emptied, and a storage that remembers no database of another test.
+
+    An API that serves many tests counts its requests when it comes to it, so it has a database to itself, which is
+    given to the tests that use it.
+    """
     monkeypatch.setenv("STORAGE_URL", str(tmp_path / "default-storage"))
     with redis.Redis.from_url(redis_server) as client:
         client.flushall()
+    if "shared_api" in request.fixturenames:
+        return str(request.getfixturevalue("shared_api").settings.redis_url)
     return redis_server
 
 

@@ -66,7 +66,7 @@ def either(request: pytest.FixtureRequest) -> Iterator[Either]:
 @pytest.fixture(scope="session")
 def shared_api(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     folder = tmp_path_factory.mktemp("storage")
-    settings = Settings(_env_file=None, auth="off", redis_url=redis_server, storage_url=str(folder))
+    settings = Settings(_env_file=None, auth="off", redis_url=redis_server.replace("/0", "/2"), storage_url=str(folder))
     with Api(settings).running() as running:
         yield running
 

@@ -43,7 +43,8 @@ PROBLEM = {"type": "/problems/generation-failed", "status": 500}
 def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedStateMachine]:
     class Verbs(RuleBasedStateMachine):
         """The model: the highest attempt seen of each job, its commits, which are deleted, whose files are due for
-        erasure, whose final event was handed over, how many attempts ended how, what GPU time was reported and used.
+        erasure, whose final event was handed over, which ends were taken back and are still to be told, how many
+        attempts ended how, what GPU time was reported and used.
         """
 
         ids = Bundle("ids")
@@ -58,6 +59,7 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
             self.deleted: set[str] = set()
             self.erasable: set[str] = set()
             self.delivered: set[str] = set()
+            self.untold: set[str] = set()
             self.outcomes: Counter[str] = Counter()
             self.reported: dict[str, int] = {}
             self.used = 0
@@ -195,6 +197,7 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
             for name in members(connection, self.jobs.keys.undelivered):
                 self.jobs.delivered(*split_ticket(name))
                 self.delivered.add(name)
+            self.untold.clear()
 
         @rule()
         def expire_what_is_due(self) -> None:
@@ -265,7 +268,11 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
 
         @rule(job_id=ids)
         def redrive(self, job_id: str) -> None:
-            self.call(job_id, lambda: self.jobs.redrive(job_id))
+            before = self.jobs.get(job_id)
+            if self.call(job_id, lambda: self.jobs.redrive(job_id)) is not None:
+                assert before is not None
+                if before.ticket not in self.delivered:
+                    self.untold.add(before.ticket)
 
         @rule(job_id=ids)
         def delete(self, job_id: str) -> None:
@@ -273,6 +280,7 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
                 self.used += self.reported.pop(job_id, 0)
                 self.deleted.add(job_id)
                 self.erasable.add(job_id)
+                self.untold -= {name for name in self.untold if split_ticket(name)[0] == job_id}
 
         @invariant()
         def every_id_is_in_the_one_set_that_fits_its_state(self) -> None:
@@ -289,6 +297,7 @@ def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedState
                 "undelivered": keys.undelivered,
             }
             where: dict[object, set[str]] = {name: set() for name in sets}
+            where["undelivered"] |= self.untold
             for job in found.values():
                 if job.state is State.queued:
                     where[job.lane, job.priority].add(job.ticket)
