@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from benchmarks.clips import drawings, measures, table
-from benchmarks.clips.rows import ROWS, elsewhere
+from benchmarks.clips.rows import ROWS, elsewhere, keep
 from benchmarks.clips.table import Measured
 from benchmarks.clips.windows import HIDDEN, Clip, Window, read_windows, windows, write_windows
 from mpd.progress import Pictures
@@ -60,6 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_argument(
         "--elsewhere", type=Path, action="append", default=[], metavar="FOLDER",
         help="frames made elsewhere: FOLDER/WINDOW/1.png to 5.png; the row has the folder's name",
+    )  # fmt: skip
+    run.add_argument(
+        "--frames", type=Path, metavar="FOLDER",
+        help="keep the frames as FOLDER/ROW/WINDOW/1.png to 5.png; what lies there is measured and not made again",
     )  # fmt: skip
     run.add_argument("-o", "--output", type=Path, required=True, help="JSON lines; what stands there is not made again")
     run.set_defaults(run=_run)
@@ -101,16 +105,22 @@ def _run(chosen: argparse.Namespace) -> None:
     for number, make in enumerate(cases, 1):
         case = make()
         for row in (*chosen.rows, *(folder.name for folder in chosen.elsewhere)):
-            if (case.name, row) not in done and (frames := _frames(case, row, chosen.elsewhere)) is not None:
+            if (case.name, row) not in done and (frames := _frames(case, row, chosen)) is not None:
                 table.append(chosen.output, _measured(case, row, frames, distance))
         print(f"{number}/{len(cases)} {case.name}", file=sys.stderr)
 
 
-def _frames(case: Case, row: str, folders: Sequence[Path]) -> list[Pictures] | None:
-    if row in ROWS:
-        return ROWS[row](case.start, case.end, case.times)
-    folder = next(folder for folder in folders if folder.name == row)
-    return elsewhere(folder, case.name, len(case.times))
+def _frames(case: Case, row: str, chosen: argparse.Namespace) -> list[Pictures] | None:
+    if row not in ROWS:
+        folder = next(folder for folder in chosen.elsewhere if folder.name == row)
+        return elsewhere(folder, case.name, len(case.times))
+    kept = chosen.frames / row if chosen.frames else None
+    if kept and (frames := elsewhere(kept, case.name, len(case.times))) is not None:
+        return frames
+    frames = ROWS[row](case.start, case.end, case.times)
+    if kept:
+        keep(kept, case.name, frames)
+    return frames
 
 
 def _measured(case: Case, row: str, frames: list[Pictures], distance: measures.FeatureDistance | None) -> Measured:

@@ -85,6 +85,13 @@ def elsewhere(folder: Path, window: str, count: int) -> list[Pictures] | None:
     return [_read(path) for path in paths]
 
 
+def keep(folder: Path, window: str, frames: Sequence[Pictures]) -> None:
+    """Write frames as `elsewhere` reads them."""
+    (folder / window).mkdir(parents=True, exist_ok=True)
+    for number, frame in enumerate(frames, 1):
+        Image.fromarray(frame).save(folder / window / f"{number}.png", compress_level=1)
+
+
 def _read(path: Path) -> Pictures:
     return np.asarray(Image.open(path).convert("RGB"))
 

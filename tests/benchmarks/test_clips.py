@@ -173,6 +173,15 @@ class TestCommand:
         told = capsys.readouterr().out
         assert "**six**: 3 windows" in told
         assert "**drawings**: 1 windows" in told
+        kept, again = tmp_path / "frames", tmp_path / "again.jsonl"
+        kept_run = ["run", str(cut), "--kind", "six", "--rows", "hold", "--frames", str(kept), "-o", str(again)]
+        assert main(kept_run) == 0
+        before = again.read_text()
+        for path in kept.glob("hold/*/3.png"):
+            cv2.imwrite(str(path), frame(0)[..., ::-1])
+        again.unlink()
+        assert main(kept_run) == 0
+        assert again.read_text() != before, "kept frames are measured, not made again"
         sheet = tmp_path / "worst.png"
         assert main(["sheet", str(measured), str(cut), "--row", "flow", "--count", "2", "-o", str(sheet)]) == 0
         with Image.open(sheet) as drawn:
