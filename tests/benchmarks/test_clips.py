@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from pathlib import Path
 
 import cv2
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.clips import drawings, measures, rows, table
+from benchmarks.clips import drawings, features, measures, rows, sequences, table
 from benchmarks.clips.__main__ import main
+from benchmarks.clips.cases import TRUTH, Case, Frames, Made, read, write
 from benchmarks.clips.table import Measured
 from benchmarks.clips.windows import Clip, frames_of, read_windows, windows
 from mpd.progress import Pictures
@@ -90,38 +92,141 @@ class TestMeasures:
         moved[20:40, 9:14] = 0
         assert measures.disturbed(moved, truth, frame(0), frame(8)) == 0
 
-    @pytest.mark.skipif(not measures.available(), reason="its packages are for benchmarks alone")
+
+class TestFeatures:
     def test_the_distance_grows_with_what_is_seen(self) -> None:
-        distance = measures.FeatureDistance()
+        distance = features.Features().distance
         assert distance(frame(3), frame(3)) == 0
         assert 0 < distance(frame(3), frame(4)) < distance(frame(3), frame(20))
+
+    def test_the_distance_is_no_lower_for_an_empty_picture(self) -> None:
+        distance = features.Features().distance
+        assert distance(np.full_like(frame(3), 60), frame(3)) > distance(frame(4), frame(3))
+
+    def test_frechet_is_what_its_definition_says(self) -> None:
+        from scipy.linalg import sqrtm
+
+        dice = np.random.default_rng(0)
+        one, other = dice.normal(0, 1, (200, 6)), dice.normal(0.5, 2, (300, 6))
+        parts = [(values.mean(0), np.cov(values, rowvar=False)) for values in (one, other)]
+        (mean, covariance), (mean_2, covariance_2) = parts
+        root = sqrtm(covariance @ covariance_2).real
+        literal = ((mean - mean_2) ** 2).sum() + np.trace(covariance + covariance_2 - 2 * root)
+        assert features.frechet(one, other) == pytest.approx(literal)
+        assert features.frechet(one, one) == pytest.approx(0, abs=1e-9)
+
+    def test_sets_of_frames_are_told_apart(self) -> None:
+        described = features.Features().describe
+        early, late, again = (
+            np.array([described(frame(number)) for number in range(first, first + 8)]) for first in (0, 20, 1)
+        )
+        assert features.frechet(early, again) < features.frechet(early, late)
+
+
+class TestSequences:
+    TRUTH = tuple(frame(number) for number in range(0, 14, 2))
+
+    def test_vmaf_is_highest_for_the_truth(self) -> None:
+        blurred = [np.asarray(cv2.GaussianBlur(one, (0, 0), 3), np.uint8) for one in self.TRUTH]
+        empty = [np.full_like(one, 60) for one in self.TRUTH]
+        values = [sequences.vmaf(made, self.TRUTH) for made in (self.TRUTH, blurred, empty)]
+        assert values[0] > 90
+        assert values[0] > values[1] > values[2]
+
+    def test_what_moves_as_the_truth_warps_best(self) -> None:
+        motion = sequences.TrueMotion(self.TRUTH)
+        backwards = self.TRUTH[::-1]
+        assert motion.warping_error(self.TRUTH) < motion.warping_error(backwards)
+        assert motion.warping_error(self.TRUTH) < motion.warping_error([frame(0)] * 3 + [frame(12)] * 4)
+        assert motion.warping_error([np.full_like(frame(0), 60)] * 7) == 0, "an empty picture is perfect by it"
+
+    def test_a_jump_is_not_smooth(self) -> None:
+        held = [frame(0)] * 3 + [frame(12)] * 4
+        assert sequences.smoothness(self.TRUTH) > sequences.smoothness(held)
+        assert sequences.smoothness([frame(0)] * 7) > 0.99, "nor is a still one told from a good one"
 
 
 class TestRows:
     TIMES = (0.25, 0.5, 0.75)
 
+    def case(self) -> Case:
+        return Case("k", "w", frame(0), frame(8), self.TIMES, [frame(number) for number in (2, 4, 6)], 8)
+
     @pytest.mark.parametrize("name", rows.ROWS)
     def test_each_makes_a_frame_for_each_time(self, name: str) -> None:
-        made = rows.ROWS[name](frame(0), frame(8), self.TIMES)
+        made = rows.ROWS[name](self.case()).frames
         assert [(one.shape, one.dtype) for one in made] == [((64, 96, 3), np.uint8)] * 3
 
     @pytest.mark.parametrize("name", ["minterpolate", "flow", "rife"])
     def test_those_that_move_are_nearer_than_the_dissolve_and_in_order(self, name: str) -> None:
-        made = rows.ROWS[name](frame(0), frame(8), self.TIMES)
+        made = rows.ROWS[name](self.case()).frames
         plain = rows.dissolve(frame(0), frame(8), self.TIMES)
         for one, other, number in zip(made, plain, (2, 4, 6), strict=True):
             assert measures.psnr(one, frame(number)) > measures.psnr(other, frame(number))
             if number != 4:
                 assert measures.psnr(one, frame(number)) > measures.psnr(one, frame(8 - number))
 
-    def test_frames_from_elsewhere_are_read(self, tmp_path: Path) -> None:
-        (tmp_path / "w").mkdir()
-        for number in (1, 2):
-            cv2.imwrite(str(tmp_path / "w" / f"{number}.png"), frame(number)[..., ::-1])
-        found = rows.elsewhere(tmp_path, "w", 2)
-        assert found is not None
-        np.testing.assert_array_equal(found[1], frame(2))
-        assert rows.elsewhere(tmp_path, "w", 3) is None
+    def test_a_base_models_methods_are_rows(self) -> None:
+        import mpd
+        from mpd import sprites
+
+        assert "mpd" in rows.sampled_methods()
+        assert "flow" not in rows.sampled_methods()
+        assert "svd" not in rows.sampled_methods(), "it knows no end"
+        (row,) = rows.sampled(mpd.load(sprites.PATH), ["mpd"]).values()
+        start, end = (
+            np.asarray(Image.open(f"examples/keyframes/arrow-{name}.png").convert("RGB")) for name in ("start", "end")
+        )
+        made = row(Case("k", "w", start, end, (1 / 3, 2 / 3), [start, end], 6))
+        assert [one.shape for one in made.frames] == [start.shape] * 2
+        assert made.ends is not None
+        assert measures.psnr(made.ends[0], start) > measures.psnr(made.ends[0], end)
+        assert measures.psnr(made.ends[1], end) > measures.psnr(made.ends[1], start)
+
+    def test_film_is_a_row(self, tmp_path: Path) -> None:
+        import torch
+
+        class Mean(torch.nn.Module):
+            def forward(self, x0: torch.Tensor, x1: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+                share = t.reshape(-1, 1, 1, 1)
+                return x0 * (1 - share) + x1 * share
+
+        with warnings.catch_warnings(action="ignore"):  # of TorchScript's age
+            torch.jit.script(Mean()).save(str(tmp_path / "film.pt"))  # type: ignore[no-untyped-call]
+        made = rows.by_film(tmp_path / "film.pt")["film"](self.case())
+        for one, other in zip(made.frames, rows.dissolve(frame(0), frame(8), self.TIMES), strict=True):
+            assert measures.psnr(one, other) > 45
+
+
+class TestFrames:
+    CASE = Case("k", "w", frame(0), frame(3), (1 / 3, 2 / 3), [frame(1), frame(2)], 3)
+
+    def test_frames_are_read_as_they_were_written(self, tmp_path: Path) -> None:
+        for made in (Made([frame(7), frame(8)]), Made([frame(7), frame(8)], (frame(6), frame(9)))):
+            write(tmp_path / str(made.ends is None), self.CASE, made)
+            found = read(tmp_path / str(made.ends is None), self.CASE)
+            assert found is not None
+            np.testing.assert_array_equal(found.frames, made.frames)
+            assert (found.ends is None) == (made.ends is None)
+            np.testing.assert_array_equal(found.ends or (), made.ends or ())
+
+    def test_a_window_that_lies_not_whole_elsewhere_is_none_of_the_row(self, tmp_path: Path) -> None:
+        write(tmp_path / "theirs", self.CASE, Made([frame(1)]))
+        assert Frames({}, None, [tmp_path / "theirs"]).of(self.CASE, "theirs") is None
+
+    def test_frames_of_another_size_are_named(self, tmp_path: Path) -> None:
+        write(tmp_path / "theirs", self.CASE, Made([frame(1)[:32], frame(2)[:32]]))
+        with pytest.raises(ValueError, match=r"1\.png: 96×32, where the truth is 96×64"):
+            Frames({}, None, [tmp_path / "theirs"]).of(self.CASE, "theirs")
+
+    def test_the_truth_is_a_row(self) -> None:
+        made = Frames({}, None).of(self.CASE, TRUTH)
+        assert made is not None
+        np.testing.assert_array_equal(made.frames, self.CASE.truth)
+
+    def test_a_row_that_is_not_there_is_named(self) -> None:
+        with pytest.raises(KeyError, match="no row 'mine': there are truth"):
+            Frames({}, None).of(self.CASE, "mine")
 
 
 class TestTable:
@@ -137,7 +242,7 @@ class TestTable:
 
     def test_rows_are_paired_by_window(self) -> None:
         def one(window: str, row: str, psnr: float) -> Measured:
-            return Measured("k", window, row, psnr, 0.5, 0.1, 0.01)
+            return Measured("k", window, row, psnr, 0.5, 0.01, 2.0, 0.9)
 
         lines = table.table(
             [
@@ -147,7 +252,8 @@ class TestTable:
             ]
         )  # fmt: skip
         assert "**k**: 2 windows" in lines
-        (mine,) = [line for line in lines.splitlines() if line.startswith("| `mine`")]
+        mine, film = [line for line in lines.splitlines() if line.startswith("| `mine`")]
+        assert film == "| `mine` |  |  |  | exact | 2.00 | 0.9000 |"
         assert "| 25.25 | +0.25" in mine
         assert "| 50% |" in mine, "below the dissolve in one of two"
         assert "| 100% |" in mine, "before the rival in both"
@@ -162,10 +268,11 @@ class TestCommand:
         with cut.open() as file:
             assert [row["start"] for row in csv.DictReader(file)] == ["12", "22", "32"]
         assert [one.start for one in read_windows(cut)] == [12, 22, 32]
-        command = ["run", str(cut), "--kind", "six", "--drawings", "1", "--rows", "dissolve,flow", "-o", str(measured)]
+        rows_asked = ["--rows", "truth,dissolve,flow"]
+        command = ["run", str(cut), "--kind", "six", "--drawings", "1", *rows_asked, "-o", str(measured)]
         assert main(command) == 0
         lines = measured.read_text().splitlines()
-        assert len(lines) == 8
+        assert len(lines) == 12
         assert main(command) == 0
         assert measured.read_text().splitlines() == lines, "nothing is made twice"
         capsys.readouterr()
@@ -173,6 +280,8 @@ class TestCommand:
         told = capsys.readouterr().out
         assert "**six**: 3 windows" in told
         assert "**drawings**: 1 windows" in told
+        assert told.count("| `flow` |") == 4
+        assert told.count("| `truth` |") == 2, "where films are measured"
         kept, again = tmp_path / "frames", tmp_path / "again.jsonl"
         kept_run = ["run", str(cut), "--kind", "six", "--rows", "hold", "--frames", str(kept), "-o", str(again)]
         assert main(kept_run) == 0

@@ -1,0 +1,169 @@
+"""What the commands of `python -m benchmarks.clips` do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import mpd
+from benchmarks.clips import measures, rows, sequences, table
+from benchmarks.clips.cases import TRUTH, Case, Frames, Made, Make, cases, write
+from benchmarks.clips.features import PACKAGES, Features, available
+from benchmarks.clips.paper import table1, tools
+from benchmarks.clips.table import Measured
+from benchmarks.clips.windows import HIDDEN, Clip, windows, write_windows
+
+WHOLE = 1_000_000
+"""More frames than any window has between its ends."""
+
+
+def cut(chosen: argparse.Namespace) -> None:
+    """Cut a clip into windows."""
+    clip = Clip(chosen.clip.resolve(), chosen.cuts)
+    found = list(windows(clip, chosen.apart, chosen.part, chosen.stride or chosen.apart))
+    chosen.output.parent.mkdir(parents=True, exist_ok=True)
+    write_windows(chosen.output.resolve(), found)
+    print(f"{len(found)} windows")
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Make and measure the frames of windows."""
+    done = {(one.window, one.row) for one in table.read(chosen.output)}
+    frames = _frames(chosen, chosen.frames)
+    features = Features() if available() else None
+    for missing, package in ((features is None, PACKAGES), (not sequences.has_vmaf(), sequences.VMAF_PACKAGE)):
+        if missing:
+            print(f"left out: pip install {package}", file=sys.stderr)
+    asked = _rows(chosen, frames)
+    for case in _each(chosen.windows, chosen.kind, chosen.drawings, HIDDEN):
+        motion = None
+        for row in asked:
+            if (case.name, row) in done or (made := frames.of(case, row)) is None:
+                continue
+            motion = motion or sequences.TrueMotion([case.start, *case.truth, case.end])
+            table.append(chosen.output, _measured(case, row, made, motion, features))
+
+
+def _frames(chosen: argparse.Namespace, kept: Path | None) -> Frames:
+    """Give all rows that were asked for by name, by a model, by FILM's file and by folders."""
+    known: dict[str, Make] = dict(rows.ROWS)
+    if chosen.film:
+        known |= rows.by_film(chosen.film)
+    if chosen.model:
+        model = mpd.load(chosen.model, variant=chosen.variant)
+        known |= rows.sampled(model, chosen.methods or rows.sampled_methods(), chosen.seed)
+    return Frames(known, kept, chosen.elsewhere)
+
+
+def _rows(chosen: argparse.Namespace, frames: Frames) -> Sequence[str]:
+    """Give the rows in question. Raises `KeyError` for one that is not there."""
+    for row in chosen.rows or ():
+        if row not in frames.names:
+            raise KeyError(f"no row {row!r}: there are {', '.join(frames.names)}")
+    if not chosen.rows:
+        return frames.names
+    return [*chosen.rows, *(folder.name for folder in chosen.elsewhere if folder.name not in chosen.rows)]
+
+
+def _each(paths: Sequence[Path], kind: str, drawn: int, hidden: int) -> Iterator[Case]:
+    found = list(cases(paths, kind, drawn, hidden))
+    for number, make in enumerate(found, 1):
+        case = make()
+        yield case
+        print(f"{number}/{len(found)} {case.name}", file=sys.stderr)
+
+
+def _measured(case: Case, row: str, made: Made, motion: sequences.TrueMotion, features: Features | None) -> Measured:
+    pairs = list(zip(made.frames, case.truth, strict=True))
+    start, end = made.ends or (case.start, case.end)
+    film = [start, *made.frames, end]
+    ends = [measures.psnr(start, case.start), measures.psnr(end, case.end)]
+    return Measured(
+        case.kind,
+        case.name,
+        row,
+        psnr=float(np.mean([measures.psnr(*pair) for pair in pairs])),
+        ssim=float(np.mean([measures.ssim(*pair) for pair in pairs])),
+        disturbed=measures.disturbed(*pairs[len(pairs) // 2], case.start, case.end),
+        warping=motion.warping_error(film),
+        smoothness=sequences.smoothness(film),
+        keyframes=float(np.mean(ends)) if made.ends and row != TRUTH else None,
+        distance=float(np.mean([features.distance(*pair) for pair in pairs])) if features else None,
+        descriptions=[features.describe(frame) for frame in made.frames] if features else None,
+        vmaf=sequences.vmaf(made.frames, case.truth) if sequences.has_vmaf() else None,
+    )
+
+
+def show(chosen: argparse.Namespace) -> None:
+    """Print the means with their intervals."""
+    print(table.table([one for path in chosen.measured for one in table.read(path)]))
+
+
+def sheet(chosen: argparse.Namespace) -> None:
+    """Draw the windows in which a row lost most against the dissolve."""
+    found = table.read(chosen.measured)
+    plain = {one.window: one.psnr for one in found if one.row == "dissolve"}
+    lost = sorted((one.psnr - plain[one.window], one.window) for one in found if one.row == chosen.row)
+    worst = {name: gain for gain, name in lost[: chosen.count]}
+    frames = Frames(rows.ROWS, chosen.frames)
+    lines = {}
+    for make in cases(chosen.windows, "", chosen.drawings):
+        case = make()
+        if case.name in worst and (made := frames.of(case, chosen.row)) is not None:
+            lines[case.name] = _line(case, made, f"{case.name} {worst[case.name]:+.1f} dB")
+    cv2.imwrite(str(chosen.output), np.vstack([lines[name] for name in worst if name in lines])[..., ::-1])
+    print(f"{chosen.output}: start, made, truth, end of {len(lines)} windows, the worst first")
+
+
+def _line(case: Case, made: Made, words: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    middle = len(case.times) // 2
+    line = np.hstack([case.start, made.frames[middle], case.truth[middle], case.end])
+    line = np.asarray(cv2.resize(line, (1280, 1280 * line.shape[0] // line.shape[1])), np.uint8)
+    cv2.putText(line, words, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 0, 0))
+    return line
+
+
+def paper(chosen: argparse.Namespace) -> None:
+    """Make all frames of two sets of windows, measure them by the paper's tools, and print a table of its shape."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = chosen.frames or Path(name)
+        found = {}
+        for named, path in zip(table1.SETS, chosen.table, strict=True):
+            here = folder / named
+            frames = _frames(chosen, here)
+            found[named] = _by_tools(chosen, here, frames, _of_set(chosen, here, frames, path, named))
+    if chosen.output:
+        chosen.output.write_text(json.dumps(found, indent=2) + "\n")
+    print(table1.table(found))
+
+
+def _of_set(chosen: argparse.Namespace, here: Path, frames: Frames, path: Path, named: str) -> Iterable[str]:
+    """Lay the frames of a set into folders, and give the rows that have some."""
+    there: dict[str, None] = {}
+    for case in _each([path], named, 0, WHOLE):
+        for row in (TRUTH, *_rows(chosen, frames)):
+            if (made := frames.of(case, row)) is not None:
+                write(here / row, case, made)
+                there[row] = None
+    return [row for row in there if row != TRUTH]
+
+
+def _by_tools(
+    chosen: argparse.Namespace, here: Path, frames: Frames, found: Iterable[str]
+) -> Mapping[str, Mapping[str, float]]:
+    measured: dict[str, dict[str, float]] = {}
+    for row in found:
+        measured[row] = {}
+        for tool, python in chosen.tool.items():
+            print(f"{tool} of {row}", file=sys.stderr)
+            more = tuple(shlex.split(chosen.tool_arguments.get(tool, "")))
+            measured[row] |= tools.measure(tool, python, here / row, here / TRUTH, more)
+    return measured
