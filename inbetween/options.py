@@ -49,6 +49,8 @@ class Options(TypedDict, total=False):
     """Frames per second of the video; the model is told it too."""
     seed: int | None
     """Shorthand for seeds with one seed; the same seed gives the same video."""
+    output_fps: int | None
+    """Frames per second of the finished video, by interpolating the frames; `fps` is then the model's alone."""
     width: int | None
     """Width of the sampled frames, with height."""
     height: int | None
@@ -134,6 +136,12 @@ FLAGS = (
         "integer",
         "Shorthand for seeds with one seed; the same seed gives the same video. (whole number from 0 to 4294967295; "
         "default: 0)",
+    ),
+    Flag(
+        "output_fps",
+        "integer",
+        "Frames per second of the finished video, by interpolating the frames; `fps` is then the model's alone. "
+        "(whole number from 1 to 60; default: fps)",
     ),
     Flag(
         "width",

@@ -89,7 +89,7 @@ def _run(options: argparse.Namespace) -> None:
     segment_frames(settings, len(options.keyframes), native_frames=2)  # too few or too many, found before any work
     outputs = [_output(Path(name)) for name in options.output or ["inbetween.mp4"]]
     sheet = _sheet(options.contact_sheet, options.keyframes)
-    from mpd import keyframes, photographs
+    from mpd import photographs
 
     images = [photographs.load(path) for path in options.keyframes]
     console = _Console(options.quiet)
@@ -103,7 +103,7 @@ def _run(options: argparse.Namespace) -> None:
                 console.show(report)
                 continue
             if report.index == 0:
-                for warning in doubts(report.motion, names, keyframes.have_mattes(images)):
+                for warning in doubts(report.motion, names, images, report.background):
                     console.say(f"warning: {warning}")
             for path, format in outputs:
                 name = _of_take(path, report, settings, format.ending)
@@ -216,17 +216,19 @@ def _model(options: argparse.Namespace, settings: Settings, console: _Console) -
 
 
 def _interpolator(options: argparse.Namespace, settings: Settings, console: _Console) -> Any:
-    """Load the learned interpolator; None for a method that needs none."""
-    if METHODS[settings.method].interpolator is None:
+    """Load the learned interpolator; None for what needs none."""
+    method = METHODS[settings.method]
+    if method.interpolator is None and not (method.needs_model and settings.retimed):
         return None
-    if METHODS[settings.method].interpolator == "film" and options.film is None:
+    with_film = method.interpolator == "film" or (method.interpolator is None and options.film is not None)
+    if with_film and options.film is None:
         raise _BadUsage("film needs --film FILE, a TorchScript interpolator f(x0, x1, t); --method rife needs no file")
     from mpd import film, rife
     from mpd.rife.weights import WeightsError
 
     interpolator: Any
     try:
-        if METHODS[settings.method].interpolator == "film":
+        if with_film:
             interpolator = film.Film(options.film, options.device)
         else:
             interpolator = rife.load(options.rife_weights, options.device)

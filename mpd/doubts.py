@@ -4,21 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from PIL import Image
+
+from mpd import keyframes as pictures
+from mpd.methods import Settings
 from mpd.output.formats import FORMATS
 from mpd.progress import MotionReport
 
+LEAST_CONTRAST = 0.1
+"""Mean difference of what is visible from the background, of that of black from white, below which it is lost in it."""
 MOSTLY_DISSOLVED = 0.5
 """Share of dissolved pixels from which a video shows no motion to speak of."""
 
 
-def doubts(motion: MotionReport | None, formats: Sequence[str], see_through: bool) -> list[str]:
-    """Warn of motion that was not found, and of transparency that a format does not hold.
+def doubts(
+    motion: MotionReport | None, formats: Sequence[str], keyframes: Sequence[Image.Image], background: str
+) -> list[str]:
+    """Warn of motion that was not found, of a background without contrast, and of transparency that a format lacks.
 
-    see_through: whether the keyframes have transparency that the video has too (`mpd.keyframes.have_mattes`).
+    keyframes: as they were loaded. background: what the video is over, as #rrggbb.
     """
     found = [motion.says] if motion is not None and motion.dissolved > MOSTLY_DISSOLVED else []
+    contrast = pictures.contrast(keyframes, background)
+    if contrast is not None and contrast < LEAST_CONTRAST:
+        chosen = pictures.background_for(keyframes, Settings(method="flow"))
+        better = f"left out, it would be {chosen}" if chosen != background else "no other colour is far from it"
+        found.append(f"What is visible of the keyframes hardly differs from the background {background}: {better}.")
     opaque = [name for name in formats if not FORMATS[name].alpha]
-    if see_through and opaque:
+    if opaque and pictures.have_mattes(keyframes):
         hold = "hold" if len(opaque) > 1 else "holds"
         holding = ", ".join(name for name, one in FORMATS.items() if one.alpha)
         lost = f"{' and '.join(opaque)} {hold} no transparency, which the keyframes have"

@@ -64,10 +64,10 @@ class Film:
 
 def generate(film: Film, pictures: Sequence[Pictures], settings: Settings, bits: int = 8) -> Iterator[Progress | Take]:
     """Make all segments between the pictures (H, W, 3 or 4), as `mpd.rife.generate` does."""
-    return interpolation.generate(pictures, settings, bits, _Maker(film))
+    return interpolation.generate(pictures, settings, bits, Maker(film))
 
 
-class _Maker:
+class Maker:
     """Makes frames as `mpd.between.Between`; a matte as a grey picture. It tells of no motion."""
 
     def __init__(self, film: Film) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from mpd import keyframes, photographs
-from mpd.lengths import flow_size, segment_frames
+from mpd.lengths import delivered_frames, flow_size, segment_frames
 from mpd.methods import FLOW_FRAMES, METHODS, Settings, SettingsError
 from mpd.output.compositing import Compositor
 from mpd.progress import Pictures, Progress, Take
@@ -43,7 +43,8 @@ def inbetween(
 
     model: None suffices for methods without a base model. sources: Pillow images, (H, W, 3) uint8 arrays, or image
     files by path or content. bits: 8 or 16, of the frames' samples. matte: keep transparency, where all keyframes have
-    it, as the takes' matte. interpolator: for `rife`, where None loads the weights that are installed, and for `film`.
+    it, as the takes' matte. interpolator: for `rife` and for another rate
+    (`output_fps`) of sampled frames, where None loads the weights that are installed, and for `film`.
     Takes come at the output size: with `fit="contain"` the bars are cut away, with `stretch` the aspect is the start
     keyframe's again; each tells the background that it is over. Raises `SettingsError` or `KeyframeError` before the
     first step, and `WeightsError` where no weights are.
@@ -53,7 +54,7 @@ def inbetween(
     if not METHODS[settings.method].needs_model:
         size = flow_size(images[0].size, settings.width, settings.height)
         pictures, frame = keyframes.prepare(images, settings, native_size=size, size_multiple=2)
-        lengths = segment_frames(settings, len(images), FLOW_FRAMES)
+        lengths = delivered_frames(settings, len(images), FLOW_FRAMES)
         finish = Compositor(images, settings, frame, lengths, matte)
         return _finished(_interpolated(interpolator, finish.with_mattes(pictures), settings, bits), finish)
     if model is None:
@@ -61,8 +62,13 @@ def inbetween(
     pictures, frame = keyframes.prepare(
         images, settings, native_size=model.native_size, size_multiple=model.size_multiple
     )
-    lengths = segment_frames(settings, len(images), model.native_frames)
-    return _finished(generate(model, pictures, settings, bits), Compositor(images, settings, frame, lengths, matte))
+    lengths = delivered_frames(settings, len(images), model.native_frames)
+    reports: Iterator[Progress | Take] = generate(model, pictures, settings, bits)
+    if settings.retimed:
+        reports = _retimed(
+            reports, settings, segment_frames(settings, len(images), model.native_frames), lengths, interpolator
+        )
+    return _finished(reports, Compositor(images, settings, frame, lengths, matte))
 
 
 def generate(
@@ -72,6 +78,18 @@ def generate(
     from mpd import segments
 
     return segments.generate(model, pictures, settings, bits)
+
+
+def _retimed(
+    reports: Iterator[Progress | Take],
+    settings: Settings,
+    segments: Sequence[int],
+    delivered: Sequence[int],
+    interpolator: Interpolator | Film | None,
+) -> Iterator[Progress | Take]:
+    from mpd import retiming, rife
+
+    return retiming.retimed(reports, settings, segments, delivered, retiming.by(interpolator or rife.load()))
 
 
 def _interpolated(

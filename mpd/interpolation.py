@@ -16,7 +16,7 @@ import numpy as np
 
 from mpd import ink
 from mpd.between import Between, Tell
-from mpd.lengths import segment_frames, total_frames
+from mpd.lengths import delivered_frames, total_frames
 from mpd.methods import FLOW_FRAMES, Settings, SettingsError
 from mpd.output.clip import eight_bits, to_bits
 from mpd.progress import Frames, MotionReport, Pictures, Progress, Take
@@ -33,7 +33,7 @@ def generate(
     """
     if len({picture.shape for picture in pictures}) > 1:
         raise SettingsError("keyframes", "differ in size", "Bring all to one size first")
-    return _takes(pictures, settings, segment_frames(settings, len(pictures), FLOW_FRAMES), bits, between)
+    return _takes(pictures, settings, delivered_frames(settings, len(pictures), FLOW_FRAMES), bits, between)
 
 
 def _takes(
@@ -60,12 +60,12 @@ def _takes(
                     steps=last - first,
                     fraction=done / total,
                     sigma=None,
-                    preview=partial(_small, frame),
+                    preview=partial(small, frame),
                 )
     worst = min(told, key=lambda report: report.trusted, default=None)
     for index, seed in enumerate(settings.seeds):
         matte = frames[..., 3] if frames.shape[3] == 4 else None
-        yield Take(index, seed, frames[..., :3], settings.fps, matte, motion=worst)
+        yield Take(index, seed, frames[..., :3], settings.rate, matte, motion=worst)
 
 
 def segment_of(
@@ -81,11 +81,11 @@ def segment_of(
     if times:
         with closing(ink.aware(between)(start, end, times, tell)) as made:
             for frame in made:
-                yield _rounded(frame, bits)
+                yield rounded(frame, bits)
     yield to_bits(end, bits)
 
 
-def _rounded(frame: Frames, bits: int) -> Frames:
+def rounded(frame: Frames, bits: int) -> Frames:
     """Round a frame in 0…255 to `bits` a sample."""
     if frame.dtype == np.uint8:
         return to_bits(frame, bits)
@@ -93,7 +93,7 @@ def _rounded(frame: Frames, bits: int) -> Frames:
     return rounded.astype(np.uint8 if bits == 8 else np.uint16)
 
 
-def _small(frame: Frames) -> Pictures:
+def small(frame: Frames) -> Pictures:
     height, width = frame.shape[:2]
     scale = min(1.0, _PREVIEW_WIDTH / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))

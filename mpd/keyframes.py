@@ -148,12 +148,38 @@ def background_for(keyframes: Sequence[Image.Image], settings: Settings) -> str:
     return _BACKGROUNDS[int(contrasts.argmax())]
 
 
+def contrast(keyframes: Sequence[Image.Image], background: str) -> float | None:
+    """Measure how far what is visible of the keyframes differs from a background: 0 nowhere, 1 as black from white.
+
+    The mean over the keyframe that differs least, each pixel by how visible it is; None where nothing is transparent.
+    """
+    colour = np.array(ImageColor.getrgb(background)[:3], np.float32)
+    found = [_difference(keyframes[index], colour) for index in range(len(keyframes))]
+    return min((one for one in found if one is not None), default=None)
+
+
+def _difference(image: Image.Image, colour: NDArray[np.float32]) -> float | None:
+    if not _is_transparent(image):
+        return None
+    samples = _samples(image)
+    visible = samples[..., 3]
+    if not visible.any():
+        return None
+    apart = np.linalg.norm(samples[..., :3] - colour, axis=-1) / (255 * np.sqrt(3))
+    return float((apart * visible).sum() / visible.sum())
+
+
+def _samples(image: Image.Image) -> NDArray[np.float32]:
+    """Give a few of the pixels: (h, w, 4)."""
+    shown = (min(_SAMPLED, image.width), min(_SAMPLED, image.height))
+    return np.asarray(image.resize(shown, Image.Resampling.NEAREST).convert("RGBA"), np.float32)
+
+
 def _contrasts(image: Image.Image) -> NDArray[np.float64]:
     """Measure how much the visible pixels differ from each of the backgrounds; nothing where all are opaque."""
     if not _is_transparent(image):
         return np.zeros(len(_BACKGROUNDS))
-    shown = (min(_SAMPLED, image.width), min(_SAMPLED, image.height))
-    samples = np.asarray(image.resize(shown, Image.Resampling.NEAREST).convert("RGBA"), np.float32)
+    samples = _samples(image)
     colours, alpha = samples[..., :3], samples[..., 3]
     # The root, because a few pixels that vanish are worse than many that differ less.
     return np.array(

@@ -48,7 +48,7 @@ def denoiser_calls(settings: Settings, segments: int = 1) -> int:
 
 
 def segment_frames(settings: Settings, keyframes: int, native_frames: int) -> tuple[int, ...]:
-    """Give the frames of each segment, both ends included, for `keyframes` keyframes.
+    """Give the frames that a model makes of each segment, both ends included, for `keyframes` keyframes.
 
     `native_frames` stands in for an unset `frames`. Raises `SettingsError` when the keyframes do not fit the
     method, the loop or the positions.
@@ -74,7 +74,32 @@ def segment_frames(settings: Settings, keyframes: int, native_frames: int) -> tu
             f"{len(settings.positions)} positions for {segments + 1} ends of segments",
             "Give one frame number per keyframe (and with loop, one more for the return to the first)",
         )
-    return tuple(b - a + 1 for a, b in itertools.pairwise(settings.positions))
+    steps = (b - a for a, b in itertools.pairwise(settings.positions))
+    return tuple(max(1, _at_rate(step, settings.rate, settings.fps)) + 1 for step in steps)
+
+
+def delivered_frames(settings: Settings, keyframes: int, native_frames: int) -> tuple[int, ...]:
+    """Give the frames of each segment of the finished video: those of `segment_frames`, brought to its rate.
+
+    Both ends of the video keep their time, to half a frame, and each keyframe in between is in the nearest frame; where
+    positions say which, in that one. Raises `SettingsError` as `segment_frames` does, and where two keyframes would
+    fall into one frame.
+    """
+    segments = segment_frames(settings, keyframes, native_frames)
+    if settings.positions is not None:
+        return tuple(b - a + 1 for a, b in itertools.pairwise(settings.positions))
+    places = itertools.accumulate((frames - 1 for frames in segments), initial=0)
+    delivered = [_at_rate(place, settings.fps, settings.rate) for place in places]
+    if any(a == b for a, b in itertools.pairwise(delivered)):
+        least = math.ceil(Fraction(settings.fps, min(segments) - 1))
+        problem = f"{settings.rate} frames a second have no frame for each keyframe"
+        raise SettingsError("output_fps", problem, f"Ask for at least {least}, or for more frames")
+    return tuple(b - a + 1 for a, b in itertools.pairwise(delivered))
+
+
+def _at_rate(steps: int, fps: int, rate: int) -> int:
+    """Give the nearest number of steps of 1/rate seconds to `steps` of 1/fps seconds, half a step upwards."""
+    return math.floor(Fraction(steps * rate, fps) + Fraction(1, 2))
 
 
 def flow_size(image_size: tuple[int, int], width: int | None, height: int | None) -> tuple[int, int]:

@@ -7,7 +7,9 @@ Knows nothing of tensors, images or HTTP.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, Literal, get_args
 
 from mpd.options import Limit as Limit
@@ -237,6 +239,15 @@ class Settings:
         "basics",
         limit=Limit(1, 60, "the model is conditioned on it and was trained below 31"),
     )
+    output_fps: int | None = option(
+        None,
+        "integer",
+        "Delivered frames / s",
+        "Frames per second of the finished video, by interpolating the frames; `fps` is then the model's alone.",
+        "video",
+        limit=Limit(1, 60, "players and editors know rates up to it"),
+        unset="`fps`",
+    )
     width: int | None = option(
         None,
         "integer",
@@ -286,7 +297,7 @@ class Settings:
         None,
         "integers",
         "Positions",
-        "The frame of each keyframe, from 0 and rising, instead of frames; with loop one more for the return.",
+        "The video's frame of each keyframe, from 0 and rising, instead of frames; with loop one more for the return.",
         "timeline",
         unset="neighbours are `frames` apart",
     )
@@ -411,6 +422,16 @@ class Settings:
         return replace(base, **{name: value for name in vars(base) if (value := getattr(self, name)) is not None})
 
     @property
+    def rate(self) -> int:
+        """Give the frames per second of the finished video."""
+        return self.output_fps or self.fps
+
+    @property
+    def retimed(self) -> bool:
+        """Tell whether the finished video has another rate than its frames were made for."""
+        return self.rate != self.fps
+
+    @property
     def guidance_ramp(self) -> tuple[float, float] | None:
         return self.guidance or METHODS[self.method].guidance
 
@@ -448,11 +469,13 @@ def _check_positions(settings: Settings) -> None:
         raise SettingsError("positions", f"{positions!r} is not a timeline", "Start at 0, one whole number a keyframe")
     longest = LIMITS["frames"].high
     for before, after in itertools.pairwise(positions):
-        if not 1 <= after - before < longest:
+        # Counted, and rounded, at the rate at which they are made.
+        most = math.ceil(Fraction((2 * int(longest) - 1) * settings.rate, 2 * settings.fps)) - 1
+        if not 1 <= after - before <= most:
             raise SettingsError(
                 "positions",
                 f"{before} to {after} is no segment",
-                f"Let each keyframe come 1 to {longest - 1:g} frames after the one before",
+                f"Let each keyframe come 1 to {most} frames after the one before",
             )
 
 

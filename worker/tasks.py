@@ -6,6 +6,7 @@ ending is written down stands in `run`. Imports no torch: a work-horse never tou
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import tempfile
@@ -18,9 +19,9 @@ from typing import Any, TypeVar
 
 import structlog
 
-from mpd import doubts, flow, keyframes, photographs
+from mpd import doubts, flow, photographs
 from mpd.encoded import Encoded
-from mpd.lengths import FLOW_SIZE_MULTIPLE, flow_size, segment_frames
+from mpd.lengths import FLOW_SIZE_MULTIPLE, delivered_frames, flow_size, shown_keyframes
 from mpd.methods import FLOW_FRAMES, METHODS, SettingsError
 from mpd.methods import Settings as SamplerSettings
 from mpd.output import clip
@@ -214,7 +215,6 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
             pictures = _keyframes(job, storage, lease, Path(folder))
             over = pictures.with_background(settings)
             model, finish, events = _begin(job, over, pictures, jobs.settings, lease, report)
-            transparent = keyframes.have_mattes(pictures)
             with closing(events):
                 for event in events:
                     lease.check()
@@ -244,11 +244,17 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
             model=model,
             background=over.background,
             motion=asdict(motion) if motion is not None else None,
-            warnings=doubts.doubts(motion, job.options["formats"], transparent),
-            keyframes=[{"sha256": one["sha256"]} for one in job.keyframes],
+            warnings=doubts.doubts(motion, job.options["formats"], pictures, str(over.background)),
+            keyframes=_shown(job, finish),
             timings=report.seconds(),
             gpu_seconds=round(report.gpu_seconds(), 3),
         )
+
+
+def _shown(job: Job, finish: Compositor) -> list[dict[str, Any]]:
+    """Say in which frame of the video each keyframe is shown; None for one that the method shows nowhere."""
+    shown = itertools.zip_longest(job.keyframes, shown_keyframes(finish.settings, finish.lengths))
+    return [{"sha256": keyframe["sha256"], "frame": frame} for keyframe, frame in shown]
 
 
 def _settings(job: Job) -> SamplerSettings:
@@ -297,7 +303,7 @@ def _begin(
     if not method.needs_model:
         size = flow_size(images.first_size, settings.width, settings.height)
         pictures, frame = images.prepare(settings, native_size=size, size_multiple=FLOW_SIZE_MULTIPLE)
-        finish = Compositor(images, settings, frame, segment_frames(settings, len(images), FLOW_FRAMES), matte)
+        finish = Compositor(images, settings, frame, delivered_frames(settings, len(images), FLOW_FRAMES), matte)
         _check_length(finish, formats, service_settings)
         if not method.needs_engine:
             return None, finish, _flow(finish.with_mattes(pictures), settings, bits)
@@ -312,7 +318,7 @@ def _begin(
     if method.needs_model:
         width, height = holds["native_size"]
         pictures, frame = images.prepare(settings, native_size=(width, height), size_multiple=holds["size_multiple"])
-        lengths = segment_frames(settings, len(images), holds["native_frames"])
+        lengths = delivered_frames(settings, len(images), holds["native_frames"])
         finish = Compositor(images, settings, frame, lengths, matte)
         _check_length(finish, formats, service_settings)
     seen = finish.with_mattes(pictures)

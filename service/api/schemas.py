@@ -111,6 +111,15 @@ class MotionView(BaseModel):
     says: str = Field(description="The same in one sentence.")
 
 
+class ShownKeyframe(BaseModel):
+    """Where the video shows a keyframe."""
+
+    model_config = ConfigDict(extra="allow")
+
+    sha256: str
+    frame: int | None = Field(default=None, description="Of the video, from 0; null where the method shows it nowhere.")
+
+
 class ResultView(BaseModel):
     """The finished video, with everything needed to make it again."""
 
@@ -128,6 +137,7 @@ class ResultView(BaseModel):
     background: str | None = Field(default=None, description="What transparent pixels and bars were laid over.")
     motion: MotionView | None = Field(default=None, description="Null for sampled methods, which measure none.")
     warnings: list[str] = Field(default=[], description="What to know before trusting the video, in sentences.")
+    keyframes: list[ShownKeyframe] = Field(default=[], description="In the order of the request.")
     timings: dict[str, Any] | None = Field(default=None, description="Seconds per stage.")
     gpu_seconds: float | None = Field(default=None, description="Of sampling on a GPU, as counted for the key's day.")
     files: list[FileView]

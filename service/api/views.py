@@ -130,4 +130,4 @@ def _result(job: Job, storage: Storage, settings: Settings, base: str) -> Result
             )
             url = absolute(signed, base)
         files.append(FileView(url=url, **file))
-    return ResultView(files=files, **{name: value for name, value in result.items() if name != "keyframes"})
+    return ResultView(files=files, **result)

@@ -29,6 +29,7 @@ OPTION_DEFAULTS: Mapping[str, Any] = {
     "motion": None,
     "motion_bucket_id": 127,
     "noise_aug_strength": 0.02,
+    "output_fps": None,
     "positions": None,
     "reference": None,
     "seeds": [0],

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import cast
 
-from mpd.lengths import FLOW_SIZE_MULTIPLE, flow_size, segment_frames, total_frames
-from mpd.methods import DEFAULT_METHOD, FLOW_FRAMES, METHODS, Settings
+from mpd.lengths import FLOW_SIZE_MULTIPLE, delivered_frames, flow_size, segment_frames, total_frames
+from mpd.methods import DEFAULT_METHOD, FLOW_FRAMES, METHODS, Settings, SettingsError
 from mpd.output.formats import sample_bits
 from service.fleet.engines import Engine, EngineState
 from service.jobs.option_fields import MethodName
@@ -43,11 +43,23 @@ def frame_size(settings: Settings, engine: Engine | None, picture: tuple[int, in
 
 
 def segments_on(settings: Settings, keyframes: int, engine: Engine | None) -> tuple[int, ...]:
-    """Return the frames of each segment on an engine, both ends included. `flow` needs none."""
-    native = FLOW_FRAMES
+    """Return the frames of each segment as an engine makes them, both ends included. `flow` needs none."""
+    return segment_frames(settings, keyframes, _native_frames(settings, engine))
+
+
+def delivered_on(settings: Settings, keyframes: int, engine: Engine | None) -> tuple[int, ...]:
+    """Return the frames of each segment of the finished video. Raises `Problem` where its rate has none for one."""
+    try:
+        return delivered_frames(settings, keyframes, _native_frames(settings, engine))
+    except SettingsError as error:
+        field = f"options.{error.field}"
+        raise Problem(422, "beyond-capacity", f"{error.problem}.", field=field, remedy=f"{error.remedy}.") from error
+
+
+def _native_frames(settings: Settings, engine: Engine | None) -> int:
     if METHODS[settings.method].needs_model:
-        native = (engine.native_frames if engine else None) or settings.frames or 2
-    return segment_frames(settings, keyframes, native)
+        return (engine.native_frames if engine else None) or settings.frames or 2
+    return FLOW_FRAMES
 
 
 def pixel_bytes(formats: Sequence[str], matte: bool = False) -> int:
@@ -84,7 +96,7 @@ def check(
         _check_multiple(settings, FLOW_SIZE_MULTIPLE)
     size = size_on(settings, engine)
     if size is not None:
-        check_length(settings, segments_on(settings, keyframes, engine), size, service, pixel_bytes(formats))
+        check_length(settings, delivered_on(settings, keyframes, engine), size, service, pixel_bytes(formats))
     return engine
 
 
@@ -96,7 +108,7 @@ def check_picture(
     It is as large as that picture, whose (width, height) `size` is, unless the job says otherwise.
     """
     if not METHODS[settings.method].needs_model and settings.width is None:
-        segments, out = segments_on(settings, keyframes, None), flow_size(size, None, None)
+        segments, out = delivered_on(settings, keyframes, None), flow_size(size, None, None)
         check_length(settings, segments, out, service, pixel_bytes(formats))
 
 
@@ -155,6 +167,10 @@ def _refusal(settings: Settings, keyframes: int, engine: Engine) -> Problem | No
     """Say why this engine cannot run the job; None where it can."""
     if not METHODS[settings.method].needs_model:
         return None
+    if settings.retimed and not any(METHODS[name].interpolator for name in engine.methods if name in METHODS):
+        detail = "No engine at work holds an interpolator beside its model, which brings its frames to another rate."
+        remedy = f"Leave output_fps out: the video then has {settings.fps} frames a second."
+        return Problem(422, "beyond-capacity", detail, field="options.output_fps", remedy=remedy)
     size = size_on(settings, engine)
     try:
         _check_multiple(settings, engine.size_multiple)

@@ -56,6 +56,13 @@ class OptionFields(Strict):
         description="Shorthand for seeds with one seed; the same seed gives the same video. 0 to 4294967295: seeds "
         "are unsigned 32-bit integers. Default: 0.",
     )
+    output_fps: int | None = Field(
+        default=None,
+        ge=1,
+        le=60,
+        description="Frames per second of the finished video, by interpolating the frames; `fps` is then the model's "
+        "alone. 1 to 60: players and editors know rates up to it. Default: `fps`.",
+    )
     width: int | None = Field(
         default=None,
         ge=32,

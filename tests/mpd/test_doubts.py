@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mpd.doubts import doubts
-from mpd.keyframes import have_mattes
+from mpd.doubts import LEAST_CONTRAST, doubts
+from mpd.keyframes import background_for, contrast, have_mattes
+from mpd.methods import Settings
 from mpd.progress import MotionReport
 
 LOST = "mp4 holds no transparency, which the keyframes have; formats that hold it: webm, apng, webp, png, "
+BLACK = "#000000"
 OPAQUE = Image.new("RGB", (4, 4))
 SOLID = Image.new("RGBA", (4, 4), (0, 0, 0, 255))
 CLEAR = Image.new("RGBA", (4, 4), (0, 0, 0, 254))
@@ -21,16 +23,50 @@ CLEAR = Image.new("RGBA", (4, 4), (0, 0, 0, 254))
 
 @pytest.mark.parametrize(("dissolved", "told"), [(0.5, []), (0.51, ["Too little in common."])])
 def test_motion_that_was_not_found_is_told_in_its_own_words(dissolved: float, told: list[str]) -> None:
-    assert doubts(MotionReport(0.4, dissolved, 3.0, "Too little in common."), ["mp4"], False) == told
+    assert doubts(MotionReport(0.4, dissolved, 3.0, "Too little in common."), ["mp4"], [OPAQUE], BLACK) == told
 
 
 def test_formats_without_transparency_are_named_where_there_is_some() -> None:
-    assert doubts(None, ["mp4", "gif", "png"], False) == doubts(None, ["png", "webm"], True) == []
-    [one] = doubts(None, ["mp4", "png"], True)
+    glass = [Image.new("RGBA", (4, 4), (255, 255, 255, 128))] * 2
+    assert doubts(None, ["mp4", "gif", "png"], [OPAQUE], BLACK) == doubts(None, ["png", "webm"], glass, BLACK) == []
+    [one] = doubts(None, ["mp4", "png"], glass, BLACK)
     assert one.startswith(LOST)
     assert one.endswith("png16, prores4444.")
-    [several] = doubts(None, ["mp4", "gif"], True)
+    [several] = doubts(None, ["mp4", "gif"], glass, BLACK)
     assert several.startswith("mp4 and gif hold no transparency")
+
+
+def ink(*colour: int) -> Image.Image:
+    """Draw a stroke on transparency."""
+    image = Image.new("RGBA", (16, 16), (255, 255, 255, 0))
+    image.paste((*colour, 255), (4, 4, 8, 12))
+    return image
+
+
+def test_a_background_in_which_the_keyframes_are_lost_is_told_with_a_better_one() -> None:
+    [told] = doubts(None, ["png"], [ink(12, 8, 10), ink(0, 0, 0)], "#000000")
+    assert told == (
+        "What is visible of the keyframes hardly differs from the background #000000: left out, it would be #ffffff."
+    )
+    [one_is_enough] = doubts(None, ["png"], [ink(200, 40, 40), ink(10, 0, 0)], "#000000")
+    assert "hardly differs" in one_is_enough
+    for keyframes, background in (
+        ([ink(12, 8, 10)], "#ffffff"),
+        ([ink(12, 8, 10)], "#808080"),
+        ([ink(120, 60, 30)], "#000000"),
+        ([Image.new("RGB", (4, 4), "black")], "#000000"),
+        ([Image.new("RGBA", (4, 4), (0, 0, 0, 0))], "#000000"),
+    ):
+        assert doubts(None, ["png"], keyframes, background) == [], (keyframes, background)
+
+
+def test_a_background_that_was_chosen_by_itself_is_never_warned_of() -> None:
+    for level in range(0, 256, 15):
+        keyframes = [ink(level, level, level), ink(255 - level, level, 0)]
+        background = background_for(keyframes, Settings(method="flow"))
+        contrast_of_it = contrast(keyframes, background)
+        assert contrast_of_it is not None
+        assert contrast_of_it >= LEAST_CONTRAST, level
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from service.fleet.engines import Engine, EngineState
 from service.jobs import capacity
 from service.problems import Problem
 from service.settings import Settings
-from tests.service.conftest import Api, problem
+from tests.service.conftest import Api, Make, problem
 from tests.service.test_api_estimate import ask
 from tests.service.test_api_submit import ENGINE
 
@@ -130,3 +130,33 @@ def test_engines_without_a_model_are_counted_apart(api: Api) -> None:
 )
 def test_an_interpolator_keeps_no_other_model_from_being_served(beside: Sequence[Engine], there: bool) -> None:
     assert engines.has_others([ENGINE, *beside], but=ENGINE.id) is there
+
+
+def test_another_rate_of_sampled_frames_wants_an_interpolator_beside_the_model(api: Api) -> None:
+    put(api, ENGINE)
+    refused = problem(api.post({"method": "svd", "output_fps": 24}), 422, "beyond-capacity")
+    assert refused["field"] == "options.output_fps"
+    assert "Leave output_fps out" in refused["remedy"]
+    assert api.post({"method": "svd", "output_fps": 7}).status_code == 202, "which is the rate that it has"
+    assert api.post({"method": "flow", "output_fps": 24}).status_code == 202, "which makes its frames at any time"
+    put(api, BOTH)
+    assert api.post({"method": "svd", "output_fps": 24}).status_code == 202
+
+
+def test_an_estimate_counts_the_finished_video_s_frames(api: Api) -> None:
+    assert ask(api, {"method": "flow", "frames": 25, "output_fps": 24})["cost"]["frames"] == 83
+    assert ask(api, {"method": "flow", "frames": 25})["cost"]["frames"] == 25
+
+
+def test_a_rate_with_no_frame_for_a_keyframe_is_refused_at_its_field(api: Api) -> None:
+    refused = problem(api.post({"method": "flow", "fps": 60, "output_fps": 1, "frames": 4}), 422, "invalid-request")
+    assert refused["errors"][0]["field"] == "options.output_fps"
+    assert "Ask for at least 20" in refused["errors"][0]["remedy"]
+
+
+def test_a_video_too_long_at_its_rate_is_refused(make_api: Make) -> None:
+    api = make_api(max_video_pixels=1_000_000)
+    size = {"method": "flow", "width": 100, "height": 100, "frames": 61}
+    assert api.post(size).status_code == 202
+    refused = problem(api.post({**size, "output_fps": 60}), 422, "beyond-capacity")
+    assert refused["limit"] == 100

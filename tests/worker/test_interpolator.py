@@ -84,6 +84,15 @@ def test_flow_needs_no_engine(site: Site) -> None:
     assert made.result["model"] is None
 
 
+def test_another_rate_and_where_each_keyframe_is_shown(site: Site) -> None:
+    for method in ("flow", "rife"):
+        made = site.ended(site.submit(method, [(48, 32)] * 3, frames=5, output_fps=24)).result
+        assert made is not None
+        assert (made["frames"], made["fps"]) == (28, 24)
+        assert [one["frame"] for one in made["keyframes"]] == [0, 14, 27]
+        assert all(len(one["sha256"]) == 64 for one in made["keyframes"])
+
+
 def test_an_engine_that_dies_costs_its_job_one_death(site: Site) -> None:
     job = site.submit("rife", [(640, 384)] * 2, frames=60)
     site.stepping(job)

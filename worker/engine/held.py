@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpd import loader, rife
 from mpd.base import ModelError
+from mpd.lengths import delivered_frames, segment_frames
 from mpd.methods import METHODS, Settings, SettingsError
 from mpd.progress import Pictures, Progress, Take
 from mpd.rife import weights
@@ -47,10 +48,28 @@ class Held:
         if method.needs_model and self.model is not None:
             from mpd import segments
 
-            return segments.generate(self.model, pictures, settings, bits)
+            sampled = segments.generate(self.model, pictures, settings, bits)
+            return self._at_rate(sampled, self.model, pictures, settings)
         raise SettingsError(
             "method", f"{settings.method} is not held by this engine", f"Choose one of {', '.join(self.methods)}"
         )
+
+    def _at_rate(
+        self, reports: Iterator[Progress | Take], model: Base, pictures: list[Pictures], settings: Settings
+    ) -> Iterator[Progress | Take]:
+        """Bring sampled frames to the rate that is asked for. Raises `SettingsError` where no interpolator is held."""
+        if not settings.retimed:
+            return reports
+        interpolator = self.rife or self.film
+        if interpolator is None:
+            problem = "needs an interpolator beside the model, which this engine does not hold"
+            raise SettingsError("output_fps", problem, "Leave it out")
+        from mpd import retiming
+
+        made, wanted = (
+            lengths(settings, len(pictures), model.native_frames) for lengths in (segment_frames, delivered_frames)
+        )
+        return retiming.retimed(reports, settings, made, wanted, retiming.by(interpolator))
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mpd.lengths import denoiser_calls, total_frames
+from mpd.lengths import delivered_frames, denoiser_calls, segment_frames, total_frames
 from mpd.methods import METHODS, Settings, SettingsError
 from service.fleet.engines import Engine
 from service.jobs import capacity
@@ -56,9 +56,11 @@ def cost(settings: Settings, keyframes: int, engine: Engine | None) -> Cost:
     steps = settings.steps * segments * takes if needs_model else 0
     calls = denoiser_calls(settings, segments) * takes
     known = capacity.segments_on(settings, keyframes, engine) if engine or not needs_model else None
+    delivered = capacity.delivered_on(settings, keyframes, engine) if known else None
     if known is None and (settings.frames or settings.positions):
-        known = _asked_segments(settings, segments)
-    frames = total_frames(known, settings.loop) if known else None
+        known = segment_frames(settings, keyframes, settings.frames or 2)
+        delivered = delivered_frames(settings, keyframes, settings.frames or 2)
+    frames = total_frames(delivered, settings.loop) if delivered else None
     if not needs_model:
         return Cost(0, 0, frames, 0.0, f"{settings.method} uses no base model: it costs no GPU-seconds.")
     if engine is None:
@@ -104,12 +106,6 @@ def room(jobs: Jobs, lane: str, engines: Sequence[Engine]) -> float | None:
         return None
     left = [_seconds(job, able[0], _left(job)) for job in _running(jobs) if job.lane == lane]
     return round(min(seconds for seconds in left if seconds is not None), 1) if left and None not in left else None
-
-
-def _asked_segments(settings: Settings, segments: int) -> tuple[int, ...]:
-    if settings.positions is not None:
-        return tuple(b - a + 1 for a, b in zip(settings.positions, settings.positions[1:], strict=False))
-    return (settings.frames or 2,) * segments
 
 
 def _seconds(job: Job, engine: Engine, share: float = 1.0) -> float | None:

@@ -19,8 +19,8 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from mpd.lengths import segment_frames
-from mpd.methods import LIMITS, Settings, SettingsError
+from mpd.lengths import delivered_frames
+from mpd.methods import FLOW_FRAMES, LIMITS, Settings, SettingsError
 from service.api.intake.byte_budget import Hold
 from service.api.intake.data_uris import is_data_uri
 from service.api.intake.keyframe_check import check_size
@@ -40,8 +40,6 @@ _LONG_TEXT = 65_536
 _BOUNDARY = re.compile(r'[^"\\\r\n]{1,70}')
 _MOST_VALUES = 5_000
 """In the JSON of one request; the largest that can be right has some two hundred."""
-_ANY_LENGTH = 2
-"""Stands in for a model's own number of frames where only the number of segments is asked."""
 
 
 ImageSource = bytes | str | Quoted
@@ -310,7 +308,7 @@ def _wanted(pictures: Sequence[ReceivedImage], positions: tuple[int, ...] | None
         )
     try:
         settings = options.settings(positions)
-        segment_frames(settings, len(pictures), _ANY_LENGTH)
+        delivered_frames(settings, len(pictures), FLOW_FRAMES)  # a model's own number is asked again at the engine
     except SettingsError as error:
         if error.field == "keyframes" and [picture.field for picture in pictures] == ["start"]:
             raise refused([FieldFault("end", f"{error.problem}.", "Send the end image too.")]) from None
