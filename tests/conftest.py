@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import uuid
@@ -22,6 +23,9 @@ pytest_plugins = ["tests.needs"]
 # An example may take as long as a busy machine needs for it.
 hypothesis.settings.register_profile("any speed", deadline=None)
 hypothesis.settings.load_profile("any speed")
+
+# Whoever runs in the background may have been told to ignore it, and so would every process that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
