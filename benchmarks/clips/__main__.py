@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     _run(does.add_parser("run", help="make and measure the frames of windows"))
     show = does.add_parser("table", help="print the means with their intervals")
     show.add_argument("measured", type=Path, nargs="+", help="what `run` has written")
+    show.add_argument("--into", type=Path, metavar="PAGE", help="put them into a page, between its marks")
     show.set_defaults(run=commands.show)
     _sheet(does.add_parser("sheet", help="draw the windows in which a row lost most against the dissolve"))
     _paper(does.add_parser("paper", help="LPIPS, FID, FVD and VBench by their own tools, as the paper's Table 1"))
@@ -74,6 +75,10 @@ def _run(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--frames", type=Path, metavar="FOLDER",
         help="keep the frames as FOLDER/ROW/WINDOW/1.png and on; what lies there is measured and not made again",
+    )  # fmt: skip
+    run.add_argument(
+        "--frames-alone", action="store_true",
+        help="measure each frame by itself, and leave out VMAF, warping error and smoothness: twice as fast",
     )  # fmt: skip
     run.add_argument("-o", "--output", type=Path, required=True, help="JSON lines; what stands there is not made again")
     run.set_defaults(run=commands.run)

@@ -21,6 +21,8 @@ from benchmarks.clips.paper import table1, tools
 from benchmarks.clips.table import Measured
 from benchmarks.clips.windows import HIDDEN, Clip, windows, write_windows
 
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+"""Around the tables of a page."""
 WHOLE = 1_000_000
 """More frames than any window has between its ends."""
 
@@ -48,7 +50,8 @@ def run(chosen: argparse.Namespace) -> None:
         for row in asked:
             if (case.name, row) in done or (made := frames.of(case, row)) is None:
                 continue
-            motion = motion or sequences.TrueMotion([case.start, *case.truth, case.end])
+            if motion is None and not chosen.frames_alone:
+                motion = sequences.TrueMotion([case.start, *case.truth, case.end])
             table.append(chosen.output, _measured(case, row, made, motion, features))
 
 
@@ -81,7 +84,9 @@ def _each(paths: Sequence[Path], kind: str, drawn: int, hidden: int) -> Iterator
         print(f"{number}/{len(found)} {case.name}", file=sys.stderr)
 
 
-def _measured(case: Case, row: str, made: Made, motion: sequences.TrueMotion, features: Features | None) -> Measured:
+def _measured(
+    case: Case, row: str, made: Made, motion: sequences.TrueMotion | None, features: Features | None
+) -> Measured:
     pairs = list(zip(made.frames, case.truth, strict=True))
     start, end = made.ends or (case.start, case.end)
     film = [start, *made.frames, end]
@@ -93,18 +98,27 @@ def _measured(case: Case, row: str, made: Made, motion: sequences.TrueMotion, fe
         psnr=float(np.mean([measures.psnr(*pair) for pair in pairs])),
         ssim=float(np.mean([measures.ssim(*pair) for pair in pairs])),
         disturbed=measures.disturbed(*pairs[len(pairs) // 2], case.start, case.end),
-        warping=motion.warping_error(film),
-        smoothness=sequences.smoothness(film),
+        warping=motion.warping_error(film) if motion else None,
+        smoothness=sequences.smoothness(film) if motion else None,
         keyframes=float(np.mean(ends)) if made.ends and row != TRUTH else None,
         distance=float(np.mean([features.distance(*pair) for pair in pairs])) if features else None,
         descriptions=[features.describe(frame) for frame in made.frames] if features else None,
-        vmaf=sequences.vmaf(made.frames, case.truth) if sequences.has_vmaf() else None,
+        vmaf=sequences.vmaf(made.frames, case.truth) if motion and sequences.has_vmaf() else None,
     )
 
 
 def show(chosen: argparse.Namespace) -> None:
-    """Print the means with their intervals."""
-    print(table.table([one for path in chosen.measured for one in table.read(path)]))
+    """Print the means with their intervals, or put them into a page."""
+    tables = table.table([one for path in chosen.measured for one in table.read(path)])
+    if chosen.into is None:
+        print(tables)
+        return
+    page = chosen.into.read_text()
+    before, begun, rest = page.partition(BEGIN)
+    _, ended, after = rest.partition(END)
+    if not begun or not ended:
+        raise ValueError(f"{chosen.into}: no place between {BEGIN} and {END}")
+    chosen.into.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}")
 
 
 def sheet(chosen: argparse.Namespace) -> None:

@@ -31,12 +31,12 @@ class Measured:
     ssim: float
     #: Share of standing pixels disturbed in the middle frame.
     disturbed: float
-    #: Levels, along the true motion.
-    warping: float
-    smoothness: float
+    #: Levels, along the true motion; None, as all below, where it was not measured.
+    warping: float | None = None
+    smoothness: float | None = None
     #: PSNR of what is shown in the keyframes' places; None where it is the keyframes themselves.
     keyframes: float | None = None
-    #: By features; None where they were not measured.
+    #: By features.
     distance: float | None = None
     #: A row for each frame, for the Fréchet distance.
     descriptions: list[list[float]] | None = None

@@ -1,0 +1,87 @@
+"""docs/clips.md: its commands, on small clips in the places of those that it names."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks.clips import commands
+from benchmarks.clips.__main__ import main
+from benchmarks.clips.rows import ROWS
+from benchmarks.clips.table import Measured
+from tests.benchmarks.test_paper_measures import python
+
+PAGE = Path(__file__).parents[2] / "docs" / "clips.md"
+BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.S)
+
+__all__ = ["python"]
+
+
+def clip(path: Path, frames: int) -> None:
+    path.parent.mkdir(exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 7, (96, 64))
+    for number in range(frames):
+        picture = np.full((64, 96, 3), 60, np.uint8)
+        picture[20:40, 8 + number % 60 : 28 + number % 60] = (40, 80, 200)
+        writer.write(picture)
+    writer.release()
+
+
+@pytest.mark.timeout(900)
+def test_its_commands_run(
+    tmp_path: Path, python: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    clip(Path("clips/box.mp4"), 40)
+    clip(Path("clips/bikes.mp4"), 244)
+    for name in ("davis", "pexels"):
+        clip(Path(f"clips/{name}.mp4"), 20)
+    Path("windows").mkdir()
+    for name in ("davis", "pexels"):
+        Path(f"windows/{name}.csv").write_text(f"clip,start,apart\n../clips/{name}.mp4,2,8\n")
+    Path("tools").mkdir()
+    Path("tools/python").symlink_to(python)
+    Path("theirs/gi").mkdir(parents=True)
+    lines = [line for block in BLOCKS for line in block.splitlines()]
+    assert {shlex.split(line)[3] for line in lines} == {"cut", "run", "table", "sheet", "paper"}
+    for line in lines:
+        words = shlex.split(line)
+        assert words[:3] == ["python", "-m", "benchmarks.clips"]
+        small = ["--rows", "truth,dissolve,rife"] if words[3] == "run" else []
+        fewer = ["1" if word == "48" else word for word in words[3:]]
+        assert main([*fewer, *small]) == 0, (line, capsys.readouterr().err)
+    told = capsys.readouterr().out
+    assert "**24 apart**" in told
+    assert "**drawings**: 1 windows" in told
+    assert "| MPD + TRF | – · 0.2212" in told
+    assert Path("worst.png").stat().st_size > 1000
+
+
+def test_it_names_every_row_and_every_measure() -> None:
+    page = PAGE.read_text()
+    for row in (*ROWS, "truth", "film"):
+        assert f"`{row}`" in page, row
+    shown = {name: f"`{name}`" for name in ("keyframes", "disturbed", "descriptions")}
+    assert set(shown) <= set(Measured.__dataclass_fields__)
+    for measure in ("PSNR", "SSIM", "torn", "distance", "Fréchet", "VMAF", "keyframes", "warping error", "smoothness"):
+        assert re.search(rf"^\| [^|]*{measure}", page, re.M), measure
+
+
+def test_tables_go_between_the_marks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measured, page = tmp_path / "m.jsonl", tmp_path / "page.md"
+    measured.write_text('{"kind": "k", "window": "w", "row": "dissolve", "psnr": 20, "ssim": 0.5, "disturbed": 0.0}\n')
+    page.write_text(f"before\n{commands.BEGIN}\nold\n{commands.END}\nafter\n")
+    assert main(["table", str(measured), "--into", str(page)]) == 0
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "| `dissolve` | 20.00 |" in text
+    page.write_text("no marks")
+    assert main(["table", str(measured), "--into", str(page)]) == 2
+    assert "no place between" in capsys.readouterr().err
