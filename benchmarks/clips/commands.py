@@ -14,9 +14,8 @@ import cv2
 import numpy as np
 
 import mpd
-from benchmarks.clips import measures, rows, sequences, table
+from benchmarks.clips import features, measures, rows, sequences, table
 from benchmarks.clips.cases import TRUTH, Case, Frames, Made, Make, cases, write
-from benchmarks.clips.features import PACKAGES, Features, available
 from benchmarks.clips.paper import table1, tools
 from benchmarks.clips.table import Measured
 from benchmarks.clips.windows import HIDDEN, Clip, windows, write_windows
@@ -40,19 +39,24 @@ def run(chosen: argparse.Namespace) -> None:
     """Make and measure the frames of windows."""
     done = {(one.window, one.row) for one in table.read(chosen.output)}
     frames = _frames(chosen, chosen.frames)
-    features = Features() if available() else None
-    for missing, package in ((features is None, PACKAGES), (not sequences.has_vmaf(), sequences.VMAF_PACKAGE)):
+    with_features = features.available()
+    for missing, package in (
+        (not with_features, features.PACKAGES),
+        (not sequences.has_vmaf(), sequences.VMAF_PACKAGE),
+    ):
         if missing:
             print(f"left out: pip install {package}", file=sys.stderr)
     asked = _rows(chosen, frames)
     for case in _each(chosen.windows, chosen.kind, chosen.drawings, HIDDEN):
-        motion = None
+        motion, seen = None, None
         for row in asked:
             if (case.name, row) in done or (made := frames.of(case, row)) is None:
                 continue
+            if seen is None and with_features:
+                seen = [features.look(frame) for frame in case.truth]
             if motion is None and not chosen.frames_alone:
                 motion = sequences.TrueMotion([case.start, *case.truth, case.end])
-            table.append(chosen.output, _measured(case, row, made, motion, features))
+            table.append(chosen.output, _measured(case, row, made, motion, seen))
 
 
 def _frames(chosen: argparse.Namespace, kept: Path | None) -> Frames:
@@ -85,11 +89,12 @@ def _each(paths: Sequence[Path], kind: str, drawn: int, hidden: int) -> Iterator
 
 
 def _measured(
-    case: Case, row: str, made: Made, motion: sequences.TrueMotion | None, features: Features | None
+    case: Case, row: str, made: Made, motion: sequences.TrueMotion | None, seen: list[features.Seen] | None
 ) -> Measured:
     pairs = list(zip(made.frames, case.truth, strict=True))
     start, end = made.ends or (case.start, case.end)
     film = [start, *made.frames, end]
+    mine = [features.look(frame) for frame in made.frames] if seen else []
     ends = [measures.psnr(start, case.start), measures.psnr(end, case.end)]
     return Measured(
         case.kind,
@@ -101,8 +106,8 @@ def _measured(
         warping=motion.warping_error(film) if motion else None,
         smoothness=sequences.smoothness(film) if motion else None,
         keyframes=float(np.mean(ends)) if made.ends and row != TRUTH else None,
-        distance=float(np.mean([features.distance(*pair) for pair in pairs])) if features else None,
-        descriptions=[features.describe(frame) for frame in made.frames] if features else None,
+        distance=float(np.mean([features.distance(*pair) for pair in zip(mine, seen, strict=True)])) if seen else None,
+        descriptions=[features.describe(frame) for frame in mine] if seen else None,
         vmaf=sequences.vmaf(made.frames, case.truth) if motion and sequences.has_vmaf() else None,
     )
 

@@ -31,34 +31,37 @@ def available() -> bool:
     return all(importlib.util.find_spec(name) for name in (_CODE, _WEIGHTS))
 
 
-class Features:
-    """The network, and what was seen of a picture."""
+Seen = list[Any]
+"""What the network saw of a picture: its features (1, C, h, w) at each depth."""
 
-    def distance(self, made: Pictures, truth: Pictures) -> float:
-        """Give the mean squared distance of unit-length features, each block and place alike."""
-        from torch.nn import functional
 
-        pairs = zip(self._seen(made), self._seen(truth), strict=True)
-        units = ([functional.normalize(one, dim=1) for one in pair] for pair in pairs)
-        return sum(float(((one - other) ** 2).sum(1).mean()) for one, other in units) / len(_BLOCKS)
+def look(picture: Pictures) -> Seen:
+    """Give the features of a picture (H, W, 3)."""
+    import torch
 
-    def describe(self, picture: Pictures) -> list[float]:
-        """Give the last block's features, their mean over the picture: a row of `Descriptions`."""
-        return [round(float(value), 5) for value in self._seen(picture)[-1].mean((0, 2, 3))]
+    network = _network()
+    values = (torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() - 127) / 128
+    found = []
+    with torch.inference_mode():
+        values = network._swish(network._bn0(network._conv_stem(values)))
+        for number, block in enumerate(network._blocks[: _BLOCKS[-1] + 1]):
+            values = block(values)
+            if number in _BLOCKS:
+                found.append(values)
+    return found
 
-    def _seen(self, picture: Pictures) -> list[Any]:
-        import torch
 
-        network = _network()
-        values = (torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() - 127) / 128
-        found = []
-        with torch.inference_mode():
-            values = network._swish(network._bn0(network._conv_stem(values)))
-            for number, block in enumerate(network._blocks[: _BLOCKS[-1] + 1]):
-                values = block(values)
-                if number in _BLOCKS:
-                    found.append(values)
-        return found
+def distance(made: Seen, truth: Seen) -> float:
+    """Give the mean squared distance of unit-length features, each depth and place alike."""
+    from torch.nn import functional
+
+    units = ([functional.normalize(one, dim=1) for one in pair] for pair in zip(made, truth, strict=True))
+    return sum(float(((one - other) ** 2).sum(1).mean()) for one, other in units) / len(_BLOCKS)
+
+
+def describe(seen: Seen) -> list[float]:
+    """Give the deepest features, their mean over the picture: a row of `Descriptions`."""
+    return [round(float(value), 5) for value in seen[-1].mean((0, 2, 3))]
 
 
 def frechet(made: Descriptions, truth: Descriptions) -> float:
