@@ -103,6 +103,7 @@ def _of_kind(kind: str, rows: dict[str, dict[str, Measured]], against: str, riva
             f"{np.mean([one.disturbed for one in mine]):.2%} · {np.max([one.disturbed for one in mine]):.2%}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    lines += _by_clip(rows, names, common, against)
     lines += [
         "",
         "| | distance | Fréchet | VMAF | keyframes | warping error | smoothness |",
@@ -122,6 +123,26 @@ def _of_kind(kind: str, rows: dict[str, dict[str, Measured]], against: str, riva
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _by_clip(
+    rows: dict[str, dict[str, Measured]], names: Sequence[str], common: Sequence[str], against: str
+) -> list[str]:
+    """Write each row's gain over the dissolve by clip, where there are several."""
+    clips: dict[str, list[str]] = defaultdict(list)
+    for window in common:
+        clips[window.rsplit("-", 2)[0]].append(window)
+    if len(clips) < 2 or against not in rows:
+        return []
+    heads = [f"{clip} ({len(windows)})" for clip, windows in clips.items()]
+    lines = ["", f"| gain over {against} | {' | '.join(heads)} |", "|---" * (len(clips) + 1) + "|"]
+    for name in names:
+        gains = [
+            np.mean([rows[name][window].psnr - rows[against][window].psnr for window in windows])
+            for windows in clips.values()
+        ]
+        lines.append(f"| `{name}` | {' | '.join(f'{gain:+.2f}' for gain in gains)} |")
+    return lines
 
 
 def _mean(values: Sequence[float | None], form: str) -> str:

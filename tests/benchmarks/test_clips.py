@@ -260,6 +260,20 @@ class TestTable:
         assert "| 50% |" in mine, "below the dissolve in one of two"
         assert "| 100% |" in mine, "before the rival in both"
 
+    def test_gains_are_told_by_clip(self) -> None:
+        def one(window: str, row: str, psnr: float) -> Measured:
+            return Measured("k", window, row, psnr, 0.5, 0.01)
+
+        lines = table.table(
+            [
+                one("box-1-00010-24", "dissolve", 20), one("box-1-00020-24", "dissolve", 22),
+                one("box-1-00010-24", "mine", 21), one("box-1-00020-24", "mine", 25),
+                one("cup-00010-24", "dissolve", 20), one("cup-00010-24", "mine", 19),
+            ]
+        ).splitlines()  # fmt: skip
+        assert "| gain over dissolve | box-1 (2) | cup (1) |" in lines
+        assert "| `mine` | +2.00 | -1.00 |" in lines
+
 
 class TestCommand:
     def test_from_a_clip_to_a_table_and_a_sheet(
