@@ -244,7 +244,7 @@ class TestTable:
 
     def test_rows_are_paired_by_window(self) -> None:
         def one(window: str, row: str, psnr: float) -> Measured:
-            return Measured("k", window, row, psnr, 0.5, 0.01, 2.0, 0.9)
+            return Measured("k", f"w-{window}-1", row, psnr, 0.5, 0.01, 2.0, 0.9)
 
         lines = table.table(
             [
