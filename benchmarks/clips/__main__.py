@@ -5,6 +5,7 @@ python -m benchmarks.clips run windows.csv --kind "24 apart" -o measured.jsonl  
 python -m benchmarks.clips run --drawings 48 -o measured.jsonl
 python -m benchmarks.clips table measured.jsonl                                 # means with intervals, in Markdown
 python -m benchmarks.clips sheet measured.jsonl windows.csv --row rife -o worst.png
+python -m benchmarks.clips speed                                                # seconds for a video, side by side
 python -m benchmarks.clips paper --table davis.csv pexels.csv --tool lpips=PYTHON   # the paper's measures, its Table 1
 
 A run that was broken off goes on where it was. docs/clips.md says what is measured and what came out.
@@ -18,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
+from benchmarks import pages
 from benchmarks.clips import commands
 from benchmarks.clips.paper.tools import MEASURES, ToolError
 from benchmarks.clips.rows import ROWS
@@ -50,8 +52,13 @@ def parser() -> argparse.ArgumentParser:
     _run(does.add_parser("run", help="make and measure the frames of windows"))
     show = does.add_parser("table", help="print the means with their intervals")
     show.add_argument("measured", type=Path, nargs="+", help="what `run` has written")
-    show.add_argument("--into", type=Path, metavar="PAGE", help="put them into a page, between its marks")
+    _published(show)
     show.set_defaults(run=commands.show)
+    speed = does.add_parser("speed", help="how long the methods without a base model take on this machine")
+    speed.add_argument("--frames", type=int, default=25, help="keyframes included (default: %(default)s)")
+    speed.add_argument("--size", type=_size, default=(1024, 576), help="(default: 1024x576)")
+    _published(speed)
+    speed.set_defaults(run=commands.time_it)
     _sheet(does.add_parser("sheet", help="draw the windows in which a row lost most against the dissolve"))
     _paper(does.add_parser("paper", help="LPIPS, FID, FVD and VBench by their own tools, as the paper's Table 1"))
     return whole
@@ -141,6 +148,16 @@ def _pair(text: str) -> tuple[str, str]:
     if not sign or name not in MEASURES:
         raise argparse.ArgumentTypeError(f"{text!r} is not TOOL=…, with a tool of {', '.join(MEASURES)}")
     return name, value
+
+
+def _published(part: argparse.ArgumentParser) -> None:
+    part.add_argument("--publish", action="store_true", help="put them into clips.md")
+    part.add_argument("--docs", type=Path, default=pages.DOCS, metavar="FOLDER", help="which has the page")
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return int(width), int(height)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -8,20 +8,20 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 import mpd
-from benchmarks.clips import features, measures, rows, sequences, table
+from benchmarks import pages
+from benchmarks.clips import features, measures, rows, sequences, speed, table
 from benchmarks.clips.cases import TRUTH, Case, Frames, Made, Make, cases, write
 from benchmarks.clips.paper import table1, tools
 from benchmarks.clips.table import Measured
 from benchmarks.clips.windows import HIDDEN, Clip, windows, write_windows
 
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-"""Around the tables of a page."""
 WHOLE = 1_000_000
 """More frames than any window has between its ends."""
 
@@ -113,17 +113,24 @@ def _measured(
 
 
 def show(chosen: argparse.Namespace) -> None:
-    """Print the means with their intervals, or put them into a page."""
-    tables = table.table([one for path in chosen.measured for one in table.read(path)])
-    if chosen.into is None:
-        print(tables)
-        return
-    page = chosen.into.read_text()
-    before, begun, rest = page.partition(BEGIN)
-    _, ended, after = rest.partition(END)
-    if not begun or not ended:
-        raise ValueError(f"{chosen.into}: no place between {BEGIN} and {END}")
-    chosen.into.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}")
+    """Print the means with their intervals, or put them into docs/clips.md with each window's figures beside it."""
+    found = [one for path in chosen.measured for one in table.read(path)]
+    if chosen.publish:
+        pages.publish("clips", f"{table.table(found)}\n", table.figures(found), chosen.docs, "clips.md")
+    else:
+        print(table.table(found))
+
+
+def time_it(chosen: argparse.Namespace) -> None:
+    """Time the methods side by side."""
+    found = speed.measure(chosen.frames, *chosen.size)
+    said = f"{chosen.frames} frames of {chosen.size[0]}×{chosen.size[1]} on {pages.machine()}"
+    text = f"{said}:\n\n{speed.table(found)}\n"
+    if chosen.publish:
+        figures = {"machine": pages.machine(), "rows": [asdict(one) for one in found]}
+        pages.publish("clips-speed", text, figures, chosen.docs, "clips.md")
+    else:
+        print(text)
 
 
 def sheet(chosen: argparse.Namespace) -> None:

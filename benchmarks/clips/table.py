@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -77,6 +78,15 @@ def table(measured: Iterable[Measured], against: str = "dissolve", rival: str = 
     for one in measured:
         kinds[one.kind][one.row][one.window] = one
     return "\n\n".join(_of_kind(kind, rows, against, rival) for kind, rows in kinds.items())
+
+
+def figures(measured: Iterable[Measured]) -> dict[str, Any]:
+    """Give each window's figures, by kind, window and row."""
+    found: dict[str, Any] = defaultdict(lambda: defaultdict(dict))
+    for one in measured:
+        values = {name: value for name, value in asdict(one).items() if isinstance(value, float)}
+        found[one.kind][one.window][one.row] = {name: round(value, 4) for name, value in values.items()}
+    return found
 
 
 def _of_kind(kind: str, rows: dict[str, dict[str, Measured]], against: str, rival: str) -> str:

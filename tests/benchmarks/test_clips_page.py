@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -10,7 +11,6 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.clips import commands
 from benchmarks.clips.__main__ import main
 from benchmarks.clips.rows import ROWS
 from benchmarks.clips.table import Measured
@@ -48,11 +48,13 @@ def test_its_commands_run(
     Path("tools/python").symlink_to(python)
     Path("theirs/gi").mkdir(parents=True)
     lines = [line for block in BLOCKS for line in block.splitlines()]
-    assert {shlex.split(line)[3] for line in lines} == {"cut", "run", "table", "sheet", "paper"}
+    assert {shlex.split(line)[3] for line in lines} == {"cut", "run", "table", "speed", "sheet", "paper"}
     for line in lines:
         words = shlex.split(line)
         assert words[:3] == ["python", "-m", "benchmarks.clips"]
-        small = ["--rows", "truth,dissolve,rife"] if words[3] == "run" else []
+        small = {"run": ["--rows", "truth,dissolve,rife"], "speed": ["--frames", "3", "--size", "64x48"]}.get(
+            words[3], []
+        )
         fewer = ["1" if word == "48" else word for word in words[3:]]
         assert main([*fewer, *small]) == 0, (line, capsys.readouterr().err)
     told = capsys.readouterr().out
@@ -72,16 +74,21 @@ def test_it_names_every_row_and_every_measure() -> None:
         assert re.search(rf"^\| [^|]*{measure}", page, re.M), measure
 
 
-def test_tables_go_between_the_marks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    measured, page = tmp_path / "m.jsonl", tmp_path / "page.md"
-    measured.write_text('{"kind": "k", "window": "w", "row": "dissolve", "psnr": 20, "ssim": 0.5, "disturbed": 0.0}\n')
-    page.write_text(f"before\n{commands.BEGIN}\nold\n{commands.END}\nafter\n")
-    assert main(["table", str(measured), "--into", str(page)]) == 0
+def test_tables_go_into_the_page_and_figures_beside_it(tmp_path: Path) -> None:
+    measured, page = tmp_path / "m.jsonl", tmp_path / "clips.md"
+    measured.write_text(
+        '{"kind": "k", "window": "w", "row": "dissolve", "psnr": 20.0, "ssim": 0.5, "disturbed": 0.0}\n'
+    )
+    page.write_text("before\n<!-- run: clips -->\nold\n<!-- end -->\n<!-- run: clips-speed --><!-- end -->\nafter\n")
+    assert main(["table", str(measured), "--publish", "--docs", str(tmp_path)]) == 0
+    assert main(["speed", "--frames", "3", "--size", "64x48", "--publish", "--docs", str(tmp_path)]) == 0
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
     assert "| `dissolve` | 20.00 |" in text
-    page.write_text("no marks")
-    assert main(["table", str(measured), "--into", str(page)]) == 2
-    assert "no place between" in capsys.readouterr().err
+    assert re.search(
+        r"3 frames of 64×48 on .*cores.*\n\n.*\n.*\n\| `flow` \| \d+\.\d \| \d+\.\d \|\n\| `rife` \|", text
+    )
+    beside = json.loads((tmp_path / "figures" / "clips.json").read_text())
+    assert beside == {"k": {"w": {"dissolve": {"psnr": 20.0, "ssim": 0.5, "disturbed": 0.0}}}}
