@@ -31,10 +31,12 @@ def measure(tool: str, python: str, made: Path, truth: Path, more: tuple[str, ..
     Raises `ToolError`.
     """
     program = f"benchmarks.clips.paper.programs.measure_{tool}"
+    # Not resolved: the Python of an environment is a link to another.
+    where = str(Path(python).absolute()) if "/" in python else python
     folders = [str(folder.resolve()) for folder in (made, truth)]
     try:
         run = subprocess.run(
-            [python, "-m", program, *folders, *more], capture_output=True, text=True, check=False, cwd=ROOT
+            [where, "-m", program, *folders, *more], capture_output=True, text=True, check=False, cwd=ROOT
         )
     except OSError as error:
         raise ToolError(f"{tool}: {python}: {error.strerror}") from error
