@@ -69,6 +69,8 @@ class Result:
     motion: dict[str, Any] | None = None
     #: What to know before trusting the video, in sentences.
     warnings: list[str] = field(default_factory=list)
+    #: In the order of the request: each one's `sha256`, and the `frame` that shows it, None where none does.
+    keyframes: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

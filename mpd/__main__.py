@@ -349,9 +349,14 @@ def _add_model_options(group: Any) -> None:
         "--rife-weights",
         default="auto",
         metavar="FILE",
-        help="of RIFE 4.0, for --method rife; auto are those that weights.txt installs (default: %(default)s)",
+        help="of RIFE 4.0, for --method rife and, without --film, for --output-fps beside a model; auto are those that "
+        "weights.txt installs (default: %(default)s)",
     )
-    add("--film", metavar="FILE", help="for --method film: an interpolator f(x0, x1, t) as TorchScript")
+    add(
+        "--film",
+        metavar="FILE",
+        help="an interpolator f(x0, x1, t) as TorchScript: for --method film, and for --output-fps beside a model",
+    )
     add("--dtype", default="auto", metavar="NAME", help="auto, float16, bfloat16 or float32 (default: %(default)s)")
 
 

@@ -43,11 +43,10 @@ def inbetween(
 
     model: None suffices for methods without a base model. sources: Pillow images, (H, W, 3) uint8 arrays, or image
     files by path or content. bits: 8 or 16, of the frames' samples. matte: keep transparency, where all keyframes have
-    it, as the takes' matte. interpolator: for `rife` and for another rate
-    (`output_fps`) of sampled frames, where None loads the weights that are installed, and for `film`.
-    Takes come at the output size: with `fit="contain"` the bars are cut away, with `stretch` the aspect is the start
-    keyframe's again; each tells the background that it is over. Raises `SettingsError` or `KeyframeError` before the
-    first step, and `WeightsError` where no weights are.
+    it, as the takes' matte. interpolator: for `rife` and for another rate (`output_fps`) of sampled frames, where None
+    loads the weights that are installed, and for `film`. Takes come at the output size: with `fit="contain"` the bars
+    are cut away, with `stretch` the aspect is the start keyframe's again; each tells the background that it is over.
+    Raises `SettingsError` or `KeyframeError` before the first step, and `WeightsError` where no weights are.
     """
     images = [_image(source) for source in sources]
     settings = replace(settings, background=keyframes.background_for(images, settings))

@@ -96,7 +96,7 @@ def _rows(part: argparse.ArgumentParser) -> None:
     part.add_argument("--rows", type=_names, help=f"of truth, {', '.join(ROWS)} and those below (default: all)")
     part.add_argument("--film", type=Path, metavar="FILE", help="a TorchScript f(x0, x1, t): the row `film`")
     part.add_argument("--model", help="a base model, by folder or name: a row for each of its methods")
-    part.add_argument("--variant", default="fp16", help="of its weights (default: %(default)s)")
+    part.add_argument("--variant", help="of its weights, such as fp16")
     part.add_argument("--methods", type=_names, help="the methods of --model (default: all that know both ends)")
     part.add_argument("--seed", type=int, default=0, help="of sampled rows (default: %(default)s)")
     part.add_argument(

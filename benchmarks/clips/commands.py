@@ -66,7 +66,7 @@ def _frames(chosen: argparse.Namespace, kept: Path | None) -> Frames:
         known |= rows.by_film(chosen.film)
     if chosen.model:
         model = mpd.load(chosen.model, variant=chosen.variant)
-        known |= rows.sampled(model, chosen.methods or rows.sampled_methods(), chosen.seed)
+        known |= rows.sampled(model, chosen.methods or rows.sampled_methods(model), chosen.seed)
     return Frames(known, kept, chosen.elsewhere)
 
 

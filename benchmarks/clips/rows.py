@@ -20,7 +20,7 @@ from PIL import Image
 
 import mpd
 from benchmarks.clips.cases import Case, Made, Make
-from mpd import flow, rife
+from mpd import flow, rife, segments
 from mpd.base import Base
 from mpd.film import Film
 from mpd.methods import METHODS, MOTIONS
@@ -135,9 +135,9 @@ def by_film(path: Path) -> dict[str, Make]:
     return {"film": lambda case: _inbetween(case, None, film, mpd.Settings(method="film"))}
 
 
-def sampled_methods() -> list[str]:
-    """Give the names of the methods that want a base model and know both ends."""
-    return [method.name for method in METHODS.values() if method.needs_model and method.uses_end]
+def sampled_methods(model: Base) -> list[str]:
+    """Give the names of the methods that can sample from a base model and know both ends."""
+    return [name for name in segments.methods(model) if METHODS[name].uses_end]
 
 
 def _inbetween(case: Case, model: Base | None, film: Film | None, settings: mpd.Settings) -> Made:

@@ -172,10 +172,11 @@ class TestRows:
         import mpd
         from mpd import sprites
 
-        assert "mpd" in rows.sampled_methods()
-        assert "flow" not in rows.sampled_methods()
-        assert "svd" not in rows.sampled_methods(), "it knows no end"
-        (row,) = rows.sampled(mpd.load(sprites.PATH), ["mpd"]).values()
+        model = mpd.load(sprites.PATH)
+        assert "mpd" in rows.sampled_methods(model)
+        assert "flow" not in rows.sampled_methods(model)
+        assert "svd" not in rows.sampled_methods(model), "it knows no end"
+        (row,) = rows.sampled(model, ["mpd"]).values()
         start, end = (
             np.asarray(Image.open(f"examples/keyframes/arrow-{name}.png").convert("RGB")) for name in ("start", "end")
         )

@@ -229,7 +229,7 @@ class TestWhole:
         assert isinstance(take, Take)
         assert take.frames.shape == (5, height, width, 3)
 
-    def test_film_serves_as_well(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_film_serves_as_well(self) -> None:
         from mpd import film
 
         class Stub(film.Film):

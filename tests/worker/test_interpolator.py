@@ -133,6 +133,21 @@ def test_a_network_of_the_operators_own_is_held_beside_rife(redis_url: str, tmp_
         assert own.ended(own.submit("rife")).state is State.failed
 
 
+def test_a_model_s_frames_are_brought_to_another_rate_by_the_network_beside_it(
+    redis_url: str, tmp_path: Path, tiny: Path
+) -> None:
+    both = Site(redis_url, tmp_path, MODEL=str(tiny), RIFE="auto")
+    with both:
+        both.start("worker")
+        assert {"rife", "mpd-vibid"} <= set(both.engine().methods)
+        job = both.ended(both.submit("mpd-vibid", frames=4, steps=2, output_fps=14, formats=["mp4", "png16"]))
+        assert job.result is not None, job.error
+        assert (job.result["frames"], job.result["fps"], job.result["settings"]["fps"]) == (7, 14, 7)
+        assert [one["frame"] for one in job.result["keyframes"]] == [0, 6]
+        assert job.progress is not None
+        assert job.progress["fraction"] == 1
+
+
 def test_a_file_of_film_that_cannot_be_used_ends_the_launcher_with_the_reason(redis_url: str, tmp_path: Path) -> None:
     (tmp_path / "text.pt").write_text("no module")
     for name, words in (("none.pt", "there is no such file"), ("text.pt", "is no TorchScript")):
