@@ -39,7 +39,7 @@ PAUSE_SECONDS = 0.4
 AT_ONCE = 4
 """Jobs of one caller on their way."""
 SETTLE_SECONDS = 1.5
-"""Between two restarts, in which what was restarted is used."""
+"""At least so long between two restarts, and until every caller has used what was restarted."""
 
 
 class Estate(House):
@@ -124,6 +124,8 @@ class StepRow:
     #: Requests that the client sent once more, for a broken connection or an answer that asked for it.
     again: int = 0
     failed: list[str] = field(default_factory=list)
+    #: By which callers a call ended.
+    used_by: set[int] = field(default_factory=set)
 
 
 class Callers:
@@ -132,6 +134,7 @@ class Callers:
     def __init__(self, url: str, hooks: Sequence[str], *, seed: int, people: int, area: Path) -> None:
         self.ledger = CustomerLedger()
         self.row = StepRow("before")
+        self.people = people
         self._url, self._hooks, self._seed, self._area = url, hooks, seed, area
         self._pictures = [picture(number) for number in range(6)]
         self._over = threading.Event()
@@ -160,44 +163,46 @@ class Callers:
                 if len(under_way) < AT_ONCE:
                     number += 1
                     name = f"{self._seed}-{caller}-{number}"
-                    job = self._submit(client, name, random)
+                    job = self._submit(caller, client, name, random)
                     if job is not None:
                         under_way[name] = job
                 for name, job in list(under_way.items()):
-                    self._try("look", job.refresh)
+                    self._try(caller, "look", job.refresh)
                     if job.over:
                         del under_way[name]
-                        self._take(job, name)
+                        self._take(caller, job, name)
 
-    def _submit(self, client: Client, name: str, random: Random) -> Job | None:
+    def _submit(self, caller: int, client: Client, name: str, random: Random) -> Job | None:
         images = random.sample(self._pictures, 2)
         options: dict[str, Any] = {"method": "flow", "frames": 3, "reference": name}
         if random.random() < 0.3:
             options |= {"method": "svd", "steps": 2, "width": 64, "height": 64}
         if random.random() < 0.7:
             options["webhook"] = {"url": random.choice(self._hooks)}
-        job: Job | None = self._try("submit", lambda: client.inbetween(*images, **options))
+        job: Job | None = self._try(caller, "submit", lambda: client.inbetween(*images, **options))
         if job is not None:
             with self.ledger.lock:
                 self.ledger.accepted[name] = job.id
         return job
 
-    def _take(self, job: Job, name: str) -> None:
+    def _take(self, caller: int, job: Job, name: str) -> None:
         with self.ledger.lock:
             self.ledger.ended[job.id] = job.state
         if job.state == "succeeded":
-            self._try("download", lambda: job.save(self._area / f"{name}.mp4"))
+            self._try(caller, "download", lambda: job.save(self._area / f"{name}.mp4"))
 
-    def _try(self, what: str, call: Callable[[], Any]) -> Any:
+    def _try(self, caller: int, what: str, call: Callable[[], Any]) -> Any:
         """Give what the call does; None when it raised, which is what a caller notices."""
         try:
             found = call()
         except (InbetweenError, httpx.HTTPError) as error:
             with self.ledger.lock:
                 self.row.failed.append(f"{what}: {type(error).__name__}: {error}")
+                self.row.used_by.add(caller)
             return None
         with self.ledger.lock:
             self.row.calls += 1
+            self.row.used_by.add(caller)
         return found
 
 
@@ -247,7 +252,7 @@ class RollingReport:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        rows = [vars(row) for row in self.rows]
+        rows = [{k: v for k, v in vars(row).items() if k != "used_by"} for row in self.rows]
         return {
             "rows": rows,
             "accepted": self.accepted,
@@ -265,13 +270,13 @@ def run(area: Path, *, seed: int, people: int = 4, rounds: int = 1, steps: Seque
         rows: list[StepRow] = []
         hooks = [f"{ear.url}/hook" for ear in ears]
         with Callers(house.url, hooks, seed=seed, people=people, area=films) as callers:
-            _settle(house)
+            _settle(house, callers)
             for name in [name for _ in range(rounds) for name in steps]:
                 callers.row = row = StepRow(name)
                 began = time.monotonic()
                 house.roll(name)
                 row.seconds = time.monotonic() - began
-                _settle(house)
+                _settle(house, callers)
                 rows.append(row)
             callers.row = StepRow("after")
         rows.append(callers.row)
@@ -282,9 +287,10 @@ def run(area: Path, *, seed: int, people: int = 4, rounds: int = 1, steps: Seque
         return RollingReport(rows, verdict, len(callers.ledger.accepted), house.restarts)
 
 
-def _settle(house: House) -> None:
-    until = time.monotonic() + SETTLE_SECONDS
-    while time.monotonic() < until:
+def _settle(house: House, callers: Callers) -> None:
+    began = time.monotonic()
+    while (since := time.monotonic() - began) < SETTLE_SECONDS or len(callers.row.used_by) < callers.people:
+        assert since < HOUSE_PATIENCE, f"no call of some caller ends: {callers.row}"
         house.tend()
         time.sleep(0.1)
 
