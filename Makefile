@@ -48,9 +48,9 @@ $(NODE_MODULES): $(PLAYGROUND)/package.json $(PLAYGROUND)/package-lock.json
 	npm ci --prefix $(PLAYGROUND) --no-audit --no-fund
 	@touch $@
 
-# Files side by side, each as a whole, in their order, in which those of a few long tests come early. One process more than
-# there are cores: a third of the time is spent waiting for servers that start.
-SIDE_BY_SIDE := -n $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores + 1 > 4 ? 4 : cores + 1))) --dist loadfile --no-loadscope-reorder
+# Files side by side, each as a whole, in their order, in which long ones come first. Two processes more than there are
+# cores: a third of the time is spent waiting for servers that start.
+SIDE_BY_SIDE := -n $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores + 2 > 4 ? 4 : cores + 2))) --dist loadfile --no-loadscope-reorder
 
 tests: $(READY)
 	$(BIN)/pytest -q $(SIDE_BY_SIDE)
