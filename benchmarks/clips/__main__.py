@@ -94,6 +94,11 @@ def _run(run: argparse.ArgumentParser) -> None:
 def _rows(part: argparse.ArgumentParser) -> None:
     """Add what decides which rows there are."""
     part.add_argument("--rows", type=_names, help=f"of truth, {', '.join(ROWS)} and those below (default: all)")
+    _sources(part)
+
+
+def _sources(part: argparse.ArgumentParser) -> None:
+    """Add what brings rows beside those that are always there."""
     part.add_argument("--film", type=Path, metavar="FILE", help="a TorchScript f(x0, x1, t): the row `film`")
     part.add_argument("--model", help="a base model, by folder or name: a row for each of its methods")
     part.add_argument("--variant", help="of its weights, such as fp16")
@@ -110,8 +115,9 @@ def _sheet(sheet: argparse.ArgumentParser) -> None:
     sheet.add_argument("measured", type=Path)
     sheet.add_argument("windows", type=Path, nargs="*", help="the CSVs that were run")
     sheet.add_argument("--drawings", type=int, default=0, metavar="N")
-    sheet.add_argument("--row", default="rife", choices=ROWS)
-    sheet.add_argument("--count", type=int, default=10)
+    sheet.add_argument("--row", default="rife", help=f"one of {', '.join(ROWS)} and those below (default: %(default)s)")
+    sheet.add_argument("--count", type=int, default=10, help="of windows, the worst first (default: %(default)s)")
+    _sources(sheet)
     sheet.add_argument("--frames", type=Path, metavar="FOLDER", help="where the run has kept its frames")
     sheet.add_argument("-o", "--output", type=Path, required=True)
     sheet.set_defaults(run=commands.sheet)

@@ -134,12 +134,17 @@ def time_it(chosen: argparse.Namespace) -> None:
 
 
 def sheet(chosen: argparse.Namespace) -> None:
-    """Draw the windows in which a row lost most against the dissolve."""
+    """Draw the windows in which a row lost most against the dissolve.
+
+    Raises `KeyError` for a row that is not there, `ValueError` where none of its windows was measured.
+    """
     found = table.read(chosen.measured)
     plain = {one.window: one.psnr for one in found if one.row == "dissolve"}
     lost = sorted((one.psnr - plain[one.window], one.window) for one in found if one.row == chosen.row)
     worst = {name: gain for gain, name in lost[: chosen.count]}
-    frames = Frames(rows.ROWS, chosen.frames)
+    if not worst:
+        raise ValueError(f"{chosen.measured}: no window of {chosen.row!r}")
+    frames = _frames(chosen, chosen.frames)
     lines = {}
     for make in cases(chosen.windows, "", chosen.drawings):
         case = make()

@@ -312,6 +312,18 @@ class TestCommand:
         assert main(["sheet", str(measured), str(cut), "--row", "flow", "--count", "2", "-o", str(sheet)]) == 0
         with Image.open(sheet) as drawn:
             assert drawn.width == 1280
+            assert "of 1 windows" in capsys.readouterr().out
+        theirs = tmp_path / "theirs"
+        (kept / "hold").rename(theirs)
+        elsewhere = ["--elsewhere", str(theirs)]
+        assert main(["run", str(cut), "--kind", "six", "--rows", "theirs", *elsewhere, "-o", str(measured)]) == 0
+        drawing = ["sheet", str(measured), str(cut), "--row", "theirs", "-o", str(sheet)]
+        assert main([*drawing, *elsewhere]) == 0
+        assert "of 3 windows" in capsys.readouterr().out
+        assert main(drawing) == 2
+        assert "no row 'theirs'" in capsys.readouterr().err
+        assert main(["sheet", str(measured), str(cut), "--row", "mine", "-o", str(sheet)]) == 2
+        assert "no window of 'mine'" in capsys.readouterr().err
 
 
 def test_drawings_move_and_stand_still() -> None:
