@@ -1,8 +1,8 @@
 """The motion between two pictures, both ways, by OpenCV's dense inverse search (DIS).
 
-Estimated at about 512×288: from a standing start and from each of a few similarity motions that SIFT matches agree on,
-so that large motion is found too; every pixel keeps the candidate under which the pictures look most alike. Motion
-that the opposite direction contradicts is taken for occluded and filled from its surroundings.
+Estimated at about 512×288: from a standing start and from each of a few motions that may hold for a part of the
+picture, so that large motion is found too; every pixel keeps the candidate under which the pictures look most alike.
+Motion that the opposite direction contradicts is taken for occluded and filled from its surroundings.
 
 Knows nothing of models or torch. Motion fields are float32 (H, W, 2), pixels, x first; pictures are uint8 RGB.
 """
@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpd import vector_fields
+from mpd.flow.candidates import Affine, shifts, similarities
 from mpd.progress import Pictures
 from mpd.vector_fields import Field, inside, ramp, working_size
 
-_MOST_MOTIONS = 4
-_FEWEST_MATCHES = 8
 GUESS = np.float32(0.02)
 """Weight of a filled-in motion beside 1 for a confirmed one."""
+_RELATED = (0.1, 0.35)
+"""Sure shares of two pictures up to which they have nothing to do with each other, and from which they have."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,22 @@ def estimate(start: Pictures, end: Pictures) -> Motion:
     small = [cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in (start, end)]
     grey_start, grey_end = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in small)
     look_start, look_end = (appearance(picture) for picture in small)
-    motions = _rigid_motions(grey_start, grey_end)
-    forward = _dense(grey_start, grey_end, look_start, look_end, motions)
-    inverses = [cv2.invertAffineTransform(motion) for motion in motions]
+    motions = similarities(grey_start, grey_end)
+    candidates = [*motions, *shifts(look_start, look_end)]
+    forward = _dense(grey_start, grey_end, look_start, look_end, candidates)
+    inverses = [cv2.invertAffineTransform(motion) for motion in candidates]
     backward = _dense(grey_end, grey_start, look_end, look_start, inverses)
     sure_forward, sure_backward = _agreement(forward, backward), _agreement(backward, forward)
-    related = ramp(np.minimum(sure_forward.mean(), sure_backward.mean()), 0.1, 0.35)
+    texture_start, texture_end = _texture(look_start), _texture(look_end)
+    related = min(_seen_share(sure_forward, texture_start), _seen_share(sure_backward, texture_end))
+    related = ramp(np.float32(related), *_RELATED)
     sure_forward, sure_backward = sure_forward * related, sure_backward * related
     rigid = motions[0] if motions and related > 0 else np.eye(2, 3)
     return Motion(
         filled(forward, sure_forward, rigid_field(rigid, forward.shape[:2])),
         filled(backward, sure_backward, -rigid_field(rigid, forward.shape[:2], 1.0)),
-        sure_forward * _texture(look_start) + GUESS,
-        sure_backward * _texture(look_end) + GUESS,
+        sure_forward * texture_start + GUESS,
+        sure_backward * texture_end + GUESS,
         rigid,
         _gain(look_start, look_end, forward, sure_forward),
         (sure_forward, sure_backward),
@@ -73,39 +77,10 @@ def appearance(picture: Pictures) -> Field:
     return np.dstack([colour, cv2.Sobel(grey, cv2.CV_32F, 1, 0) / 2, cv2.Sobel(grey, cv2.CV_32F, 0, 1) / 2])
 
 
-def _rigid_motions(start: Pictures, end: Pictures) -> list[NDArray[np.float64]]:
-    """Find up to four similarity motions (2×3) of grey pictures, the most supported first.
-
-    Each is the one that most of the SIFT matches left over by those before agree on (RANSAC).
-    """
-    sift = cv2.SIFT_create(1500, contrastThreshold=0.02)  # type: ignore[attr-defined]  # missing in its stubs
-    (points_start, marks_start), (points_end, marks_end) = (sift.detectAndCompute(grey, None) for grey in (start, end))
-    if min(len(points_start), len(points_end)) < _FEWEST_MATCHES:
-        return []
-    pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(marks_start, marks_end, k=2)
-    matches = [best for best, second in pairs if best.distance < 0.8 * second.distance]
-    here = np.array([points_start[match.queryIdx].pt for match in matches], np.float32).reshape(-1, 2)
-    there = np.array([points_end[match.trainIdx].pt for match in matches], np.float32).reshape(-1, 2)
-    motions: list[NDArray[np.float64]] = []
-    while len(motions) < _MOST_MOTIONS and len(here) >= _FEWEST_MATCHES:
-        motion, agree = cv2.estimateAffinePartial2D(here, there, ransacReprojThreshold=3)
-        if motion is None or agree.sum() < _FEWEST_MATCHES:
-            break
-        size = np.hypot(motion[0, 0], motion[1, 0])
-        # Beyond 60 degrees points that go straight pass too near each other: at 180 they all meet halfway.
-        if 1 / 3 < size < 3 and motion[0, 0] > size / 2:
-            motions.append(motion)
-        left = agree.ravel() == 0
-        here, there = here[left], there[left]
-    return motions
-
-
-def _dense(
-    grey: Pictures, other_grey: Pictures, look: Field, other_look: Field, motions: Sequence[NDArray[np.float64]]
-) -> Field:
+def _dense(grey: Pictures, other_grey: Pictures, look: Field, other_look: Field, motions: Sequence[Affine]) -> Field:
     """Estimate the motion from one grey picture to another: at each pixel what fits best.
 
-    The choice is of DIS alone and of DIS after each rigid motion.
+    The choice is of DIS alone and of DIS after each of the motions.
     """
     grid = vector_fields.grid(*grey.shape)
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
@@ -143,6 +118,11 @@ def _agreement(motion: Field, back: Field) -> Field:
     agree: Field = np.exp(-error / scale) * inside(target)
     agree *= ramp(cv2.GaussianBlur(agree, (0, 0), 6), 0.25, 0.6)
     return agree
+
+
+def _seen_share(sure: Field, texture: Field) -> float:
+    """Tell how much of what can be seen to move is sure: where nothing is seen, nothing can be unlike."""
+    return float((sure * texture).sum() / texture.sum())
 
 
 def _gain(look_start: Field, look_end: Field, forward: Field, sure: Field) -> Field:

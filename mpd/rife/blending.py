@@ -20,9 +20,7 @@ from mpd.rife.interpolator import Rendered
 from mpd.vector_fields import Field, inside, ramp
 
 _HANDICAP = 0.04
-"""What `flow` pays on photographs, where a wrong motion may fit better than a true one."""
-_HANDICAP_FLAT = 0.01
-"""The same among flat colours, where it does not."""
+"""What `flow` pays on photographs, where a wrong motion may fit better than a true one; among flat colours, nothing."""
 _GUESSED = 0.3
 """What `flow` pays besides where its motion was seen in neither picture."""
 _SEEN = (0.02, 0.3)
@@ -83,7 +81,7 @@ def shares(seen: Looks, rendered: Rendered, flows: IntermediateFlows) -> NDArray
     flat = ramp(seen.flat, *_FLAT)
     # Where the network shows one picture alone, the other is hidden there and need not be like it.
     both = flat + (1 - flat) * 4 * share * (1 - share)
-    handicap = flat * _HANDICAP_FLAT + (1 - flat) * _HANDICAP + _GUESSED * (1 - ramp(flows.seen, *_SEEN))
+    handicap = (1 - flat) * _HANDICAP + _GUESSED * (1 - ramp(flows.seen, *_SEEN))
     lead = own + handicap - seen.mismatch(*network) * both
     given: NDArray[np.float32] = 1 / (1 + np.exp(-np.clip(lead / _SOFTNESS, -30, 30)))
     return given.astype(np.float32)

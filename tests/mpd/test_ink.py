@@ -11,11 +11,13 @@ from PIL import Image, ImageDraw
 
 import mpd
 from benchmarks.clips import drawings
+from benchmarks.clips.rows import interpolator
 from mpd import ink, keyframes
 from mpd.between import Tell
 from mpd.flow import flow_frames
 from mpd.methods import Settings
 from mpd.progress import Frames, Pictures, Take
+from mpd.rife.pair import Maker
 
 SIZE = 256, 160
 INKS = [("#000000", "#ffffff"), ("#000000", "#000000"), ("#ffffff", "#000000"), ("#3c285a", "#808080")]
@@ -51,6 +53,14 @@ def error(made: NDArray[np.integer], truth: Pictures) -> float:
     return float(np.abs(made.astype(float) - truth).mean())
 
 
+def _middle(start: Pictures, end: Pictures, method: str) -> Frames:
+    """The matte halfway between two keyframes, as a job has it."""
+    if method == "flow":
+        return list(flow_frames(start, end, 3))[1][..., 3]
+    (frame,) = ink.aware(Maker(interpolator(), "auto"))(start, end, [0.5], lambda report: None)
+    return np.rint(frame[..., 3])
+
+
 @pytest.mark.parametrize("far", [8, 24, 48])
 def test_a_shift_is_found_and_the_same_for_every_ink(far: int) -> None:
     mattes = []
@@ -64,12 +74,21 @@ def test_a_shift_is_found_and_the_same_for_every_ink(far: int) -> None:
         np.testing.assert_array_equal(matte, mattes[0])
 
 
-@pytest.mark.parametrize("number", [1006, 1007, 1015, 1024])
-def test_a_figure_that_bends_is_nearer_to_the_truth_than_a_dissolve(number: int) -> None:
+@pytest.mark.parametrize("method", ["flow", "rife"])
+@pytest.mark.parametrize("far", [8, 24, 48])
+def test_a_shift_is_found_by_both_methods(method: str, far: int) -> None:
+    start, end = over(face(100), "#000000", "#ffffff"), over(face(100 + far), "#000000", "#ffffff")
+    made = _middle(start, end, method)
+    assert error(made, face(100 + far // 2)) < 0.5
+
+
+@pytest.mark.parametrize("method", ["flow", "rife"])
+@pytest.mark.parametrize("number", [1006, 1007, 1008, 1015, 1016, 1024, 1025])
+def test_a_figure_that_bends_is_nearer_to_the_truth_than_a_dissolve(number: int, method: str) -> None:
     start, end = figure(number, 0), figure(number, 1)
-    _, middle, _ = flow_frames(over(start, "#000000", "#ffffff"), over(end, "#000000", "#ffffff"), 3)
+    made = _middle(over(start, "#000000", "#ffffff"), over(end, "#000000", "#ffffff"), method)
     truth = figure(number, 0.5)
-    assert error(middle[..., 3], truth) < error(np.rint(start / 2 + end / 2).astype(np.uint8), truth)
+    assert error(made, truth) < error(np.rint(start / 2 + end / 2).astype(np.uint8), truth)
 
 
 def test_16_bits_are_finer() -> None:
