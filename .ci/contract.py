@@ -39,9 +39,9 @@ def current() -> Document:
     """Make the document as a server answers it."""
     sys.path.insert(0, str(ROOT))
     from service.api.app import create_app
-    from service.settings import Settings
+    from service.settings import ServiceSettings
 
-    return dict(create_app(Settings(_env_file=None, auth="off")).openapi())
+    return dict(create_app(ServiceSettings(_env_file=None, auth="off")).openapi())
 
 
 def text(document: Document) -> str:

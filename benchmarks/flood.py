@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from service.auth import CALLER, ApiKeys  # noqa: E402
-from service.settings import Settings  # noqa: E402
+from service.settings import ServiceSettings  # noqa: E402
 from trials.pictures import photo  # noqa: E402
 from trials.processes import Processes  # noqa: E402
 from trials.servers import RedisProcess, free_port  # noqa: E402
@@ -88,7 +88,7 @@ def _measure(chosen: argparse.Namespace, redis_url: str, folder: Path) -> int:
     }
     url = f"http://127.0.0.1:{environment['PORT']}"
     with redis.Redis.from_url(redis_url) as connection:
-        keys = ApiKeys(connection, Settings(_env_file=None, redis_url=redis_url))
+        keys = ApiKeys(connection, ServiceSettings(_env_file=None, redis_url=redis_url))
         _, other = keys.create("other", CALLER, rate=0)
         flooding = [keys.create("flooding", CALLER)[1] for _ in range(chosen.rounds)]
     processes = Processes(folder, environment)

@@ -33,7 +33,7 @@ from benchmarks.serving.work import jpeg
 from service.jobs.record import Job, NewJob, State, files_prefix, new_id
 from service.jobs.store import Jobs
 from service.observe import logs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import open_storage
 
 TABLE_ROWS = 12
@@ -248,7 +248,7 @@ def limits(found: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(argv)
-    logs.configure(Settings.model_validate({"log_level": "warning"}))
+    logs.configure(ServiceSettings.model_validate({"log_level": "warning"}))
     run = {"machine": pages.machine(), "generation": asked.generation, "jobs": asked.jobs}
     run["load_before"] = round(os.getloadavg()[0], 2)
     with tempfile.TemporaryDirectory(prefix="redis-ops-") as folder, ScaleSite(Path(folder) / "site") as site:

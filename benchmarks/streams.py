@@ -31,7 +31,7 @@ import redis
 from server.up import redis_executable
 from service.jobs.record import Job, NewJob
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from trials.processes import Processes
 from trials.servers import free_port
 
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 @contextmanager
-def service(folder: Path) -> Iterator[tuple[str, Settings, psutil.Process]]:
+def service(folder: Path) -> Iterator[tuple[str, ServiceSettings, psutil.Process]]:
     """Run a redis-server and one API process: its address, its settings, and the process."""
     port = free_port()
     path = folder / "redis.sock"
@@ -81,7 +81,7 @@ def service(folder: Path) -> Iterator[tuple[str, Settings, psutil.Process]]:
     try:
         with Processes(folder, {**own, "LOG_LEVEL": "warning"}) as processes, processes.running("api") as api:
             processes.until_ready(url, api)
-            yield url, Settings(_env_file=None, redis_url=own["REDIS_URL"], auth="off"), api
+            yield url, ServiceSettings(_env_file=None, redis_url=own["REDIS_URL"], auth="off"), api
     finally:
         store.terminate()
         store.wait()

@@ -19,7 +19,7 @@ from inbetween import Client, InbetweenError, Options
 from inbetween.bar import Bar
 from mpd import sprites
 from server.up import CannotStart, Stack
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYFRAMES = [ROOT / "examples" / "keyframes" / name for name in ("arrow-start.png", "arrow-end.png")]
@@ -61,7 +61,7 @@ def service(scratch: Path) -> Stack:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    settings = Settings(_env_file=None, host="127.0.0.1", port=port, drain_grace=0)
+    settings = ServiceSettings(_env_file=None, host="127.0.0.1", port=port, drain_grace=0)
     area = scratch / "area"
     environment = {
         "AUTH": "off",

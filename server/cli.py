@@ -24,7 +24,7 @@ from service.database.identity import Database
 from service.jobs.store import Jobs
 from service.observe import logs, tracing
 from service.observe.redaction import redacted
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import StorageUnavailable, open_storage
 from worker.process import exit_codes
 
@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _api(settings: Settings) -> int:
+def _api(settings: ServiceSettings) -> int:
     try:
         refuse_open_door(settings)
     except OpenDoor as error:
@@ -169,7 +169,7 @@ def _api(settings: Settings) -> int:
     return 0 if server.started else exit_codes.UNAVAILABLE
 
 
-def _prove(settings: Settings) -> None:
+def _prove(settings: ServiceSettings) -> None:
     """Say in the log when files cannot be kept, or not be erased. The API starts all the same: it outlives outages."""
     with connect(settings) as connection:
         fault = exit_codes.storage_fault(settings, connection, ask=True)
@@ -177,7 +177,7 @@ def _prove(settings: Settings) -> None:
         log.error("the storage does not keep files as it should", error=fault)
 
 
-def _keeper(settings: Settings) -> int:
+def _keeper(settings: ServiceSettings) -> int:
     from worker import keeper
 
     with exit_codes.need_redis(settings) as connection:
@@ -188,7 +188,7 @@ def _keeper(settings: Settings) -> int:
     return 0
 
 
-def _database(settings: Settings, adopt: bool) -> int:
+def _database(settings: ServiceSettings, adopt: bool) -> int:
     with exit_codes.need_redis(settings) as connection:
         fault = exit_codes.storage_fault(settings, connection, ask=True)
         if fault is not None:
@@ -209,14 +209,14 @@ def _database(settings: Settings, adopt: bool) -> int:
     return 0
 
 
-def _ready(settings: Settings) -> int:
+def _ready(settings: ServiceSettings) -> int:
     from worker import readiness
 
     fault = readiness.fault(settings)
     return 0 if fault is None else exit_codes.explain(fault, exit_codes.UNAVAILABLE)
 
 
-def _keys(settings: Settings, chosen: argparse.Namespace) -> int:
+def _keys(settings: ServiceSettings, chosen: argparse.Namespace) -> int:
     keys = ApiKeys(exit_codes.need_redis(settings), settings)
     match chosen.action:
         case "create":
@@ -257,7 +257,7 @@ def _amount(text: str) -> int:
 def _print_settings() -> int:
     """Print one paragraph per variable: name, present value unless it is a secret, what it means."""
     present = exit_codes.settings()
-    for name, field in Settings.model_fields.items():
+    for name, field in ServiceSettings.model_fields.items():
         value = getattr(present, name)
         shown = "(set)" if isinstance(value, SecretStr) else ",".join(value) if isinstance(value, tuple) else value
         print(f"{name.upper()}={'' if shown is None else redacted(str(shown))}")

@@ -18,7 +18,7 @@ from rq.serializers import JSONSerializer
 from service.database.connections import connect
 from service.database.identity import open_database
 from service.redis_keys import RedisKeys
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import StorageError
 from service.webhooks.deliveries import queue_name
 
@@ -27,7 +27,7 @@ ANSWER_PATIENCE = 5.0
 """Seconds within which each must answer."""
 
 
-def fault(settings: Settings, role: str) -> str | None:
+def fault(settings: ServiceSettings, role: str) -> str | None:
     """Say what is wrong with the `role` on this machine, in one line; None when nothing is."""
     if role == "api":
         return _api(settings)
@@ -38,7 +38,7 @@ def fault(settings: Settings, role: str) -> str | None:
         return None
 
 
-def _api(settings: Settings) -> str | None:
+def _api(settings: ServiceSettings) -> str | None:
     """Say what is wrong when the API does not answer; whether it is ready, `/readyz` says."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
     url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/livez"
@@ -50,7 +50,7 @@ def _api(settings: Settings) -> str | None:
     return None if answer.status_code == 200 else f"the API answers {answer.status_code}"
 
 
-def _keeper(settings: Settings, connection: redis.Redis) -> str | None:
+def _keeper(settings: ServiceSettings, connection: redis.Redis) -> str | None:
     """Say what is wrong when none of the keepers, this one or another, sweeps.
 
     One that does holds the lock, which runs out soon after its last sweep. None does while Redis is not the known
@@ -61,7 +61,7 @@ def _keeper(settings: Settings, connection: redis.Redis) -> str | None:
     return None if connection.exists(RedisKeys(settings.namespace).keeper) else "no keeper sweeps"
 
 
-def _listener(settings: Settings, connection: redis.Redis) -> str | None:
+def _listener(settings: ServiceSettings, connection: redis.Redis) -> str | None:
     """Say what is wrong when no RQ worker of this machine waits for deliveries.
 
     RQ forgets one that is gone after some minutes.

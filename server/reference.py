@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from service.jobs.metrics import METRIC_PREFIX, METRICS, Metric
-from service.settings import SECRETS, Settings
+from service.settings import SECRETS, ServiceSettings
 
 _INTRODUCTION = """# Reference
 
@@ -34,7 +34,7 @@ histogram `NAME` is the series `NAME_bucket`, `NAME_sum` and `NAME_count`.
 
 def markdown() -> str:
     """Write the whole page."""
-    fields = Settings.model_fields.items()
+    fields = ServiceSettings.model_fields.items()
     settings = _table(("variable", "default", "takes", "meaning"), (_setting(name, field) for name, field in fields))
     metrics = _table(("metric", "kind", "labels", "meaning"), map(_metric, METRICS.values()))
     return f"{_INTRODUCTION}\n{settings}{_METRICS}\n{metrics}"

@@ -28,7 +28,7 @@ import structlog
 
 from mpd import sprites
 from service.auth import CALLER, LOCAL, ApiKeys, OpenDoor, refuse_open_door
-from service.settings import Settings
+from service.settings import ServiceSettings
 from worker.engine import held
 from worker.process import exit_codes, parent_death
 from worker.process.supervise import Child
@@ -60,7 +60,9 @@ class Stack:
     Raises `CannotStart`.
     """
 
-    def __init__(self, settings: Settings, area: Path, environment: Mapping[str, str], logs: Path | None) -> None:
+    def __init__(
+        self, settings: ServiceSettings, area: Path, environment: Mapping[str, str], logs: Path | None
+    ) -> None:
         self._settings = settings
         self._area = area.absolute()
         self._environment = dict(environment)
@@ -187,10 +189,10 @@ class Stack:
                 make_first_key(keys, self._area / FIRST_KEY)
                 log.info("made the first API key", file=str(self._area / FIRST_KEY))
 
-    def _effective(self) -> Settings:
+    def _effective(self) -> ServiceSettings:
         """Read the settings as the processes read them."""
         own: dict[str, Any] = {name.lower(): value for name, value in self._environment.items()}
-        return Settings(**{name: own[name] for name in own.keys() & Settings.model_fields.keys()})
+        return ServiceSettings(**{name: own[name] for name in own.keys() & ServiceSettings.model_fields.keys()})
 
     def _redis_command(self, run: Path) -> list[str]:
         options = {

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.problems import Problem
 from service.redis_keys import RedisKeys
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -76,7 +76,7 @@ LOCAL = Key(id="local", owner="local", name="local", scopes=frozenset(Scope), cr
 class ApiKeys:
     """The API keys in Redis: the hash `{namespace}:keys`, from the secret's SHA-256 to the key as JSON."""
 
-    def __init__(self, redis: Redis, settings: Settings) -> None:
+    def __init__(self, redis: Redis, settings: ServiceSettings) -> None:
         self._redis = redis
         keys = RedisKeys(settings.namespace)
         self._name = keys.api_keys
@@ -150,7 +150,7 @@ class ApiKeys:
         return secret
 
 
-def identify(keys: ApiKeys, settings: Settings, authorization: str | None) -> Key:
+def identify(keys: ApiKeys, settings: ServiceSettings, authorization: str | None) -> Key:
     """Find the caller's key by the value of the Authorization header.
 
     Raises `Problem` 401 for a missing or unknown one.
@@ -176,7 +176,7 @@ def authorize(key: Key, scope: Scope) -> None:
         raise Problem(403, "forbidden", f"The key lacks the scope `{scope}`.", remedy=remedy, scope=str(scope))
 
 
-def refuse_open_door(settings: Settings) -> None:
+def refuse_open_door(settings: ServiceSettings) -> None:
     """Raise `OpenDoor` when AUTH is off on an address that other machines can reach, or for every web page."""
     if settings.auth == "off" and not is_loopback(settings.host):
         raise OpenDoor(f"AUTH=off is allowed on loopback addresses only, and HOST is {settings.host}. Set AUTH=keys.")
@@ -184,7 +184,7 @@ def refuse_open_door(settings: Settings) -> None:
         raise OpenDoor("CORS_ORIGINS=* lets any web page in where AUTH=off asks for no key. Name the origins.")
 
 
-def refuse_empty_ring(settings: Settings, keys: ApiKeys) -> None:
+def refuse_empty_ring(settings: ServiceSettings, keys: ApiKeys) -> None:
     """Raise `OpenDoor` when others can reach HOST and no key exists: nobody could come in, and nobody said who may.
 
     Once the API runs, its last key may be revoked: that closes the door, which is what revoking is for.

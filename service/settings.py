@@ -48,7 +48,7 @@ class SecretFiles(PydanticBaseSettingsSource):
         return {name: value for name, value in found.items() if value is not None}
 
 
-class Settings(BaseSettings):
+class ServiceSettings(BaseSettings):
     """The effective settings. Raises pydantic's `ValidationError`, naming the variable, for a value it cannot use, and
     `SecretFileError`.
     """

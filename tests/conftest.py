@@ -111,7 +111,7 @@ def s3_client(s3_server: dict[str, str]) -> Iterator[S3Client]:
 
 @pytest.fixture
 def s3_settings(s3_server: dict[str, str], s3_client: S3Client) -> dict[str, str]:
-    """The settings of an S3 home in a fresh bucket: `Settings(**s3_settings)`, or capitalised an environment."""
+    """The settings of an S3 home in a fresh bucket: `ServiceSettings(**s3_settings)`, or capitalised an environment."""
     bucket = f"test-{uuid.uuid4().hex}"
     s3_client.create_bucket(Bucket=bucket)
     return {**s3_server, "storage_url": f"s3://{bucket}/home"}

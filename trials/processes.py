@@ -18,7 +18,7 @@ import httpx
 import psutil
 
 from server.up import Stack
-from service.settings import Settings
+from service.settings import ServiceSettings
 from trials.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,7 +101,7 @@ class Processes:
 @contextmanager
 def stack(area: Path, **environment: str) -> Iterator[Stack]:
     """Start the whole service as `make up` does, without keys and on a port of its own."""
-    settings = Settings(_env_file=None, host="127.0.0.1", port=free_port(), drain_grace=0)
+    settings = ServiceSettings(_env_file=None, host="127.0.0.1", port=free_port(), drain_grace=0)
     given = {
         "AUTH": "off",
         "DRAIN_GRACE": "0",

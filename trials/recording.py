@@ -24,7 +24,7 @@ import redis
 
 from service.jobs.record import NewJob
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import Storage, open_storage
 from trials.pictures import photo
 from trials.processes import Processes
@@ -89,7 +89,7 @@ def _record(url: str, area: Path) -> Recording:
         "WORKERS_PER_ENGINE": "1",
         "FETCH_ALLOW_HOSTS": "127.0.0.1",
     }
-    settings = Settings.model_validate({name.lower(): value for name, value in variables.items()})
+    settings = ServiceSettings.model_validate({name.lower(): value for name, value in variables.items()})
     api = f"http://127.0.0.1:{variables['PORT']}"
     with Processes(area, variables) as processes, httpx.Client(base_url=api, timeout=60, trust_env=False) as client:
         processes.start("api")

@@ -19,7 +19,7 @@ from service.database.connections import connect
 from service.fleet.engines import Engine, EngineState, live
 from service.jobs.record import Job, Lane, NewJob, State, files_prefix, new_id
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import Storage, open_storage
 from trials.processes import LONGEST_WAIT, Processes
 
@@ -43,7 +43,7 @@ class Site(Processes):
         }
         super().__init__(area, given)
         known: dict[str, Any] = {name.lower(): value for name, value in self.variables.items()}
-        self.settings = Settings(_env_file=None, **known)
+        self.settings = ServiceSettings(_env_file=None, **known)
         self.redis = connect(self.settings)
         self.jobs = Jobs(self.redis, self.settings)
         self.storage: Storage = open_storage(self.settings, self.redis)

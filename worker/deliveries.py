@@ -8,7 +8,7 @@ from service.database.connections import connect
 from service.database.identity import open_database
 from service.observe import tracing
 from service.outbound.client import Outbound
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.webhooks.deliveries import Webhooks
 
 NO_LIMIT = 1_000_000
@@ -17,7 +17,7 @@ NO_LIMIT = 1_000_000
 
 def deliver(delivery_id: str, run: int) -> Retry | None:
     """Post the event once. A `Retry` asks RQ to come back when the schedule or the receiver says."""
-    settings = Settings()
+    settings = ServiceSettings()
     tracing.start(settings, "webhooks")
     try:
         with connect(settings) as connection:

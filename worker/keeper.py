@@ -27,7 +27,7 @@ from service.jobs.store import Jobs
 from service.jobs.sweeps import Sweeps
 from service.jobs.uploads import Uploads
 from service.observe import tracing
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import LocalStorage, Storage, StorageError, open_storage
 from service.webhooks.deliveries import Webhooks, announce
 
@@ -187,7 +187,7 @@ class _Errand:
                 self._sweeps.fault("whole", errand=self._name)
 
 
-def run(settings: Settings, stop: threading.Event | None = None) -> None:
+def run(settings: ServiceSettings, stop: threading.Event | None = None) -> None:
     """Be a keeper until `stop` is set; without one, until SIGTERM or SIGINT (then in the main thread only)."""
     if stop is None:
         stop = threading.Event()

@@ -24,7 +24,7 @@ from mpd import hub
 from service import machine
 from service.fleet import engines
 from service.fleet.engines import ENGINE_ID, EngineState
-from service.settings import Settings
+from service.settings import ServiceSettings
 from worker import webhook_workers
 from worker.engine import held, protocol
 from worker.process import exit_codes, parent_death, scratch
@@ -42,7 +42,7 @@ ENGINE = (sys.executable, "-P", "-m", "worker.engine.main")
 log = structlog.get_logger("launcher")
 
 
-def run(settings: Settings, engine: Sequence[str] = ENGINE) -> int:
+def run(settings: ServiceSettings, engine: Sequence[str] = ENGINE) -> int:
     """Work until SIGTERM or SIGINT, then drain; a second one gives running jobs back at once. Returns the exit code.
 
     engine: the command that serves worker/engine/protocol.py at ENGINE_DIR and publishes itself.
@@ -69,7 +69,7 @@ class Launcher:
     """folder: of the engine's socket. scratch: for temporary files of jobs. Raises `HeldError`."""
 
     def __init__(
-        self, settings: Settings, connection: redis.Redis, folder: Path, scratch: Path, engine: Sequence[str]
+        self, settings: ServiceSettings, connection: redis.Redis, folder: Path, scratch: Path, engine: Sequence[str]
     ) -> None:
         self._settings = settings
         self._command = engine
@@ -239,7 +239,7 @@ class Launcher:
         return parent_death.spawn(self._command, environment={**self._environment, "TMPDIR": str(self._scratch)})
 
 
-def stalled(settings: Settings, status: protocol.Status | None, unanswered: float, ready: bool) -> float | None:
+def stalled(settings: ServiceSettings, status: protocol.Status | None, unanswered: float, ready: bool) -> float | None:
     """Return the seconds an engine has been silent, when that is too long; else None.
 
     status: its latest answer. unanswered: seconds since a question that it has not answered.

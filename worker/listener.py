@@ -31,7 +31,7 @@ from service.jobs.record import JobError
 from service.jobs.store import Jobs
 from service.jobs.tickets import TASK as RUN
 from service.observe import logs, tracing
-from service.settings import Settings
+from service.settings import ServiceSettings
 from worker.process import exit_codes, parent_death
 from worker.process.fitness import LISTENER_FD, Pipe, listener_name, report
 from worker.task.lease import holder
@@ -131,7 +131,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _jobs(settings: Settings) -> Jobs:
+def _jobs(settings: ServiceSettings) -> Jobs:
     connection = connect(settings)
     return Jobs(connection, settings, open_database(connection, settings))
 
@@ -165,7 +165,7 @@ def reclaim(jobs: Jobs) -> Callable[..., None]:
     return killed
 
 
-def connect(settings: Settings) -> redis.Redis:
+def connect(settings: ServiceSettings) -> redis.Redis:
     """Connect to Redis so that every command is repeated for as long as it is away or takes no writes.
 
     That is up to a quarter of an hour.

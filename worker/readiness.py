@@ -9,14 +9,14 @@ from __future__ import annotations
 from multiprocessing.connection import Client
 
 from service import machine
-from service.settings import Settings
+from service.settings import ServiceSettings
 from worker.engine import held, protocol
 
 ANSWER_SECONDS = 5.0
 """How long an engine may take to answer: it does so from a thread of its own, also while it samples."""
 
 
-def fault(settings: Settings, patience: float = ANSWER_SECONDS) -> str | None:
+def fault(settings: ServiceSettings, patience: float = ANSWER_SECONDS) -> str | None:
     """Say why no job can be taken, in one line; None when one can.
 
     That is when the machine is well and the engine ready, where there is one. patience: seconds.

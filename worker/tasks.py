@@ -22,8 +22,7 @@ import structlog
 from mpd import doubts, flow, photographs
 from mpd.encoded import Encoded
 from mpd.lengths import FLOW_SIZE_MULTIPLE, delivered_frames, flow_size, shown_keyframes
-from mpd.methods import FLOW_FRAMES, METHODS, SettingsError
-from mpd.methods import Settings as SamplerSettings
+from mpd.methods import FLOW_FRAMES, METHODS, Settings, SettingsError
 from mpd.output import clip
 from mpd.output.compositing import Compositor
 from mpd.output.formats import any_alpha, sample_bits
@@ -40,7 +39,7 @@ from service.jobs.replay import request_of
 from service.jobs.store import Jobs
 from service.observe import logs, tracing
 from service.problems import Problem
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import ObjectDamaged, Storage, StorageFull, StorageUnavailable, open_storage
 from service.validation import from_settings
 from worker.engine import held, previews, protocol
@@ -73,7 +72,7 @@ def run(job_id: str, attempt: int) -> None:
     parent_death.die_with_parent(os.getppid())
     # Some supervisors send SIGTERM to every process there is; when a job must be given back, the launcher says.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    settings = Settings()
+    settings = ServiceSettings()
     logs.configure(settings)
     tracing.start(settings, "worker")
     try:
@@ -83,7 +82,7 @@ def run(job_id: str, attempt: int) -> None:
         tracing.stop()
 
 
-def _run(settings: Settings, job_id: str, attempt: int) -> None:
+def _run(settings: ServiceSettings, job_id: str, attempt: int) -> None:
     structlog.contextvars.bind_contextvars(job=job_id, attempt=attempt)
     connection = connect(settings)
     jobs = Jobs(connection, settings, open_database(connection, settings))
@@ -144,7 +143,7 @@ class Elsewhere(Exception):
     """The engine here refuses the job, and another one that is live can run it."""
 
 
-def _others_can(job: Job, jobs: Jobs, settings: SamplerSettings) -> bool:
+def _others_can(job: Job, jobs: Jobs, settings: Settings) -> bool:
     """Tell whether a job that the engine here has refused could be run by one that has not."""
     if not METHODS[settings.method].needs_engine:
         return False
@@ -257,7 +256,7 @@ def _shown(job: Job, finish: Compositor) -> list[dict[str, Any]]:
     return [{"sha256": keyframe["sha256"], "frame": frame} for keyframe, frame in shown]
 
 
-def _settings(job: Job) -> SamplerSettings:
+def _settings(job: Job) -> Settings:
     """Read what the job asks of the sampler.
 
     Raises `Elsewhere` the first time for what only a newer release knows.
@@ -294,7 +293,7 @@ Events = Generator[engine_client.EngineReport | Take, None, None]
 
 
 def _begin(
-    job: Job, settings: SamplerSettings, images: Encoded, service_settings: Settings, lease: Lease, report: Reporter
+    job: Job, settings: Settings, images: Encoded, service_settings: ServiceSettings, lease: Lease, report: Reporter
 ) -> tuple[dict[str, Any] | None, Compositor, Events]:
     """Begin a job, and give the model, what becomes of the takes, and the running job."""
     formats = job.options["formats"]
@@ -325,7 +324,7 @@ def _begin(
     return holds, finish, _sampled(engine_client.sample(path, job.ticket, seen, settings, bits, lease, trace))
 
 
-def _check_length(finish: Compositor, formats: list[str], service_settings: Settings) -> None:
+def _check_length(finish: Compositor, formats: list[str], service_settings: ServiceSettings) -> None:
     """Refuse what is too long to hold, where the API could not know: by a model's own size, or a matte.
 
     All else that is too long the API refuses.
@@ -355,7 +354,7 @@ def _refusal(error: engine_client.EngineError) -> Exception:
     return error if error.kind != "bad-input" else SettingsError(error.field or "", error.detail, error.remedy or "")
 
 
-def _flow(pictures: list[Pictures], settings: SamplerSettings, bits: int) -> Events:
+def _flow(pictures: list[Pictures], settings: Settings, bits: int) -> Events:
     """Compute optical flow in this process, told like an engine's job."""
     previewed = time.monotonic()
     for event in flow.generate(pictures, settings, bits):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.webhooks.deliveries import queue_name
 from worker.process import exit_codes, parent_death
 from worker.process.supervise import Child, Wakeups
@@ -25,13 +25,13 @@ UNWIND_SECONDS = 30.0
 Spawn = Callable[[list[str]], subprocess.Popen[bytes]]
 
 
-def children(settings: Settings, spawn: Spawn = parent_death.spawn) -> list[Child]:
+def children(settings: ServiceSettings, spawn: Spawn = parent_death.spawn) -> list[Child]:
     """Give `WEBHOOK_WORKERS` processes, none of them started yet."""
     command = [sys.executable, "-P", "-m", "worker.listener", "--scheduler", queue_name(settings)]
     return [Child(f"webhooks-{n + 1}", partial(spawn, command)) for n in range(settings.webhook_workers)]
 
 
-def run(settings: Settings) -> int:
+def run(settings: ServiceSettings) -> int:
     """Deliver until SIGTERM or SIGINT; tries that are being made are finished first. Returns the exit code."""
     exit_codes.need_redis(settings).close()
     wakeups, workers = Wakeups(), children(settings)

@@ -34,12 +34,12 @@ from benchmarks.scale import queues, workers  # noqa: E402
 from benchmarks.scale.engines import STEPS  # noqa: E402
 from benchmarks.scale.site import ScaleSite  # noqa: E402
 from service.observe import logs  # noqa: E402
-from service.settings import Settings  # noqa: E402
+from service.settings import ServiceSettings  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
-    logs.configure(Settings.model_validate({"log_level": "warning"}))
+    logs.configure(ServiceSettings.model_validate({"log_level": "warning"}))
     found: dict[str, Any] = {"run": {"machine": pages.machine(), "generation": asked.generation}}
     found["run"]["load_before"] = round(os.getloadavg()[0], 2)
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mpd.methods import Settings as Options
+from mpd.methods import Settings
 from mpd.progress import Pictures, Progress, Take
 from worker.engine import protocol
 from worker.engine.job_line import JobServer
@@ -26,7 +26,7 @@ def sleep(folder: Path, count: int, seconds: float) -> None:
     """Run so many engines in one process: they only sleep, each behind a socket of its own."""
     frames = np.zeros((FRAMES, SIDE, SIDE, 3), np.uint8)
 
-    def generate(pictures: list[Pictures], options: Options, bits: int) -> Iterator[Progress | Take]:
+    def generate(pictures: list[Pictures], options: Settings, bits: int) -> Iterator[Progress | Take]:
         for step in range(STEPS):
             time.sleep(seconds / STEPS)
             yield Progress(0, 1, 0, 1, step + 1, STEPS, (step + 1) / STEPS, None, lambda: None)

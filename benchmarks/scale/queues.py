@@ -19,7 +19,7 @@ from benchmarks.serving.caller import LoadCaller, form
 from benchmarks.serving.report import quantile
 from benchmarks.serving.work import jpeg
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import open_storage
 from worker.keeper import Keeper
 
@@ -112,6 +112,6 @@ def _fill(site: ScaleSite, keyframes: list[dict[str, Any]], count: int) -> None:
 def _submit_many(piece: tuple[str, list[dict[str, Any]], int]) -> None:
     url, keyframes, count = piece
     with redis.Redis.from_url(url) as connection:
-        jobs = Jobs(connection, Settings.model_validate({"redis_url": url}))
+        jobs = Jobs(connection, ServiceSettings.model_validate({"redis_url": url}))
         for _ in range(count):
             submit(jobs, keyframes)

@@ -13,7 +13,7 @@ import redis
 from benchmarks.serving.work import jpeg
 from service.jobs.record import Job, NewJob, new_id
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import open_storage
 from trials.processes import Processes
 from trials.servers import RedisProcess, free_port
@@ -41,7 +41,7 @@ class ScaleSite:
             "OMP_NUM_THREADS": "1",
             "PORT": str(free_port()),
         }
-        self.settings = Settings.model_validate({name.lower(): value for name, value in self.variables.items()})
+        self.settings = ServiceSettings.model_validate({name.lower(): value for name, value in self.variables.items()})
         self.redis = redis.Redis.from_url(self._server.url)
         self.jobs = Jobs(self.redis, self.settings)
         self.processes = Processes(self.area, self.variables)

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Iterator
 
 from benchmarks.serving.work import FPS, JobInputs
-from mpd.methods import METHODS
-from mpd.methods import Settings as Options
+from mpd.methods import METHODS, Settings
 from mpd.progress import Pictures, Progress, Take
 from service.fleet.engines import EngineState
 from service.observe import logs
@@ -45,7 +44,7 @@ def serve() -> int:
     methods = tuple(method.name for method in METHODS.values() if method.needs_model)
     publisher.say(**facts, state=EngineState.ready, methods=methods, seconds_per_call=0.001)
 
-    def generate(pictures: list[Pictures], options: Options, bits: int) -> Iterator[Progress | Take]:
+    def generate(pictures: list[Pictures], options: Settings, bits: int) -> Iterator[Progress | Take]:
         frames = work.generate(pictures)
         yield Progress(0, 1, 0, 1, 1, 1, 1.0, None, lambda: None)
         yield Take(0, options.seeds[0], frames, FPS)

@@ -23,7 +23,7 @@ from benchmarks.serving import environments
 from benchmarks.serving.caller import TIMEOUT, CallRefused, LoadCaller, form
 from benchmarks.serving.work import FOLDER, ROOT, SHAPE, JobInputs, jpeg
 from service.fleet.engines import EngineState, live
-from service.settings import Settings
+from service.settings import ServiceSettings
 from trials.processes import Processes
 from trials.servers import RedisProcess, free_port
 
@@ -177,7 +177,7 @@ class Ours(System):
         return [*self._started(), psutil.Process(server["process_id"])]
 
     def _await_engine(self) -> None:
-        settings = Settings.model_validate({"redis_url": self._redis.url})
+        settings = ServiceSettings.model_validate({"redis_url": self._redis.url})
         deadline = time.monotonic() + START_SECONDS
         with redis.Redis.from_url(self._redis.url) as connection:
             while not any(engine.state is EngineState.ready for engine in live(connection, settings)):

@@ -95,9 +95,9 @@ class Containers:
     def make_bucket(self) -> None:
         script = (
             "import boto3, os, time\n"
-            "from service.settings import Settings\n"
+            "from service.settings import ServiceSettings\n"
             "from service.storage import open_storage\n"
-            "storage = open_storage(Settings(), None)\n"
+            "storage = open_storage(ServiceSettings(), None)\n"
             "storage._client.create_bucket(Bucket=storage.bucket)\n"
         )
         options = ["--rm", *run_options("bucket", self._services["api"], self._env_file), self._beside()]

@@ -39,7 +39,7 @@ from service.api.routes import (
 )
 from service.api.services import Services, open_services
 from service.observe import tracing
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 _ASKED_HEADERS = (
     "Authorization",
@@ -66,12 +66,12 @@ _ANSWERED_HEADERS = (
 log = structlog.get_logger(__name__)
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     """Make the application with its routes, edge and error handlers.
 
     Raises `OpenDoor` when the settings would let anybody in, and `StorageUnavailable` for a wrong STORAGE_URL.
     """
-    settings = settings or Settings()
+    settings = settings or ServiceSettings()
     auth.refuse_open_door(settings)
     tracing.start(settings, "api")
     services = open_services(settings)

@@ -29,7 +29,7 @@ from service.jobs.option_fields import MethodName
 from service.jobs.options import IMAGE, Options
 from service.jobs.strict import Strict
 from service.problems import Problem
-from service.settings import Settings as ServiceSettings
+from service.settings import ServiceSettings
 from service.validation import FieldFault, from_pydantic, refused
 
 _STATES = {

@@ -27,7 +27,7 @@ from service.jobs.store import Jobs
 from service.jobs.uploads import Uploads
 from service.machine import most_connections
 from service.outbound.client import Outbound
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import LocalStorage, Storage, open_storage
 from service.webhooks.deliveries import Webhooks
 
@@ -50,7 +50,7 @@ SUBMISSIONS = 16
 class Services:
     """One per process. `streaming` and `fanout` are the event loop's own; the others are for threads."""
 
-    settings: Settings
+    settings: ServiceSettings
     redis: Redis
     streaming: AsyncRedis
     fanout: Fanout
@@ -72,7 +72,7 @@ class Services:
     traffic: RequestMetrics
 
 
-def open_services(settings: Settings) -> Services:
+def open_services(settings: ServiceSettings) -> Services:
     """Make everything that the routes ask for; no connection is opened yet.
 
     Raises `CannotConnect`, and `StorageUnavailable` for a STORAGE_URL that is none.

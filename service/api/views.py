@@ -22,12 +22,12 @@ from service.api.schemas import (
 )
 from service.jobs.record import Job, State, file_key
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import Storage
 from service.webhooks.record import Delivery
 
 
-def job_view(job: Job, jobs: Jobs, storage: Storage, settings: Settings, base: str) -> JobView:
+def job_view(job: Job, jobs: Jobs, storage: Storage, settings: ServiceSettings, base: str) -> JobView:
     """Show the record as its owner sees it. An expired job has no view."""
     links = job_links(f"{base}/inbetween/{job.id}", finished=job.result is not None)
     progress = ProgressView.model_validate(job.progress) if job.progress and job.state is State.running else None
@@ -101,7 +101,7 @@ def _moment(seconds: float | None) -> datetime | None:
     return None if seconds is None else moment(seconds)
 
 
-def _keyframes(job: Job, storage: Storage, settings: Settings, base: str) -> list[KeyframeView]:
+def _keyframes(job: Job, storage: Storage, settings: ServiceSettings, base: str) -> list[KeyframeView]:
     positions = job.options.get("positions") or []
     views = []
     for number, keyframe in enumerate(job.keyframes):
@@ -119,7 +119,7 @@ def _keyframes(job: Job, storage: Storage, settings: Settings, base: str) -> lis
 _KEPT = ("content_type", "width", "height", "size", "sha256")
 
 
-def _result(job: Job, storage: Storage, settings: Settings, base: str) -> ResultView:
+def _result(job: Job, storage: Storage, settings: ServiceSettings, base: str) -> ResultView:
     result = dict(job.result or {})
     files = []
     for file in result.pop("files", []):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from service.redis_keys import RedisKeys
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -66,7 +66,7 @@ class Standing:
 class Votes:
     """Hashes `{namespace}:votes:{study}:{owner}` from a vote's name to the vote, and a set of each owner's studies."""
 
-    def __init__(self, redis: Redis, settings: Settings) -> None:
+    def __init__(self, redis: Redis, settings: ServiceSettings) -> None:
         self._redis = redis
         self._keys = RedisKeys(settings.namespace)
 

@@ -27,7 +27,7 @@ from redis.connection import SSLConnection, parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 CONNECT_SECONDS = 5.0
 """Longest wait for a connection to Redis."""
@@ -61,7 +61,7 @@ class Place:
 
 
 def connect(
-    settings: Settings, *, timeout: float | None = 10.0, retry: Retry | None = None, **options: Any
+    settings: ServiceSettings, *, timeout: float | None = 10.0, retry: Retry | None = None, **options: Any
 ) -> redis.Redis:
     """Make a pool of connections for threads; it opens none yet.
 
@@ -87,7 +87,7 @@ def connect(
     return client
 
 
-def connect_async(settings: Settings, *, most: int, timeout: float, retry: AsyncRetry) -> redis.asyncio.Redis:
+def connect_async(settings: ServiceSettings, *, most: int, timeout: float, retry: AsyncRetry) -> redis.asyncio.Redis:
     """Make a pool of at most so many connections, for one event loop.
 
     Who finds all in use waits, as long as it takes.
@@ -190,13 +190,13 @@ class _AsyncSentinelPool(redis.asyncio.BlockingConnectionPool, AsyncSentinelPool
             await sentinel.connection_pool.disconnect()
 
 
-def shown(settings: Settings) -> str:
+def shown(settings: ServiceSettings) -> str:
     """Show where Redis is, for people: without user, password and options."""
     place = settings.redis_url.partition("://")[2].rpartition("@")[2].partition("?")[0]
     return f"{place} (by Sentinel)" if settings.redis_url.startswith(BY_SENTINEL) else place
 
 
-def place_of(settings: Settings) -> Place:
+def place_of(settings: ServiceSettings) -> Place:
     """Read what the settings say about Redis. Raises `CannotConnect`."""
     scheme, separator, rest = settings.redis_url.partition("://")
     if "cluster" in scheme:
@@ -229,12 +229,14 @@ def place_of(settings: Settings) -> Place:
     )
 
 
-def _direct(settings: Settings, tls: bool, options: dict[str, Any]) -> Place:
+def _direct(settings: ServiceSettings, tls: bool, options: dict[str, Any]) -> Place:
     _options_of(settings.redis_url)
     return Place(tls, options, {})
 
 
-def _by_sentinel(settings: Settings, tls: bool, rest: str, options: dict[str, Any], files: dict[str, str]) -> Place:
+def _by_sentinel(
+    settings: ServiceSettings, tls: bool, rest: str, options: dict[str, Any], files: dict[str, str]
+) -> Place:
     credentials, at, rest = rest.rpartition("@")
     where, _, query = rest.partition("?")
     hosts, _, path = where.partition("/")

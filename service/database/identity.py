@@ -28,7 +28,7 @@ from service.redis_keys import RedisKeys
 from service.storage import ObjectDamaged, ObjectMissing, Storage, StorageError, open_storage
 
 if TYPE_CHECKING:
-    from service.settings import Settings
+    from service.settings import ServiceSettings
 
 FRESH_SECONDS = 1.0
 """How long a look that found the known database holds for whoever does not ask for a fresh one."""
@@ -68,7 +68,7 @@ class Database:
     def __init__(
         self,
         connection: redis.Redis,
-        settings: Settings,
+        settings: ServiceSettings,
         storage: Callable[[], Storage],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -256,7 +256,7 @@ class Database:
         self._fault = fault
 
 
-def open_database(connection: redis.Redis, settings: Settings) -> Database:
+def open_database(connection: redis.Redis, settings: ServiceSettings) -> Database:
     """Open the database for a process that opens no storage for this alone.
 
     Storage is asked when needed, and briefly.

@@ -16,7 +16,7 @@ import redis
 import structlog
 
 from service.redis_keys import RedisKeys
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 ENGINE_ID = "INBETWEEN_ENGINE_ID"
 """Environment variable below a launcher: the name under which its engine is published and its workers are known."""
@@ -99,7 +99,7 @@ def shown_name(model: str) -> str:
     return path.expanduser().resolve().name if is_folder else model
 
 
-def publish(connection: redis.Redis, settings: Settings, engine: Engine, ttl: int = 15) -> None:
+def publish(connection: redis.Redis, settings: ServiceSettings, engine: Engine, ttl: int = 15) -> None:
     """Make `engine` known for `ttl` seconds; to be repeated well before they are over."""
     with connection.pipeline() as pipe:
         pipe.set(RedisKeys(settings.namespace).engine(engine.id), json.dumps(asdict(engine)), ex=ttl)
@@ -107,13 +107,13 @@ def publish(connection: redis.Redis, settings: Settings, engine: Engine, ttl: in
         pipe.execute()
 
 
-def withdraw(connection: redis.Redis, settings: Settings, engine_id: str) -> None:
+def withdraw(connection: redis.Redis, settings: ServiceSettings, engine_id: str) -> None:
     """Take an engine out at once; one that is not there is no error."""
     connection.delete(RedisKeys(settings.namespace).engine(engine_id))
     connection.srem(RedisKeys(settings.namespace).engines, engine_id)
 
 
-def live(connection: redis.Redis, settings: Settings) -> list[Engine]:
+def live(connection: redis.Redis, settings: ServiceSettings) -> list[Engine]:
     """List the engines heard of within their time, by id. Forgets the others."""
     ids = sorted(_text(member) for member in connection.smembers(RedisKeys(settings.namespace).engines))
     if not ids:

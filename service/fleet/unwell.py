@@ -8,13 +8,13 @@ from __future__ import annotations
 import redis
 
 from service.redis_keys import RedisKeys
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 NOTE_TTL = 20
 """For how long a launcher's word counts; it repeats it well before."""
 
 
-def publish(connection: redis.Redis, settings: Settings, worker: str) -> None:
+def publish(connection: redis.Redis, settings: ServiceSettings, worker: str) -> None:
     """Say that this worker takes no jobs for now."""
     now = _now(connection)
     with connection.pipeline() as pipe:
@@ -23,7 +23,7 @@ def publish(connection: redis.Redis, settings: Settings, worker: str) -> None:
         pipe.execute()
 
 
-def withdraw(connection: redis.Redis, settings: Settings, worker: str) -> None:
+def withdraw(connection: redis.Redis, settings: ServiceSettings, worker: str) -> None:
     """Say that this worker takes jobs again, or has ended."""
     connection.zrem(RedisKeys(settings.namespace).unwell, worker)
 

@@ -15,7 +15,7 @@ from mpd.output.formats import sample_bits
 from service.fleet.engines import Engine, EngineState
 from service.jobs.option_fields import MethodName
 from service.problems import Problem
-from service.settings import Settings as ServiceSettings
+from service.settings import ServiceSettings
 
 _PLAIN = 3
 """Bytes of a pixel of 8 bits a sample, which MAX_VIDEO_PIXELS means."""

@@ -10,13 +10,13 @@ import redis
 
 from service.jobs.record import LANES, PRIORITIES, Job, JobPage, State, decode, split_ticket, ticket
 from service.redis_keys import RedisKeys
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 
 class JobReader:
     """All jobs of one namespace, to be read. `connection` must return bytes (`decode_responses=False`)."""
 
-    def __init__(self, connection: redis.Redis, settings: Settings) -> None:
+    def __init__(self, connection: redis.Redis, settings: ServiceSettings) -> None:
         self.redis = connection
         self.settings = settings
         self.keys = RedisKeys(settings.namespace)

@@ -44,7 +44,7 @@ from service.jobs.sweeps import Sweeps
 from service.jobs.tickets import Tickets
 from service.observe.tracing import trace_id
 from service.problems import Problem
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 EVENTS_LINGER = 300
 """Seconds that a reader of a job's stream has to see how it ended, as in `store.lua`."""
@@ -69,7 +69,7 @@ class Jobs(JobReader):
     database: which one it must be; a verb on any other does nothing and raises `DatabaseUnknown`, a `ConnectionError`.
     """
 
-    def __init__(self, connection: redis.Redis, settings: Settings, database: Database | None = None) -> None:
+    def __init__(self, connection: redis.Redis, settings: ServiceSettings, database: Database | None = None) -> None:
         super().__init__(connection, settings)
         self.database = database
         self.sweeps = Sweeps(connection, self.keys.counters)

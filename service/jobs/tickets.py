@@ -12,7 +12,7 @@ from rq.job import Job as Carried
 from rq.serializers import JSONSerializer
 
 from service.jobs.record import LANES, PRIORITIES, Job, State, ticket
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 TASK = "worker.tasks.run"
 """What RQ runs, with (id, attempt). By name: the API never imports it."""
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 class Tickets:
     """The queues of RQ, one for each lane and priority."""
 
-    def __init__(self, connection: redis.Redis, settings: Settings) -> None:
+    def __init__(self, connection: redis.Redis, settings: ServiceSettings) -> None:
         self._redis = connection
         self._queues = {
             (lane, priority): Queue(name, connection=connection, serializer=JSONSerializer)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from service.jobs.sweeps import Sweeps
 from service.problems import Problem
 from service.redis_keys import RedisKeys
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import ObjectMissing, Storage, StorageUnavailable
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Uploads:
     submission of a job takes what it uses out of it (`store.lua`).
     """
 
-    def __init__(self, redis: Redis, storage: Storage, settings: Settings) -> None:
+    def __init__(self, redis: Redis, storage: Storage, settings: ServiceSettings) -> None:
         self._redis = redis
         self._storage = storage
         self._settings = settings

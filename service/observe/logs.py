@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from service.observe.redaction import redacted
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from structlog.typing import Processor
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _OF_SEVERAL_LINES = ("exception", "stack")
 
 
-def configure(settings: Settings) -> None:
+def configure(settings: ServiceSettings) -> None:
     """Send all logging to standard error, as `LOG_FORMAT` and `LOG_LEVEL` say.
 
     Call it once per process, at its start.

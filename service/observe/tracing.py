@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from service.observe.redaction import redacted
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -46,7 +46,7 @@ class CannotTrace(Exception):
     """Traces are asked for and OpenTelemetry is not installed. The message is one line for people."""
 
 
-def load(settings: Settings) -> None:
+def load(settings: ServiceSettings) -> None:
     """Import what `start` needs, where it is asked for: before a fork, so that the children need not."""
     if settings.otel_exporter_otlp_endpoint is None:
         return
@@ -59,7 +59,7 @@ def load(settings: Settings) -> None:
         raise CannotTrace(line) from error
 
 
-def start(settings: Settings, part: str) -> None:
+def start(settings: ServiceSettings, part: str) -> None:
     """Trace this process from now on, if the settings say so; once more changes nothing. Raises `CannotTrace`.
 
     part: which of the service's processes it is. `OTEL_SERVICE_NAME` and the SDK's other variables count too.

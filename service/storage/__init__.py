@@ -24,7 +24,7 @@ from service.storage.proof import prove
 if TYPE_CHECKING:
     from redis import Redis
 
-    from service.settings import Settings
+    from service.settings import ServiceSettings
 
 __all__ = [
     "Grant",
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 
-def open_storage(settings: Settings, redis: Redis, *, timeout: float = 20.0, attempts: int = 3) -> Storage:
+def open_storage(settings: ServiceSettings, redis: Redis, *, timeout: float = 20.0, attempts: int = 3) -> Storage:
     """Open the home of files that `STORAGE_URL` names.
 
     Asks nobody yet: call `check()` to know whether it answers.

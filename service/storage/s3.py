@@ -32,7 +32,7 @@ from service.storage.interface import (
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-    from service.settings import Settings
+    from service.settings import ServiceSettings
 
 _BUCKET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?")
 _BATCH = 1000
@@ -77,7 +77,7 @@ class S3Storage:
         self._eraser = BatchEraser(bucket, self._where, self._client, partial(connect, endpoint, timeout, attempts))
 
     @classmethod
-    def from_settings(cls, settings: Settings, *, timeout: float = 20.0, attempts: int = 3) -> S3Storage:
+    def from_settings(cls, settings: ServiceSettings, *, timeout: float = 20.0, attempts: int = 3) -> S3Storage:
         """Open the bucket that the settings name.
 
         Raises `StorageUnavailable` for a URL that names none, or half a pair of keys.

@@ -36,7 +36,7 @@ from service.jobs.tickets import FAILURE_TTL
 from service.observe import tracing
 from service.outbound.client import Outbound, OutboundError, UrlRefused
 from service.redis_keys import RedisKeys
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.webhooks.message import message_id, payload, signed_headers
 from service.webhooks.record import Delivery, DeliveryMissing, DeliveryPage, decode, target_of
 from service.webhooks.schedule import SCHEDULE, judge, retry_after
@@ -78,7 +78,7 @@ class _Way:
         self.host = self._connecting(address)
 
 
-def announce(jobs: Jobs, settings: Settings, job: Job) -> str | None:
+def announce(jobs: Jobs, settings: ServiceSettings, job: Job) -> str | None:
     """Hand the final event of an ended job to delivery, and give its id, or None when nobody wants it.
 
     May be repeated.
@@ -91,7 +91,7 @@ def announce(jobs: Jobs, settings: Settings, job: Job) -> str | None:
 class Webhooks:
     """All deliveries of one namespace. `connection` must return bytes, as RQ needs. database: as of `Jobs`."""
 
-    def __init__(self, connection: redis.Redis, settings: Settings, database: Database | None = None) -> None:
+    def __init__(self, connection: redis.Redis, settings: ServiceSettings, database: Database | None = None) -> None:
         self._database = database
         self.redis = connection
         self.settings = settings
@@ -360,7 +360,7 @@ class Webhooks:
         return word.decode(), dict(zip(fields[::2], fields[1::2], strict=True))
 
 
-def queue_name(settings: Settings) -> str:
+def queue_name(settings: ServiceSettings) -> str:
     """Name the RQ queue of webhook tries. Its worker must run RQ's scheduler and use the JSON serializer."""
     return RedisKeys(settings.namespace).webhook_queue
 

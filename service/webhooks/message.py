@@ -12,7 +12,7 @@ from typing import Any
 from standardwebhooks import Webhook
 
 from service.jobs.record import Job
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.webhooks.record import Delivery
 
 
@@ -22,7 +22,7 @@ def message_id(job_id: str, event: str, attempt: int) -> str:
     return "msg_" + base64.b32encode(digest).decode().lower()[:26]
 
 
-def payload(job: Job, settings: Settings) -> dict[str, Any]:
+def payload(job: Job, settings: ServiceSettings) -> dict[str, Any]:
     """Write what a receiver is told: what will stay true.
 
     Files and signed links are left to GET, where they are fresh.

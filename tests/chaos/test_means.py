@@ -16,7 +16,7 @@ from service.jobs.record import NewJob, files_prefix
 from service.jobs.store import Jobs
 from service.outbound.client import Outbound, OutboundError
 from service.outbound.target import UrlUnreadable, read_url
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import StorageError, StorageFull, open_storage
 from tests import odd_s3
 from trials.chaos import swaps
@@ -30,7 +30,7 @@ from trials.servers import free_port
 
 @pytest.fixture
 def jobs(redis_url: str, tmp_path: Path) -> Iterator[Jobs]:
-    settings = Settings.model_validate({"redis_url": redis_url, "storage_url": str(tmp_path / "storage")})
+    settings = ServiceSettings.model_validate({"redis_url": redis_url, "storage_url": str(tmp_path / "storage")})
     with redis.Redis.from_url(redis_url) as connection:
         yield Jobs(connection, settings)
 
@@ -43,7 +43,7 @@ def submit(jobs: Jobs, key: str = "keyframe") -> str:
 def test_a_line_that_refuses_answers_everything_so_and_then_carries_again() -> None:
     with odd_s3.serving() as server, Proxy(free_port(), server.server_port) as proxy:
         near = {**server.settings, "storage_endpoint": f"http://127.0.0.1:{proxy.port}"}
-        storage = open_storage(Settings.model_validate(near), None, attempts=1)  # type: ignore[arg-type]
+        storage = open_storage(ServiceSettings.model_validate(near), None, attempts=1)  # type: ignore[arg-type]
         storage.put("a", b"before", "image/png")
         for refusal in REFUSALS:
             proxy.become(Line.refusing, refusal)

@@ -19,7 +19,7 @@ from mpd.output import video
 from mpd.output.clip import Clip
 from service.jobs.record import NewJob, State, files_prefix
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import Storage, open_storage
 from trials.chaos.customers import CustomerLedger
 from trials.chaos.verdict import Excuses, Heard, Judgement, at_rest, judge
@@ -72,7 +72,7 @@ class World:
 
 @pytest.fixture
 def world(redis_url: str, tmp_path: Path) -> Iterator[World]:
-    settings = Settings.model_validate({"redis_url": redis_url, "storage_url": str(tmp_path)})
+    settings = ServiceSettings.model_validate({"redis_url": redis_url, "storage_url": str(tmp_path)})
     with redis.Redis.from_url(redis_url) as connection:
         jobs, storage = Jobs(connection, settings), open_storage(settings, connection)
         webhook = {"url": "http://127.0.0.1/", "events": ["inbetween.succeeded"]}

@@ -15,7 +15,7 @@ from PIL import Image
 
 from inbetween import AsyncClient, Client, Retries
 from service.auth import ApiKeys
-from service.settings import Settings
+from service.settings import ServiceSettings
 from tests.service import conftest as of_the_service
 from tests.service.conftest import Api
 from trials.processes import stack
@@ -66,7 +66,9 @@ def either(request: pytest.FixtureRequest) -> Iterator[Either]:
 @pytest.fixture(scope="session")
 def shared_api(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     folder = tmp_path_factory.mktemp("storage")
-    settings = Settings(_env_file=None, auth="off", redis_url=redis_server.replace("/0", "/2"), storage_url=str(folder))
+    settings = ServiceSettings(
+        _env_file=None, auth="off", redis_url=redis_server.replace("/0", "/2"), storage_url=str(folder)
+    )
     with Api(settings).running() as running:
         yield running
 
@@ -107,5 +109,5 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     area = tmp_path_factory.mktemp("stack")
     with stack(area, FETCH_ALLOW_HOSTS="127.0.0.1") as running:
         with redis.Redis.from_url(running.redis_url) as connection:
-            secret = ApiKeys(connection, Settings(_env_file=None)).webhook_secrets("local")[0]
+            secret = ApiKeys(connection, ServiceSettings(_env_file=None)).webhook_secrets("local")[0]
         yield Live(running.url, secret)

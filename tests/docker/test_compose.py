@@ -19,7 +19,7 @@ from jsonschema.validators import validator_for
 
 from mpd import fetch
 from server import cli
-from service.settings import SECRETS, Settings
+from service.settings import SECRETS, ServiceSettings
 from worker.task.lease import UNWIND_SECONDS
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,9 @@ READ = re.findall(r"\$\{(\w+)(:[-?])?([^}]*)\}", TEXT)
 """Variables of the compose file: name, operator, default or complaint."""
 
 OF_SETTINGS = {
-    name.upper() + ending for name in Settings.model_fields for ending in (("", "_FILE") if name in SECRETS else ("",))
+    name.upper() + ending
+    for name in ServiceSettings.model_fields
+    for ending in (("", "_FILE") if name in SECRETS else ("",))
 }
 OF_OTHERS = {"COMPOSE_PROFILES"}
 """Read by Compose itself."""
@@ -144,7 +146,7 @@ def test_the_examples_values_are_the_defaults_and_the_settings_take_them() -> No
         if operator == ":-" and rest:
             assert EXAMPLES[name] == rest, name
     values = {name.lower(): value for name, value in EXAMPLES.items() if name in OF_SETTINGS and value}
-    Settings(_env_file=None, **values)
+    ServiceSettings(_env_file=None, **values)
 
 
 def test_env_sh_puts_secrets_of_its_own_and_leaves_a_file_that_is_there(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 from mpd.rife import weights
 from server import cli
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = {name: (ROOT / "docker" / f"{name}.Dockerfile").read_text() for name in ("api", "worker")}
@@ -111,7 +111,7 @@ def test_what_the_images_set_are_settings_or_known() -> None:
     for text in DOCKERFILES.values():
         (block,) = re.findall(r"^ENV ((?:.*\\\n)*.*)$", text, re.MULTILINE)
         names = set(re.findall(r"(\w+)=", block))
-        assert names - others <= {name.upper() for name in Settings.model_fields}
+        assert names - others <= {name.upper() for name in ServiceSettings.model_fields}
     assert "HF_HUB_OFFLINE=1" in DOCKERFILES["worker"]
 
 

@@ -22,7 +22,7 @@ import yaml
 from benchmarks.fleet import answer
 from server import cli
 from service.jobs.metrics import METRICS
-from service.settings import SECRETS, Settings
+from service.settings import SECRETS, ServiceSettings
 from tests.needs import kustomize
 from worker.task.lease import UNWIND_SECONDS
 
@@ -222,9 +222,9 @@ def test_settings_and_commands_are_those_of_the_code(overlay: str) -> None:
         if name == "redis":
             continue
         fields = {key: value for key, value in variables.items() if key not in secrets | FOREIGN}
-        assert {key.lower() for key in fields} <= set(Settings.model_fields)
+        assert {key.lower() for key in fields} <= set(ServiceSettings.model_fields)
         named: dict[str, Any] = {key.lower(): value for key, value in fields.items()}
-        Settings(_env_file=None, **named)
+        ServiceSettings(_env_file=None, **named)
         # From the image: api and webhooks know no model.
         assert ("MODEL" in variables) == (name == "worker")
 

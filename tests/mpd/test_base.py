@@ -17,7 +17,7 @@ from mpd.methods import METHODS, Settings, SettingsError
 from mpd.progress import Pictures, Progress, Take
 from mpd.segments import generate, methods
 from mpd.svd.model import Model
-from service.settings import Settings as ServiceSettings
+from service.settings import ServiceSettings
 from tests.mpd import second_base
 from tests.mpd.second_base import CLASS, STRIDE, Flow, RandomWalk, Velocity
 from worker.engine import held, main

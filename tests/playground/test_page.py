@@ -22,7 +22,7 @@ from service.fleet.engines import Engine, EngineState
 from service.jobs.record import Job
 from service.jobs.request_options import REQUEST_OPTIONS
 from service.problems import Problem
-from service.settings import Settings
+from service.settings import ServiceSettings
 from tests.playground.conftest import WAIT, Visitor, take_sample
 from tests.service.conftest import Api
 from trials.pictures import photo
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.needs("chromium")
 
 @pytest.fixture
 def api(redis_url: str, tmp_path: Path) -> Iterator[Api]:
-    settings = Settings(_env_file=None, auth="off", redis_url=redis_url, storage_url=str(tmp_path / "storage"))
+    settings = ServiceSettings(_env_file=None, auth="off", redis_url=redis_url, storage_url=str(tmp_path / "storage"))
     with Api(settings).running() as running:
         yield running
 
@@ -335,7 +335,9 @@ def test_the_page_may_run_its_own_scripts_alone_and_read_the_storage(api: Api) -
             "storage_secret_key": "b",
         }
     )
-    with Api(Settings(_env_file=None, **{k: v for k, v in s3.model_dump().items() if v is not None})).running() as far:
+    with Api(
+        ServiceSettings(_env_file=None, **{k: v for k, v in s3.model_dump().items() if v is not None})
+    ).running() as far:
         allowed = far.client.get("/").headers["content-security-policy"]
         assert allowed == policy(["https://s3.example.com"])
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from service.database.connections import CannotConnect, connect, place_of, shown
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 
-def settings(url: str, **more: Any) -> Settings:
-    return Settings(_env_file=None, redis_url=url, **more)
+def settings(url: str, **more: Any) -> ServiceSettings:
+    return ServiceSettings(_env_file=None, redis_url=url, **more)
 
 
 def test_sentinels_have_passwords_of_their_own() -> None:

@@ -25,7 +25,7 @@ from service.database.outages import OutageRetry
 from service.jobs.record import NewJob, State
 from service.jobs.store import Jobs
 from service.jobs.tickets import TASK
-from service.settings import Settings
+from service.settings import ServiceSettings
 from tests.redis.conftest import KEYFRAMES, Open
 from tests.redis.servers import DURABLE, SERVICE, RedisServer, Replicated, until
 from trials.site import LARGE
@@ -90,7 +90,7 @@ def test_nothing_accepted_is_lost_or_doubled_when_the_primary_is_killed(replicat
 
 
 def test_a_command_that_is_sent_again_goes_to_the_new_primary(replicated: Replicated) -> None:
-    settings = Settings(_env_file=None, **replicated.settings)
+    settings = ServiceSettings(_env_file=None, **replicated.settings)
     backoff, tries = ConstantBackoff(0.1), 300
 
     async def push(waits: Callable[[], bool]) -> None:
@@ -114,7 +114,7 @@ def test_a_silent_sentinel_is_asked_once(replicated: Replicated) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.setblocking(False)
         hosts = f"127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{replicated.sentinels[1].port}"
-        settings = Settings(
+        settings = ServiceSettings(
             _env_file=None, **{**replicated.settings, "redis_url": f"redis+sentinel://{hosts}/{SERVICE}/0"}
         )
 
@@ -174,8 +174,8 @@ def test_a_transition_counts_once_replicas_have_it(tmp_path: Path) -> None:
     replica.start()
     url = f"redis://127.0.0.1:{primary.port}/0"
     try:
-        with connect(Settings(_env_file=None, redis_url=url)) as connection:
-            jobs = Jobs(connection, Settings(_env_file=None, redis_url=url, redis_replicas=1))
+        with connect(ServiceSettings(_env_file=None, redis_url=url)) as connection:
+            jobs = Jobs(connection, ServiceSettings(_env_file=None, redis_url=url, redis_replicas=1))
             new = NewJob("local", {}, [], "cpu", result_ttl=600)
             with pytest.raises(redis.ConnectionError, match="0 of 1 replicas"):
                 jobs.submit(new)
@@ -197,7 +197,7 @@ def test_a_killed_work_horse_waits_for_the_replicas_too(tmp_path: Path) -> None:
     primary, replica = (RedisServer(tmp_path / name, *DURABLE) for name in ("primary", "replica"))
     primary.start()
     replica.start()
-    settings = Settings(_env_file=None, redis_url=f"redis://127.0.0.1:{primary.port}/0", redis_replicas=1)
+    settings = ServiceSettings(_env_file=None, redis_url=f"redis://127.0.0.1:{primary.port}/0", redis_replicas=1)
 
     def follow() -> None:
         with replica.client() as client:

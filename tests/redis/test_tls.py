@@ -13,7 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from service.database.connections import connect, connect_async
-from service.settings import Settings
+from service.settings import ServiceSettings
 from tests.redis.conftest import Open
 from tests.redis.servers import DURABLE, SERVICE, RedisServer
 
@@ -60,7 +60,7 @@ def test_a_whole_job_over_tls_with_a_client_certificate(tmp_path: Path, service:
         for wrong in ({**ours, **dict.fromkeys(FILES[1:])}, write(tmp_path, trustme.CA(), "stranger")):
             with (
                 pytest.raises(redis.ConnectionError),
-                connect(Settings(_env_file=None, redis_url=url, **wrong)) as refused,
+                connect(ServiceSettings(_env_file=None, redis_url=url, **wrong)) as refused,
             ):
                 refused.ping()
         with service(redis_url=url, **ours) as running:
@@ -77,7 +77,7 @@ def test_sentinels_too_are_asked_over_tls(tmp_path: Path) -> None:
     sentinel = encrypted(tmp_path / "sentinel", theirs, str(file), "--sentinel")
     file.write_text(f"sentinel monitor {SERVICE} 127.0.0.1 {primary.port} 1\n")
     url = f"rediss+sentinel://127.0.0.1:{sentinel.port}/{SERVICE}/0"
-    settings = Settings(_env_file=None, redis_url=url, **ours)
+    settings = ServiceSettings(_env_file=None, redis_url=url, **ours)
 
     async def asked() -> str:
         async with connect_async(settings, most=2, timeout=5, retry=Retry(NoBackoff(), 1)) as connection:

@@ -20,7 +20,7 @@ from service.api.app import create_app
 from service.api.edge.server import Config
 from service.api.services import Services
 from service.jobs.record import Job, files_prefix
-from service.settings import Settings
+from service.settings import ServiceSettings
 from trials.pictures import photo
 
 Make = Callable[..., "Api"]
@@ -29,7 +29,7 @@ Make = Callable[..., "Api"]
 class LiveServer(uvicorn.Server):
     """A uvicorn in a thread of the test's process."""
 
-    def __init__(self, app: Any, settings: Settings) -> None:
+    def __init__(self, app: Any, settings: ServiceSettings) -> None:
         super().__init__(Config(settings, app, port=0, timeout_graceful_shutdown=1))
         self.thread = threading.Thread(target=self.run, name="server")
         self.up = threading.Event()
@@ -46,7 +46,7 @@ class LiveServer(uvicorn.Server):
 class Api:
     """A running API, a client of it, and its parts, with which a test plays the worker."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServiceSettings) -> None:
         self.settings = settings
         self.app = create_app(settings)
         self.services: Services = self.app.state.services
@@ -170,7 +170,7 @@ def make_api(redis_url: str, tmp_path: Path) -> Iterator[Make]:
 
     def make(**settings: Any) -> Api:
         values = {"auth": "off", "redis_url": redis_url, "storage_url": str(tmp_path / "storage")} | settings
-        running = Api(Settings(_env_file=None, **values)).running()
+        running = Api(ServiceSettings(_env_file=None, **values)).running()
         with_all.append(running)
         return running.__enter__()
 
@@ -182,7 +182,9 @@ def make_api(redis_url: str, tmp_path: Path) -> Iterator[Make]:
 @pytest.fixture(scope="session")
 def shared_api(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     folder = tmp_path_factory.mktemp("storage")
-    settings = Settings(_env_file=None, auth="off", redis_url=redis_server.replace("/0", "/1"), storage_url=str(folder))
+    settings = ServiceSettings(
+        _env_file=None, auth="off", redis_url=redis_server.replace("/0", "/1"), storage_url=str(folder)
+    )
     with Api(settings).running() as running:
         yield running
 

@@ -9,9 +9,9 @@ import redis
 
 from service.auth import LOCAL, ApiKeys, OpenDoor, Scope, authorize, identify, refuse_open_door
 from service.problems import Problem
-from service.settings import Settings
+from service.settings import ServiceSettings
 
-SETTINGS = Settings(_env_file=None)
+SETTINGS = ServiceSettings(_env_file=None)
 
 
 @pytest.fixture
@@ -67,21 +67,21 @@ def test_no_key_no_entry(keys: ApiKeys, sent: str | None) -> None:
 
 
 def test_without_keys_everybody_is_local(keys: ApiKeys) -> None:
-    settings = Settings(_env_file=None, auth="off")
+    settings = ServiceSettings(_env_file=None, auth="off")
     assert identify(keys, settings, None) is LOCAL
     authorize(LOCAL, Scope.admin)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_auth_may_be_off_on_loopback(host: str) -> None:
-    refuse_open_door(Settings(_env_file=None, auth="off", host=host))
+    refuse_open_door(ServiceSettings(_env_file=None, auth="off", host=host))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.com"])
 def test_auth_may_not_be_off_where_others_reach(host: str) -> None:
-    refuse_open_door(Settings(_env_file=None, auth="keys", host=host))
+    refuse_open_door(ServiceSettings(_env_file=None, auth="keys", host=host))
     with pytest.raises(OpenDoor, match=host):
-        refuse_open_door(Settings(_env_file=None, auth="off", host=host))
+        refuse_open_door(ServiceSettings(_env_file=None, auth="off", host=host))
 
 
 def test_webhook_secrets_two_live_at_once(keys: ApiKeys) -> None:

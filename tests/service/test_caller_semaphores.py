@@ -19,7 +19,7 @@ from service.api.caller_semaphores import CallerSemaphore, ThreadCallerSemaphore
 from service.api.edge import fairness
 from service.api.edge.fairness import AT_WORK, FairShare
 from service.api.services import SUBMISSIONS, open_services
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import LocalStorage
 from tests.service.conftest import Make
 from tests.service.test_limits import FLOW, Call, call, post
@@ -198,7 +198,7 @@ def test_slow_keyframes_of_one_key_do_not_hold_up_anothers(make_api: Make, call:
 def test_only_on_a_disk_of_this_machine_one_request_of_a_key_after_the_other_stores_its_keyframes(
     tmp_path: Path, url: str, together: int
 ) -> None:
-    services = open_services(Settings(_env_file=None, auth="keys", storage_url=url or str(tmp_path)))
+    services = open_services(ServiceSettings(_env_file=None, auth="keys", storage_url=url or str(tmp_path)))
     inside = threading.Semaphore(0)
 
     def store() -> None:

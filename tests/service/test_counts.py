@@ -20,7 +20,7 @@ from service.jobs.metrics import METRICS
 from service.jobs.record import Job, NewJob, StateConflict, Superseded
 from service.jobs.store import Jobs
 from service.outbound.client import Outbound
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.webhooks.deliveries import Webhooks, announce
 from service.webhooks.schedule import SCHEDULE
 from trials.receiver import Receiver
@@ -38,7 +38,7 @@ class World:
     def __init__(self, connection: redis.Redis, receiver: Receiver) -> None:
         self.receiver = receiver
         # With one error a job may be tried again, and its second death is its last.
-        self.settings = Settings(_env_file=None, namespace="counts", max_errors=2, max_deaths=2)
+        self.settings = ServiceSettings(_env_file=None, namespace="counts", max_errors=2, max_deaths=2)
         self.jobs = Jobs(connection, self.settings)
         self.hooks = Webhooks(connection, self.settings)
         self.outbound = Outbound(["127.0.0.1"])

@@ -12,7 +12,7 @@ import redis
 
 from service.fleet import engines
 from service.fleet.engines import Engine, EngineState
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 ENGINE = Engine(
     id="a",
@@ -35,11 +35,11 @@ def connection(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def settings(redis_url: str) -> Settings:
-    return Settings(_env_file=None, redis_url=redis_url)
+def settings(redis_url: str) -> ServiceSettings:
+    return ServiceSettings(_env_file=None, redis_url=redis_url)
 
 
-def test_what_is_published_is_read(connection: redis.Redis, settings: Settings) -> None:
+def test_what_is_published_is_read(connection: redis.Redis, settings: ServiceSettings) -> None:
     assert engines.live(connection, settings) == []
     starting = replace(ENGINE, id="b", state=EngineState.starting, native_size=None, methods=())
     engines.publish(connection, settings, starting)
@@ -57,7 +57,7 @@ def test_a_model_is_shown_without_the_servers_folders(tmp_path: Path, monkeypatc
     assert shown == ["svd", "svd", "svd", "svd", "stable/svd"]
 
 
-def test_a_silent_engine_is_forgotten(connection: redis.Redis, settings: Settings) -> None:
+def test_a_silent_engine_is_forgotten(connection: redis.Redis, settings: ServiceSettings) -> None:
     for name in ("a", "b", "c"):
         engines.publish(connection, settings, replace(ENGINE, id=name))
     connection.delete("inbetween:engine:a")  # as when its time is over
@@ -66,7 +66,7 @@ def test_a_silent_engine_is_forgotten(connection: redis.Redis, settings: Setting
     assert connection.smembers("inbetween:engines") == {b"c"}
 
 
-def test_a_newer_engine_may_say_more(connection: redis.Redis, settings: Settings) -> None:
+def test_a_newer_engine_may_say_more(connection: redis.Redis, settings: ServiceSettings) -> None:
     engines.publish(connection, settings, ENGINE)
     said = json.loads(connection.get("inbetween:engine:a") or b"")
     connection.set("inbetween:engine:a", json.dumps(said | {"colour": "green"}), ex=5)

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field, create_model
 
-from mpd.methods import Settings as Asked
+from mpd.methods import Settings
 from service.api.intake.fingerprint import DEFAULTS_BEFORE, Fingerprint, fingerprint
 from service.api.intake.request_body import ReceivedImage, Wanted
 from service.jobs.options import InbetweenRequest, Keyframe, Options
 from service.jobs.strict import Webhook
-from service.settings import Settings
+from service.settings import ServiceSettings
 from tests.service.conftest import Api, problem
 from trials.pictures import photo
 
-SETTINGS = Settings(_env_file=None)
+SETTINGS = ServiceSettings(_env_file=None)
 URLS = ("https://a.example/1", "https://a.example/2")
 HOOK = "https://example.com/hook"
 
@@ -30,7 +30,7 @@ NAMES_ALONE = {ReceivedImage: {"field"}, Wanted: {"settings"}}
 
 def wanted(options: Options | None = None, **more: Any) -> Wanted:
     pictures = tuple(ReceivedImage(url, f"keyframes[{number}].image") for number, url in enumerate(URLS))
-    return Wanted(more.pop("pictures", pictures), more.pop("positions", None), options or Options(), Asked(), **more)
+    return Wanted(more.pop("pictures", pictures), more.pop("positions", None), options or Options(), Settings(), **more)
 
 
 def printed(request: Wanted) -> Fingerprint:

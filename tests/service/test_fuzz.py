@@ -23,7 +23,7 @@ from mpd import photographs
 from service.api.app import create_app
 from service.api.intake.keyframe_check import inspect
 from service.problems import MEDIA_TYPE, Problem
-from service.settings import Settings
+from service.settings import ServiceSettings
 from trials.fuzz.bodies import KINDS, hostile
 from trials.fuzz.cost import LivenessProbe, RequestCosts
 from trials.fuzz.ledger import AnswerLedger
@@ -42,7 +42,7 @@ PROBLEM = {
     "remedy": "x",
 }
 FIELD = "keyframes[1].image"
-SETTINGS = Settings(_env_file=None, auth="off")
+SETTINGS = ServiceSettings(_env_file=None, auth="off")
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from service.api.intake.idempotency import STALE, Idempotency, Replay
 from service.jobs.record import NewJob, Refused, new_id
 from service.jobs.store import Jobs
 from service.problems import Problem
-from service.settings import Settings
+from service.settings import ServiceSettings
 from tests.service.conftest import Api, problem
 
 SOON = 20.0
@@ -28,7 +28,7 @@ ANOTHER = Fingerprint("other asked", "other meant", "other before")
 @pytest.fixture
 def jobs(redis_url: str) -> Iterator[Jobs]:
     with redis.Redis.from_url(redis_url) as connection:
-        yield Jobs(connection, Settings(_env_file=None))
+        yield Jobs(connection, ServiceSettings(_env_file=None))
 
 
 @pytest.fixture

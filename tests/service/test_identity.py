@@ -19,7 +19,7 @@ from service.database import identity
 from service.database.identity import Database, DatabaseUnknown
 from service.jobs.record import Job, NewJob, State, Superseded
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import LocalStorage, ObjectDamaged, StorageUnavailable
 from service.webhooks.deliveries import Webhooks, announce
 from tests.service.conftest import Api, Make, problem
@@ -37,7 +37,7 @@ class Place:
 
     def __init__(self, connection: redis.Redis, folder: Path) -> None:
         self.redis = connection
-        self.settings = Settings(_env_file=None, storage_url=str(folder), lease_ttl=1)
+        self.settings = ServiceSettings(_env_file=None, storage_url=str(folder), lease_ttl=1)
         self.storage = LocalStorage(folder, lambda: b"secret")
         self.now = 1000.0
 

@@ -32,11 +32,11 @@ from service.api.intake import data_uris, keyframe_check
 from service.api.intake.data_uris import is_data_uri
 from service.api.intake.keyframe_check import CONTENT_TYPES, MOST_SCANNED, MOST_SCANS, ImageFormat, ImageInfo, inspect
 from service.problems import Problem
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 pillow_heif.register_heif_opener()
 
-SETTINGS = Settings()
+SETTINGS = ServiceSettings()
 SAVED_AS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "avif": "AVIF", "heic": "HEIF"}
 ORIENTATION = 0x0112
 QUICK: dict[str, dict[str, Any]] = {
@@ -62,7 +62,7 @@ def saved(image: Image.Image, name: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def refused(data: bytes, settings: Settings = SETTINGS, others: int = 0) -> Problem:
+def refused(data: bytes, settings: ServiceSettings = SETTINGS, others: int = 0) -> Problem:
     with pytest.raises(Problem) as caught:
         inspect(data, settings, field="keyframes[1].image", others=others)
     problem = caught.value
@@ -179,7 +179,7 @@ def test_an_empty_file() -> None:
 
 def test_too_many_bytes_are_refused_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     data = saved(picture(), "png")
-    settings = Settings(max_image_bytes=len(data))
+    settings = ServiceSettings(max_image_bytes=len(data))
     assert inspect(data, settings).size == len(data)
     monkeypatch.setattr(Image, "open", None)
     problem = refused(data + b"\0", settings)
@@ -247,9 +247,9 @@ def test_an_absurd_aspect(size: tuple[int, int]) -> None:
 
 def test_too_many_pixels_are_refused_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     data = saved(picture(64, 48), "png")
-    assert inspect(data, Settings(max_image_pixels=64 * 48)).width == 64
+    assert inspect(data, ServiceSettings(max_image_pixels=64 * 48)).width == 64
     monkeypatch.setattr(Image.Image, "load", None)
-    problem = refused(data, Settings(max_image_pixels=64 * 48 - 1))
+    problem = refused(data, ServiceSettings(max_image_pixels=64 * 48 - 1))
     assert (problem.status, problem.slug) == (413, "image-too-large")
     assert "64 × 48 = 3,072 pixels; at most 3,071" in problem.detail
 
@@ -336,7 +336,7 @@ def test_a_telephones_48_megapixels_pass(name: ImageFormat, options: dict[str, A
 
 def test_the_pictures_of_a_request_have_a_limit_together() -> None:
     data = saved(picture(), "png")
-    settings = Settings(max_request_pixels=3 * 64 * 48)
+    settings = ServiceSettings(max_request_pixels=3 * 64 * 48)
     assert inspect(data, settings, others=2 * 64 * 48).width == 64
     problem = refused(data, settings, others=2 * 64 * 48 + 1)
     assert (problem.status, problem.slug) == (413, "image-too-large")
@@ -346,7 +346,7 @@ def test_the_pictures_of_a_request_have_a_limit_together() -> None:
 def test_what_decoding_would_take_too_much_memory_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A WebP is held several times over while it is decoded, a PNG once."""
     large = {name: saved(Image.new("RGB", (1000, 1000)), name) for name in ("png", "webp")}
-    settings = Settings(max_bodies_bytes=10_000_000)
+    settings = ServiceSettings(max_bodies_bytes=10_000_000)
     assert inspect(large["png"], settings).width == 1000
     monkeypatch.setattr(keyframe_check, "_decode", None)
     problem = refused(large["webp"], settings)
@@ -360,10 +360,10 @@ def test_what_decoding_holds_is_what_is_counted(name: ImageFormat) -> None:
     noise = Image.effect_noise((3000, 2000), 60)
     data = saved(Image.merge("RGB", [noise] * 3), name, **QUICK[name])
     measure = (
-        "import sys; from PIL import Image; from service.settings import Settings\n"
+        "import sys; from PIL import Image; from service.settings import ServiceSettings\n"
         "from service.api.intake import keyframe_check as intake\n"
         "def peak(): return int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) * 1024\n"
-        "settings, data = Settings(_env_file=None), sys.stdin.buffer.read()\n"
+        "settings, data = ServiceSettings(_env_file=None), sys.stdin.buffer.read()\n"
         "with intake._open(data, settings, '') as image: held = intake._held(image, data, '') * 6_000_000\n"
         "before = peak(); intake.inspect(data, settings); print(peak() - before, held)"
     )
@@ -507,7 +507,7 @@ def test_a_malformed_data_uri(uri: str) -> None:
 
 
 def test_a_data_uri_that_is_too_large_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Settings(max_image_bytes=1200)
+    settings = ServiceSettings(max_image_bytes=1200)
     uri = "data:;base64," + base64.b64encode(bytes(1200)).decode()
     assert len(data_uris.decode(uri, settings)) == 1200
     monkeypatch.setattr(binascii, "a2b_base64", None)

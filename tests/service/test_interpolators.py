@@ -8,20 +8,20 @@ from dataclasses import replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from mpd.methods import Settings as Options
+from mpd.methods import Settings
 from service.fleet import engines
 from service.fleet.engines import Engine, EngineState
 from service.jobs import capacity
 from service.problems import Problem
-from service.settings import Settings
+from service.settings import ServiceSettings
 from tests.service.conftest import Api, Make, problem
 from tests.service.test_api_estimate import ask
 from tests.service.test_api_submit import ENGINE
 
 INTERPOLATOR = Engine("i1", EngineState.ready, "", "cpu", 0.0, methods=("rife",))
 BOTH = replace(ENGINE, id="b1", methods=("rife", *ENGINE.methods))
-SERVICE = Settings(_env_file=None)
-RIFE = Options(method="rife")
+SERVICE = ServiceSettings(_env_file=None)
+RIFE = Settings(method="rife")
 
 
 def put(api: Api, *live: Engine) -> None:
@@ -81,7 +81,7 @@ def test_who_else_can_do_it(api: Api) -> None:
     fleet = [ENGINE, INTERPOLATOR, BOTH, replace(INTERPOLATOR, id="i2", state=EngineState.starting)]
     assert capacity.others(RIFE, 2, fleet, but=()) == [INTERPOLATOR, BOTH]
     assert capacity.others(RIFE, 2, fleet, but={"i1", "b1"}) == []
-    assert capacity.others(Options(method="svd"), 2, fleet, but={"e1"}) == [BOTH]
+    assert capacity.others(Settings(method="svd"), 2, fleet, but={"e1"}) == [BOTH]
     with pytest.raises(Problem):
         capacity.check(RIFE, 2, [ENGINE], SERVICE)
 

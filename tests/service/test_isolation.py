@@ -17,7 +17,7 @@ from fastapi.routing import iter_route_contexts
 
 from service.api.app import create_app
 from service.auth import Scope
-from service.settings import Settings
+from service.settings import ServiceSettings
 from tests.service.conftest import Api, Make, problem
 from tests.service.test_api_jobs import Person
 from trials.pictures import photo
@@ -69,7 +69,7 @@ BODIES["/inbetween/estimate"] = BODIES["/inbetween"]
 
 def routes() -> list[Route]:
     """Each method of each route, those that the document does not show among them."""
-    app = create_app(Settings(_env_file=None, auth="off", storage_url="var/none"))
+    app = create_app(ServiceSettings(_env_file=None, auth="off", storage_url="var/none"))
     found = [
         Route(method, str(each.path_format))
         for each in iter_route_contexts(app.routes)

@@ -15,7 +15,7 @@ from rq.serializers import JSONSerializer
 from service.jobs import metrics
 from service.jobs.record import Job, JobMissing, NewJob, Renewal, State, StateConflict, Superseded, new_id, split_ticket
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 PROBLEM = {"type": "/problems/generation-failed", "title": "t", "status": 500, "detail": "ü"}
 MANIFEST = {"files": [{"name": "take-1.mp4", "size": 10}], "frames": 25, "empty": []}
@@ -24,7 +24,7 @@ MANIFEST = {"files": [{"name": "take-1.mp4", "size": 10}], "frames": 25, "empty"
 @pytest.fixture
 def jobs(redis_url: str) -> Iterator[Jobs]:
     with redis.Redis.from_url(redis_url) as connection:
-        yield Jobs(connection, Settings(_env_file=None, redis_url=redis_url))
+        yield Jobs(connection, ServiceSettings(_env_file=None, redis_url=redis_url))
 
 
 def new(**changes: Any) -> NewJob:

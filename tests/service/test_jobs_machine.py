@@ -34,13 +34,13 @@ from service.jobs.record import (
     split_ticket,
 )
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 ESTIMATES = {"gpu": 1.5, "cpu": None}
 PROBLEM = {"type": "/problems/generation-failed", "status": 500}
 
 
-def machine(connection: redis.Redis, effective: Settings) -> type[RuleBasedStateMachine]:
+def machine(connection: redis.Redis, effective: ServiceSettings) -> type[RuleBasedStateMachine]:
     class Verbs(RuleBasedStateMachine):
         """The model: the highest attempt seen of each job, its commits, which are deleted, whose files are due for
         erasure, whose final event was handed over, which ends were taken back and are still to be told, how many
@@ -367,7 +367,7 @@ def members(connection: redis.Redis, key: str) -> set[str]:
 
 @pytest.mark.timeout(120)
 def test_any_order_of_verbs_keeps_the_invariants(redis_url: str) -> None:
-    effective = Settings(_env_file=None, redis_url=redis_url)
+    effective = ServiceSettings(_env_file=None, redis_url=redis_url)
     with redis.Redis.from_url(redis_url) as connection:
         run_state_machine_as_test(
             machine(connection, effective),

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from service.jobs.reconcile import Watch, announce_due, erase_due, expire_due, reclaim_dead, requeue_lost, unlisted
 from service.jobs.record import Job, NewJob, State, files_prefix
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import Storage, StorageUnavailable
 
 
@@ -29,7 +29,7 @@ class Clock:
 @pytest.fixture
 def jobs(redis_url: str) -> Iterator[Jobs]:
     with redis.Redis.from_url(redis_url) as connection:
-        yield Jobs(connection, Settings(_env_file=None, redis_url=redis_url))
+        yield Jobs(connection, ServiceSettings(_env_file=None, redis_url=redis_url))
 
 
 def submit(jobs: Jobs, **changes: Any) -> Job:

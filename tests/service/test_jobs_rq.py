@@ -10,16 +10,16 @@ import redis
 
 from service.jobs.record import NewJob, State
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 TASKS = """
 import os, redis
 from service.jobs.record import JobError
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 def run(job_id, attempt):
-    settings = Settings(_env_file=None)
+    settings = ServiceSettings(_env_file=None)
     with redis.Redis.from_url(settings.redis_url) as connection:
         jobs = Jobs(connection, settings)
         try:
@@ -35,7 +35,7 @@ def test_a_stock_worker_runs_what_is_enqueued(redis_url: str, tmp_path: Path) ->
     (tmp_path / "worker").mkdir()
     (tmp_path / "worker" / "__init__.py").touch()
     (tmp_path / "worker" / "tasks.py").write_text(TASKS)
-    settings = Settings(_env_file=None, redis_url=redis_url)
+    settings = ServiceSettings(_env_file=None, redis_url=redis_url)
     with redis.Redis.from_url(redis_url) as connection:
         jobs = Jobs(connection, settings)
 

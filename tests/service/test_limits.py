@@ -23,7 +23,7 @@ from service.fleet import engines
 from service.jobs.reconcile import erase_due
 from service.jobs.record import Allowance, Job, NewJob, Refused, State
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from tests.service.conftest import Api, Make, problem
 from tests.service.test_api_submit import ENGINE
 from trials.pictures import photo
@@ -242,7 +242,7 @@ def test_a_repeated_request_gets_its_first_answer_whatever_is_full(make_api: Mak
 @pytest.fixture
 def jobs(redis_url: str) -> Iterator[Jobs]:
     with redis.Redis.from_url(redis_url) as connection:
-        yield Jobs(connection, Settings(_env_file=None, max_deaths=1))
+        yield Jobs(connection, ServiceSettings(_env_file=None, max_deaths=1))
 
 
 def new(seconds: float | None = None) -> NewJob:

@@ -11,8 +11,8 @@ import pytest
 SCRIPT = """
 import logging, structlog
 from service.observe import logs
-from service.settings import Settings
-logs.configure(Settings(_env_file=None, log_format={format!r}, log_level="info"))
+from service.settings import ServiceSettings
+logs.configure(ServiceSettings(_env_file=None, log_format={format!r}, log_level="info"))
 with structlog.contextvars.bound_contextvars(job="job_1"):
     structlog.get_logger("task").info("started", attempt=2)
     logging.getLogger("uvicorn.error").info("Started %s", "server", extra={{"color_message": "colours"}})

@@ -12,7 +12,7 @@ from redis.backoff import AbstractBackoff, ConstantBackoff
 
 from service.database.connections import connect
 from service.database.outages import OutageRetry, is_outage
-from service.settings import Settings
+from service.settings import ServiceSettings
 from tests.redis.servers import until
 from trials.servers import RedisProcess
 
@@ -23,7 +23,7 @@ NOWHERE = ("127.0.0.1", 1)
 def patient(redis_process: RedisProcess) -> Iterator[redis.Redis]:
     """A connection that repeats its commands."""
     retry = OutageRetry(ConstantBackoff(0.05), 400)
-    with connect(Settings(_env_file=None, redis_url=redis_process.url), timeout=None, retry=retry) as connection:
+    with connect(ServiceSettings(_env_file=None, redis_url=redis_process.url), timeout=None, retry=retry) as connection:
         yield connection
 
 
@@ -93,7 +93,7 @@ def test_a_server_that_is_busy_with_somebodys_script_is_waited_for(
             told.append(failures)
             return 0.01
 
-    settings = Settings(_env_file=None, redis_url=redis_process.url)
+    settings = ServiceSettings(_env_file=None, redis_url=redis_process.url)
     with (
         redis.Redis.from_url(redis_process.url) as hog,
         connect(settings, retry=OutageRetry(Told(), 10_000)) as patient,

@@ -10,10 +10,10 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from service.api.app import create_app
 from service.api.routes import queries
-from service.settings import Settings
+from service.settings import ServiceSettings
 from tests.service.conftest import Api, problem
 
-APP = create_app(Settings(_env_file=None, auth="off", storage_url="s3://none"))
+APP = create_app(ServiceSettings(_env_file=None, auth="off", storage_url="s3://none"))
 ROUTES = [(method, route) for route in iter_route_contexts(APP.routes) for method in sorted(route.methods or ())]
 
 

@@ -15,11 +15,11 @@ from service.api.intake import data_uris
 from service.api.intake.quoted import LONG, LONG_URI, MOST_REST, PIECE, Quoted, cut
 from service.api.intake.request_body import _from_json
 from service.problems import Problem
-from service.settings import Settings
+from service.settings import ServiceSettings
 from tests.service.conftest import Api, problem
 from trials.pictures import photo
 
-SETTINGS = Settings(_env_file=None)
+SETTINGS = ServiceSettings(_env_file=None)
 DATA = random.Random(1).randbytes(700_000)
 URI = "data:image/png;base64," + base64.b64encode(DATA).decode()
 

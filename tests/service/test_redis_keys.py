@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 from service.redis_keys import RedisKeys
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 NAMES = {
     "job": "ns:job:job_id",
@@ -71,7 +71,7 @@ def test_names_stay() -> None:
 
 
 def test_queues_of_jobs_keep_their_names() -> None:
-    queues = Settings(_env_file=None, namespace="ns").queues
+    queues = ServiceSettings(_env_file=None, namespace="ns").queues
     assert queues == {
         lane: tuple(f"ns-{lane}-{priority}" for priority in ("high", "default", "low")) for lane in ("gpu", "cpu")
     }

@@ -11,11 +11,11 @@ import pytest
 
 from server import reference
 from service.jobs.metrics import METRIC_PREFIX, METRICS, counted, observed
-from service.settings import SECRETS, Settings
+from service.settings import SECRETS, ServiceSettings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SETTINGS = {name.upper() for name in Settings.model_fields} | {f"{name.upper()}_FILE" for name in SECRETS}
+SETTINGS = {name.upper() for name in ServiceSettings.model_fields} | {f"{name.upper()}_FILE" for name in SECRETS}
 OTHERS = {"INBETWEEN_URL", "INBETWEEN_API_KEY", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "REDIS_SERVER"}
 """Variables that are no settings of the service: the client's, and those of what we use."""
 
@@ -29,11 +29,11 @@ def test_the_page_is_what_the_code_says() -> None:
 
 def test_it_has_every_setting_and_every_metric_once() -> None:
     rows = re.findall(r"^\| `([A-Za-z_]+)`", reference.markdown(), re.MULTILINE)
-    assert rows == [name.upper() for name in Settings.model_fields] + [METRIC_PREFIX + name for name in METRICS]
+    assert rows == [name.upper() for name in ServiceSettings.model_fields] + [METRIC_PREFIX + name for name in METRICS]
 
 
 def test_every_setting_says_what_it_means() -> None:
-    for name, field in Settings.model_fields.items():
+    for name, field in ServiceSettings.model_fields.items():
         assert field.description, name
 
 

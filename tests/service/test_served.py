@@ -9,7 +9,7 @@ import redis
 
 from service.jobs.record import PRIORITIES, NewJob, Priority
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from worker.engine.served import FRESH_SECONDS, GAP_SECONDS, Served, model_name
 
 ONE, OTHER, THIRD = "svd-xt@a", "svd-xt@b", "sprites@c"
@@ -22,7 +22,7 @@ def connection(redis_url: str) -> Iterator[redis.Redis]:
 
 
 def served(connection: redis.Redis, change: bool = False) -> Served:
-    return Served(connection, Settings(_env_file=None, model_change=change))
+    return Served(connection, ServiceSettings(_env_file=None, model_change=change))
 
 
 def unseen(connection: redis.Redis, model: str) -> None:
@@ -37,7 +37,7 @@ def waited(connection: redis.Redis, model: str, until: int = 0) -> None:
 
 
 def submit(connection: redis.Redis, lane: str = "gpu") -> Jobs:
-    jobs = Jobs(connection, Settings(_env_file=None))
+    jobs = Jobs(connection, ServiceSettings(_env_file=None))
     jobs.submit(NewJob("ann", {}, [], lane, 600))  # type: ignore[arg-type]
     return jobs
 
@@ -88,7 +88,7 @@ def test_a_model_that_nobody_has_makes_way_when_no_job_waits_for_it(connection: 
 @pytest.mark.parametrize("priority", PRIORITIES)
 def test_a_job_of_any_priority_is_one_that_waits(connection: redis.Redis, priority: Priority) -> None:
     served(connection).refusal(ONE)
-    jobs = Jobs(connection, Settings(_env_file=None))
+    jobs = Jobs(connection, ServiceSettings(_env_file=None))
     jobs.submit(NewJob("ann", {}, [], "gpu", 600, priority=priority))
     unseen(connection, ONE)
     waited(connection, OTHER)

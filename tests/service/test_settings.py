@@ -8,23 +8,23 @@ import pytest
 from pydantic import SecretStr
 
 from service.observe.redaction import redacted
-from service.settings import SECRETS, SecretFileError, Settings
+from service.settings import SECRETS, SecretFileError, ServiceSettings
 
 
 def test_secrets_may_be_in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in SECRETS:
         (tmp_path / name).write_text(f"value of {name} \n")
         monkeypatch.setenv(f"{name.upper()}_FILE", str(tmp_path / name))
-    settings = Settings(_env_file=None)
+    settings = ServiceSettings(_env_file=None)
     assert settings.redis_url == "value of redis_url ", "only the line's end is cut off"
     assert settings.storage_secret_key is not None
     assert settings.storage_secret_key.get_secret_value() == "value of storage_secret_key "
     monkeypatch.setenv("REDIS_URL_FILE", "")
-    assert Settings(_env_file=None).redis_url.startswith("redis://"), "empty is not set"
+    assert ServiceSettings(_env_file=None).redis_url.startswith("redis://"), "empty is not set"
 
 
 def test_every_secret_may_be_in_a_file() -> None:
-    hidden = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+    hidden = {name for name, field in ServiceSettings.model_fields.items() if "SecretStr" in str(field.annotation)}
     assert set(SECRETS) == {*hidden, "redis_url"}
 
 
@@ -32,19 +32,21 @@ def test_a_file_that_cannot_be_followed_is_one_line(tmp_path: Path, monkeypatch:
     path = tmp_path / "secret"
     monkeypatch.setenv("STORAGE_SECRET_KEY_FILE", str(path))
     with pytest.raises(SecretFileError, match=r"STORAGE_SECRET_KEY_FILE=.* cannot be read: No such file"):
-        Settings(_env_file=None)
+        ServiceSettings(_env_file=None)
     path.write_bytes(b"\xff\xfe sesame")
     with pytest.raises(SecretFileError, match="is not text") as refused:
-        Settings(_env_file=None)
+        ServiceSettings(_env_file=None)
     assert "sesame" not in str(refused.value)
     path.write_text("sesame")
     monkeypatch.setenv("STORAGE_SECRET_KEY", "other")
     with pytest.raises(SecretFileError, match="both set"):
-        Settings(_env_file=None)
+        ServiceSettings(_env_file=None)
 
 
 def test_settings_in_a_log_line_show_no_secret() -> None:
-    settings = Settings(_env_file=None, redis_url="redis://:sesame@host/0", storage_secret_key=SecretStr("sesame"))
+    settings = ServiceSettings(
+        _env_file=None, redis_url="redis://:sesame@host/0", storage_secret_key=SecretStr("sesame")
+    )
     assert "sesame" not in repr(settings)
     assert "sesame" not in str(settings)
 

@@ -15,7 +15,7 @@ import pytest
 
 from service.api.edge import server
 from service.machine import FILES_KEPT, most_connections
-from service.settings import Settings
+from service.settings import ServiceSettings
 from tests.service.conftest import Api, Make, problem
 from tests.service.test_slow_clients import connected, head
 from trials.pictures import photo
@@ -27,7 +27,7 @@ from trials.pictures import photo
 def test_connections_leave_files_for_everything_else(monkeypatch: pytest.MonkeyPatch, files: int, most: int) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
     assert most_connections(1000) == most
-    config = server.Config(Settings(max_connections=1000), None)
+    config = server.Config(ServiceSettings(max_connections=1000), None)
     assert config.most_connections == most
     assert config.backlog <= FILES_KEPT // 2, "what is taken in one go has room"
 

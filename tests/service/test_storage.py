@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 import redis
 
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import ObjectMissing, Storage, StorageUnavailable, open_storage
 
 BIG = bytes(range(256)) * 4096  # 1 MiB, several pieces
 
 
 @pytest.fixture(params=["local", "s3"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> ServiceSettings:
     if request.param == "local":
-        return Settings(storage_url=str(tmp_path / "home"))
-    return Settings.model_validate(request.getfixturevalue("s3_settings"))
+        return ServiceSettings(storage_url=str(tmp_path / "home"))
+    return ServiceSettings.model_validate(request.getfixturevalue("s3_settings"))
 
 
 @pytest.fixture
-def storage(settings: Settings, redis_url: str) -> Storage:
+def storage(settings: ServiceSettings, redis_url: str) -> Storage:
     return open_storage(settings, redis.Redis.from_url(redis_url))
 
 
@@ -245,4 +245,4 @@ def test_check_is_content(storage: Storage) -> None:
 @pytest.mark.parametrize("url", ["s3://", "s3://B/x", "s3://bucket/../x", "ftp://host/x", "s3:///x"])
 def test_a_url_that_names_no_home_is_refused(url: str) -> None:
     with pytest.raises(StorageUnavailable, match=r"STORAGE_URL|storage settings"):
-        open_storage(Settings(storage_url=url), redis.Redis())
+        open_storage(ServiceSettings(storage_url=url), redis.Redis())

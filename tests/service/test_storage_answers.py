@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import ObjectMissing, StorageFull, StorageUnavailable, open_storage, prove
 from service.storage.s3 import S3Storage
 from tests.odd_s3 import Answer, OddS3, refusal, serving
@@ -204,7 +204,7 @@ def test_the_bucket_goes_where_the_setting_says(s3_settings: dict[str, str], mon
             "127.0.0.1" if str(host).endswith("storage.test") else host, *rest, **named
         ),
     )
-    settings = Settings.model_validate(s3_settings)
+    settings = ServiceSettings.model_validate(s3_settings)
     endpoint = str(settings.storage_endpoint).replace("127.0.0.1", "storage.test")
     bucket = settings.storage_url.split("/")[2]
     for addressing, start in (

@@ -11,7 +11,7 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import Grant, LinkExpired, LinkInvalid, LocalStorage, open_storage
 from service.storage.links import issue, signing_key, verify
 
@@ -126,7 +126,7 @@ def test_the_secret_is_shared_through_redis_and_made_once(redis_url: str, decode
 
 
 def test_two_processes_accept_each_others_links(redis_url: str, tmp_path: Path) -> None:
-    settings = Settings(storage_url=str(tmp_path))
+    settings = ServiceSettings(storage_url=str(tmp_path))
     one, two = (open_storage(settings, redis.Redis.from_url(redis_url)) for _ in range(2))
     assert isinstance(two, LocalStorage)
     assert two.verify(token_of(one.sign_get("key", expires=60)), "GET").key == "key"

@@ -15,7 +15,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import Storage, StorageUnavailable, open_storage
 from service.storage.s3 import S3Storage
 
@@ -23,12 +23,12 @@ BODY = b"0123456789"
 
 
 @pytest.fixture
-def settings(s3_settings: dict[str, str]) -> Settings:
-    return Settings.model_validate(s3_settings)
+def settings(s3_settings: dict[str, str]) -> ServiceSettings:
+    return ServiceSettings.model_validate(s3_settings)
 
 
 @pytest.fixture
-def storage(settings: Settings) -> Storage:
+def storage(settings: ServiceSettings) -> Storage:
     return open_storage(settings, redis.Redis())
 
 
@@ -127,7 +127,9 @@ def test_a_tampered_url_is_refused(storage: Storage, stored: str, http: httpx.Cl
     assert http.get(url.partition("?")[0]).status_code in (400, 403)
 
 
-def test_a_url_signed_with_a_wrong_secret_is_refused(settings: Settings, stored: str, http: httpx.Client) -> None:
+def test_a_url_signed_with_a_wrong_secret_is_refused(
+    settings: ServiceSettings, stored: str, http: httpx.Client
+) -> None:
     forger = open_storage(settings.model_copy(update={"storage_secret_key": SecretStr("guessed")}), redis.Redis())
     assert http.get(forger.sign_get(stored, expires=60)).status_code == 403
 
@@ -174,7 +176,7 @@ def test_a_signed_put_does_nothing_else(storage: Storage, stored: str, http: htt
     assert http.put(moved, content=b"abc", headers={"Content-Type": "image/png"}).status_code == 403
 
 
-def test_urls_are_signed_for_the_public_endpoint(settings: Settings, stored: str, http: httpx.Client) -> None:
+def test_urls_are_signed_for_the_public_endpoint(settings: ServiceSettings, stored: str, http: httpx.Client) -> None:
     public = str(settings.storage_endpoint).replace("127.0.0.1", "localhost")
     storage = open_storage(settings.model_copy(update={"storage_public_endpoint": public}), redis.Redis())
     url = storage.sign_get(stored, expires=60)
@@ -184,7 +186,7 @@ def test_urls_are_signed_for_the_public_endpoint(settings: Settings, stored: str
     assert storage.get(stored) == BODY
 
 
-def test_keys_lie_below_the_prefix(settings: Settings, storage: Storage, stored: str) -> None:
+def test_keys_lie_below_the_prefix(settings: ServiceSettings, storage: Storage, stored: str) -> None:
     bucket = settings.storage_url.split("/")[2]
     whole = open_storage(settings.model_copy(update={"storage_url": f"s3://{bucket}"}), redis.Redis())
     assert list(whole.list("")) == [f"home/{stored}"]
@@ -223,7 +225,7 @@ def every_use(storage: Storage, tmp_path: Path) -> Iterator[StorageUnavailable]:
         yield caught.value
 
 
-def test_an_endpoint_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
+def test_an_endpoint_that_is_not_there(settings: ServiceSettings, tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -242,13 +244,13 @@ def test_an_endpoint_that_says_nothing() -> None:
             storage.check()
 
 
-def test_a_wrong_region_is_named(settings: Settings) -> None:
+def test_a_wrong_region_is_named(settings: ServiceSettings) -> None:
     storage = open_storage(settings.model_copy(update={"storage_region": "elsewhere"}), redis.Redis())
     with pytest.raises(StorageUnavailable, match="is STORAGE_REGION right"):
         storage.check()
 
 
-def test_a_bucket_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
+def test_a_bucket_that_is_not_there(settings: ServiceSettings, tmp_path: Path) -> None:
     missing = settings.model_copy(update={"storage_url": "s3://missing/x"})
     storage = open_storage(missing, redis.Redis())
     with pytest.raises(StorageUnavailable, match="does not exist: create the bucket, or correct STORAGE_URL"):
@@ -258,19 +260,19 @@ def test_a_bucket_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
         assert "\n" not in str(error)
 
 
-def test_credentials_that_are_wrong(settings: Settings, tmp_path: Path) -> None:
+def test_credentials_that_are_wrong(settings: ServiceSettings, tmp_path: Path) -> None:
     wrong = settings.model_copy(update={"storage_secret_key": SecretStr("not-the-secret")})
     for error in every_use(open_storage(wrong, redis.Redis()), tmp_path):
         assert "refuses these credentials" in str(error)
         assert "not-the-secret" not in str(error)
 
 
-def test_half_a_pair_of_credentials(settings: Settings) -> None:
+def test_half_a_pair_of_credentials(settings: ServiceSettings) -> None:
     with pytest.raises(StorageUnavailable, match="set both or neither"):
         open_storage(settings.model_copy(update={"storage_secret_key": None}), redis.Redis())
 
 
-def test_no_credentials(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_credentials(settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")

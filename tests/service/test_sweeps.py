@@ -10,14 +10,14 @@ from structlog.testing import capture_logs
 
 from service.jobs.store import Jobs
 from service.jobs.sweeps import MOST_OUTAGES, POSTPONED_SECONDS
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import StorageUnavailable
 
 
 @pytest.fixture
 def jobs(redis_url: str) -> Iterator[Jobs]:
     with redis.Redis.from_url(redis_url) as connection:
-        yield Jobs(connection, Settings(_env_file=None, redis_url=redis_url))
+        yield Jobs(connection, ServiceSettings(_env_file=None, redis_url=redis_url))
 
 
 def raising(errors: dict[str, Exception], done: list[str]) -> Callable[[str], None]:

@@ -13,14 +13,16 @@ from service.jobs.record import NewJob
 from service.jobs.store import Jobs
 from service.jobs.uploads import Uploads
 from service.problems import Problem
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import Storage, StorageUnavailable, open_storage
 from worker.keeper import Keeper
 
 
 @pytest.fixture
-def settings(redis_url: str, tmp_path: Path) -> Settings:
-    return Settings(_env_file=None, redis_url=redis_url, storage_url=str(tmp_path / "storage"), signed_url_ttl=60)
+def settings(redis_url: str, tmp_path: Path) -> ServiceSettings:
+    return ServiceSettings(
+        _env_file=None, redis_url=redis_url, storage_url=str(tmp_path / "storage"), signed_url_ttl=60
+    )
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def connection(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def storage(settings: Settings, connection: redis.Redis) -> Storage:
+def storage(settings: ServiceSettings, connection: redis.Redis) -> Storage:
     return open_storage(settings, connection)
 
 
@@ -41,7 +43,7 @@ def sent(uploads: Uploads, storage: Storage) -> str:
     return upload.id
 
 
-def test_an_upload_is_its_owners(settings: Settings, connection: redis.Redis, storage: Storage) -> None:
+def test_an_upload_is_its_owners(settings: ServiceSettings, connection: redis.Redis, storage: Storage) -> None:
     uploads = Uploads(connection, storage, settings)
     name = sent(uploads, storage)
     assert uploads.read("ann", f"upload:{name}", "start") == b"abc"
@@ -51,7 +53,9 @@ def test_an_upload_is_its_owners(settings: Settings, connection: redis.Redis, st
         assert (refused.value.slug, refused.value.field) == ("upload-not-found", "start")
 
 
-def test_a_file_of_another_size_is_not_used(settings: Settings, connection: redis.Redis, storage: Storage) -> None:
+def test_a_file_of_another_size_is_not_used(
+    settings: ServiceSettings, connection: redis.Redis, storage: Storage
+) -> None:
     uploads = Uploads(connection, storage, settings)
     name = sent(uploads, storage)
     storage.put(f"uploads/{name}", b"abcd", "image/png")
@@ -61,7 +65,7 @@ def test_a_file_of_another_size_is_not_used(settings: Settings, connection: redi
 
 
 def test_another_answer_than_the_file_is_the_storages_fault(
-    settings: Settings, connection: redis.Redis, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    settings: ServiceSettings, connection: redis.Redis, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uploads = Uploads(connection, storage, settings)
     name = sent(uploads, storage)
@@ -71,7 +75,7 @@ def test_another_answer_than_the_file_is_the_storages_fault(
 
 
 def test_the_keeper_erases_uploads_whose_time_is_over(
-    settings: Settings, connection: redis.Redis, storage: Storage
+    settings: ServiceSettings, connection: redis.Redis, storage: Storage
 ) -> None:
     uploads = Uploads(connection, storage, settings)
     old, new = sent(uploads, storage), sent(uploads, storage)
@@ -86,7 +90,7 @@ def test_the_keeper_erases_uploads_whose_time_is_over(
 
 @pytest.mark.parametrize("limit", [{"max_uploads": 3}, {"max_uploads_bytes": 9}], ids=["count", "bytes"])
 def test_an_owner_may_have_so_much_that_no_job_has_used(
-    settings: Settings, connection: redis.Redis, storage: Storage, limit: dict[str, int]
+    settings: ServiceSettings, connection: redis.Redis, storage: Storage, limit: dict[str, int]
 ) -> None:
     values = {"max_uploads": 0, "max_uploads_bytes": 0} | limit
     uploads = Uploads(connection, storage, settings.model_copy(update=values))
@@ -110,7 +114,7 @@ def test_an_owner_may_have_so_much_that_no_job_has_used(
     assert len(connection.zrange("inbetween:uploads", 0, -1)) == 6, "a refused one leaves nothing"
 
 
-def test_any_number_is_any_number(settings: Settings, connection: redis.Redis, storage: Storage) -> None:
+def test_any_number_is_any_number(settings: ServiceSettings, connection: redis.Redis, storage: Storage) -> None:
     values = {"max_uploads": 0, "max_uploads_bytes": 0}
     uploads = Uploads(connection, storage, settings.model_copy(update=values))
     assert len({uploads.grant("ann", "image/png", 3).id for _ in range(150)}) == 150

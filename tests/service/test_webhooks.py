@@ -19,7 +19,7 @@ from service.jobs.record import Job, NewJob
 from service.jobs.store import Jobs
 from service.outbound.client import Outbound
 from service.outbound.target import Target
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.webhooks import deliveries
 from service.webhooks.deliveries import Webhooks, announce
 from service.webhooks.message import message_id
@@ -31,8 +31,8 @@ outbound = Outbound(["127.0.0.1"])
 
 
 @pytest.fixture
-def settings(redis_url: str) -> Settings:
-    return Settings(redis_url=redis_url, namespace="hooks", public_url="https://api.example/")
+def settings(redis_url: str) -> ServiceSettings:
+    return ServiceSettings(redis_url=redis_url, namespace="hooks", public_url="https://api.example/")
 
 
 @pytest.fixture
@@ -42,12 +42,12 @@ def connection(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def jobs(connection: redis.Redis, settings: Settings) -> Jobs:
+def jobs(connection: redis.Redis, settings: ServiceSettings) -> Jobs:
     return Jobs(connection, settings)
 
 
 @pytest.fixture
-def hooks(connection: redis.Redis, settings: Settings) -> Webhooks:
+def hooks(connection: redis.Redis, settings: ServiceSettings) -> Webhooks:
     return Webhooks(connection, settings)
 
 
@@ -71,7 +71,7 @@ def ended(jobs: Jobs, receiver: Any, how: str = "succeeded", events: list[str] =
     return jobs.succeed(job.id, job.attempt, {"files": [{"name": "take-1.mp4"}]})
 
 
-def announced(jobs: Jobs, settings: Settings, receiver: Any) -> str:
+def announced(jobs: Jobs, settings: ServiceSettings, receiver: Any) -> str:
     delivery_id = announce(jobs, settings, ended(jobs, receiver))
     assert delivery_id is not None
     return delivery_id
@@ -93,7 +93,7 @@ def _refuse(address: str, port: int, seconds: float) -> Any:
 
 class TestAnnouncing:
     def test_the_body_says_what_will_stay_true_and_no_more(
-        self, jobs: Jobs, hooks: Webhooks, settings: Settings, receiver: Any
+        self, jobs: Jobs, hooks: Webhooks, settings: ServiceSettings, receiver: Any
     ) -> None:
         job = ended(jobs, receiver)
         delivery_id = announce(jobs, settings, job)
@@ -117,7 +117,9 @@ class TestAnnouncing:
         }
 
     @pytest.mark.parametrize("how", ["succeeded", "failed", "canceled"])
-    def test_every_final_event(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any, how: str) -> None:
+    def test_every_final_event(
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any, how: str
+    ) -> None:
         job = ended(jobs, receiver, how)
         delivery_id = announce(jobs, settings, job)
         assert delivery_id is not None
@@ -126,14 +128,14 @@ class TestAnnouncing:
         assert body["data"]["error"] == job.error
         assert (job.error is not None) == (how == "failed")
 
-    def test_twice_is_once(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+    def test_twice_is_once(self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any) -> None:
         job = ended(jobs, receiver)
         assert announce(jobs, settings, job) == announce(jobs, settings, job)
         assert len(queued(hooks)) == 1
         assert len(hooks.deliveries("ann", 10).deliveries) == 1
 
     def test_another_attempt_is_another_event(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         job = ended(jobs, receiver, "failed")
         first = announce(jobs, settings, job)
@@ -144,7 +146,7 @@ class TestAnnouncing:
 
     @pytest.mark.parametrize("changes", [{"webhook": None}, {"events": ["inbetween.failed"]}])
     def test_nobody_asked(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any, changes: dict[str, Any]
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any, changes: dict[str, Any]
     ) -> None:
         assert announce(jobs, settings, ended(jobs, receiver, **changes)) is None
         assert queued(hooks) == []
@@ -154,7 +156,7 @@ class TestAnnouncing:
         job = ended(jobs, receiver, "failed")
         assert hooks.announce(jobs.redrive(job.id)) is None
 
-    def test_it_is_handed_over(self, jobs: Jobs, settings: Settings, receiver: Any) -> None:
+    def test_it_is_handed_over(self, jobs: Jobs, settings: ServiceSettings, receiver: Any) -> None:
         job = ended(jobs, receiver)
         assert jobs.redis.zcard(jobs.keys.undelivered) == 1
         announce(jobs, settings, job)
@@ -163,7 +165,7 @@ class TestAnnouncing:
 
 class TestTrying:
     def test_the_receiver_can_verify_it(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, connection: redis.Redis, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, connection: redis.Redis, receiver: Any
     ) -> None:
         delivery_id = announced(jobs, settings, receiver)
         assert hooks.attempt(delivery_id, 1, outbound) is None
@@ -179,7 +181,7 @@ class TestTrying:
             Webhook(other).verify(request.body, request.headers)
 
     def test_two_live_secrets_give_two_signatures(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, connection: redis.Redis, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, connection: redis.Redis, receiver: Any
     ) -> None:
         keys = ApiKeys(connection, settings)
         (old,) = keys.webhook_secrets("ann")
@@ -191,7 +193,9 @@ class TestTrying:
         for secret in (old, new):
             Webhook(secret).verify(request.body, request.headers)
 
-    def test_the_trace_goes_with_it(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+    def test_the_trace_goes_with_it(
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
+    ) -> None:
         trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
         delivery_id = announce(jobs, settings, ended(jobs, receiver, traceparent=trace))
         assert delivery_id is not None
@@ -199,7 +203,7 @@ class TestTrying:
         assert receiver.received[0].headers["traceparent"] == trace
 
     def test_each_try_has_the_same_id_and_body_and_its_own_time(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any, monkeypatch: pytest.MonkeyPatch
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         receiver.answers = [(500, {}, b""), (200, {}, b"")]
         delivery_id = announced(jobs, settings, receiver)
@@ -218,7 +222,7 @@ class TestTrying:
 
     @pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 404, 429, 500, 503])
     def test_anything_but_2xx_is_tried_again(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any, status: int
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any, status: int
     ) -> None:
         receiver.answers = [(status, {"location": f"{receiver.url}/elsewhere"}, b"")]
         delivery_id = announced(jobs, settings, receiver)
@@ -231,7 +235,7 @@ class TestTrying:
 
     @pytest.mark.parametrize("status", [200, 201, 202, 204])
     def test_every_2xx_is_delivered(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any, status: int
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any, status: int
     ) -> None:
         receiver.answers = [(status, {}, b"")]
         delivery_id = announced(jobs, settings, receiver)
@@ -242,7 +246,7 @@ class TestTrying:
         assert len(receiver.received) == 1
 
     def test_no_answer_is_logged_by_its_kind_and_without_an_address(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         delivery_id = announced(jobs, settings, receiver)
         elsewhere = Outbound(["127.0.0.1"], dial=_refuse)
@@ -256,11 +260,13 @@ class TestTrying:
         assert "10.9.8.7" not in logged
         assert "refused by" not in logged
 
-    def test_retry_after_is_honoured(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+    def test_retry_after_is_honoured(
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
+    ) -> None:
         receiver.answers = [(503, {"retry-after": "120"}, b"")]
         assert hooks.attempt(announced(jobs, settings, receiver), 1, outbound) == 120
 
-    def test_the_schedule_ends(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+    def test_the_schedule_ends(self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any) -> None:
         receiver.answers = [(500, {}, b"")]
         delivery_id = announced(jobs, settings, receiver)
         waits = [hooks.attempt(delivery_id, 1, outbound) for _ in SCHEDULE]
@@ -274,7 +280,7 @@ class TestTrying:
         assert len(receiver.received) == len(SCHEDULE)
 
     def test_a_try_that_kills_its_process_is_spent(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         def dies(host: str, port: int, seconds: float) -> Any:
             raise MemoryError
@@ -287,7 +293,7 @@ class TestTrying:
         assert got(hooks, delivery_id).state is Outcome.failed
         assert receiver.received == []
 
-    def test_tries_are_counted(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+    def test_tries_are_counted(self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any) -> None:
         receiver.answers = [(500, {}, b""), (200, {}, b"")]
         delivery_id = announced(jobs, settings, receiver)
         hooks.attempt(delivery_id, 1, outbound)
@@ -300,19 +306,19 @@ class TestTrying:
 class TestTurns:
     """Each owner has two places; what else it has due waits in a line of its own."""
 
-    def events(self, jobs: Jobs, settings: Settings, receiver: Any, owner: str, count: int) -> list[str]:
+    def events(self, jobs: Jobs, settings: ServiceSettings, receiver: Any, owner: str, count: int) -> list[str]:
         found = [announce(jobs, settings, ended(jobs, receiver, owner=owner)) for _ in range(count)]
         return [one for one in found if one is not None]
 
     def test_rq_has_two_of_each_owner_in_turns(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         many = self.events(jobs, settings, receiver, "ann", 5)
         one = self.events(jobs, settings, receiver, "bob", 1)
         assert queued(hooks) == [f"{name}-1" for name in (*many[:2], *one)]
 
     def test_a_place_that_is_given_back_goes_to_who_waited_longest(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         many = self.events(jobs, settings, receiver, "ann", 5)
         for done in range(5):
@@ -324,7 +330,7 @@ class TestTurns:
 
     @pytest.mark.parametrize("ending", ["settled", "put off", "over"])
     def test_however_a_try_ends_its_place_is_given_back(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any, ending: str
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any, ending: str
     ) -> None:
         first, second, third = self.events(jobs, settings, receiver, "ann", 3)
         if ending == "settled":
@@ -339,14 +345,14 @@ class TestTurns:
         assert queued(hooks) == [f"{name}-1" for name in (first, second, third)]
 
     def test_an_old_run_leaves_the_place_to_the_live_one(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         many = self.events(jobs, settings, receiver, "ann", 3)
         assert hooks.attempt(many[0], 7, outbound) is None
         assert queued(hooks) == [f"{name}-1" for name in many[:2]]
 
     def test_a_try_that_rq_brings_by_itself_waits_in_line_too(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         """As one that RQ's scheduler had, when two others are at work."""
         _, second, third = self.events(jobs, settings, receiver, "ann", 3)
@@ -358,7 +364,7 @@ class TestTurns:
         assert got(hooks, third).state is Outcome.delivered
 
     def test_a_process_that_dies_keeps_its_place_for_a_lease(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         many = self.events(jobs, settings, receiver, "ann", 3)
         hooks.queue.empty()
@@ -374,7 +380,7 @@ class TestTurns:
         assert sorted(request.headers["webhook-id"] for request in receiver.received) == sorted(many)
 
     def test_a_line_goes_on_when_those_at_work_died_as_their_tries_were_over(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any, monkeypatch: pytest.MonkeyPatch
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         many = self.events(jobs, settings, receiver, "ann", 5)
         with monkeypatch.context() as dying:
@@ -397,7 +403,7 @@ class TestTurns:
         assert sorted(request.headers["webhook-id"] for request in receiver.received) == sorted(many)
 
     def test_a_deleted_job_gives_its_place_back(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         first, second, third = self.events(jobs, settings, receiver, "ann", 3)
         hooks.forget(got(hooks, first).job)
@@ -415,14 +421,14 @@ class TestReceivers:
 
     names = ("a.example", "b.example", "A.example.")
 
-    def hook(self, jobs: Jobs, settings: Settings, receiver: Any, name: str) -> str:
+    def hook(self, jobs: Jobs, settings: ServiceSettings, receiver: Any, name: str) -> str:
         hook = {"url": f"http://{name}:{receiver.server_port}/hook", "events": EVENTS}
         delivery_id = announce(jobs, settings, ended(jobs, receiver, webhook=hook))
         assert delivery_id is not None
         return delivery_id
 
     def test_a_silent_address_rests_under_every_name_that_leads_to_it(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         dialled: list[str] = []
 
@@ -444,7 +450,7 @@ class TestReceivers:
         assert len(dialled) == 2, "a redrive wakes the address too"
 
     def test_what_was_put_off_before_it_was_sent_was_seen_by_nobody(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         way = Outbound(self.names, resolve=lambda host, port: ["127.0.0.1"], dial=_refuse)
         first, second = (self.hook(jobs, settings, receiver, name) for name in self.names[:2])
@@ -454,7 +460,7 @@ class TestReceivers:
         assert hooks.redis.hget(f"hooks:delivery:{second}", "begun") is None
 
     def test_an_address_pays_for_no_try_that_did_not_reach_it(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         def nowhere(host: str, port: int) -> list[str]:
             raise OSError("no such host")
@@ -466,7 +472,7 @@ class TestReceivers:
         assert len(list(hooks.redis.scan_iter("hooks:webhook-resting:*"))) == 1, "the name alone"
 
     def test_another_owner_and_another_port_do_not_wait(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         way = Outbound(self.names, resolve=lambda host, port: ["127.0.0.1"])
         refusing = Outbound(self.names, resolve=lambda host, port: ["127.0.0.1"], dial=_refuse)
@@ -478,7 +484,7 @@ class TestReceivers:
         assert got(hooks, theirs).state is Outcome.delivered
 
     def test_one_that_was_never_heard_has_less_time(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         given: list[float] = []
 
@@ -500,7 +506,7 @@ class TestSilence:
     silent = Outbound(["127.0.0.1"], dial=_refuse)
 
     def test_its_other_events_wait_without_being_tried(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         first, second = announced(jobs, settings, receiver), announced(jobs, settings, receiver)
         hooks.attempt(first, 1, self.silent)
@@ -513,7 +519,7 @@ class TestSilence:
         assert receiver.received == []
 
     def test_it_is_left_alone_longer_each_time_up_to_five_minutes(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         delivery_id = announced(jobs, settings, receiver)
         rests = []
@@ -526,7 +532,7 @@ class TestSilence:
             assert expected - 5 <= rest <= expected
 
     def test_other_hosts_and_owners_do_not_wait(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         hooks.attempt(announced(jobs, settings, receiver), 1, self.silent)
         elsewhere = {"url": f"{receiver.url.replace('127.0.0.1', 'localhost')}/hook", "events": EVENTS}
@@ -536,7 +542,7 @@ class TestSilence:
             hooks.attempt(delivery_id, 1, self.silent)
             assert got(hooks, delivery_id).tries == 1
 
-    def test_any_answer_ends_it(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+    def test_any_answer_ends_it(self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any) -> None:
         receiver.answers = [(500, {}, b"")]
         delivery_id = announced(jobs, settings, receiver)
         for _ in range(2):
@@ -548,7 +554,9 @@ class TestSilence:
                     hooks.redis.delete(key)
             hooks.attempt(delivery_id, 1, outbound)
 
-    def test_a_redrive_does_not_wait(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+    def test_a_redrive_does_not_wait(
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
+    ) -> None:
         delivery_id = announced(jobs, settings, receiver)
         hooks.attempt(delivery_id, 1, self.silent)
         hooks.redrive(delivery_id)
@@ -558,7 +566,7 @@ class TestSilence:
 
 class TestGone:
     def test_410_disables_the_url_for_its_owner(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         waiting = announced(jobs, settings, receiver)
         receiver.answers = [(410, {}, b"")]
@@ -578,7 +586,9 @@ class TestGone:
         assert other is not None
         assert got(hooks, other).state is Outcome.pending
 
-    def test_a_redrive_enables_it_again(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+    def test_a_redrive_enables_it_again(
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
+    ) -> None:
         receiver.answers = [(410, {}, b""), (200, {}, b"")]
         delivery_id = announced(jobs, settings, receiver)
         hooks.attempt(delivery_id, 1, outbound)
@@ -590,7 +600,7 @@ class TestGone:
 
 class TestRedrive:
     def test_a_redrive_has_the_whole_schedule_before_it(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         receiver.answers = [(500, {}, b"")]
         delivery_id = announced(jobs, settings, receiver)
@@ -605,7 +615,7 @@ class TestRedrive:
         assert got(hooks, delivery_id).tries == len(SCHEDULE) + 1
 
     def test_the_run_before_it_does_nothing(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         delivery_id = announced(jobs, settings, receiver)
         hooks.redrive(delivery_id)
@@ -613,7 +623,7 @@ class TestRedrive:
         assert receiver.received == []
 
     def test_a_redrive_during_a_try_stands(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         delivery_id = announced(jobs, settings, receiver)
 
@@ -627,7 +637,7 @@ class TestRedrive:
         delivery = got(hooks, delivery_id)
         assert (delivery.state, delivery.run, delivery.spent, len(delivery.log)) == (Outcome.pending, 2, 0, 1)
 
-    def test_not_somebody_elses(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+    def test_not_somebody_elses(self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any) -> None:
         delivery_id = announced(jobs, settings, receiver)
         with pytest.raises(DeliveryMissing):
             hooks.redrive(delivery_id, "bob")
@@ -639,7 +649,7 @@ class TestRedrive:
 class TestOrder:
     """Two events of one job: it failed, was redriven, and succeeded."""
 
-    def both(self, jobs: Jobs, hooks: Webhooks, settings: Settings, receiver: Any) -> tuple[str, str, Job]:
+    def both(self, jobs: Jobs, hooks: Webhooks, settings: ServiceSettings, receiver: Any) -> tuple[str, str, Job]:
         """Ids of the first event, which was tried and not taken, and of the second one, just announced."""
         job = ended(jobs, receiver, "failed")
         first = announce(jobs, settings, job)
@@ -655,7 +665,7 @@ class TestOrder:
         return first, second, done
 
     def test_a_later_event_waits_for_the_earlier_one_which_is_tried_at_once(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         first, second, _ = self.both(jobs, hooks, settings, receiver)
         assert queued(hooks) == [f"{first}-2", f"{second}-1"], "not at the end of its pause"
@@ -671,7 +681,7 @@ class TestOrder:
         assert [one.headers["webhook-id"] for one in receiver.received] == [first, second]
 
     def test_a_later_event_is_sent_when_the_earlier_one_was_given_up(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         receiver.answers = [(500, {}, b"")] * (len(SCHEDULE) - 1) + [(200, {}, b"")]
         first, second, _ = self.both(jobs, hooks, settings, receiver)
@@ -683,7 +693,7 @@ class TestOrder:
         assert got(hooks, second).state is Outcome.delivered
 
     def test_a_later_event_waits_for_a_try_on_its_way(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         first, second, _ = self.both(jobs, hooks, settings, receiver)
         waits: list[int | None] = []
@@ -698,7 +708,7 @@ class TestOrder:
         assert [one.headers["webhook-id"] for one in receiver.received] == [first]
 
     def test_an_earlier_event_is_never_sent_after_a_later_one(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         first, second, _ = self.both(jobs, hooks, settings, receiver)
         receiver.answers = [(410, {}, b""), (200, {}, b"")]
@@ -712,7 +722,7 @@ class TestOrder:
 
 
 class TestListing:
-    def test_newest_first_in_pages(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+    def test_newest_first_in_pages(self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any) -> None:
         made = [announced(jobs, settings, receiver) for _ in range(5)]
         stamps = {one.id: int(one.created_at * 1000) for one in hooks.deliveries("ann", 10).deliveries}
         expected = sorted(made, key=lambda one: (stamps[one], one), reverse=True)
@@ -726,7 +736,7 @@ class TestListing:
         assert cursor is None
         assert seen == expected
 
-    def test_by_owner_or_all(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+    def test_by_owner_or_all(self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any) -> None:
         announced(jobs, settings, receiver)
         announce(jobs, settings, ended(jobs, receiver, owner="bob"))
         assert [one.owner for one in hooks.deliveries("bob", 10).deliveries] == ["bob"]
@@ -734,7 +744,7 @@ class TestListing:
         assert hooks.deliveries("carol", 10).deliveries == ()
 
     def test_old_ones_are_no_longer_listed(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any, connection: redis.Redis
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any, connection: redis.Redis
     ) -> None:
         delivery_id = announced(jobs, settings, receiver)
         month_ago = int((datetime.now(UTC) - timedelta(days=31)).timestamp() * 1000)
@@ -743,7 +753,7 @@ class TestListing:
         assert connection.zcard("hooks:deliveries:of:ann") == 1
 
     def test_nothing_is_kept_for_ever(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any, connection: redis.Redis
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any, connection: redis.Redis
     ) -> None:
         receiver.answers = [(410, {}, b"")]
         delivery_id = announced(jobs, settings, receiver)
@@ -761,7 +771,9 @@ class TestSweep:
         for member in members:
             hooks.redis.zadd("hooks:deliveries-due", {member: 1})
 
-    def test_what_rq_lost_is_put_back(self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any) -> None:
+    def test_what_rq_lost_is_put_back(
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
+    ) -> None:
         delivery_id = announced(jobs, settings, receiver)
         hooks.queue.empty()
         assert hooks.sweep() == 0
@@ -773,7 +785,7 @@ class TestSweep:
         assert len(receiver.received) == 1
 
     def test_what_waits_in_a_long_queue_keeps_its_place(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         first, second = announced(jobs, settings, receiver), announced(jobs, settings, receiver)
         self.due(hooks)
@@ -781,7 +793,7 @@ class TestSweep:
         assert queued(hooks) == [f"{first}-1", f"{second}-1"]
 
     def test_what_the_scheduler_holds_is_not_lost_until_it_forgets(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         receiver.answers = [(500, {}, b"")]
         delivery_id = announced(jobs, settings, receiver)
@@ -794,7 +806,7 @@ class TestSweep:
             assert hooks.sweep() == swept
 
     def test_a_wait_for_the_next_try_is_not_overdue(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         receiver.answers = [(503, {"retry-after": "5000"}, b"")]
         delivery_id = announced(jobs, settings, receiver)
@@ -804,7 +816,7 @@ class TestSweep:
         assert hooks.redis.zscore("hooks:deliveries-due", delivery_id) == pytest.approx(next_at + 60, abs=0.01)
 
     def test_a_worker_that_died_between_try_and_retry(
-        self, jobs: Jobs, settings: Settings, hooks: Webhooks, receiver: Any
+        self, jobs: Jobs, settings: ServiceSettings, hooks: Webhooks, receiver: Any
     ) -> None:
         receiver.answers = [(500, {}, b"")]
         delivery_id = announced(jobs, settings, receiver)

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from service.auth import ApiKeys, Scope
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 
 def server(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -27,7 +27,7 @@ def server(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str
 
 def test_every_setting_is_listed_with_its_meaning_and_no_secret_is_shown() -> None:
     shown = server("settings", STORAGE_SECRET_KEY="very-secret", PORT="8123")
-    for name, field in Settings.model_fields.items():
+    for name, field in ServiceSettings.model_fields.items():
         assert f"{name.upper()}=" in shown.stdout
         assert str(field.description) in shown.stdout
     assert "PORT=8123" in shown.stdout
@@ -39,7 +39,7 @@ def test_keys_are_made_listed_and_revoked(redis_url: str) -> None:
     assert made.returncode == 0, made.stderr
     secret = made.stdout.split("Bearer ")[1].split("`")[0]
     with redis.Redis.from_url(redis_url) as connection:
-        key = ApiKeys(connection, Settings(_env_file=None)).verify(secret)
+        key = ApiKeys(connection, ServiceSettings(_env_file=None)).verify(secret)
     assert key is not None
     assert (key.name, key.owner, key.scopes) == ("ada", "studio", frozenset({Scope.submit, Scope.read}))
     listed = server("keys", "list", REDIS_URL=redis_url).stdout
@@ -47,7 +47,7 @@ def test_keys_are_made_listed_and_revoked(redis_url: str) -> None:
     assert secret not in listed
     shown = server("keys", "webhook-secret", "studio", REDIS_URL=redis_url).stdout
     with redis.Redis.from_url(redis_url) as connection:
-        assert ApiKeys(connection, Settings(_env_file=None)).webhook_secrets("studio") == (shown.strip(),)
+        assert ApiKeys(connection, ServiceSettings(_env_file=None)).webhook_secrets("studio") == (shown.strip(),)
     newer = server("keys", "webhook-secret", "studio", REDIS_URL=redis_url).stdout
     for _ in range(2):
         live = server("keys", "webhook-secret", "studio", "--show", REDIS_URL=redis_url).stdout
@@ -61,7 +61,7 @@ def test_a_key_is_made_with_limits_of_its_own(redis_url: str) -> None:
     made = server("keys", "create", "ada", *own, REDIS_URL=redis_url)
     secret = made.stdout.split("Bearer ")[1].split("`")[0]
     with redis.Redis.from_url(redis_url) as connection:
-        key = ApiKeys(connection, Settings(_env_file=None)).verify(secret)
+        key = ApiKeys(connection, ServiceSettings(_env_file=None)).verify(secret)
     assert key is not None
     assert (key.rate, key.active_jobs, key.gpu_seconds) == (60, 0, 3600)
     assert "rate 60  active-jobs 0  gpu-seconds 3600" in server("keys", "list", REDIS_URL=redis_url).stdout

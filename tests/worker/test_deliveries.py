@@ -22,14 +22,14 @@ from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 from service.auth import ApiKeys
 from service.jobs.record import Job, NewJob
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.webhooks.deliveries import Webhooks, announce, queue_name
 from service.webhooks.record import Delivery, Outcome
 
 
 @pytest.fixture
-def settings(redis_url: str) -> Settings:
-    return Settings(redis_url=redis_url, namespace="hooks", fetch_allow_hosts=("127.0.0.1",))
+def settings(redis_url: str) -> ServiceSettings:
+    return ServiceSettings(redis_url=redis_url, namespace="hooks", fetch_allow_hosts=("127.0.0.1",))
 
 
 @pytest.fixture
@@ -39,12 +39,12 @@ def connection(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def hooks(connection: redis.Redis, settings: Settings) -> Webhooks:
+def hooks(connection: redis.Redis, settings: ServiceSettings) -> Webhooks:
     return Webhooks(connection, settings)
 
 
 @contextmanager
-def worker(settings: Settings, folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+def worker(settings: ServiceSettings, folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """A stock RQ worker of the webhook queue, as the settings would have it started."""
     environment = os.environ | {
         "REDIS_URL": settings.redis_url,
@@ -63,7 +63,7 @@ def worker(settings: Settings, folder: Path, *options: str) -> Iterator[subproce
             process.wait(30)
 
 
-def succeeded(connection: redis.Redis, settings: Settings, url: str, owner: str = "ann") -> Job:
+def succeeded(connection: redis.Redis, settings: ServiceSettings, url: str, owner: str = "ann") -> Job:
     jobs = Jobs(connection, settings)
     webhook = {"url": url, "events": ["inbetween.succeeded"]}
     job = jobs.submit(NewJob(owner, {"reference": "é"}, [], "cpu", 3600, webhook=webhook))
@@ -81,7 +81,7 @@ def settled(hooks: Webhooks, state: Outcome) -> Delivery | None:
 
 
 def test_a_receiver_that_fails_first_gets_the_same_event_again(
-    connection: redis.Redis, settings: Settings, hooks: Webhooks, receiver: Any, tmp_path: Path
+    connection: redis.Redis, settings: ServiceSettings, hooks: Webhooks, receiver: Any, tmp_path: Path
 ) -> None:
     receiver.answers = [(503, {}, b"down"), (200, {}, b"")]
     job = succeeded(connection, settings, f"{receiver.url}/hook")
@@ -103,7 +103,7 @@ def test_a_receiver_that_fails_first_gets_the_same_event_again(
 
 
 def test_rq_comes_back_when_the_receiver_says(
-    connection: redis.Redis, settings: Settings, hooks: Webhooks, receiver: Any, tmp_path: Path
+    connection: redis.Redis, settings: ServiceSettings, hooks: Webhooks, receiver: Any, tmp_path: Path
 ) -> None:
     """In bursts, the second of which finds the scheduled try due because the test has moved it."""
     receiver.answers = [(429, {"retry-after": "1000"}, b""), (200, {}, b"")]
@@ -128,7 +128,7 @@ def test_rq_comes_back_when_the_receiver_says(
 
 
 def test_a_receiver_inside_the_network_is_not_reached(
-    connection: redis.Redis, settings: Settings, hooks: Webhooks, receiver: Any, tmp_path: Path
+    connection: redis.Redis, settings: ServiceSettings, hooks: Webhooks, receiver: Any, tmp_path: Path
 ) -> None:
     succeeded(connection, settings, f"{receiver.url}/hook")
     with worker(settings.model_copy(update={"fetch_allow_hosts": ()}), tmp_path, "--burst") as process:
@@ -139,7 +139,7 @@ def test_a_receiver_inside_the_network_is_not_reached(
 
 
 def test_a_delivery_that_is_gone_ends_quietly(
-    connection: redis.Redis, settings: Settings, hooks: Webhooks, receiver: Any, tmp_path: Path
+    connection: redis.Redis, settings: ServiceSettings, hooks: Webhooks, receiver: Any, tmp_path: Path
 ) -> None:
     succeeded(connection, settings, f"{receiver.url}/hook")
     (delivery,) = hooks.deliveries(None, 10).deliveries
@@ -151,7 +151,7 @@ def test_a_delivery_that_is_gone_ends_quietly(
 
 
 def test_the_silent_receivers_of_one_owner_hold_up_nobody_else(
-    connection: redis.Redis, settings: Settings, hooks: Webhooks, receiver: Any, tmp_path: Path
+    connection: redis.Redis, settings: ServiceSettings, hooks: Webhooks, receiver: Any, tmp_path: Path
 ) -> None:
     """Three processes, as `inbetween-server webhooks` runs them; SIGTERM ends them all, a try that is made first."""
     with ExitStack() as stack:

@@ -19,7 +19,7 @@ from service.fleet import unwell
 from service.fleet.engines import ENGINE_ID
 from service.jobs.record import Job, NewJob, State
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from trials.processes import LONGEST_WAIT
 from trials.site import Site
 from worker.process import fitness
@@ -37,7 +37,7 @@ from worker.process.fitness import (
 @pytest.fixture
 def jobs(redis_url: str) -> Iterator[Jobs]:
     with redis.Redis.from_url(redis_url) as connection:
-        yield Jobs(connection, Settings(_env_file=None, redis_url=redis_url))
+        yield Jobs(connection, ServiceSettings(_env_file=None, redis_url=redis_url))
 
 
 class Machine:

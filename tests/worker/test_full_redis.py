@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from service.jobs.record import Job, NewJob, State
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from trials.servers import RedisProcess
 from worker import tasks
 from worker.task.lease import Lease
@@ -24,7 +24,7 @@ SOON = 20.0
 @pytest.fixture
 def jobs(redis_process: RedisProcess) -> Iterator[Jobs]:
     with redis.Redis.from_url(redis_process.url) as connection:
-        yield Jobs(connection, Settings(_env_file=None, lease_ttl=1.0))
+        yield Jobs(connection, ServiceSettings(_env_file=None, lease_ttl=1.0))
 
 
 @pytest.fixture

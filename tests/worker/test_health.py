@@ -16,7 +16,7 @@ import redis
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from server import health
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.webhooks.deliveries import Webhooks
 from service.webhooks.record import Outcome
 from tests.worker.test_deliveries import settled, succeeded
@@ -27,8 +27,8 @@ COMMAND = (sys.executable, "-m", "server.cli")
 
 
 @pytest.fixture
-def settings(redis_process: RedisProcess, tmp_path: Path) -> Settings:
-    return Settings(
+def settings(redis_process: RedisProcess, tmp_path: Path) -> ServiceSettings:
+    return ServiceSettings(
         _env_file=None,
         redis_url=redis_process.url,
         storage_url=str(tmp_path / "storage"),
@@ -37,14 +37,14 @@ def settings(redis_process: RedisProcess, tmp_path: Path) -> Settings:
     )
 
 
-def variables(settings: Settings) -> dict[str, str]:
+def variables(settings: ServiceSettings) -> dict[str, str]:
     names = ("redis_url", "storage_url", "port")
     own = {name.upper(): str(getattr(settings, name)) for name in names}
     return {**os.environ, **own, "AUTH": "off", "FETCH_ALLOW_HOSTS": ",".join(settings.fetch_allow_hosts)}
 
 
 @contextmanager
-def running(settings: Settings, role: str, folder: Path) -> Iterator[None]:
+def running(settings: ServiceSettings, role: str, folder: Path) -> Iterator[None]:
     """A process of this role; after it, it has ended as it should when told to."""
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([*COMMAND, role], env=variables(settings), stdout=log, stderr=log)
@@ -58,13 +58,13 @@ def running(settings: Settings, role: str, folder: Path) -> Iterator[None]:
 
 
 @retry(retry=retry_if_result(lambda fault: fault is not None), stop=stop_after_delay(60), wait=wait_fixed(0.05))
-def healthy(settings: Settings, role: str) -> str | None:
+def healthy(settings: ServiceSettings, role: str) -> str | None:
     return health.fault(settings, role)
 
 
 @pytest.mark.parametrize("role", health.ROLES)
 def test_a_part_is_healthy_once_it_works_and_an_outage_of_redis_is_no_fault_of_its(
-    settings: Settings, role: str, redis_process: RedisProcess, tmp_path: Path
+    settings: ServiceSettings, role: str, redis_process: RedisProcess, tmp_path: Path
 ) -> None:
     fault = health.fault(settings, role)
     assert fault is not None
@@ -76,14 +76,16 @@ def test_a_part_is_healthy_once_it_works_and_an_outage_of_redis_is_no_fault_of_i
         redis_process.start()
 
 
-def test_the_command_says_in_one_line_what_is_wrong(settings: Settings) -> None:
+def test_the_command_says_in_one_line_what_is_wrong(settings: ServiceSettings) -> None:
     done = subprocess.run(
         [*COMMAND, "health", "keeper"], env=variables(settings), capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (exit_codes.UNAVAILABLE, "inbetween-server: no keeper sweeps\n")
 
 
-def test_webhooks_are_delivered_where_there_is_no_worker(settings: Settings, receiver: Any, tmp_path: Path) -> None:
+def test_webhooks_are_delivered_where_there_is_no_worker(
+    settings: ServiceSettings, receiver: Any, tmp_path: Path
+) -> None:
     receiver.answers = [(200, {}, b"")]
     with redis.Redis.from_url(settings.redis_url) as connection, running(settings, "webhooks", tmp_path):
         succeeded(connection, settings, f"{receiver.url}/hook")

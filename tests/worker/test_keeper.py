@@ -21,7 +21,7 @@ from service.jobs.metrics import SWEEP_NAMES
 from service.jobs.reconcile import announce_due
 from service.jobs.record import Job, NewJob, Renewal, State, Superseded, files_prefix
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import LocalStorage, Storage, StorageUnavailable
 from service.webhooks.deliveries import Webhooks
 from worker import keeper
@@ -61,7 +61,7 @@ def move_in(redis_url: str, tmp_path: Path) -> Iterator[Callable[[], Replica]]:
 
     def make() -> Replica:
         connection = redis.Redis.from_url(redis_url)
-        jobs = Jobs(connection, Settings(_env_file=None, redis_url=redis_url))
+        jobs = Jobs(connection, ServiceSettings(_env_file=None, redis_url=redis_url))
         storage = LocalStorage(tmp_path / "files", lambda: b"key")
         clock = Clock()
         houses.append(Replica(jobs, storage, clock, Keeper(jobs, storage, clock)))
@@ -336,7 +336,9 @@ def eventually(holds: Callable[[], bool]) -> None:
 
 def test_an_outage_of_redis_is_sat_out(redis_process: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeper, "INTERVAL", 0.05)
-    settings = Settings(_env_file=None, redis_url=redis_process.url, lease_ttl=1, storage_url=str(tmp_path / "files"))
+    settings = ServiceSettings(
+        _env_file=None, redis_url=redis_process.url, lease_ttl=1, storage_url=str(tmp_path / "files")
+    )
     stop = threading.Event()
     with redis.Redis.from_url(redis_process.url) as connection, capture_logs() as logged:
         jobs = Jobs(connection, settings)
@@ -366,8 +368,11 @@ def test_an_outage_of_redis_is_sat_out(redis_process: Any, tmp_path: Path, monke
 
 
 def test_the_keeper_as_a_process(redis_url: str, tmp_path: Path) -> None:
-    settings = Settings(_env_file=None, redis_url=redis_url)
-    program = "from service.settings import Settings; from worker import keeper; keeper.run(Settings(_env_file=None))"
+    settings = ServiceSettings(_env_file=None, redis_url=redis_url)
+    program = (
+        "from service.settings import ServiceSettings; from worker import keeper\n"
+        "keeper.run(ServiceSettings(_env_file=None))"
+    )
     environment = {**os.environ, "REDIS_URL": redis_url, "STORAGE_URL": str(tmp_path / "files")}
     with redis.Redis.from_url(redis_url) as connection:
         jobs = Jobs(connection, settings)

@@ -16,7 +16,7 @@ import structlog
 
 from service.jobs.record import Job, NewJob, Renewal, State
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from trials.servers import RedisProcess
 from worker.task.lease import DRAIN_FD, Interrupted, Lease, Reason
 
@@ -26,7 +26,7 @@ SOON = 20.0
 @pytest.fixture
 def jobs(redis_url: str) -> Iterator[Jobs]:
     with redis.Redis.from_url(redis_url) as connection:
-        yield Jobs(connection, Settings(_env_file=None, lease_ttl=1.0))
+        yield Jobs(connection, ServiceSettings(_env_file=None, lease_ttl=1.0))
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_it_renews_while_the_work_goes_on(jobs: Jobs, job: Job) -> None:
 
 def test_a_cancellation_is_heard_long_before_the_next_renewal(redis_url: str, job: Job, jobs: Jobs) -> None:
     with redis.Redis.from_url(redis_url) as connection:
-        patient = Jobs(connection, Settings(_env_file=None, lease_ttl=600.0))
+        patient = Jobs(connection, ServiceSettings(_env_file=None, lease_ttl=600.0))
         with Lease(patient, job.id, job.attempt) as lease:
             deadline = time.monotonic() + SOON
             while connection.pubsub_numsub(jobs.keys.cancel)[0][1] == 0:
@@ -161,10 +161,10 @@ def test_work_that_does_not_stop_is_ended_with_its_process(redis_url: str, jobs:
     code = f"""
 import time, redis
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from worker.task import lease
 lease.UNWIND_SECONDS = 0.1
-jobs = Jobs(redis.Redis.from_url({redis_url!r}), Settings(_env_file=None, lease_ttl=1.0))
+jobs = Jobs(redis.Redis.from_url({redis_url!r}), ServiceSettings(_env_file=None, lease_ttl=1.0))
 with lease.Lease(jobs, {job.id!r}, {job.attempt}):
     time.sleep(60)
 """
@@ -183,7 +183,7 @@ def test_it_outlives_a_redis_that_is_busy_with_somebodys_script(redis_process: R
         structlog.testing.capture_logs() as lines,
     ):
         connection.config_set("lua-time-limit", 1)
-        jobs = Jobs(connection, Settings(_env_file=None, lease_ttl=1.0))
+        jobs = Jobs(connection, ServiceSettings(_env_file=None, lease_ttl=1.0))
         submitted = jobs.submit(NewJob("local", {}, [], "cpu", result_ttl=600))
         job = jobs.start(submitted.id, submitted.attempt, "this-1")
         script = threading.Thread(target=run_until_killed, args=(hog,))

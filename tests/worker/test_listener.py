@@ -13,7 +13,7 @@ import redis
 from service.jobs.record import Job, NewJob, State
 from service.jobs.store import Jobs
 from service.jobs.tickets import TASK
-from service.settings import Settings
+from service.settings import ServiceSettings
 from worker.listener import reclaim
 from worker.task.lease import holder
 
@@ -23,7 +23,7 @@ PID = os.getpid()
 @pytest.fixture
 def jobs(redis_url: str) -> Iterator[Jobs]:
     with redis.Redis.from_url(redis_url) as connection:
-        yield Jobs(connection, Settings(_env_file=None))
+        yield Jobs(connection, ServiceSettings(_env_file=None))
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from mpd.output.formats import OUTPUT_FORMATS
 from service.jobs.record import State
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from tests.service.conftest import Api
 from worker import tasks
 from worker.task.lease import Lease
@@ -53,7 +53,7 @@ def tagged(name: str) -> bytes:
 
 @pytest.fixture
 def api(redis_url: str, tmp_path: Path) -> Iterator[Api]:
-    settings = Settings(_env_file=None, auth="off", redis_url=redis_url, storage_url=str(tmp_path))
+    settings = ServiceSettings(_env_file=None, auth="off", redis_url=redis_url, storage_url=str(tmp_path))
     with Api(settings).running() as running:
         yield running
 

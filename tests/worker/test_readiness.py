@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from mpd.methods import Settings as Options
+from mpd.methods import Settings
 from mpd.progress import Pictures, Progress, Take
 from service import machine
-from service.settings import Settings
+from service.settings import ServiceSettings
 from worker import readiness
 from worker.engine import job_line, protocol
 from worker.process import exit_codes
@@ -34,7 +34,7 @@ def ready(folder: Path, **variables: str) -> tuple[int, str]:
     return answer.returncode, answer.stderr.strip()
 
 
-def nothing(pictures: list[Pictures], options: Options, bits: int) -> Iterator[Progress | Take]:
+def nothing(pictures: list[Pictures], options: Settings, bits: int) -> Iterator[Progress | Take]:
     return iter(())
 
 
@@ -53,12 +53,12 @@ def test_a_worker_is_ready_from_when_its_model_is_warm(tmp_path: Path) -> None:
 
 
 def test_a_worker_without_model_and_interpolator_has_nothing_to_warm_up(tmp_path: Path) -> None:
-    assert readiness.fault(Settings(_env_file=None, engine_dir=tmp_path, rife="off")) is None
+    assert readiness.fault(ServiceSettings(_env_file=None, engine_dir=tmp_path, rife="off")) is None
 
 
 def test_a_worker_without_a_model_is_ready_with_its_interpolator(tmp_path: Path) -> None:
     (tmp_path / "rife.pkl").touch()
-    settings = Settings(_env_file=None, engine_dir=tmp_path, rife=str(tmp_path / "rife.pkl"))
+    settings = ServiceSettings(_env_file=None, engine_dir=tmp_path, rife=str(tmp_path / "rife.pkl"))
     fault = readiness.fault(settings)
     assert fault is not None
     assert "no engine answers" in fault
@@ -73,28 +73,28 @@ def test_a_worker_without_a_model_is_ready_with_its_interpolator(tmp_path: Path)
 
 def test_a_worker_whose_machine_is_not_well_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "ROOM", 2**62)
-    said = readiness.fault(Settings(_env_file=None, engine_dir=tmp_path))
+    said = readiness.fault(ServiceSettings(_env_file=None, engine_dir=tmp_path))
     assert said is not None
     assert said.startswith("the machine is not well: the temporary folder has ")
 
 
 def test_what_is_set_wrongly_or_hangs_is_told(tmp_path: Path) -> None:
-    wrong = readiness.fault(Settings(_env_file=None, model="some/model"))
+    wrong = readiness.fault(ServiceSettings(_env_file=None, model="some/model"))
     assert wrong is not None
     assert "ENGINE_DIR" in wrong
-    far = readiness.fault(Settings(_env_file=None, model="some/model", engine_dir=tmp_path / ("long" * 30)))
+    far = readiness.fault(ServiceSettings(_env_file=None, model="some/model", engine_dir=tmp_path / ("long" * 30)))
     assert far is not None
     assert "too long" in far
     with socket.socket(socket.AF_UNIX) as mute:
         mute.bind(protocol.socket_path(tmp_path))
         mute.listen()
-        settings = Settings(_env_file=None, model="some/model", engine_dir=tmp_path)
+        settings = ServiceSettings(_env_file=None, model="some/model", engine_dir=tmp_path)
         assert readiness.fault(settings, patience=0.2) == "the engine has not answered for 0.2 seconds"
 
 
 def test_an_engine_that_was_killed_left_its_socket_behind(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as gone:
         gone.bind(protocol.socket_path(tmp_path))
-    fault = readiness.fault(Settings(_env_file=None, model="some/model", engine_dir=tmp_path))
+    fault = readiness.fault(ServiceSettings(_env_file=None, model="some/model", engine_dir=tmp_path))
     assert fault is not None
     assert "no engine answers" in fault

@@ -12,12 +12,12 @@ import httpx
 import pytest
 import redis
 
-from mpd.methods import Settings as SamplerSettings
+from mpd.methods import Settings
 from service.jobs.options import settings_of
 from service.jobs.record import State
 from service.jobs.store import Jobs
 from service.outbound.target import read_url
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import open_storage
 from tests.redis.servers import until
 from tests.service.conftest import Api
@@ -35,8 +35,8 @@ def recorded() -> dict[str, Any]:
 
 
 @pytest.fixture
-def settings(redis_url: str, tmp_path: Path) -> Settings:
-    return Settings(
+def settings(redis_url: str, tmp_path: Path) -> ServiceSettings:
+    return ServiceSettings(
         _env_file=None,
         redis_url=redis_url,
         namespace=recording.NAMESPACE,
@@ -47,7 +47,7 @@ def settings(redis_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def api(settings: Settings, recorded: dict[str, Any]) -> Iterator[Api]:
+def api(settings: ServiceSettings, recorded: dict[str, Any]) -> Iterator[Api]:
     """An API that comes up on what was recorded."""
     with redis.Redis.from_url(settings.redis_url) as connection:
         recording.play(recorded, connection, open_storage(settings, connection))
@@ -80,7 +80,7 @@ def test_a_picture_that_was_asked_for_stays_the_one_that_is_made(api: Api) -> No
     """With every default as the version before had it."""
     job = api.jobs.get(named(api)["queued"]["id"])
     assert job is not None
-    assert settings_of(job.options) == SamplerSettings(
+    assert settings_of(job.options) == Settings(
         method="mpd-vibid",
         frames=3,
         seeds=(7, 8),
@@ -115,7 +115,7 @@ def test_a_request_that_is_sent_again_finds_its_job(api: Api) -> None:
 
 
 def test_a_lease_that_nobody_renews_is_taken_back_and_an_event_on_its_way_arrives(
-    api: Api, settings: Settings, receiver: Receiver, tmp_path: Path
+    api: Api, settings: ServiceSettings, receiver: Receiver, tmp_path: Path
 ) -> None:
     """By a keeper and a webhook worker of this version, which find the queues as the version before left them."""
     running = named(api)["running"]["id"]

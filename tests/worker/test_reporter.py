@@ -12,7 +12,7 @@ import redis
 
 from service.jobs.record import Job, NewJob
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from worker.task.engine_client import EngineReport
 from worker.task.lease import Interrupted, Lease, Reason
 from worker.task.reporter import Reporter
@@ -21,7 +21,7 @@ from worker.task.reporter import Reporter
 @pytest.fixture
 def jobs(redis_url: str) -> Iterator[Jobs]:
     with redis.Redis.from_url(redis_url) as connection:
-        yield Jobs(connection, Settings(_env_file=None, namespace="reporter"))
+        yield Jobs(connection, ServiceSettings(_env_file=None, namespace="reporter"))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import redis
 from service.database.identity import Database, DatabaseUnknown
 from service.jobs.record import Job, NewJob, State
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import Storage, open_storage
 from tests.redis.servers import until
 from trials.servers import RedisProcess
@@ -27,8 +27,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "storage"
 
 
-def opened(url: str, folder: Path) -> tuple[redis.Redis, Settings, Storage, Database]:
-    settings = Settings(_env_file=None, redis_url=url, storage_url=str(folder))
+def opened(url: str, folder: Path) -> tuple[redis.Redis, ServiceSettings, Storage, Database]:
+    settings = ServiceSettings(_env_file=None, redis_url=url, storage_url=str(folder))
     connection = redis.Redis.from_url(url)
     storage = open_storage(settings, connection)
     return connection, settings, storage, Database(connection, settings, lambda: storage)

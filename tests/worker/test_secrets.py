@@ -20,7 +20,7 @@ from tenacity import retry, stop_after_delay, wait_fixed
 
 from server import cli, up
 from service.auth import ApiKeys, Scope, refuse_empty_ring
-from service.settings import Settings
+from service.settings import ServiceSettings
 from trials.pictures import photo
 from trials.servers import RedisProcess, free_port
 from worker.process import exit_codes
@@ -100,7 +100,7 @@ def test_what_is_wrong_is_one_line_without_the_password(
 
 
 def test_no_start_on_a_public_address_without_a_key(redis_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = Settings(_env_file=None, redis_url=redis_url, host="0.0.0.0", storage_url="s3://bucket/home")
+    settings = ServiceSettings(_env_file=None, redis_url=redis_url, host="0.0.0.0", storage_url="s3://bucket/home")
     assert cli._api(settings) == 78
     said = capsys.readouterr().err
     assert said.count("\n") == 1
@@ -114,7 +114,7 @@ def test_no_start_on_a_public_address_without_a_key(redis_url: str, capsys: pyte
 
 
 def test_no_keys_do_not_go_with_any_origin(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli._api(Settings(_env_file=None, auth="off", cors_origins=("*",))) == 78
+    assert cli._api(ServiceSettings(_env_file=None, auth="off", cors_origins=("*",))) == 78
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "CORS_ORIGINS" in said
@@ -123,7 +123,7 @@ def test_no_keys_do_not_go_with_any_origin(capsys: pytest.CaptureFixture[str]) -
 def test_keys_are_never_logged(redis_process: RedisProcess, tmp_path: Path) -> None:
     """Wherever a caller puts its key, and whatever goes wrong: no eight characters of it in the log, nor of a link."""
     with redis.Redis.from_url(redis_process.url) as connection:
-        keys = ApiKeys(connection, Settings(_env_file=None))
+        keys = ApiKeys(connection, ServiceSettings(_env_file=None))
         key, secret = keys.create("ann", [Scope.submit, Scope.read])
         whsec = keys.rotate_webhook_secret(key.owner)
     log = tmp_path / "log"
@@ -182,7 +182,7 @@ def test_the_first_key_of_a_service_of_its_own_is_its_owners_to_read(redis_url: 
     path = tmp_path / up.FIRST_KEY
     path.write_text("of a service that was here before")
     with redis.Redis.from_url(redis_url) as connection:
-        keys = ApiKeys(connection, Settings(_env_file=None))
+        keys = ApiKeys(connection, ServiceSettings(_env_file=None))
         up.make_first_key(keys, path)
         key = keys.verify(path.read_text().strip())
     assert key is not None
@@ -192,7 +192,7 @@ def test_the_first_key_of_a_service_of_its_own_is_its_owners_to_read(redis_url: 
 
 def test_a_service_of_its_own_keeps_its_folders_to_its_user(tmp_path: Path) -> None:
     area = tmp_path / "area"
-    stack = up.Stack(Settings(_env_file=None), area, {"STORAGE_URL": str(area / "storage")}, None)
+    stack = up.Stack(ServiceSettings(_env_file=None), area, {"STORAGE_URL": str(area / "storage")}, None)
     with stack._locked():
         for name in ("redis", "storage"):
             assert stat.S_IMODE((area / name).stat().st_mode) == 0o700

@@ -15,7 +15,7 @@ import pytest
 from mpd.methods import Settings, SettingsError
 from mpd.output.clip import to_bits
 from mpd.progress import MotionReport, Pictures, Progress, Take
-from service.settings import Settings as Service
+from service.settings import ServiceSettings
 from worker.engine import job_line, protocol
 from worker.launcher import stalled
 from worker.task import engine_client
@@ -229,7 +229,7 @@ def test_a_step_that_never_ends_is_seen_to_stall_though_its_client_has_gone(toy:
     ask(waiting, "b-1", steps=1)
     hear(waiting, "waiting")
     gone.close()  # as the work-horse of a cancelled job does
-    settings = Service(_env_file=None, stall_seconds=1, stall_factor=2)
+    settings = ServiceSettings(_env_file=None, stall_seconds=1, stall_factor=2)
     silence, deadline = None, time.monotonic() + 60
     while silence is None:
         assert time.monotonic() < deadline

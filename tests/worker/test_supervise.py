@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from service.settings import Settings
+from service.settings import ServiceSettings
 from worker.engine.protocol import Status
 from worker.launcher import FIRST_STEP_FACTOR, stalled
 from worker.process.supervise import FIRST_PAUSE, LONGEST_PAUSE, STEADY_SECONDS, Child
 
-SETTINGS = Settings(_env_file=None, stall_factor=20, stall_seconds=60)
+SETTINGS = ServiceSettings(_env_file=None, stall_factor=20, stall_seconds=60)
 
 
 def child(code: str) -> Child:

@@ -27,7 +27,7 @@ from service.fleet.engines import ENGINE_ID, Engine, EngineState
 from service.jobs.record import Job, Lane, NewJob, State, files_prefix, new_id
 from service.jobs.store import Jobs
 from service.jobs.tickets import TASK
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import LocalStorage, StorageFull, StorageUnavailable
 from service.webhooks import deliveries as sending
 from worker import deliveries, tasks
@@ -66,7 +66,7 @@ class Away(LocalStorage):
 @pytest.fixture
 def jobs(redis_url: str) -> Iterator[Jobs]:
     with redis.Redis.from_url(redis_url) as connection:
-        yield Jobs(connection, Settings(_env_file=None, lease_ttl=2.0))
+        yield Jobs(connection, ServiceSettings(_env_file=None, lease_ttl=2.0))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from service.jobs.reconcile import Watch, reclaim_dead
 from service.jobs.record import Job, NewJob, State
 from service.jobs.store import Jobs
 from service.observe import tracing
-from service.settings import Settings
+from service.settings import ServiceSettings
 from tests.worker.collector import Collector, Span, collector
 from trials.pictures import photo
 from trials.receiver import Receiver
@@ -149,7 +149,7 @@ def test_every_transition_is_one_line_of_json_with_the_job_and_the_trace(site: S
 
 
 def test_an_attempt_whose_lease_ran_out_is_told_of_by_the_keeper(redis_url: str, collected: Collector) -> None:
-    settings = Settings(_env_file=None, redis_url=redis_url, otel_exporter_otlp_endpoint=collected.url)
+    settings = ServiceSettings(_env_file=None, redis_url=redis_url, otel_exporter_otlp_endpoint=collected.url)
     parent = "00-5af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     tracing.start(settings, "keeper")
     try:
@@ -167,7 +167,7 @@ def test_an_attempt_whose_lease_ran_out_is_told_of_by_the_keeper(redis_url: str,
 
 
 def test_a_collector_that_is_away_holds_up_nothing_for_long() -> None:
-    settings = Settings(_env_file=None, otel_exporter_otlp_endpoint=f"http://127.0.0.1:{free_port()}")
+    settings = ServiceSettings(_env_file=None, otel_exporter_otlp_endpoint=f"http://127.0.0.1:{free_port()}")
     tracing.start(settings, "test")
     with tracing.span("something"):
         assert tracing.current() is not None
@@ -182,7 +182,7 @@ def test_off_it_imports_nothing_of_opentelemetry() -> None:
     script = (
         "HEAVY = ('opentelemetry.sdk.trace', 'opentelemetry.exporter', 'opentelemetry.instrumentation')\n"
         "import sys, service.api.app, service.settings, worker.tasks, worker.listener, worker.engine.job_line\n"
-        "service.api.app.create_app(service.settings.Settings(_env_file=None, auth='off'))\n"
+        "service.api.app.create_app(service.settings.ServiceSettings(_env_file=None, auth='off'))\n"
         "print([name for name in sys.modules if name.startswith(HEAVY)])"
     )
     command = [sys.executable, "-c", script]

@@ -22,7 +22,7 @@ from rq.serializers import PickleSerializer
 
 from service.jobs.record import NewJob, State, files_prefix, new_id
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import open_storage
 from worker import launcher
 from worker.engine import job_line, protocol
@@ -89,7 +89,7 @@ def connection(redis_url: str) -> Iterator[redis.Redis]:
 def test_a_pickle_in_the_queue_is_not_run(connection: redis.Redis, redis_url: str, tmp_path: Path) -> None:
     """A worker as it really runs finds it, throws it out, and does the job behind it."""
     mark = tmp_path / "mark"
-    settings = Settings(_env_file=None, redis_url=redis_url, storage_url=str(tmp_path / "storage"))
+    settings = ServiceSettings(_env_file=None, redis_url=redis_url, storage_url=str(tmp_path / "storage"))
     jobs = Jobs(connection, settings)
     name = settings.queues["cpu"][0]
     planted = Queue(name, connection=connection, serializer=PickleSerializer)
@@ -109,7 +109,7 @@ def test_a_pickle_in_the_queue_is_not_run(connection: redis.Redis, redis_url: st
     assert not mark.exists()
 
 
-def submit(jobs: Jobs, settings: Settings) -> str:
+def submit(jobs: Jobs, settings: ServiceSettings) -> str:
     """The id of a queued job of the highest priority."""
     job_id = new_id()
     key = f"{files_prefix(job_id)}keyframes/0"
@@ -177,5 +177,5 @@ def test_the_folder_of_an_engines_socket_is_its_users_alone(
         return 0
 
     monkeypatch.setattr(launcher.Launcher, "run", run)
-    assert launcher.run(Settings(_env_file=None, redis_url=redis_url, engine_dir=folder)) == 0
+    assert launcher.run(ServiceSettings(_env_file=None, redis_url=redis_url, engine_dir=folder)) == 0
     assert seen == [0o700]

@@ -16,7 +16,7 @@ from redis.retry import Retry
 
 from service.jobs.record import Job
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 MARK = "stand-in"
 """A key that only another database has."""
@@ -44,7 +44,7 @@ class Databases:
     away: whether the service sees another database now.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServiceSettings) -> None:
         self.away = False
         self._settings = settings
         server, _, _ = settings.redis_url.rpartition("/")

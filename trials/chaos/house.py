@@ -27,7 +27,7 @@ from server.up import redis_executable
 from service.fleet.engines import EngineState, live
 from service.jobs.record import new_id
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import Storage, open_storage
 from trials.chaos.databases import Databases
 from trials.chaos.machines import Machine
@@ -78,7 +78,7 @@ class House:
             **variables,
         }
         direct = {**self._variables, "STORAGE_ENDPOINT": f"http://127.0.0.1:{self._ports['s3']}"}
-        self.settings = Settings.model_validate({name.lower(): value for name, value in direct.items()})
+        self.settings = ServiceSettings.model_validate({name.lower(): value for name, value in direct.items()})
         self.proxy = Proxy(self._ports["proxy"], self._ports["s3"])
         self.redis = redis.Redis.from_url(self.settings.redis_url, socket_timeout=10, socket_connect_timeout=5)
         self.jobs = Jobs(self.redis, self.settings)

@@ -20,7 +20,7 @@ from service.auth import ApiKeys, Scope
 from service.jobs.record import Job, NewJob, State
 from service.jobs.store import Jobs
 from service.problems import Problem
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import open_storage
 from service.webhooks.deliveries import announce
 from trials.fuzz.pictures import originals
@@ -75,9 +75,9 @@ class FuzzSite:
             **variables,
         }
         known: dict[str, Any] = {
-            name.lower(): value for name, value in variables.items() if name.lower() in Settings.model_fields
+            name.lower(): value for name, value in variables.items() if name.lower() in ServiceSettings.model_fields
         }
-        self.settings = Settings(_env_file=None, **known)
+        self.settings = ServiceSettings(_env_file=None, **known)
         self.redis = redis.Redis.from_url(self.settings.redis_url)
         self.keys: dict[str, str] = {}
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)

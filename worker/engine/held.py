@@ -14,7 +14,7 @@ from mpd.methods import METHODS, Settings, SettingsError
 from mpd.progress import Pictures, Progress, Take
 from mpd.rife import weights
 from service.fleet import engines
-from service.settings import Settings as ServiceSettings
+from service.settings import ServiceSettings
 
 if TYPE_CHECKING:
     import torch

@@ -19,17 +19,16 @@ from typing import Any
 import numpy as np
 import structlog
 
-from mpd.methods import Settings as SamplerSettings
-from mpd.methods import SettingsError
+from mpd.methods import Settings, SettingsError
 from mpd.progress import Frames, Pictures, Progress, Take
 from service.observe import tracing
 from worker.engine import previews, protocol
 
 LAST_WORDS_SECONDS = 2.0
 
-Generate = Callable[[list[Pictures], SamplerSettings, int], Iterator[Progress | Take]]
+Generate = Callable[[list[Pictures], Settings, int], Iterator[Progress | Take]]
 """Pictures, settings and the bits of a sample in; `mpd.segments.generate` without its model."""
-OnJob = Callable[[SamplerSettings, list[Take], float], None]
+OnJob = Callable[[Settings, list[Take], float], None]
 log = structlog.get_logger("engine")
 
 
@@ -67,7 +66,7 @@ class _JobClient:
 @dataclass
 class _Job:
     name: str
-    settings: SamplerSettings
+    settings: Settings
     pictures: list[Pictures]
     bits: int
     traceparent: str | None
@@ -241,7 +240,7 @@ class JobServer:
     def _enqueue(self, client: _JobClient, message: protocol.Message) -> _Job | None:
         values = message.values
         try:
-            settings = SamplerSettings.from_json(values["settings"])
+            settings = Settings.from_json(values["settings"])
         except SettingsError as error:
             client.send("error", _bad_input(error))
             return None

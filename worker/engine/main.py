@@ -27,15 +27,14 @@ import structlog
 from mpd import hub
 from mpd.base import Base
 from mpd.lengths import denoiser_calls
-from mpd.methods import METHODS
-from mpd.methods import Settings as SamplerSettings
+from mpd.methods import METHODS, Settings
 from mpd.progress import Progress, Take
 from mpd.rife.weights import INSTALL
 from service.database.connections import connect
 from service.fleet import engines
 from service.fleet.engines import ENGINE_ID, EngineState
 from service.observe import logs, tracing
-from service.settings import Settings
+from service.settings import ServiceSettings
 from worker.engine import held, protocol
 from worker.engine.gpu import Gpu
 from worker.engine.held import Held, HeldError
@@ -52,7 +51,7 @@ log = structlog.get_logger("engine")
 class Publisher:
     """Says in Redis what this engine is and does, from a thread of its own, for as long as it lives."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
         self._redis = connect(settings, timeout=5)
         self._changed = threading.Event()
@@ -127,7 +126,7 @@ class Pace:
     def seconds_per_call(self) -> float:
         return statistics.median(self._latest)
 
-    def add(self, settings: SamplerSettings, takes: list[Take], seconds: float) -> None:
+    def add(self, settings: Settings, takes: list[Take], seconds: float) -> None:
         """Add the time of a finished job, decoding and all.
 
         Its segments together have about as many frames as the take.
@@ -155,7 +154,7 @@ def warm_up(model: Base, generate: Generate) -> float:
     width, height = warm_up_size(model)
     picture = np.full((height, width, 3), 127, np.uint8)
     # Few steps are too far apart for features to be reused, and what is not used is not compiled.
-    settings = SamplerSettings(method="svd", steps=25 if model.acceleration == "max" else WARM_UP_STEPS)
+    settings = Settings(method="svd", steps=25 if model.acceleration == "max" else WARM_UP_STEPS)
     if model.compiles:
         with model.warming_up():
             for _ in generate([picture], settings, 8):
@@ -183,7 +182,7 @@ def main() -> int:
         tracing.stop()
 
 
-def _serve(settings: Settings, folder: Path) -> int:
+def _serve(settings: ServiceSettings, folder: Path) -> int:
     publisher = Publisher(settings)
     publisher.start()
     server = _listen(folder, publisher)
@@ -198,7 +197,7 @@ def _serve(settings: Settings, folder: Path) -> int:
     server.interpolators = holds.interpolators
     pace = _ready(settings, holds, server, publisher)
 
-    def on_job(settings: SamplerSettings, takes: list[Take], seconds: float) -> None:
+    def on_job(settings: Settings, takes: list[Take], seconds: float) -> None:
         if pace is not None and METHODS[settings.method].needs_model:
             pace.add(settings, takes, seconds)
             publisher.say(seconds_per_call=pace.seconds_per_call)
@@ -210,7 +209,7 @@ def _serve(settings: Settings, folder: Path) -> int:
     return 0
 
 
-def _ready(settings: Settings, holds: Held, server: JobServer, publisher: Publisher) -> Pace | None:
+def _ready(settings: ServiceSettings, holds: Held, server: JobServer, publisher: Publisher) -> Pace | None:
     """Warm up, and publish what is held. Gives the pace of the base model, where there is one."""
     model = holds.model
     if model is None:
@@ -246,7 +245,7 @@ def _terminate(server: JobServer) -> None:
     server.stop()
 
 
-def _name(settings: Settings, model: Base) -> str:
+def _name(settings: ServiceSettings, model: Base) -> str:
     """Name the model as a namespace knows it; a folder that is no hub's snapshot by what lies in it."""
     folder = Path(settings.model).expanduser()
     revision = model.revision or settings.model_revision or (hub.mark(folder) if folder.is_dir() else None)

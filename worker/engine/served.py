@@ -14,7 +14,7 @@ import redis
 
 from service.jobs.record import PRIORITIES
 from service.redis_keys import RedisKeys
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 FRESH_SECONDS = 60
 """How long a model counts as one that an engine has, after the engine has last asked; and how long another must ask."""
@@ -85,7 +85,7 @@ def model_name(model: str, revision: str | None) -> str:
 class Served:
     """The model that a namespace serves."""
 
-    def __init__(self, connection: redis.Redis, settings: Settings) -> None:
+    def __init__(self, connection: redis.Redis, settings: ServiceSettings) -> None:
         self._script = connection.register_script(_ADMIT)
         self._change = settings.model_change
         keys = RedisKeys(settings.namespace)

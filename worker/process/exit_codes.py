@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from service.database.connections import CannotConnect, connect, shown
 from service.observe.redaction import redacted
-from service.settings import SecretFileError, Settings
+from service.settings import SecretFileError, ServiceSettings
 from service.storage import StorageUnavailable, open_storage, prove
 
 UNAVAILABLE = 69
@@ -35,10 +35,10 @@ def explain(line: str, code: int) -> int:
     return code
 
 
-def settings() -> Settings:
+def settings() -> ServiceSettings:
     """Read the settings of this process. Ends it with one line per variable that cannot be used."""
     try:
-        return Settings()
+        return ServiceSettings()
     except ValidationError as error:
         for fault in error.errors():
             name = "_".join(str(part) for part in fault["loc"]).upper()
@@ -48,7 +48,7 @@ def settings() -> Settings:
         raise SystemExit(explain(str(error), CONFIG)) from None
 
 
-def cannot_listen(settings: Settings) -> str | None:
+def cannot_listen(settings: ServiceSettings) -> str | None:
     """Say why the API cannot have HOST and PORT, in one line; None when it can."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as probe:
@@ -61,7 +61,7 @@ def cannot_listen(settings: Settings) -> str | None:
     return None
 
 
-def storage_fault(settings: Settings, connection: redis.Redis, *, ask: bool) -> str | None:
+def storage_fault(settings: ServiceSettings, connection: redis.Redis, *, ask: bool) -> str | None:
     """Say what is wrong with the storage, in one line; None when it can be used.
 
     ask: also whether it answers, and a file can be written and erased, and not only whether its settings name one.
@@ -77,7 +77,7 @@ def storage_fault(settings: Settings, connection: redis.Redis, *, ask: bool) -> 
     return None
 
 
-def need_redis(settings: Settings) -> redis.Redis:
+def need_redis(settings: ServiceSettings) -> redis.Redis:
     """Connect to Redis and have it answer. Ends the process with one line when it does not."""
     try:
         connection = connect(settings)

@@ -22,7 +22,7 @@ from service.fleet import unwell
 from service.fleet.engines import ENGINE_ID
 from service.jobs.record import Job
 from service.jobs.store import Jobs
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 LAUNCHER_FD = "INBETWEEN_FAULT_FD"
 LISTENER_FD = "INBETWEEN_LISTENER_FAULT_FD"
@@ -88,7 +88,9 @@ class Pipe:
 class Fitness:
     """The launcher's judgement. name: of this worker, in Redis. look: why the machine is not well, or None."""
 
-    def __init__(self, settings: Settings, connection: redis.Redis, name: str, look: Callable[[], str | None]) -> None:
+    def __init__(
+        self, settings: ServiceSettings, connection: redis.Redis, name: str, look: Callable[[], str | None]
+    ) -> None:
         self.pipe = Pipe()
         self._settings, self._redis, self._name = settings, connection, name
         self._look = look
@@ -127,7 +129,7 @@ class Fitness:
             self._tell(unwell.withdraw)
         return self._trouble is None
 
-    def _tell(self, word: Callable[[redis.Redis, Settings, str], None]) -> None:
+    def _tell(self, word: Callable[[redis.Redis, ServiceSettings, str], None]) -> None:
         try:
             word(self._redis, self._settings, self._name)
         except redis.RedisError as error:

@@ -13,8 +13,7 @@ from dataclasses import asdict, dataclass
 from multiprocessing.connection import Client, Connection, wait
 from typing import Any
 
-from mpd.methods import METHODS
-from mpd.methods import Settings as SamplerSettings
+from mpd.methods import METHODS, Settings
 from mpd.progress import MotionReport, Pictures, Take
 from worker.engine import protocol
 from worker.task.lease import Lease
@@ -90,7 +89,7 @@ def sample(
     path: str,
     name: str,
     pictures: Sequence[Pictures],
-    settings: SamplerSettings,
+    settings: Settings,
     bits: int,
     lease: Lease,
     traceparent: str | None = None,

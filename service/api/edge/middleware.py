@@ -21,7 +21,7 @@ from service.api.edge.request_metrics import RequestMetrics
 from service.api.edge.scope import ANSWERED, TRACEPARENT
 from service.observe import tracing
 from service.problems import Problem
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _QUIET = frozenset(("/livez", "/readyz", "/metrics"))
@@ -98,7 +98,7 @@ class BodyCap:
     reading to its end only to throw it away.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, largest: int) -> None:
+    def __init__(self, app: ASGIApp, settings: ServiceSettings, largest: int) -> None:
         """Put the limits of bodies around an application. largest: bytes of a body that there is ever room for."""
         self.app = app
         self.settings = settings

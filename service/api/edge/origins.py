@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api.edge.problem_response import response
 from service.auth import is_loopback
 from service.problems import Problem
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 _READING = ("GET", "HEAD", "OPTIONS")
 
@@ -24,7 +24,7 @@ _READING = ("GET", "HEAD", "OPTIONS")
 class OwnMachine:
     """Lets through what a program of this machine, or a page that the settings name, has sent."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
         self.app = app
         public = urlsplit(settings.public_url or "")
         self._public_host = public.hostname

@@ -23,7 +23,7 @@ from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from service import machine
 from service.problems import MEDIA_TYPE, Problem
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 MOST_HEADER_BYTES = 32_768
 """Request line and headers together. Browsers stay below 8 kB; a bare W3C trace or a long cookie fits too."""
@@ -48,7 +48,7 @@ class Config(uvicorn.Config):
     more: uvicorn's own options.
     """
 
-    def __init__(self, settings: Settings, app: Any, **more: Any) -> None:
+    def __init__(self, settings: ServiceSettings, app: Any, **more: Any) -> None:
         self.settings = settings
         self.most_connections = machine.most_connections(settings.max_connections)
         own: dict[str, Any] = {

@@ -11,7 +11,7 @@ from typing import NoReturn
 from service.api.intake.keyframe_check import check_size
 from service.api.intake.quoted import PIECE, Quoted
 from service.problems import Problem
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 _HEAD = 1024
 """Bytes within which the image's own have to begin."""
@@ -32,7 +32,7 @@ def is_data_uri(text: str | Quoted) -> bool:
         return False
 
 
-def decode(uri: str | Quoted, settings: Settings, *, field: str = "image") -> bytes:
+def decode(uri: str | Quoted, settings: ServiceSettings, *, field: str = "image") -> bytes:
     """Decode a base64 data URI into its bytes; its declared media type is ignored.
 
     Raises `Problem` (`invalid-image`, `image-too-large`) naming `field`.
@@ -43,7 +43,7 @@ def decode(uri: str | Quoted, settings: Settings, *, field: str = "image") -> by
     return found.getvalue()
 
 
-def digest(uri: str | Quoted, settings: Settings, *, field: str = "image") -> str:
+def digest(uri: str | Quoted, settings: ServiceSettings, *, field: str = "image") -> str:
     """Return the SHA-256 of what `decode` gives, of which no more than a piece is ever held. Raises as that does."""
     found = hashlib.sha256()
     for piece in _decoded(uri, settings, field):
@@ -51,7 +51,7 @@ def digest(uri: str | Quoted, settings: Settings, *, field: str = "image") -> st
     return found.hexdigest()
 
 
-def _decoded(uri: str | Quoted, settings: Settings, field: str) -> Iterator[bytes]:
+def _decoded(uri: str | Quoted, settings: ServiceSettings, field: str) -> Iterator[bytes]:
     if isinstance(uri, str):
         check_size((len(uri) - uri[:_HEAD].find(",")) * 3 // 4 - 4, settings, field)
     size = 0

@@ -17,7 +17,7 @@ from typing import Any
 from service.api.intake import data_uris
 from service.api.intake.quoted import Quoted
 from service.api.intake.request_body import ReceivedImage, Wanted
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 DEFAULTS_BEFORE: Mapping[str, Any] = {
     "method": "mpd-vibid",
@@ -73,7 +73,7 @@ class Fingerprint:
         return self.asked in prints or self.meant in prints
 
 
-def fingerprint(wanted: Wanted, settings: Settings) -> Fingerprint:
+def fingerprint(wanted: Wanted, settings: ServiceSettings) -> Fingerprint:
     """Print a request: its options, its images by their bytes or their reference, their places and expected hashes.
 
     Raises `Problem` for a data URI that cannot be decoded.
@@ -94,7 +94,7 @@ def fingerprint(wanted: Wanted, settings: Settings) -> Fingerprint:
     return Fingerprint(printed("asked", asked), printed("meant", meant), printed("before", before))
 
 
-def _picture(picture: ReceivedImage, settings: Settings) -> list[str]:
+def _picture(picture: ReceivedImage, settings: ServiceSettings) -> list[str]:
     source = picture.source
     if isinstance(source, bytes):
         return ["image", hashlib.sha256(source).hexdigest()]

@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 from service.api.intake.fingerprint import Fingerprint
 from service.problems import Problem
 from service.redis_keys import RedisKeys
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -52,7 +52,9 @@ class Idempotency:
     accepted: whether a job id exists. stale: seconds, as `STALE`.
     """
 
-    def __init__(self, redis: Redis, settings: Settings, accepted: Callable[[str], bool], stale: float = STALE) -> None:
+    def __init__(
+        self, redis: Redis, settings: ServiceSettings, accepted: Callable[[str], bool], stale: float = STALE
+    ) -> None:
         self._accepted = accepted
         self._stale = stale
         self._keys = RedisKeys(settings.namespace)

@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from service.problems import Problem
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 pillow_heif.register_heif_opener()
 
@@ -116,7 +116,7 @@ class ImageInfo:
     size: int
 
 
-def inspect(data: bytes, settings: Settings, *, field: str = "image", others: int = 0) -> ImageInfo:
+def inspect(data: bytes, settings: ServiceSettings, *, field: str = "image", others: int = 0) -> ImageInfo:
     """Read what kind of picture a file is. Raises `Problem` (`invalid-image`, `image-too-large`) naming `field`.
 
     Still images of any mode (CMYK, palette, 16 bits a channel, alpha) pass. others: pixels of the same request's other
@@ -192,7 +192,7 @@ def _decode(image: Image.Image, data: bytes, field: str) -> ImageInfo:
     )
 
 
-def _open(data: bytes, settings: Settings, field: str) -> Image.Image:
+def _open(data: bytes, settings: ServiceSettings, field: str) -> Image.Image:
     """Open the image, with its header read and nothing decoded."""
     try:
         return Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP", "AVIF", "HEIF"))
@@ -210,7 +210,7 @@ def _open(data: bytes, settings: Settings, field: str) -> Image.Image:
         raise _damaged("image", field) from error
 
 
-def check_size(size: int, settings: Settings, field: str) -> None:
+def check_size(size: int, settings: ServiceSettings, field: str) -> None:
     """Raise `Problem` 413 for more bytes than a keyframe may have."""
     if size > settings.max_image_bytes:
         raise Problem(
@@ -222,7 +222,7 @@ def check_size(size: int, settings: Settings, field: str) -> None:
         )
 
 
-def _check_shape(width: int, height: int, settings: Settings, field: str) -> None:
+def _check_shape(width: int, height: int, settings: ServiceSettings, field: str) -> None:
     if width * height > settings.max_image_pixels:
         raise _too_many_pixels(f"{width} × {height} = {width * height:,}", settings, field)
     if min(width, height) < SMALLEST:
@@ -247,7 +247,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _too_many_pixels(count: str, settings: Settings, field: str) -> Problem:
+def _too_many_pixels(count: str, settings: ServiceSettings, field: str) -> Problem:
     return Problem(
         413,
         "image-too-large",
@@ -257,7 +257,7 @@ def _too_many_pixels(count: str, settings: Settings, field: str) -> Problem:
     )
 
 
-def _too_many_together(settings: Settings, field: str) -> Problem:
+def _too_many_together(settings: ServiceSettings, field: str) -> Problem:
     return Problem(
         413,
         "image-too-large",

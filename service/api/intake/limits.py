@@ -26,7 +26,7 @@ from service.database.outages import takes_no_writes
 from service.jobs.record import Allowance, Refused
 from service.problems import Problem
 from service.redis_keys import RedisKeys
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 RATE = 600
 """Requests a minute where RATE_LIMIT says nothing: ten a second, enough to poll dozens of jobs."""
@@ -70,7 +70,7 @@ class Quota:
 class Limits:
     """One per process; threads may share it. Every method that counts raises redis' errors."""
 
-    def __init__(self, connection: Redis, settings: Settings) -> None:
+    def __init__(self, connection: Redis, settings: ServiceSettings) -> None:
         self._settings = settings
         self._full = False
         keys = settings.auth == "keys"

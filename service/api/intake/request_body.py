@@ -28,7 +28,7 @@ from service.api.intake.quoted import Quoted, cut
 from service.jobs.option_fields import MethodName
 from service.jobs.options import InbetweenRequest, Keyframe, Options
 from service.problems import Problem
-from service.settings import Settings as ServiceSettings
+from service.settings import ServiceSettings
 from service.validation import FieldFault, from_pydantic, from_settings, refused
 
 _FORM_FIELDS = ("start", "end", "keyframes", "at", "options")

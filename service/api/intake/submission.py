@@ -31,7 +31,7 @@ from service.observe import tracing
 from service.outbound.client import HostRefused, Outbound, OutboundError, TooLarge, UrlRefused
 from service.outbound.target import Target
 from service.problems import Problem
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.storage import ObjectDamaged, Storage
 from service.validation import from_settings
 
@@ -48,7 +48,7 @@ log = structlog.get_logger(__name__)
 class Submission:
     """Takes requests in. One per process; threads may share it."""
 
-    settings: Settings
+    settings: ServiceSettings
     jobs: Jobs
     storage: Storage
     outbound: Outbound

@@ -35,7 +35,7 @@ from service.api.routes.dependencies import (
 from service.api.schemas import JobView
 from service.jobs.record import State
 from service.problems import Problem
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 router = APIRouter(prefix="/v1/videos", tags=["openai"])
 
@@ -174,7 +174,7 @@ def delete_video(here: Here, job: ChangeableJob) -> Deleted:
     return Deleted(id=job.id)
 
 
-async def _read(request: Request, settings: Settings, hold: Hold) -> Wanted:
+async def _read(request: Request, settings: ServiceSettings, hold: Hold) -> Wanted:
     if request_body.is_json(request):
         return await to_thread.run_sync(openai_videos.from_json, await request_body.whole(request, hold))
     async with request_body.open_form(request, settings, hold) as form:
