@@ -72,7 +72,8 @@ class S3Storage:
         )
         connect = partial(_client, session, style=style)
         self._client = connect(endpoint, timeout, attempts)
-        self._probe = connect(endpoint, min(timeout, 3.0), 1)
+        # Whoever starts is told soon of a server that is away; one that is busy is not away.
+        self._probe = connect(endpoint, min(timeout, 10.0), min(attempts, 2))
         self._signer = connect(public_endpoint, timeout, 1) if public_endpoint else self._client
         self._eraser = BatchEraser(bucket, self._where, self._client, partial(connect, endpoint, timeout, attempts))
 
