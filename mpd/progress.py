@@ -39,9 +39,9 @@ class Progress:
 class MotionReport:
     """How far the motion between two keyframes is to be believed: of a take's worst segment."""
 
-    #: Share of the pixels whose motion both keyframes agree on, in 0…1.
+    #: Share of the pixels that do not stand still whose motion both keyframes agree on, in 0…1.
     trusted: float
-    #: Share of the pixels that are dissolved rather than moved, in 0…1.
+    #: Share of the same that are dissolved rather than moved, in 0…1.
     dissolved: float
     #: Pixels of the frame that the furthest trusted motion goes.
     largest: float

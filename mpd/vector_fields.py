@@ -57,3 +57,13 @@ def resized(field: Field, width: int, height: int) -> Field:
     larger: Field = cv2.resize(field, (width, height), interpolation=cv2.INTER_LINEAR)
     larger *= np.array([width / columns, height / rows], np.float32)
     return larger
+
+
+def reached(motion: Field, weight: Field) -> Field:
+    """Tell in 0…1, (h, w), which places of a picture the pixels of another come from, by their weight (h, w)."""
+    height, width = weight.shape
+    places = np.rint(grid(height, width) + motion).astype(np.int64).clip(0, (width - 1, height - 1))
+    total = np.bincount((places[..., 1] * width + places[..., 0]).ravel(), weight.ravel(), height * width)
+    spread = cv2.GaussianBlur(total.reshape(height, width).astype(np.float32), (0, 0), 1.5)
+    share: Field = np.minimum(spread, 1)
+    return share

@@ -24,12 +24,14 @@ _DIFFERS = (0.03, 0.08)
 """Difference of colour, in 0…1, from which an edge counts, and from which wholly."""
 _LEAST_PEAK = 0.15
 """Of the highest peak's height, that another must have."""
+_LEAST_SPREADS = 8.0
+"""Standard deviations of the correlation above which there is a peak, and not its noise."""
 _PEAK_RADIUS = 6
-"""Pixels around a peak in which there is no other."""
+"""Pixels across and down from a peak in which none is higher."""
 _LEAST_SHIFT = 2.0
 """Pixels, below which the search from a standing start does as well."""
 _FURTHEST = 1 / 3
-"""Of the picture's width."""
+"""Of the picture's longer side."""
 
 
 def similarities(start: Pictures, end: Pictures) -> list[Affine]:
@@ -70,10 +72,10 @@ def shifts(start: Field, end: Field) -> list[Affine]:
     change = cv2.dilate(cv2.absdiff(*colours).max(-1), np.ones((3, 3), np.uint8))
     differs = ramp(change, *_DIFFERS)
     height, width = differs.shape
-    reach = round(width * _FURTHEST)
-    down = min(reach, height - 1)
+    reach = round(max(height, width) * _FURTHEST)
+    across, down = min(reach, width - 1), min(reach, height - 1)
     # As much ground behind the edge as the furthest shift needs, or one side would be taken for going on at the other.
-    size = cv2.getOptimalDFTSize(height + down), cv2.getOptimalDFTSize(width + reach)
+    size = cv2.getOptimalDFTSize(height + down), cv2.getOptimalDFTSize(width + across)
     spectrum = np.zeros(size, np.complex64)
     for channel in range(3):
         first, second = (np.fft.fft2(_edges(colour[..., channel]) * differs, size) for colour in colours)
@@ -82,8 +84,8 @@ def shifts(start: Field, end: Field) -> list[Affine]:
     if not power.any():
         return []
     correlation = np.fft.ifft2(spectrum / np.sqrt(power + 0.3 * power.mean())).real.astype(np.float32)
-    around = np.roll(correlation, (down, reach), (0, 1))[: 2 * down + 1, : 2 * reach + 1]
-    return _peaks(cv2.GaussianBlur(around, (0, 0), 1), (reach, down))
+    within = np.roll(correlation, (down, across), (0, 1))[: 2 * down + 1, : 2 * across + 1]
+    return _peaks(cv2.GaussianBlur(within, (0, 0), 1), (across, down))
 
 
 def _edges(channel: Field) -> NDArray[np.complex64]:
@@ -92,15 +94,12 @@ def _edges(channel: Field) -> NDArray[np.complex64]:
 
 
 def _peaks(correlation: Field, origin: tuple[int, int]) -> list[Affine]:
-    rows, columns = np.ogrid[: correlation.shape[0], : correlation.shape[1]]
-    highest = correlation.max()
-    motions: list[Affine] = []
-    for _ in range(_MOST_SHIFTS):
-        row, column = np.unravel_index(correlation.argmax(), correlation.shape)
-        if correlation[row, column] <= _LEAST_PEAK * highest:
-            break
-        across, along = float(column - origin[0]), float(row - origin[1])
-        if np.hypot(across, along) >= _LEAST_SHIFT:
-            motions.append(np.array([[1, 0, across], [0, 1, along]]))
-        correlation[(rows - row) ** 2 + (columns - column) ** 2 < _PEAK_RADIUS**2] = -np.inf
-    return motions
+    around = np.ones((2 * _PEAK_RADIUS + 1, 2 * _PEAK_RADIUS + 1), np.uint8)
+    highest = float(correlation.max())
+    least = max(_LEAST_PEAK * highest, _LEAST_SPREADS * float(correlation.std()))
+    rows, columns = np.nonzero((correlation == cv2.dilate(correlation, around)) & (correlation > least))
+    order = np.argsort(-correlation[rows, columns], kind="stable")[:_MOST_SHIFTS]
+    found = [(float(columns[one] - origin[0]), float(rows[one] - origin[1])) for one in order]
+    return [
+        np.array([[1, 0, across], [0, 1, down]]) for across, down in found if np.hypot(across, down) >= _LEAST_SHIFT
+    ]

@@ -23,8 +23,13 @@ from mpd.vector_fields import Field, inside, ramp, working_size
 
 GUESS = np.float32(0.02)
 """Weight of a filled-in motion beside 1 for a confirmed one."""
-_RELATED = (0.1, 0.35)
-"""Sure shares of two pictures up to which they have nothing to do with each other, and from which they have."""
+RELATED = (0.1, 0.35)
+"""Sure shares of what is seen up to which two pictures have nothing to do with each other, and from which they have."""
+
+_UNLIKE = (0.08, 0.14)
+"""Mismatch of two places up to which one may be the other, and from which not."""
+_STILL = (4 / 255, 12 / 255)
+"""Difference of colour up to which a place stands still, and from which not."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,8 @@ class Motion:
     """Motion between two keyframes at working size: `forward` from the start keyframe's pixels, `backward` from the
     end keyframe's, with the weight (h, w) that each pixel's motion deserves. `rigid` (2, 3) is the one motion that
     says most about the whole picture, `gain` (3,) the change of exposure. `sure` is for each picture how much (h, w)
-    the opposite motion agrees, in 0…1: not at all where the pictures have nothing to do with each other."""
+    the opposite motion agrees and the places look alike, in 0…1: not at all where the pictures have nothing to do with
+    each other, which `related` tells, in 0…1."""
 
     forward: Field
     backward: Field
@@ -41,9 +47,11 @@ class Motion:
     rigid: NDArray[np.float64]
     gain: Field
     sure: tuple[Field, Field]
+    related: float
 
 
 def estimate(start: Pictures, end: Pictures) -> Motion:
+    """Estimate the motion between two pictures (H, W, 3), both ways; where they are unrelated nothing is sure of it."""
     size = working_size(*start.shape[:2])
     small = [cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in (start, end)]
     grey_start, grey_end = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in small)
@@ -54,9 +62,12 @@ def estimate(start: Pictures, end: Pictures) -> Motion:
     inverses = [cv2.invertAffineTransform(motion) for motion in candidates]
     backward = _dense(grey_end, grey_start, look_end, look_start, inverses)
     sure_forward, sure_backward = _agreement(forward, backward), _agreement(backward, forward)
-    texture_start, texture_end = _texture(look_start), _texture(look_end)
+    gain = _gain(look_start, look_end, forward, sure_forward)
+    sure_forward = sure_forward * _likeness(_exposed(look_start, gain), look_end, forward)
+    sure_backward = sure_backward * _likeness(look_end, _exposed(look_start, gain), backward)
+    texture_start, texture_end = texture(look_start), texture(look_end)
     related = min(_seen_share(sure_forward, texture_start), _seen_share(sure_backward, texture_end))
-    related = ramp(np.float32(related), *_RELATED)
+    related = ramp(np.float32(related), *RELATED)
     sure_forward, sure_backward = sure_forward * related, sure_backward * related
     rigid = motions[0] if motions and related > 0 else np.eye(2, 3)
     return Motion(
@@ -65,8 +76,9 @@ def estimate(start: Pictures, end: Pictures) -> Motion:
         sure_forward * texture_start + GUESS,
         sure_backward * texture_end + GUESS,
         rigid,
-        _gain(look_start, look_end, forward, sure_forward),
+        gain if related > 0 else np.ones(3, np.float32),
         (sure_forward, sure_backward),
+        float(related),
     )
 
 
@@ -125,25 +137,41 @@ def _seen_share(sure: Field, texture: Field) -> float:
     return float((sure * texture).sum() / texture.sum())
 
 
+def _likeness(look: Field, other_look: Field, motion: Field) -> Field:
+    """Measure in 0…1, (h, w), whether the two places look alike: two pictures may agree on a motion by chance."""
+    like: Field = 1 - ramp(mismatch(look, other_look, motion), *_UNLIKE)
+    return like
+
+
 def _gain(look_start: Field, look_end: Field, forward: Field, sure: Field) -> Field:
     """Estimate by what factor red, green and blue grow from the start to the end on surfaces that both show: (3,).
 
-    1 where that is more than an exposure can change, as in a fade.
+    What stands still, unchanged, counts wholly: an exposure would change it too. 1 where the factor is more than an
+    exposure can be, as in a fade.
     """
     arrived = vector_fields.sample(look_end, vector_fields.grid(*forward.shape[:2]) + forward)
-    before, after = ((sure[..., None] * look[..., :3]).mean((0, 1)) + 1e-3 for look in (look_start, arrived))
+    still = 1 - ramp(np.abs(look_start - look_end)[..., :3].max(-1), *_STILL)
+    before, after = (
+        (sure[..., None] * moved + ((1 - sure) * still)[..., None] * stood)[..., :3].mean((0, 1)) + 1e-3
+        for moved, stood in ((look_start, look_start), (arrived, look_end))
+    )
     gain: Field = (after / before).astype(np.float32)
     return np.where(np.all((gain >= 0.5) & (gain <= 2)), gain, np.float32(1))
 
 
-def _texture(look: Field) -> Field:
-    """Weigh texture in 0.1…1, (h, w).
+def _exposed(look: Field, gain: Field) -> Field:
+    """Give how a picture would look with its colours (3,) times as bright."""
+    return look * np.append(gain, [gain.mean()] * 2).astype(np.float32)
+
+
+def texture(look: Field) -> Field:
+    """Weigh the texture of a look in 0.1…1, (h, w).
 
     Where two motions meet, the one of a textured surface is the one to believe.
     """
     energy = cv2.GaussianBlur((look[..., 3:] ** 2).sum(-1), (0, 0), 4)
-    texture: Field = np.float32(0.1) + np.float32(0.9) * energy / (energy + np.float32(1e-4))
-    return texture
+    weight: Field = np.float32(0.1) + np.float32(0.9) * energy / (energy + np.float32(1e-4))
+    return weight
 
 
 def rigid_field(rigid: NDArray[np.float64], shape: tuple[int, ...], time: float = 0.0) -> Field:

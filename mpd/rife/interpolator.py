@@ -75,14 +75,14 @@ class Pair:
             self._scales = self._network.scales(self._pictures)
             self._features = self._network.features(self._pictures) if refined else None
 
-    def at(self, time: float) -> Rendered:
-        """Make the frame at `time` (0…1)."""
+    def at(self, time: float, refined: bool = True) -> Rendered:
+        """Make the frame at `time` (0…1); without the refinement where only its motion is asked for."""
         height, width = self._size
         with torch.inference_mode(), self._autocast:
             estimate = self._network.estimate(self._pictures, time, self._scales)
             frame = (
                 estimate.frame
-                if self._features is None
+                if self._features is None or not refined
                 else self._network.refined(self._pictures, estimate, self._features)
             )
             share = estimate.logit.sigmoid()

@@ -8,22 +8,27 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 
+import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mpd import vector_fields
 from mpd.between import Tell
-from mpd.flow.motion import estimate
+from mpd.flow.motion import RELATED, estimate, texture
 from mpd.flow.rendering import IntermediateFlows, intermediate, render
 from mpd.flow.stillness import stillness
 from mpd.flow.trust import report
 from mpd.progress import Frames, MotionReport, Pictures
 from mpd.rife import blending
 from mpd.rife.interpolator import Interpolator, Rendered
-from mpd.vector_fields import Field
+from mpd.vector_fields import Field, ramp, reached
 
 _UNLIKE = (0.02, 0.1)
 """Mismatch of the two places that a pixel comes from up to which its motion is believed, and from which not."""
+
+_STANDS = 0.5
+"""Stillness, in 0…1, from which a pixel says nothing of whether two pictures are related."""
 
 
 class Maker:
@@ -75,20 +80,60 @@ class _Pair:
         self._still = stillness(start, end)
         self._motion = motion.result() if motion is not None else None
         self._seen = seen.result() if seen is not None else None
+        self._ways = self._network_ways() if self._seen is not None else None
+        self.related = max(0.0 if self._motion is None else self._motion.related, self._network_related())
 
     def report(self) -> MotionReport:
-        """Tell how far the motion is to be believed: flow's, or the network's where that is all there is."""
+        """Tell how far the motion is to be believed that was found most of."""
         size = self._given[0].shape[:2]
+        reports = []
         if self._motion is not None:
-            return report((self._motion.forward, self._motion.backward), self._motion.sure, self._still, size)
+            reports.append(report((self._motion.forward, self._motion.backward), self._motion.sure, self._still, size))
+        if self._ways is not None:
+            to_start, to_end = self._ways
+            sure = self._sure(self._ways) * np.float32(self.related)
+            reports.append(report((to_end - to_start,), (sure,), self._still, size))
+        return max(reports, key=lambda one: one.trusted)
+
+    def _network_ways(self) -> tuple[Field, Field]:
+        """Give the network's motion halfway, at working size."""
         assert self._seen is not None
-        rendered = self._seen.at(0.5)
-        ways = [vector_fields.resized(flow, *self._looks.size) for flow in (rendered.to_start, rendered.to_end)]
-        sure = 1 - vector_fields.ramp(self._looks.mismatch(*ways), *_UNLIKE)
-        return report((ways[1] - ways[0],), (sure,), self._still, size)
+        rendered = self._seen.at(0.5, refined=False)
+        to_start, to_end = (
+            vector_fields.resized(flow, *self._looks.size) for flow in (rendered.to_start, rendered.to_end)
+        )
+        return to_start, to_end
+
+    def _network_related(self) -> float:
+        """Tell in 0…1 how much is shown halfway of what is seen of both pictures and does not stand still."""
+        if self._ways is None:
+            return 0.0
+        sure = self._sure(self._ways)
+        stands = cv2.resize(self._still.still, self._looks.size, interpolation=cv2.INTER_AREA) >= _STANDS
+        if stands.all():
+            return 1.0
+        shown = [
+            float((texture(look) * reached(way, sure))[~stands].sum() / texture(look)[~stands].sum())
+            for look, way in zip((self._looks.start, self._looks.end), self._ways, strict=True)
+        ]
+        return float(ramp(np.float32(min(shown)), *RELATED))
+
+    def _sure(self, ways: tuple[Field, Field]) -> NDArray[np.float32]:
+        sure: NDArray[np.float32] = 1 - ramp(self._looks.mismatch(*ways), *_UNLIKE)
+        return sure
 
     def frame(self, time: float) -> Frames:
-        """Make the frame at `time` (0…1), float32 in 0…255."""
+        """Make the frame at `time` (0…1), float32 in 0…255: a dissolve as far as the two are unrelated."""
+        start, end = self._given
+        if self.related == 0:
+            return _dissolve(start, end, time)
+        made = self._moved(time)
+        if self.related == 1:
+            return made
+        plain = _dissolve(start, end, time)
+        return plain + np.float32(self.related) * (made - plain)
+
+    def _moved(self, time: float) -> Frames:
         start, end = self._given
         if self._seen is None:
             frame, flows = self._by_motion(time)
@@ -130,3 +175,8 @@ class _Pair:
     @cached_property
     def _grid(self) -> Field:
         return vector_fields.grid(*self._given[0].shape[:2])
+
+
+def _dissolve(start: Frames, end: Frames, time: float) -> Frames:
+    dissolved: Frames = cv2.addWeighted(start, 1 - time, end, time, 0)
+    return dissolved

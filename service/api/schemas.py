@@ -105,8 +105,10 @@ class MotionView(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    trusted: float = Field(description="Share of the pixels whose motion both keyframes agree on, from 0 to 1.")
-    dissolved: float = Field(description="Share of the pixels that are dissolved rather than moved, from 0 to 1.")
+    trusted: float = Field(
+        description="Share of the pixels that do not stand still whose motion both keyframes agree on, from 0 to 1."
+    )
+    dissolved: float = Field(description="Share of the same that are dissolved rather than moved, from 0 to 1.")
     largest: float = Field(description="Pixels that the furthest trusted motion goes.")
     says: str = Field(description="The same in one sentence.")
 

@@ -48,6 +48,23 @@ def test_two_that_part_give_two() -> None:
     assert {(40, -10), (-50, 20)} <= set(found(start, end))
 
 
+def test_one_peak_is_one_shift() -> None:
+    """Not its flanks too, each of which would cost two searches."""
+    start, end = painted(((40, 60), (60, 70, 140), 24)), painted(((140, 72), (60, 70, 140), 24))
+    assert found(start, end) == [(100, 12)]
+
+
+def test_an_upright_picture_is_looked_through_from_top_to_bottom() -> None:
+    start, end = painted(((20, 40), (60, 70, 140), 24)), painted(((120, 52), (60, 70, 140), 24))
+    upright = [np.ascontiguousarray(picture.transpose(1, 0, 2)) for picture in (start, end)]
+    assert found(*upright)[0] == (12, 100)
+
+
+def test_chance_has_no_peak() -> None:
+    noise = np.random.default_rng(2).integers(0, 256, (2, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    assert found(*noise) == []
+
+
 @pytest.mark.parametrize("number", range(1000, 1012))
 def test_a_drawn_figure_gives_its_way(number: int) -> None:
     """Its limbs swing meanwhile: a shift that is near is what the search needs."""

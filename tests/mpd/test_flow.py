@@ -129,6 +129,28 @@ def test_unrelated_pictures_dissolve() -> None:
         assert psnr(frames[index], dissolve(start, end, index / 4)) > 40
 
 
+def figure(*, square: bool, x: int, colour: tuple[int, int, int]) -> Picture:
+    """A flat figure on paper."""
+    picture = np.full((HEIGHT, WIDTH, 3), 250, np.uint8)
+    if square:
+        return np.asarray(cv2.rectangle(picture, (x - 50, 60), (x + 50, 160), colour, -1))
+    return np.asarray(cv2.circle(picture, (x, 120), 50, colour, -1))
+
+
+def test_flat_figures_that_are_not_one_dissolve_on_paper_that_stays() -> None:
+    """What is not alike does not move, and the colour of one figure is no exposure of the paper."""
+    start = figure(square=False, x=120, colour=(60, 70, 140))
+    end = figure(square=True, x=330, colour=(200, 90, 50))
+    for made, time in zip(list(flow_frames(start, end, 5))[1:4], (0.25, 0.5, 0.75), strict=True):
+        np.testing.assert_allclose(made, dissolve(start, end, time), atol=2)
+
+
+def test_a_flat_figure_that_is_one_moves() -> None:
+    start, truth, end = (figure(square=False, x=x, colour=(60, 70, 140)) for x in (120, 180, 240))
+    made = list(flow_frames(start, end, 3))[1]
+    assert psnr(made, truth) > psnr(dissolve(start, end, 0.5), truth) + 3
+
+
 def test_the_same_twice() -> None:
     one, two = (list(flow_frames(passing(0), passing(1), 3)) for _ in range(2))
     assert all((a == b).all() for a, b in zip(one, two, strict=True))

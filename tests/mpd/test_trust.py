@@ -69,9 +69,36 @@ def test_unrelated_pictures_a_cut_and_a_pan_are_told_apart(way: dict[str, Any]) 
     assert unrelated.largest == 0
     assert "nothing to do with each other" in unrelated.says
     cut = found([subtitled(TABLE), subtitled(CAT)], **way)
-    assert 0.2 < cut.trusted < 0.5
-    assert cut.dissolved > 0.4
+    assert cut.trusted < 0.05, "the words that stand still say nothing of what is around them"
+    assert cut.dissolved > 0.95
     assert len({unrelated.says, cut.says, found([TABLE, PANNED], **way).says}) == 3
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["flow", "rife", "rife alone"])
+def test_what_is_said_to_dissolve_does(way: dict[str, Any]) -> None:
+    """Unrelated photographs, and figures that are not one on a ground that is."""
+    disc, square = (np.full((HEIGHT, WIDTH, 3), 250, np.uint8) for _ in range(2))
+    cv2.circle(disc, (80, 90), 40, (60, 70, 140), -1)
+    cv2.rectangle(square, (190, 50), (270, 130), (200, 90, 50), -1)
+    for start, end in ((TABLE, CAT), (disc, square)):
+        *_, take = mpd.inbetween(None, [start, end], Settings(frames=3, **way), matte=True)
+        assert isinstance(take, Take)
+        assert take.motion is not None
+        assert "dissolves" in take.motion.says
+        assert take.motion.dissolved > 0.95
+        mean = (start.astype(float) + end) / 2
+        assert np.abs(take.frames[1] - mean).mean() < 2
+
+
+def test_a_ground_that_two_pictures_share_is_no_motion() -> None:
+    moved = [np.full((HEIGHT, WIDTH, 3), 250, np.uint8) for _ in range(2)]
+    for picture, x in zip(moved, (80, 150), strict=True):
+        cv2.circle(picture, (x, 90), 40, (60, 70, 140), -1)
+    report = found([*moved], method="flow")
+    assert report.trusted > 0.6
+    assert report.largest == pytest.approx(70, abs=4)
+    still = found([moved[0], moved[0]], method="flow")
+    assert (still.trusted, still.dissolved, still.largest) == (1, 0, 0)
 
 
 def test_the_worst_segment_is_told_and_the_way_back_of_a_loop_is_one() -> None:
