@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.clips import drawings
-from benchmarks.clips.windows import HIDDEN, Window, read_windows
+from benchmarks.clips.windows import HIDDEN, Window, read_all
 from mpd.progress import Pictures
 
 _DRAWN_APART = 24
@@ -46,10 +46,12 @@ Make = Callable[[Case], Made]
 
 
 def cases(paths: Sequence[Path], kind: str, drawn: int = 0, hidden: int = HIDDEN) -> Iterator[Callable[[], Case]]:
-    """Give what makes each case: decoded one after the other, as a clip takes its memory."""
-    for path in paths:
-        for window in read_windows(path):
-            yield lambda window=window: _of_window(window, kind, hidden)  # type: ignore[misc]
+    """Give what makes each case: decoded one after the other, as a clip takes its memory.
+
+    Raises `ValueError` for two clips of one name.
+    """
+    for window in read_all(paths):
+        yield lambda window=window: _of_window(window, kind, hidden)  # type: ignore[misc]
     for number in range(drawn):
         yield lambda number=number: _of_drawing(number)  # type: ignore[misc]
 

@@ -20,7 +20,7 @@ from benchmarks.clips import features, measures, rows, sequences, speed, table
 from benchmarks.clips.cases import TRUTH, Case, Frames, Made, Make, cases, write
 from benchmarks.clips.paper import table1, tools
 from benchmarks.clips.table import Measured
-from benchmarks.clips.windows import HIDDEN, Clip, windows, write_windows
+from benchmarks.clips.windows import HIDDEN, Clip, read_all, windows, write_windows
 
 WHOLE = 1_000_000
 """More frames than any window has between its ends."""
@@ -163,7 +163,11 @@ def _line(case: Case, made: Made, words: str) -> np.ndarray[tuple[int, ...], np.
 
 
 def paper(chosen: argparse.Namespace) -> None:
-    """Make all frames of two sets of windows, measure them by the paper's tools, and print a table of its shape."""
+    """Make all frames of two sets of windows, measure them by the paper's tools, and print a table of its shape.
+
+    Raises `ValueError` for two clips of one name, in one set or both: a folder from elsewhere has the frames of both.
+    """
+    read_all(chosen.table)
     with tempfile.TemporaryDirectory() as name:
         folder = chosen.frames or Path(name)
         found = {}

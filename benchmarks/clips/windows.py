@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import itertools
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -92,6 +93,23 @@ def read_windows(path: Path) -> list[Window]:
         return [Window((path.parent / row["clip"]).resolve(), int(row["start"]), int(row["apart"])) for row in rows]
 
 
+def read_all(paths: Sequence[Path]) -> list[Window]:
+    """Read several CSVs.
+
+    Raises `ValueError` for two clips of one name: windows, and the frames that are kept of them, are told apart by it.
+    """
+    found = [window for path in paths for window in read_windows(path)]
+    clips: dict[str, Path] = {}
+    for window in found:
+        other = clips.setdefault(window.clip.stem, window.clip)
+        if other != window.clip:
+            raise ValueError(
+                f"{other} and {window.clip}: two clips of one name, whose windows could not be told apart: rename one"
+                " of them, in its CSV too"
+            )
+    return found
+
+
 def write_windows(path: Path, found: Sequence[Window]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -101,7 +119,7 @@ def write_windows(path: Path, found: Sequence[Window]) -> None:
 
 @lru_cache(maxsize=2)
 def frames_of(path: Path) -> list[Pictures]:
-    """Decode all frames (H, W, 3) of a clip. Raises `ValueError` where there are none."""
+    """Decode all frames (H, W, 3) of a clip. Raises `ValueError` where there are none, or not all can be ordered."""
     found = list(_pictures(path) if path.is_dir() else _video(path))
     if not found:
         raise ValueError(f"{path}: no frames in it: name a video or a folder of numbered {', '.join(PICTURES)}")
@@ -109,9 +127,29 @@ def frames_of(path: Path) -> list[Pictures]:
 
 
 def _pictures(folder: Path) -> Iterator[Pictures]:
+    for _, path in sorted(_numbered(folder).items()):
+        yield _brought(np.asarray(Image.open(path).convert("RGB")))
+
+
+def _numbered(folder: Path) -> dict[int, Path]:
+    """Find a folder's frames by the last number in each name.
+
+    Raises `ValueError` for a name without a number, and for two names with the same.
+    """
+    found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in PICTURES:
-            yield _brought(np.asarray(Image.open(path).convert("RGB")))
+        if path.suffix.lower() not in PICTURES:
+            continue
+        numbers = re.findall("[0-9]+", path.stem)
+        if not numbers:
+            raise ValueError(f"{path}: no number in its name: number every frame, such as 0001.png, or move it away")
+        other = found.setdefault(int(numbers[-1]), path)
+        if other != path:
+            raise ValueError(
+                f"{path} and {other.name}: both are frame {int(numbers[-1])}, by the last number in their names:"
+                " rename one of them, or move it away"
+            )
+    return found
 
 
 def _video(path: Path) -> Iterator[Pictures]:

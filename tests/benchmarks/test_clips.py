@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import warnings
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from benchmarks.clips import drawings, features, measures, rows, sequences, tabl
 from benchmarks.clips.__main__ import main
 from benchmarks.clips.cases import TRUTH, Case, Frames, Made, read, write
 from benchmarks.clips.table import Measured
-from benchmarks.clips.windows import Clip, frames_of, read_windows, windows
+from benchmarks.clips.windows import Clip, frames_of, read_all, read_windows, windows
 from mpd.progress import Pictures
 
 
@@ -38,6 +39,46 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestWindows:
     def test_a_folder_of_frames_is_a_clip(self, clip: Path) -> None:
         np.testing.assert_array_equal(frames_of(clip)[7], frame(7))
+
+    def test_frames_go_by_their_number(self, tmp_path: Path) -> None:
+        for number in range(12):
+            cv2.imwrite(str(tmp_path / f"take2_{number}.png"), frame(number)[..., ::-1])
+        (tmp_path / "notes.txt").touch()
+        for number, found in enumerate(frames_of(tmp_path)):
+            np.testing.assert_array_equal(found, frame(number))
+
+    @pytest.mark.parametrize(
+        ("names", "said"),
+        [
+            (("0.png", "cover.png"), r"cover\.png: no number in its name: number every frame"),
+            (("1.jpg", "01.png"), r"1\.jpg and 01\.png: both are frame 1, .*: rename one"),
+        ],
+    )
+    def test_frames_that_have_no_order_are_named(self, names: tuple[str, ...], said: str, tmp_path: Path) -> None:
+        for name in names:
+            cv2.imwrite(str(tmp_path / name), frame(0))
+        with pytest.raises(ValueError, match=said):
+            frames_of(tmp_path)
+
+    def test_two_clips_of_one_name_are_named(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        paths = []
+        for number, (clip, start) in enumerate([("one/clip.mp4", 0), ("two/clip.avi", 9), ("one/clip.mp4", 5)]):
+            paths.append(tmp_path / f"{number}.csv")
+            paths[-1].write_text(f"clip,start,apart\n{clip},{start},4\n")
+        assert [one.start for one in read_all([paths[0], paths[2]])] == [0, 5]
+        said = re.escape(f"{tmp_path / 'one/clip.mp4'} and {tmp_path / 'two/clip.avi'}: two clips of one name")
+        with pytest.raises(ValueError, match=f"{said}.*: rename one"):
+            read_all(paths)
+        measured, sheet = tmp_path / "m.jsonl", tmp_path / "s.png"
+        table.append(measured, Measured("k", "clip-00000-4", "dissolve", 20, 0.5, 0))
+        one, two = map(str, paths[:2])
+        for command in (
+            ["run", one, two, "--rows", "hold", "-o", str(tmp_path / "n.jsonl")],
+            ["sheet", str(measured), one, two, "--row", "dissolve", "-o", str(sheet)],
+            ["paper", "--table", one, two, "--rows", "hold"],
+        ):
+            assert main(command) == 2, command
+            assert "two clips of one name" in capsys.readouterr().err, command
 
     def test_a_video_is_a_clip(self, clip: Path, tmp_path: Path) -> None:
         writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 7, (96, 64))
