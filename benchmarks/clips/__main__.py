@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import cast
 
 from benchmarks import pages
-from benchmarks.clips import commands
+from benchmarks.clips import commands, table
 from benchmarks.clips.paper.tools import MEASURES, ToolError
 from benchmarks.clips.rows import ROWS
 from mpd.base import ModelError
@@ -52,6 +52,8 @@ def parser() -> argparse.ArgumentParser:
     _run(does.add_parser("run", help="make and measure the frames of windows"))
     show = does.add_parser("table", help="print the means with their intervals")
     show.add_argument("measured", type=Path, nargs="+", help="what `run` has written")
+    show.add_argument("--against", metavar="ROW", help=f"gains are over this row (default: {table.AGAINST})")
+    show.add_argument("--rival", metavar="ROW", help=f"wins are over this row (default: {table.RIVAL})")
     _published(show)
     show.set_defaults(run=commands.show)
     speed = does.add_parser("speed", help="how long the methods without a base model take on this machine")

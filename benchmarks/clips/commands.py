@@ -113,12 +113,20 @@ def _measured(
 
 
 def show(chosen: argparse.Namespace) -> None:
-    """Print the means with their intervals, or put them into docs/clips.md with each window's figures beside it."""
+    """Print the means with their intervals, or put them into docs/clips.md with each window's figures beside it.
+
+    Raises `ValueError` where a row to compare with was named and not measured, or rows have no window in common.
+    """
     found = [one for path in chosen.measured for one in table.read(path)]
+    there = dict.fromkeys(one.row for one in found)
+    for option, row in (("--against", chosen.against), ("--rival", chosen.rival)):
+        if row is not None and row not in there:
+            raise ValueError(f"{option} {row}: no measured lines of it: there are those of {', '.join(there)}")
+    text = table.table(found, chosen.against or table.AGAINST, chosen.rival or table.RIVAL)
     if chosen.publish:
-        pages.publish("clips", f"{table.table(found)}\n", table.figures(found), chosen.docs, "clips.md")
+        pages.publish("clips", f"{text}\n", table.figures(found), chosen.docs, "clips.md")
     else:
-        print(table.table(found))
+        print(text)
 
 
 def time_it(chosen: argparse.Namespace) -> None:

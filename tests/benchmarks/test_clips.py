@@ -276,13 +276,25 @@ class TestFrames:
 class TestTable:
     def test_an_interval_holds_the_mean_and_narrows(self) -> None:
         few, many = ([0.0, 1.0] * count for count in (8, 200))
-        wide, narrow = table.interval(few), table.interval(many)
+        wide, narrow = table.interval([few]), table.interval([many])
         assert wide[0] == narrow[0] == 0.5
         assert wide[1] <= 0.5 <= wide[2]
         noise = np.random.default_rng(1).normal(1, 1, 400)
-        mean, low, high = table.interval(list(noise))
+        mean, low, high = table.interval([list(noise)])
         assert high - low == pytest.approx(4 * 1 / 20, rel=0.3), "as of a mean of 400"
         assert low < mean < high
+
+    def test_an_interval_says_how_clips_vary_within_and_not_how_they_differ(self) -> None:
+        assert table.interval([[0.0] * 7, [10.0] * 3]) == (3.0, 3.0, 3.0), "each is drawn as often as it has windows"
+        assert table.interval([[0.0] * 6 + [10.0] * 6])[2] > 6, "as one clip's it is not known"
+        mean, low, high = table.interval([[0.0, 1.0, 2.0, 3.0], [5.0]])
+        assert mean == 11 / 5
+        assert 1 < low < mean < high < 3.4, "a clip of four windows varies, and one of a single window does not"
+
+    def test_neighbours_are_drawn_together(self) -> None:
+        apart = table.interval([[0.0, 1.0] * 40])
+        together = table.interval([([0.0] * 4 + [1.0] * 4) * 10])
+        assert together[2] - together[1] > 2 * (apart[2] - apart[1])
 
     def test_rows_are_paired_by_window(self) -> None:
         def one(window: str, row: str, psnr: float) -> Measured:
@@ -295,12 +307,38 @@ class TestTable:
                 one("a", "minterpolate", 20.5), one("b", "minterpolate", 29),
             ]
         )  # fmt: skip
-        assert "**k**: 2 windows" in lines
+        assert "**k**: 2 windows that every row has, of 3: `mine` lacks 1, `minterpolate` lacks 1\n" in lines
         mine, film = [line for line in lines.splitlines() if line.startswith("| `mine`")]
         assert film == "| `mine` |  |  |  | exact | 2.00 | 0.9000 |"
         assert "| 25.25 | +0.25" in mine
         assert "| 50% |" in mine, "below the dissolve in one of two"
         assert "| 100% |" in mine, "before the rival in both"
+
+    def test_a_clips_windows_are_drawn_together_in_the_table(self) -> None:
+        measured = [
+            Measured("k", f"{clip}-{number:05d}-6", row, 20 + gain * (row == "mine"), 0.5, 0.01)
+            for clip, gain in (("box", 1), ("cup", 4)) for number in range(6) for row in ("dissolve", "mine")
+        ]  # fmt: skip
+        assert "| `mine` | 22.50 | +2.50 [+2.50, +2.50] |" in table.table(measured)
+
+    def test_rows_without_a_window_in_common_are_named(self) -> None:
+        measured = [Measured("k", f"w-{row}-1", row, 20, 0.5, 0.01) for row in ("dissolve", "mine")]
+        said = r"k: none of 2 windows was measured of every row \('dissolve' has 1, 'mine' has 1\): `run` all rows"
+        with pytest.raises(ValueError, match=said):
+            table.table(measured)
+
+    def test_other_rows_to_compare_with_are_named(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        measured = tmp_path / "m.jsonl"
+        for row, psnr in (("hold", 20), ("flow", 23), ("mine", 22)):
+            for window in ("box-00000-6", "cup-00000-6"):
+                table.append(measured, Measured("k", window, row, psnr, 0.5, 0.01))
+        assert main(["table", str(measured), "--against", "hold", "--rival", "flow"]) == 0
+        told = capsys.readouterr().out
+        assert "| | PSNR | gain over hold | below it | over flow | wins |" in told
+        assert "| `mine` | 22.00 | +2.00 [+2.00, +2.00] | 0% | -1.00 [-1.00, -1.00] | 0% |" in told
+        assert "| gain over hold | box (1) | cup (1) |" in told
+        assert main(["table", str(measured), "--rival", "theirs"]) == 2
+        assert "--rival theirs: no measured lines of it: there are those of hold, flow, mine" in capsys.readouterr().err
 
     def test_gains_are_told_by_clip(self) -> None:
         def one(window: str, row: str, psnr: float) -> Measured:
