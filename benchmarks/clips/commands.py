@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -173,35 +174,49 @@ def _line(case: Case, made: Made, words: str) -> np.ndarray[tuple[int, ...], np.
 def paper(chosen: argparse.Namespace) -> None:
     """Make all frames of two sets of windows, measure them by the paper's tools, and print a table of its shape.
 
-    Raises `ValueError` for two clips of one name, in one set or both: a folder from elsewhere has the frames of both.
+    Raises `ValueError` for two clips of one name, in one set or both: a folder from elsewhere has the frames of both;
+    and for a row that has some of a set's windows and not all that others have.
     """
     read_all(chosen.table)
     with tempfile.TemporaryDirectory() as name:
         folder = chosen.frames or Path(name)
-        found = {}
-        for named, path in zip(table1.SETS, chosen.table, strict=True):
-            here = folder / named
-            frames = _frames(chosen, here)
-            found[named] = _by_tools(chosen, here, frames, _of_set(chosen, here, frames, path, named))
+        laid = {
+            named: _of_set(chosen, folder / named, path, named)
+            for named, path in zip(table1.SETS, chosen.table, strict=True)
+        }
+        found = {named: _by_tools(chosen, folder / named, rows_of) for named, (rows_of, _) in laid.items()}
     if chosen.output:
         chosen.output.write_text(json.dumps(found, indent=2) + "\n")
     print(table1.table(found))
+    print(f"\nWindows measured: {', '.join(f'{named} {count}' for named, (_, count) in laid.items())}.")
 
 
-def _of_set(chosen: argparse.Namespace, here: Path, frames: Frames, path: Path, named: str) -> Iterable[str]:
-    """Lay the frames of a set into folders, and give the rows that have some."""
-    there: dict[str, None] = {}
+def _of_set(chosen: argparse.Namespace, here: Path, path: Path, named: str) -> tuple[Sequence[str], str]:
+    """Lay a set's frames into folders; give the rows that have some, and of how many windows."""
+    frames = _frames(chosen, here)
+    there: dict[str, set[str]] = defaultdict(set)
     for case in _each([path], named, 0, WHOLE):
         for row in (TRUTH, *_rows(chosen, frames)):
             if (made := frames.of(case, row)) is not None:
                 write(here / row, case, made)
-                there[row] = None
-    return [row for row in there if row != TRUTH]
+                there[row].add(case.name)
+    windows_of = {row: names for row, names in there.items() if row != TRUTH}
+    most = set[str]().union(*windows_of.values())
+    for row, names in windows_of.items():
+        if missing := most - names:
+            raise ValueError(
+                f"{named}: {row!r} lacks {len(missing)} of {len(most)} windows that other rows have, such as"
+                f" {min(missing)}: bring their frames, or take them out of {path}"
+            )
+        if old := {one.name for one in (here / row).iterdir() if (here / TRUTH / one.name).is_dir()} - names:
+            raise ValueError(
+                f"{here / row}: {len(old)} windows that are not of this run, such as {min(old)}: take another folder"
+                " for --frames, or remove them"
+            )
+    return list(windows_of), f"{len(most)} of {len(there[TRUTH])}"
 
 
-def _by_tools(
-    chosen: argparse.Namespace, here: Path, frames: Frames, found: Iterable[str]
-) -> Mapping[str, Mapping[str, float]]:
+def _by_tools(chosen: argparse.Namespace, here: Path, found: Iterable[str]) -> Mapping[str, Mapping[str, float]]:
     measured: dict[str, dict[str, float]] = {}
     for row in found:
         measured[row] = {}

@@ -197,12 +197,49 @@ def test_the_table_of_the_paper_by_one_command(python: str, tmp_path: Path, caps
     assert set(found["DAVIS"]) == {"dissolve", "gi"}
     assert set(found["Pexels"]) == {"dissolve"}, "whose frames lie elsewhere of one set alone"
     assert all(set(values) == set(table1.COLUMNS) for rows in found.values() for values in rows.values())
-    lines = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in told.splitlines()}
+    lines = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in told.splitlines() if "|" in line}
     assert lines["MPD + TRF"][0].strip() == "– · 0.2212"
     assert lines["FCVG"][9].strip() == "– · 0.9701"
     assert lines["GI"][0].strip() == f"{found['DAVIS']['gi']['LPIPS']:.4f} · 0.2432"
     assert lines["GI"][5].strip() == "– · –"
     assert re.fullmatch(r"\d\.\d{4} · –", lines["`dissolve`"][5].strip())
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> list[str]:
+    """The words that name two sets: of two windows, and of one."""
+    for name, starts in (("davis", (0, 2)), ("pexels", (1,))):
+        written(tmp_path, name, list(range(8)), first=0)
+        rows = "".join(f"{name},{start},4\n" for start in starts)
+        (tmp_path / f"{name}.csv").write_text(f"clip,start,apart\n{rows}")
+    return ["--table", str(tmp_path / "davis.csv"), str(tmp_path / "pexels.csv")]
+
+
+def test_a_row_that_lacks_windows_of_a_set_is_named(
+    sets: list[str], python: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = tmp_path / "gi"
+    written(theirs, "davis-00002-4", [3, 4, 5])
+    command = ["paper", *sets, "--elsewhere", str(theirs), "--tool", f"fid={python}"]
+    assert main([*command, "--rows", "hold"]) == 2
+    told = capsys.readouterr()
+    assert "DAVIS: 'gi' lacks 1 of 2 windows that other rows have, such as davis-00000-4: bring" in told.err
+    assert "fid of" not in told.err, "nothing is measured before"
+    assert main([*command, "--rows", "gi"]) == 0
+    assert "\nWindows measured: DAVIS 1 of 2, Pexels 0 of 1.\n" in capsys.readouterr().out
+    written(theirs, "davis-00000-4", [1, 2, 3])
+    assert main([*command, "--rows", "hold"]) == 0, "no window of a set is none of it"
+    assert "\nWindows measured: DAVIS 2 of 2, Pexels 1 of 1.\n" in capsys.readouterr().out
+
+
+def test_windows_of_an_earlier_run_are_not_measured_with_others(
+    sets: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["paper", *sets, "--rows", "hold", "--frames", str(tmp_path / "frames")]
+    assert main(command) == 0
+    (tmp_path / "davis.csv").write_text("clip,start,apart\ndavis,2,4\n")
+    assert main(command) == 2
+    assert "DAVIS/hold: 1 windows that are not of this run, such as davis-00000-4" in capsys.readouterr().err
 
 
 def test_a_tool_that_nobody_knows_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
