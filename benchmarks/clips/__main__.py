@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import cast
 
 from benchmarks import pages
-from benchmarks.clips import commands, table
+from benchmarks.clips import commands, drawings, table
 from benchmarks.clips.paper.tools import MEASURES, ToolError
 from benchmarks.clips.rows import ROWS
 from mpd.base import ModelError
@@ -79,7 +79,7 @@ def _cut(cut: argparse.ArgumentParser) -> None:
 def _run(run: argparse.ArgumentParser) -> None:
     run.add_argument("windows", type=Path, nargs="*", help="CSVs of clip,start,apart")
     run.add_argument("--kind", default="windows", help="what the table calls these windows (default: %(default)s)")
-    run.add_argument("--drawings", type=int, default=0, metavar="N", help="the first N drawings too")
+    _drawings(run)
     _rows(run)
     run.add_argument(
         "--frames", type=Path, metavar="FOLDER",
@@ -91,6 +91,15 @@ def _run(run: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     run.add_argument("-o", "--output", type=Path, required=True, help="JSON lines; what stands there is not made again")
     run.set_defaults(run=commands.run)
+
+
+def _drawings(part: argparse.ArgumentParser) -> None:
+    """Add what decides which drawings there are."""
+    part.add_argument("--drawings", type=int, default=0, metavar="N", help="N drawings too (default: none)")
+    part.add_argument(
+        "--drawings-from", type=int, default=0, metavar="N",
+        help=f"the first one's number; those from {drawings.TUNING} on are for tuning (default: %(default)s)",
+    )  # fmt: skip
 
 
 def _rows(part: argparse.ArgumentParser) -> None:
@@ -116,7 +125,7 @@ def _sources(part: argparse.ArgumentParser) -> None:
 def _sheet(sheet: argparse.ArgumentParser) -> None:
     sheet.add_argument("measured", type=Path)
     sheet.add_argument("windows", type=Path, nargs="*", help="the CSVs that were run")
-    sheet.add_argument("--drawings", type=int, default=0, metavar="N")
+    _drawings(sheet)
     sheet.add_argument("--row", default="rife", help=f"one of {', '.join(ROWS)} and those below (default: %(default)s)")
     sheet.add_argument("--count", type=int, default=10, help="of windows, the worst first (default: %(default)s)")
     _sources(sheet)

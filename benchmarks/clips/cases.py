@@ -45,14 +45,16 @@ class Made:
 Make = Callable[[Case], Made]
 
 
-def cases(paths: Sequence[Path], kind: str, drawn: int = 0, hidden: int = HIDDEN) -> Iterator[Callable[[], Case]]:
-    """Give what makes each case: decoded one after the other, as a clip takes its memory.
+def cases(
+    paths: Sequence[Path], kind: str, drawn: Sequence[int] = (), hidden: int = HIDDEN
+) -> Iterator[Callable[[], Case]]:
+    """Give what makes each case: decoded one after the other, as a clip takes its memory. drawn: numbers of drawings.
 
     Raises `ValueError` for two clips of one name.
     """
     for window in read_all(paths):
         yield lambda window=window: _of_window(window, kind, hidden)  # type: ignore[misc]
-    for number in range(drawn):
+    for number in drawn:
         yield lambda number=number: _of_drawing(number)  # type: ignore[misc]
 
 

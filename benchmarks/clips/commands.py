@@ -17,7 +17,7 @@ import numpy as np
 
 import mpd
 from benchmarks import pages
-from benchmarks.clips import features, measures, rows, sequences, speed, table
+from benchmarks.clips import drawings, features, measures, rows, sequences, speed, table
 from benchmarks.clips.cases import TRUTH, Case, Frames, Made, Make, cases, write
 from benchmarks.clips.paper import table1, tools
 from benchmarks.clips.table import Measured
@@ -38,6 +38,7 @@ def cut(chosen: argparse.Namespace) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Make and measure the frames of windows."""
+    drawn = drawings.numbers(chosen.drawings, chosen.drawings_from)
     done = {(one.window, one.row) for one in table.read(chosen.output)}
     frames = _frames(chosen, chosen.frames)
     with_features = features.available()
@@ -48,7 +49,7 @@ def run(chosen: argparse.Namespace) -> None:
         if missing:
             print(f"left out: pip install {package}", file=sys.stderr)
     asked = _rows(chosen, frames)
-    for case in _each(chosen.windows, chosen.kind, chosen.drawings, HIDDEN):
+    for case in _each(chosen.windows, chosen.kind, drawn, HIDDEN):
         motion, seen = None, None
         for row in asked:
             if (case.name, row) in done or (made := frames.of(case, row)) is None:
@@ -81,7 +82,7 @@ def _rows(chosen: argparse.Namespace, frames: Frames) -> Sequence[str]:
     return [*chosen.rows, *(folder.name for folder in chosen.elsewhere if folder.name not in chosen.rows)]
 
 
-def _each(paths: Sequence[Path], kind: str, drawn: int, hidden: int) -> Iterator[Case]:
+def _each(paths: Sequence[Path], kind: str, drawn: Sequence[int], hidden: int) -> Iterator[Case]:
     found = list(cases(paths, kind, drawn, hidden))
     for number, make in enumerate(found, 1):
         case = make()
@@ -145,20 +146,32 @@ def time_it(chosen: argparse.Namespace) -> None:
 def sheet(chosen: argparse.Namespace) -> None:
     """Draw the windows in which a row lost most against the dissolve.
 
-    Raises `KeyError` for a row that is not there, `ValueError` where none of its windows was measured.
+    Raises `KeyError` for a row that is not there, `ValueError` where none of its windows was measured, or not all of
+    them were of the dissolve, or none of the worst is among those that were named.
     """
+    drawn = drawings.numbers(chosen.drawings, chosen.drawings_from)
     found = table.read(chosen.measured)
-    plain = {one.window: one.psnr for one in found if one.row == "dissolve"}
-    lost = sorted((one.psnr - plain[one.window], one.window) for one in found if one.row == chosen.row)
-    worst = {name: gain for gain, name in lost[: chosen.count]}
-    if not worst:
+    plain, mine = ({one.window: one.psnr for one in found if one.row == row} for row in (table.AGAINST, chosen.row))
+    if not mine:
         raise ValueError(f"{chosen.measured}: no window of {chosen.row!r}")
+    if missing := len(mine.keys() - plain):
+        raise ValueError(
+            f"{chosen.measured}: {table.AGAINST!r} lacks {missing} of the {len(mine)} windows of {chosen.row!r}:"
+            f" measure them by `run --rows {table.AGAINST}` into the same file"
+        )
+    lost = sorted((psnr - plain[window], window) for window, psnr in mine.items())
+    worst = {name: gain for gain, name in lost[: chosen.count]}
     frames = _frames(chosen, chosen.frames)
     lines = {}
-    for make in cases(chosen.windows, "", chosen.drawings):
+    for make in cases(chosen.windows, "", drawn):
         case = make()
         if case.name in worst and (made := frames.of(case, chosen.row)) is not None:
             lines[case.name] = _line(case, made, f"{case.name} {worst[case.name]:+.1f} dB")
+    if not lines:
+        raise ValueError(
+            f"{chosen.measured}: none of the {len(worst)} windows in question is in the CSVs or among the drawings,"
+            f" with frames of {chosen.row!r}: name those that were run"
+        )
     cv2.imwrite(str(chosen.output), np.vstack([lines[name] for name in worst if name in lines])[..., ::-1])
     print(f"{chosen.output}: start, made, truth, end of {len(lines)} windows, the worst first")
 
@@ -195,7 +208,7 @@ def _of_set(chosen: argparse.Namespace, here: Path, path: Path, named: str) -> t
     """Lay a set's frames into folders; give the rows that have some, and of how many windows."""
     frames = _frames(chosen, here)
     there: dict[str, set[str]] = defaultdict(set)
-    for case in _each([path], named, 0, WHOLE):
+    for case in _each([path], named, (), WHOLE):
         for row in (TRUTH, *_rows(chosen, frames)):
             if (made := frames.of(case, row)) is not None:
                 write(here / row, case, made)

@@ -17,6 +17,8 @@ from PIL import Image, ImageDraw
 from mpd.progress import Pictures
 
 WIDTH, HEIGHT = 640, 360
+TUNING = 1000
+"""The first of the numbers by which rules are tuned; those before judge."""
 _OVERSAMPLED = 3
 _INK = (25, 22, 30)
 
@@ -45,6 +47,20 @@ class Scene:
     ink: float
     #: Left edges and heights of what stands behind.
     trees: tuple[Point, ...]
+
+
+def numbers(count: int, first: int = 0) -> range:
+    """Give the numbers of drawings. Raises `ValueError` for those that are not all for tuning, or all for judging."""
+    if first < 0 or count < 0:
+        raise ValueError(f"--drawings {count} --drawings-from {first}: neither can be below 0")
+    if first and not count:
+        raise ValueError(f"--drawings-from {first} without --drawings: say how many")
+    if first < TUNING < first + count:
+        raise ValueError(
+            f"--drawings {count} --drawings-from {first}: those from {TUNING} on are kept for tuning: stay below, or"
+            " start there"
+        )
+    return range(first, first + count)
 
 
 def scene(number: int) -> Scene:

@@ -404,6 +404,40 @@ class TestCommand:
         assert main(["sheet", str(measured), str(cut), "--row", "mine", "-o", str(sheet)]) == 2
         assert "no window of 'mine'" in capsys.readouterr().err
 
+    def test_a_sheet_without_the_dissolve_names_it(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        measured = tmp_path / "m.jsonl"
+        for row, window in (("flow", "drawing-000"), ("flow", "drawing-001"), ("dissolve", "drawing-001")):
+            table.append(measured, Measured("drawings", window, row, 20, 0.5, 0.01))
+        assert main(["sheet", str(measured), "--drawings", "2", "--row", "flow", "-o", str(tmp_path / "s.png")]) == 2
+        said = "'dissolve' lacks 1 of the 2 windows of 'flow': measure them by `run --rows dissolve` into the same file"
+        assert said in capsys.readouterr().err
+
+    def test_drawings_from_a_number_on(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        measured, sheet = tmp_path / "m.jsonl", tmp_path / "s.png"
+        drawn = ["--drawings", "2", "--drawings-from", "100"]
+        assert main(["run", *drawn, "--rows", "dissolve,hold", "--frames-alone", "-o", str(measured)]) == 0
+        assert [one.window for one in table.read(measured)][::2] == ["drawing-100", "drawing-101"]
+        assert main(["sheet", str(measured), *drawn, "--row", "hold", "-o", str(sheet)]) == 0
+        assert "of 2 windows" in capsys.readouterr().out
+        assert main(["sheet", str(measured), "--drawings", "2", "--row", "hold", "-o", str(sheet)]) == 2
+        assert "none of the 2 windows in question is in the CSVs or among the drawings" in capsys.readouterr().err
+        for command in (["run"], ["sheet", str(measured)]):
+            over = [*command, "--drawings", "48", "--drawings-from", "960", "-o", str(sheet)]
+            assert main(over) == 2
+            assert "those from 1000 on are kept for tuning" in capsys.readouterr().err
+
+
+def test_drawings_are_for_tuning_or_for_judging() -> None:
+    assert drawings.numbers(48, 100) == range(100, 148)
+    assert drawings.numbers(1000) == range(1000)
+    assert drawings.numbers(48, 1000) == range(1000, 1048)
+    assert list(drawings.numbers(0)) == []
+    for count, first, said in (
+        (1001, 0, "stay below, or start there"), (2, 999, "stay below"), (1, -1, "below 0"), (0, 5, "say how many"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            drawings.numbers(count, first)
+
 
 def test_drawings_move_and_stand_still() -> None:
     for number in range(9):
