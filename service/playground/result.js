@@ -44,14 +44,15 @@ export async function clipOf(job, take = 1, below = null) {
   return { url, readable, label, frames, fps, width, height, below };
 }
 
-/** All keyframes; each goes to its frame. */
+/** All keyframes; each goes to the frame that shows it, where one does. */
 async function ends(job, player) {
   const urls = await Promise.all(job.keyframes.map(({ url }) => shown(url)));
-  const places = placesOf(job);
   return h("ul", { class: "ends", "aria-label": "Keyframes" }, urls.map(({ url }, index) => {
     const name = index === 0 ? "Start" : index === urls.length - 1 ? "End" : `Keyframe ${index + 1}`;
-    return h("li", {}, h("button", { type: "button", class: "end", disabled: !player,
-      "aria-label": `${name}: go to frame ${places[index] + 1}`, onclick: () => player.seek(places[index]) },
+    // Jobs that version 0.1.0 made tell none.
+    const place = job.result.keyframes[index]?.frame ?? null;
+    return h("li", {}, h("button", { type: "button", class: "end", disabled: !player || place === null,
+      "aria-label": place === null ? name : `${name}: go to frame ${place + 1}`, onclick: () => player.seek(place) },
       picture(url, notShown(job.keyframes[index])), h("span", {}, name)));
   }));
 }
@@ -59,15 +60,6 @@ async function ends(job, player) {
 /** In place of a keyframe in a format that this browser does not know, such as HEIC. */
 export function notShown({ content_type: type }) {
   return `${type.split("/")[1].toUpperCase()}, not shown by this browser`;
-}
-
-/** The frame at which each keyframe stands. */
-function placesOf(job) {
-  const { positions, loop } = job.options;
-  if (positions) return job.keyframes.map((_, index) => positions[index]);
-  const segments = loop ? job.keyframes.length : Math.max(1, job.keyframes.length - 1);
-  const span = loop ? job.result.frames / segments : (job.result.frames - 1) / segments;
-  return job.keyframes.map((_, index) => Math.round(index * span));
 }
 
 /** To a file of the job, good from now on: the links of a page that was open for long are not good any more. */

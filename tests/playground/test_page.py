@@ -295,6 +295,27 @@ def test_warnings_are_shown_under_the_video(api: Api, visitor: Visitor) -> None:
     visitor.accessible()
 
 
+@pytest.mark.parametrize("places", [[0, 82, 165], [0, 82, None], []], ids=["shown", "the last is not", "0.1.0"])
+def test_a_keyframe_goes_to_the_frame_that_shows_it(api: Api, visitor: Visitor, places: list[int | None]) -> None:
+    """25 frames a segment from 7 to 24 frames a second: the middle one is not in the middle."""
+    files = [("keyframes", (f"{number}.png", photo(), "image/png")) for number in range(3)]
+    sent = api.client.post("/inbetween", files=files, data={"options": '{"method": "flow", "output_fps": 24}'})
+    job = api.start(sent.json()["id"])
+    shown = [{"sha256": one["sha256"], "frame": at} for one, at in zip(job.keyframes, places, strict=False)]
+    api.jobs.succeed(job.id, job.attempt, {**api.store(job), "frames": 166, "fps": 24, "keyframes": shown})
+    page = visitor.open(f"#job={job.id}")
+    for index, name in enumerate(("Start", "Keyframe 2", "End")):
+        place = places[index] if places else None
+        label = name if place is None else f"{name}: go to frame {place + 1}"
+        button = page.get_by_role("button", name=label, exact=True)
+        if place is None:
+            expect(button).to_be_disabled()
+            continue
+        button.click()
+        expect(page.locator(".player")).to_have_attribute("data-frame", str(place))
+    visitor.accessible()
+
+
 def test_a_key_is_asked_for_where_the_server_wants_one(browser: Browser, api: Api, pictures: Path) -> None:
     settings = api.settings.model_copy(update={"auth": "keys"})
     _, secret = ApiKeys(api.services.redis, settings).create("browser", CALLER)
