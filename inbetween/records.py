@@ -63,6 +63,8 @@ class Result:
     model: dict[str, Any] | None = None
     timings: dict[str, Any] | None = None
     gpu_seconds: float | None = None
+    #: What made frames between the model's, for another rate; None where nothing did.
+    interpolator: dict[str, Any] | None = None
     #: What transparent pixels and bars were laid over, as #rrggbb.
     background: str | None = None
     #: How far its motion is to be believed: shares `trusted` and `dissolved`, pixels `largest`, a sentence `says`.

@@ -88,7 +88,8 @@ def _retimed(
 ) -> Iterator[Progress | Take]:
     from mpd import retiming, rife
 
-    return retiming.retimed(reports, settings, segments, delivered, retiming.by(interpolator or rife.load()))
+    learned = interpolator or rife.load()
+    return retiming.retimed(reports, settings, segments, delivered, retiming.by(learned), learned.facts)
 
 
 def _interpolated(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
@@ -420,6 +420,11 @@ class Settings:
         if base is None:
             return None
         return replace(base, **{name: value for name in vars(base) if (value := getattr(self, name)) is not None})
+
+    def spelled_out(self) -> dict[str, Any]:
+        """Give each option by its name, with the method's own value where that is what counts."""
+        own = METHODS[self.method].defaults
+        return {name: own.get(name) if value is None else value for name, value in asdict(self).items()}
 
     @property
     def rate(self) -> int:

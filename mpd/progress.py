@@ -64,3 +64,5 @@ class Take:
     background: str = "#000000"
     #: None where no motion is measured, as for sampled methods.
     motion: MotionReport | None = None
+    #: What made frames between those of a model (`facts` of the interpolator), None where nothing did.
+    interpolator: dict[str, Any] | None = None

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,12 +43,15 @@ def retimed(
     segments: Sequence[int],
     delivered: Sequence[int],
     between: Between,
+    facts: dict[str, Any],
 ) -> Generator[Progress | Take, None, None]:
     """Bring each take to the settings' `rate`: with a `Progress` for every frame, after those of sampling it.
 
     segments, delivered: frames of each segment as they come and as they are to be (`mpd.lengths`), both ends included.
+    facts: of what `between` goes by; a take tells them where that made frames of it.
     Frames that fall on sampled ones are those, unchanged; of 16 bits a sample, the others are made of 8.
     """
+    made_by = facts if any(place % 1 for place in _places(segments, delivered)) else None
     takes, total = len(settings.seeds), total_frames(delivered, settings.loop)
     made = 0
     for report in reports:
@@ -72,7 +75,7 @@ def retimed(
                     sigma=None,
                     preview=partial(small, frame),
                 )
-        yield replace(report, frames=frames, fps=settings.rate)
+        yield replace(report, frames=frames, fps=settings.rate, interpolator=made_by)
 
 
 def _frames(

@@ -201,7 +201,7 @@ def make(job: Job, jobs: Jobs, lease: Lease) -> dict[str, Any]:
 
 def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter) -> dict[str, Any]:
     report.stage("fetching")
-    motion = None  # equal in all takes
+    motion = interpolator = None  # equal in all takes
     settings = _settings(job)
     if fitness.worker_name() in job.refusals and _others_can(job, jobs, settings):
         raise Elsewhere("it was refused here before")
@@ -222,7 +222,7 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
                         continue
                     report.stage("encoding")
                     take = finish(event, lease.check)
-                    motion = take.motion
+                    motion, interpolator = take.motion, take.interpolator
                     files.encode(take.index, take.seed, clip.of(take), job.options["formats"])
                     report.stage("uploading")
                     files.store()
@@ -239,8 +239,9 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
             request_of(job.id, job.options, job.keyframes),
             job=job.id,
             attempt=job.attempt,
-            settings=asdict(settings),
+            settings=settings.spelled_out(),
             model=model,
+            interpolator=interpolator,
             background=over.background,
             motion=asdict(motion) if motion is not None else None,
             warnings=doubts.doubts(motion, job.options["formats"], pictures, str(over.background)),

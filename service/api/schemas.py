@@ -134,8 +134,11 @@ class ResultView(BaseModel):
     duration: float = Field(description="Seconds.")
     alpha: bool = Field(default=False, description="Whether the formats that can hold transparency have it.")
     seeds: list[int] = Field(description="One per take.")
-    settings: dict[str, Any] = Field(description="What the sampler was asked for.")
+    settings: dict[str, Any] = Field(description="What the sampler was asked for, the method's own values included.")
     model: dict[str, Any] | None = Field(default=None, description="The model that made it; null for `flow`.")
+    interpolator: dict[str, Any] | None = Field(
+        default=None, description="What made frames between the model's, for another rate; null where nothing did."
+    )
     background: str | None = Field(default=None, description="What transparent pixels and bars were laid over.")
     motion: MotionView | None = Field(default=None, description="Null for sampled methods, which measure none.")
     warnings: list[str] = Field(default=[], description="What to know before trusting the video, in sentences.")

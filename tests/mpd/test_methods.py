@@ -27,6 +27,14 @@ def test_own_values_replace_the_methods() -> None:
     assert Settings(method="trf", guidance=(2.0, 2.0)).guidance_ramp == (2.0, 2.0)
 
 
+def test_what_is_spelled_out_has_the_methods_own_values() -> None:
+    told = Settings(method="mpd-trf", k=1).spelled_out()
+    assert (told["k"], told["gamma"], told["anchor"], told["guidance"]) == (1, 0.3, "rigid", (1.0, 3.0))
+    assert (told["motion"], told["frames"], told["steps"]) == (None, None, 25)
+    assert Settings(method="rife").spelled_out()["motion"] == "auto"
+    assert Settings(method="rife", motion="dis").spelled_out()["motion"] == "dis"
+
+
 @pytest.mark.parametrize(
     ("values", "field"),
     [

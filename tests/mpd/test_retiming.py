@@ -101,6 +101,7 @@ class TestInterpolated:
 
 
 Asked = list[tuple[int, int, list[float]]]
+FACTS = {"name": "dissolve", "license": None, "sha256": "aa"}
 
 
 def recorder(asked: Asked) -> Any:
@@ -128,7 +129,7 @@ def run(settings: Settings, bits: int = 8, keyframes: int = 2) -> tuple[list[Pro
     made, wanted = (lengths(settings, keyframes, 5) for lengths in (segment_frames, delivered_frames))
     asked: Asked = []
     frames = total_frames(made, settings.loop)
-    reports = list(retimed(sampled(settings, frames, bits), settings, made, wanted, recorder(asked)))
+    reports = list(retimed(sampled(settings, frames, bits), settings, made, wanted, recorder(asked), FACTS))
     return (
         [one for one in reports if isinstance(one, Progress)],
         [one for one in reports if isinstance(one, Take)],
@@ -139,7 +140,7 @@ def run(settings: Settings, bits: int = 8, keyframes: int = 2) -> tuple[list[Pro
 class TestSampled:
     def test_sampled_frames_are_kept_and_the_others_lie_between_their_neighbours(self) -> None:
         _, (take,), asked = run(Settings(method="mpd", frames=5, output_fps=14))
-        assert take.fps == 14
+        assert (take.fps, take.interpolator) == (14, FACTS)
         assert list(take.frames[:, 0, 0, 0]) == [0, 5, 10, 15, 20, 25, 30, 35, 40]
         assert asked == [(0, 10, [0.5]), (10, 20, [0.5]), (20, 30, [0.5]), (30, 40, [0.5])]
 
@@ -167,6 +168,7 @@ class TestSampled:
         _, (take,), asked = run(Settings(method="mpd", frames=5, fps=14, output_fps=7))
         assert list(take.frames[:, 0, 0, 0]) == [0, 20, 40]
         assert asked == []
+        assert take.interpolator is None, "none of its frames"
 
     def test_16_bits_stay(self) -> None:
         _, (take,), _ = run(Settings(method="mpd", frames=2, output_fps=28), bits=16)
@@ -190,7 +192,7 @@ class TestSampled:
         settings = Settings(method="mpd", frames=5, output_fps=24)
         made, wanted = (lengths(settings, 2, 5) for lengths in (segment_frames, delivered_frames))
         asked: Asked = []
-        reports = retimed(sampled(settings, 5), settings, made, wanted, recorder(asked))
+        reports = retimed(sampled(settings, 5), settings, made, wanted, recorder(asked), FACTS)
         list(itertools.islice(reports, 3))
         reports.close()
         assert len(asked) == 1
@@ -228,6 +230,8 @@ class TestWhole:
         *_, take = Held(model, rife.load()).generate(pictures, settings, 8)
         assert isinstance(take, Take)
         assert take.frames.shape == (5, height, width, 3)
+        assert take.interpolator is not None
+        assert take.interpolator["name"] == "RIFE 4.0"
 
     def test_film_serves_as_well(self) -> None:
         from mpd import film

@@ -31,8 +31,8 @@ def test_a_job_from_queue_to_result(api: Api) -> None:
     view = done.json()
     assert (view["state"], view["attempt"], view["progress"]) == ("succeeded", 2, None)
     assert view["result"]["settings"] == {"method": "flow"}
-    told = [view["result"][name] for name in ("motion", "warnings", "background")]
-    assert told == [None, [], None], "a version of before says nothing of these"
+    told = [view["result"][name] for name in ("motion", "warnings", "background", "interpolator")]
+    assert told == [None, [], None, None], "a version of before says nothing of these"
     assert [file["name"] for file in view["result"]["files"]][:2] == ["take-1.mp4", "take-1.gif"]
     assert view["links"]["video"] == f"{url}/video"
     assert view["expires_at"] > view["finished_at"]

@@ -45,7 +45,7 @@ def test_the_engine_says_what_it_can(site: Site) -> None:
 
 
 def test_a_job_names_the_network_and_its_licence(site: Site) -> None:
-    made = result(site, frames=4)
+    made = result(site, frames=4, output_fps=14)
     (digest,) = weights.RELEASES
     assert made["model"] == {
         "name": "RIFE 4.0",
@@ -54,6 +54,12 @@ def test_a_job_names_the_network_and_its_licence(site: Site) -> None:
         "device": "cpu",
         "dtype": str(torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32)[6:],
     }
+    assert made["interpolator"] is None, "all of them are the model's"
+
+
+def test_a_result_names_the_motion_that_was_taken(site: Site) -> None:
+    assert result(site, frames=3)["settings"]["motion"] == "auto"
+    assert result(site, frames=3, motion="dis")["settings"]["motion"] == "dis"
 
 
 def test_transparency_and_16_bits_pass_through_the_engine(site: Site) -> None:
@@ -144,8 +150,14 @@ def test_a_model_s_frames_are_brought_to_another_rate_by_the_network_beside_it(
         assert job.result is not None, job.error
         assert (job.result["frames"], job.result["fps"], job.result["settings"]["fps"]) == (7, 14, 7)
         assert [one["frame"] for one in job.result["keyframes"]] == [0, 6]
+        facts = job.result["interpolator"]
+        assert (facts["name"], facts["license"], facts["sha256"]) == ("RIFE 4.0", "MIT", next(iter(weights.RELEASES)))
+        assert job.result["model"]["name"] != facts["name"]
         assert job.progress is not None
         assert job.progress["fraction"] == 1
+        at_its_own = both.ended(both.submit("mpd-vibid", frames=4, steps=2))
+        assert at_its_own.result is not None, at_its_own.error
+        assert at_its_own.result["interpolator"] is None
 
 
 def test_a_file_of_film_that_cannot_be_used_ends_the_launcher_with_the_reason(redis_url: str, tmp_path: Path) -> None:

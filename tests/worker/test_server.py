@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Toy:
         self.error: Exception | None = None
         self.closed = threading.Event()
         self.motion: MotionReport | None = None
+        self.interpolator: dict[str, Any] | None = None
 
     def __call__(self, pictures: list[Pictures], options: Settings, bits: int) -> Iterator[Progress | Take]:
         self.begun.append(options)
@@ -42,7 +44,8 @@ class Toy:
                     raise self.error
                 yield Progress(0, 1, 0, 1, step, options.steps, step / options.steps, 1.0, lambda: PICTURE)
             made = to_bits(np.stack([picture[::-1] for picture in pictures]), bits)
-            yield Take(0, options.seeds[0], made + (bits == 16), options.fps, motion=self.motion)
+            take = Take(0, options.seeds[0], made + (bits == 16), options.fps)
+            yield replace(take, motion=self.motion, interpolator=self.interpolator)
         finally:
             self.closed.set()
 
@@ -139,6 +142,19 @@ def test_what_is_known_of_the_motion_comes_with_the_take(
     take = engine_client._event(hear(client, "waiting", "started", "progress", "take"))
     assert isinstance(take, Take)
     assert take.motion == motion
+
+
+@pytest.mark.parametrize("facts", [None, {"name": "RIFE 4.0", "license": None, "sha256": "aa"}])
+def test_what_made_frames_between_a_models_comes_with_the_take(
+    toy: Toy, connect: Connect, facts: dict[str, Any] | None
+) -> None:
+    client = connect()
+    toy.interpolator = facts
+    ask(client, steps=1)
+    toy.may_step.release()
+    take = engine_client._event(hear(client, "waiting", "started", "progress", "take"))
+    assert isinstance(take, Take)
+    assert take.interpolator == facts
 
 
 def test_previews_come_as_small_jpegs(toy: Toy, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,8 +60,7 @@ class Held:
         """Bring sampled frames to the rate that is asked for. Raises `SettingsError` where no interpolator is held."""
         if not settings.retimed:
             return reports
-        interpolator = self.rife or self.film
-        if interpolator is None:
+        if not self._learned:
             problem = "needs an interpolator beside the model, which this engine does not hold"
             raise SettingsError("output_fps", problem, "Leave it out")
         from mpd import retiming
@@ -69,7 +68,9 @@ class Held:
         made, wanted = (
             lengths(settings, len(pictures), model.native_frames) for lengths in (segment_frames, delivered_frames)
         )
-        return retiming.retimed(reports, settings, made, wanted, retiming.by(interpolator))
+        name, interpolator = next(iter(self._learned.items()))
+        between, facts = retiming.by(interpolator), self.interpolators[name]
+        return retiming.retimed(reports, settings, made, wanted, between, facts)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -85,9 +86,13 @@ class Held:
         """Say of each learned interpolator what a result tells of it, by its name."""
         return {
             name: {**one.facts, "device": str(one.device), "dtype": str(one.dtype).removeprefix("torch.")}
-            for name, one in (("rife", self.rife), ("film", self.film))
-            if one is not None
+            for name, one in self._learned.items()
         }
+
+    @property
+    def _learned(self) -> dict[str, Interpolator | Film]:
+        """Give the interpolators by name, that for another rate first."""
+        return {name: one for name, one in (("rife", self.rife), ("film", self.film)) if one is not None}
 
 
 def interpolators(settings: ServiceSettings) -> tuple[str, ...]:

@@ -288,7 +288,7 @@ def _send_take(client: _JobClient, take: Take) -> None:
     frames = take.frames if take.matte is None else np.concatenate([take.frames, take.matte[..., None]], -1)
     values = {"index": take.index, "seed": take.seed, "fps": take.fps, "shape": frames.shape, "bits": bits}
     motion = asdict(take.motion) if take.motion is not None else None
-    client.send("take", {**values, "motion": motion}, *frames)
+    client.send("take", {**values, "motion": motion, "interpolator": take.interpolator}, *frames)
 
 
 def _is_cuda(error: Exception) -> bool:

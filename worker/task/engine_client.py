@@ -162,7 +162,15 @@ def _event(message: protocol.Message) -> EngineReport | Take:
             frames = protocol.frames(message.parts, values["shape"], values["bits"])
             matte = frames[..., 3] if frames.shape[3] == 4 else None
             motion = MotionReport(**values["motion"]) if values["motion"] is not None else None
-            return Take(values["index"], values["seed"], frames[..., :3], values["fps"], matte, motion=motion)
+            return Take(
+                values["index"],
+                values["seed"],
+                frames[..., :3],
+                values["fps"],
+                matte,
+                motion=motion,
+                interpolator=values["interpolator"],
+            )
         case "canceled":
             # Not by us, who would have closed the connection: the engine was told to end.
             raise EngineAway("the engine was told to end")
