@@ -103,7 +103,7 @@ def _run(options: argparse.Namespace) -> None:
                 console.show(report)
                 continue
             if report.index == 0:
-                for warning in doubts(report.motion, names, images, report.background):
+                for warning in doubts(report.motions, names, images, report.background):
                     console.say(f"warning: {warning}")
             for path, format in outputs:
                 name = _of_take(path, report, settings, format.ending)

@@ -15,16 +15,18 @@ LEAST_CONTRAST = 0.1
 """Mean difference of what is visible from the background, of that of black from white, below which it is lost in it."""
 MOSTLY_DISSOLVED = 0.5
 """Share of dissolved pixels from which a video shows no motion to speak of."""
+MOST_PAIRS = 5
+"""Pairs of keyframes that are told each in its own words."""
 
 
 def doubts(
-    motion: MotionReport | None, formats: Sequence[str], keyframes: Sequence[Image.Image], background: str
+    motions: Sequence[MotionReport | None], formats: Sequence[str], keyframes: Sequence[Image.Image], background: str
 ) -> list[str]:
     """Warn of motion that was not found, of a background without contrast, and of transparency that a format lacks.
 
-    keyframes: as they were loaded. background: what the video is over, as #rrggbb.
+    motions: as a take tells them. keyframes: as they were loaded. background: what the video is over, as #rrggbb.
     """
-    found = [motion.says] if motion is not None and motion.dissolved > MOSTLY_DISSOLVED else []
+    found = _lost_motion(motions, len(keyframes))
     contrast = pictures.contrast(keyframes, background)
     if contrast is not None and contrast < LEAST_CONTRAST:
         chosen = pictures.background_for(keyframes, Settings(method="flow"))
@@ -37,3 +39,21 @@ def doubts(
         lost = f"{' and '.join(opaque)} {hold} no transparency, which the keyframes have"
         found.append(f"{lost}; formats that hold it: {holding}.")
     return found
+
+
+def _lost_motion(motions: Sequence[MotionReport | None], keyframes: int) -> list[str]:
+    """Name the pairs of keyframes, counted from 1, between which more is dissolved than moved."""
+    lost = [
+        (segment, one) for segment, one in enumerate(motions) if one is not None and one.dissolved > MOSTLY_DISSOLVED
+    ]
+    lost.sort(key=lambda pair: pair[1].trusted)
+    if keyframes == 2:  # there is but one pair, which a loop goes through twice
+        return [one.says for _, one in lost[:1]]
+    told = [
+        f"Keyframes {segment + 1} and {(segment + 1) % keyframes + 1}: {one.says}"
+        for segment, one in sorted(lost[:MOST_PAIRS], key=lambda pair: pair[0])
+    ]
+    if more := len(lost) - len(told):
+        pairs = "pair" if more == 1 else "pairs"
+        told.append(f"Of {more} more {pairs} of keyframes, too, most is dissolved.")
+    return told

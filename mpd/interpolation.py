@@ -43,10 +43,11 @@ def _takes(
     stops = [*pictures, pictures[0]] if settings.loop else pictures
     frames: Frames = np.empty((total, *pictures[0].shape), np.uint8 if bits == 8 else np.uint16)
     done = 0
-    told: list[MotionReport] = []
+    motions: list[MotionReport | None] = []
     for segment, (ends, length) in enumerate(zip(itertools.pairwise(stops), lengths, strict=True)):
         # A boundary frame belongs to the segment before it, and a loop's return to the start to none.
         first, last = int(segment > 0), length - int(settings.loop and segment == len(lengths) - 1)
+        told: list[MotionReport] = []
         with closing(segment_of(*ends, length, bits, between, told.append)) as made:
             for step, frame in enumerate(itertools.islice(made, first, last), 1):
                 frames[done] = frame
@@ -62,10 +63,10 @@ def _takes(
                     sigma=None,
                     preview=partial(small, frame),
                 )
-    worst = min(told, key=lambda report: report.trusted, default=None)
+        motions.append(told[0] if told else None)
     for index, seed in enumerate(settings.seeds):
         matte = frames[..., 3] if frames.shape[3] == 4 else None
-        yield Take(index, seed, frames[..., :3], settings.rate, matte, motion=worst)
+        yield Take(index, seed, frames[..., :3], settings.rate, matte, motions=tuple(motions))
 
 
 def segment_of(

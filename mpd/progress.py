@@ -37,7 +37,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class MotionReport:
-    """How far the motion between two keyframes is to be believed: of a take's worst segment."""
+    """How far the motion between two keyframes is to be believed."""
 
     #: Share of the pixels that do not stand still whose motion both keyframes agree on, in 0…1.
     trusted: float
@@ -62,7 +62,12 @@ class Take:
     matte: Frames | None = None
     #: What shines through, as #rrggbb.
     background: str = "#000000"
-    #: None where no motion is measured, as for sampled methods.
-    motion: MotionReport | None = None
+    #: Of each segment in order, None where nothing lies between; empty where none is measured, as for sampled methods.
+    motions: tuple[MotionReport | None, ...] = ()
     #: What made frames between those of a model (`facts` of the interpolator), None where nothing did.
     interpolator: dict[str, Any] | None = None
+
+    @property
+    def motion(self) -> MotionReport | None:
+        """Of the worst segment; None where no motion is measured."""
+        return min((one for one in self.motions if one is not None), key=lambda one: one.trusted, default=None)

@@ -27,7 +27,7 @@ from mpd.output import clip
 from mpd.output.compositing import Compositor
 from mpd.output.formats import any_alpha, sample_bits
 from mpd.photographs import KeyframeError
-from mpd.progress import Pictures, Take
+from mpd.progress import MotionReport, Pictures, Take
 from service import machine
 from service.database.connections import connect
 from service.database.identity import open_database
@@ -201,7 +201,9 @@ def make(job: Job, jobs: Jobs, lease: Lease) -> dict[str, Any]:
 
 def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter) -> dict[str, Any]:
     report.stage("fetching")
-    motion = interpolator = None  # equal in all takes
+    # All that takes tell is equal in all of them.
+    motion = interpolator = None
+    motions: tuple[MotionReport | None, ...] = ()
     settings = _settings(job)
     if fitness.worker_name() in job.refusals and _others_can(job, jobs, settings):
         raise Elsewhere("it was refused here before")
@@ -222,7 +224,7 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
                         continue
                     report.stage("encoding")
                     take = finish(event, lease.check)
-                    motion, interpolator = take.motion, take.interpolator
+                    motion, motions, interpolator = take.motion, take.motions, take.interpolator
                     files.encode(take.index, take.seed, clip.of(take), job.options["formats"])
                     report.stage("uploading")
                     files.store()
@@ -244,7 +246,7 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
             interpolator=interpolator,
             background=over.background,
             motion=asdict(motion) if motion is not None else None,
-            warnings=doubts.doubts(motion, job.options["formats"], pictures, str(over.background)),
+            warnings=doubts.doubts(motions, job.options["formats"], pictures, str(over.background)),
             keyframes=_shown(job, finish),
             timings=report.seconds(),
             gpu_seconds=round(report.gpu_seconds(), 3),

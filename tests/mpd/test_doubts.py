@@ -23,16 +23,47 @@ CLEAR = Image.new("RGBA", (4, 4), (0, 0, 0, 254))
 
 @pytest.mark.parametrize(("dissolved", "told"), [(0.5, []), (0.51, ["Too little in common."])])
 def test_motion_that_was_not_found_is_told_in_its_own_words(dissolved: float, told: list[str]) -> None:
-    assert doubts(MotionReport(0.4, dissolved, 3.0, "Too little in common."), ["mp4"], [OPAQUE], BLACK) == told
+    assert doubts([MotionReport(0.4, dissolved, 3.0, "Too little in common.")], ["mp4"], [OPAQUE] * 2, BLACK) == told
+
+
+def lost(trusted: float) -> MotionReport:
+    return MotionReport(trusted, 0.9, 0.0, f"{trusted:g} was found.")
+
+
+FOUND = MotionReport(0.95, 0.0, 3.0, "All was found.")
+
+
+@pytest.mark.parametrize(
+    ("motions", "keyframes", "told"),
+    [
+        ([lost(0.1), lost(0.2)], 2, ["0.1 was found."]),
+        ([FOUND, lost(0.2)], 3, ["Keyframes 2 and 3: 0.2 was found."]),
+        ([lost(0.2), None, lost(0.1)], 3, ["Keyframes 1 and 2: 0.2 was found.", "Keyframes 3 and 1: 0.1 was found."]),
+    ],
+    ids=["a loop of two", "the second pair", "a loop of three"],
+)
+def test_each_doubtful_pair_of_several_keyframes_is_named(
+    motions: list[MotionReport | None], keyframes: int, told: list[str]
+) -> None:
+    assert doubts(motions, ["mp4"], [OPAQUE] * keyframes, BLACK) == told
+
+
+@pytest.mark.parametrize(("pairs", "rest"), [(5, None), (6, "1 more pair of"), (9, "4 more pairs of")])
+def test_of_many_doubtful_pairs_the_five_worst_are_told_in_order(pairs: int, rest: str | None) -> None:
+    told = doubts([lost((pairs - index) / 10) for index in range(pairs)], ["mp4"], [OPAQUE] * (pairs + 1), BLACK)
+    named = [line.partition(":")[0] for line in told[:5]]
+    assert named == [f"Keyframes {number} and {number + 1}" for number in range(pairs - 4, pairs + 1)]
+    assert len(told) == (5 if rest is None else 6)
+    assert rest is None or rest in told[5]
 
 
 def test_formats_without_transparency_are_named_where_there_is_some() -> None:
     glass = [Image.new("RGBA", (4, 4), (255, 255, 255, 128))] * 2
-    assert doubts(None, ["mp4", "gif", "png"], [OPAQUE], BLACK) == doubts(None, ["png", "webm"], glass, BLACK) == []
-    [one] = doubts(None, ["mp4", "png"], glass, BLACK)
+    assert doubts((), ["mp4", "gif", "png"], [OPAQUE], BLACK) == doubts((), ["png", "webm"], glass, BLACK) == []
+    [one] = doubts((), ["mp4", "png"], glass, BLACK)
     assert one.startswith(LOST)
     assert one.endswith("png16, prores4444.")
-    [several] = doubts(None, ["mp4", "gif"], glass, BLACK)
+    [several] = doubts((), ["mp4", "gif"], glass, BLACK)
     assert several.startswith("mp4 and gif hold no transparency")
 
 
@@ -44,11 +75,11 @@ def ink(*colour: int) -> Image.Image:
 
 
 def test_a_background_in_which_the_keyframes_are_lost_is_told_with_a_better_one() -> None:
-    [told] = doubts(None, ["png"], [ink(12, 8, 10), ink(0, 0, 0)], "#000000")
+    [told] = doubts((), ["png"], [ink(12, 8, 10), ink(0, 0, 0)], "#000000")
     assert told == (
         "What is visible of the keyframes hardly differs from the background #000000: left out, it would be #ffffff."
     )
-    [one_is_enough] = doubts(None, ["png"], [ink(200, 40, 40), ink(10, 0, 0)], "#000000")
+    [one_is_enough] = doubts((), ["png"], [ink(200, 40, 40), ink(10, 0, 0)], "#000000")
     assert "hardly differs" in one_is_enough
     for keyframes, background in (
         ([ink(12, 8, 10)], "#ffffff"),
@@ -57,7 +88,7 @@ def test_a_background_in_which_the_keyframes_are_lost_is_told_with_a_better_one(
         ([Image.new("RGB", (4, 4), "black")], "#000000"),
         ([Image.new("RGBA", (4, 4), (0, 0, 0, 0))], "#000000"),
     ):
-        assert doubts(None, ["png"], keyframes, background) == [], (keyframes, background)
+        assert doubts((), ["png"], keyframes, background) == [], (keyframes, background)
 
 
 def test_a_background_that_was_chosen_by_itself_is_never_warned_of() -> None:

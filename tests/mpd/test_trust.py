@@ -105,6 +105,9 @@ def test_the_worst_segment_is_told_and_the_way_back_of_a_loop_is_one() -> None:
     pan = [TABLE, PANNED]
     assert found([*pan, CAT]) == found([PANNED, CAT])
     assert found([*pan, pan[0]]).trusted > 0.75
+    *_, take = mpd.inbetween(None, [*pan, CAT], Settings(method="flow", positions=(0, 2, 3, 6), loop=True))
+    assert isinstance(take, Take)
+    assert [one and one.dissolved > 0.9 for one in take.motions] == [False, None, True], "in their order"
     assert found([*pan, CAT], frames=None, positions=(0, 2, 3)).trusted > 0.75, "nothing is between the frames 2 and 3"
     assert found([*pan, CAT], frames=None, positions=(0, 2, 3, 6), loop=True).dissolved > 0.9
 

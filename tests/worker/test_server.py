@@ -32,7 +32,7 @@ class Toy:
         self.begun: list[Settings] = []
         self.error: Exception | None = None
         self.closed = threading.Event()
-        self.motion: MotionReport | None = None
+        self.motions: tuple[MotionReport | None, ...] = ()
         self.interpolator: dict[str, Any] | None = None
 
     def __call__(self, pictures: list[Pictures], options: Settings, bits: int) -> Iterator[Progress | Take]:
@@ -45,7 +45,7 @@ class Toy:
                 yield Progress(0, 1, 0, 1, step, options.steps, step / options.steps, 1.0, lambda: PICTURE)
             made = to_bits(np.stack([picture[::-1] for picture in pictures]), bits)
             take = Take(0, options.seeds[0], made + (bits == 16), options.fps)
-            yield replace(take, motion=self.motion, interpolator=self.interpolator)
+            yield replace(take, motions=self.motions, interpolator=self.interpolator)
         finally:
             self.closed.set()
 
@@ -131,17 +131,20 @@ def test_frames_of_16_bits_come_bit_for_bit(toy: Toy, connect: Connect) -> None:
             protocol.frames(parts, shape, bits)
 
 
-@pytest.mark.parametrize("motion", [None, MotionReport(0.75, 0.125, 12.5, "Most of it moves.")])
+FOUND = MotionReport(0.75, 0.125, 12.5, "Most of it moves.")
+
+
+@pytest.mark.parametrize("motions", [(), (None,), (FOUND, None, replace(FOUND, trusted=0.5))])
 def test_what_is_known_of_the_motion_comes_with_the_take(
-    toy: Toy, connect: Connect, motion: MotionReport | None
+    toy: Toy, connect: Connect, motions: tuple[MotionReport | None, ...]
 ) -> None:
     client = connect()
-    toy.motion = motion
+    toy.motions = motions
     ask(client, steps=1)
     toy.may_step.release()
     take = engine_client._event(hear(client, "waiting", "started", "progress", "take"))
     assert isinstance(take, Take)
-    assert take.motion == motion
+    assert take.motions == motions
 
 
 @pytest.mark.parametrize("facts", [None, {"name": "RIFE 4.0", "license": None, "sha256": "aa"}])

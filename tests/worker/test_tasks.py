@@ -77,19 +77,19 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Away:
     return away
 
 
-def submit(jobs: Jobs, storage: Away, method: str = "flow") -> Job:
+def submit(jobs: Jobs, storage: Away, method: str = "flow", keyframes: int = 2) -> Job:
     job_id = new_id()
-    keyframes: list[dict[str, Any]] = []
-    for number, colour in enumerate(("navy", "teal")):
+    sent: list[dict[str, Any]] = []
+    for number, colour in enumerate(("navy", "teal", "olive")[:keyframes]):
         buffer = io.BytesIO()
         Image.new("RGB", (48, 32), colour).save(buffer, "PNG")
         key = f"{files_prefix(job_id)}keyframes/{number}"
         storage.put(key, buffer.getvalue(), "image/png")
         digest = hashlib.sha256(buffer.getvalue()).hexdigest()
-        keyframes.append({"key": key, "content_type": "image/png", "sha256": digest, "size": buffer.tell()})
+        sent.append({"key": key, "content_type": "image/png", "sha256": digest, "size": buffer.tell()})
     options = {"method": method, "formats": ["mp4"], "frames": 3}
     lane: Lane = "gpu" if METHODS[method].needs_model else "cpu"
-    return jobs.submit(NewJob("local", options, keyframes, lane, result_ttl=600, id=job_id))
+    return jobs.submit(NewJob("local", options, sent, lane, result_ttl=600, id=job_id))
 
 
 def test_a_video_longer_than_a_worker_can_hold_fails_before_it_is_begun(jobs: Jobs, storage: Away) -> None:
@@ -116,17 +116,19 @@ def test_a_result_tells_how_far_its_motion_is_to_be_believed(
     jobs: Jobs, storage: Away, monkeypatch: pytest.MonkeyPatch, dissolved: float
 ) -> None:
     report = MotionReport(trusted=0.25, dissolved=dissolved, largest=3.5, says="Most of it is dissolved.")
+    motions = report, replace(report, trusted=0.5)
     generate = flow.generate
 
     def measured(*given: Any) -> Iterator[Progress | Take]:
         for event in generate(*given):
-            yield replace(event, motion=report) if isinstance(event, Take) else event
+            yield replace(event, motions=motions) if isinstance(event, Take) else event
 
     monkeypatch.setattr(flow, "generate", measured)
-    result = attempt(jobs, submit(jobs, storage)).result
+    result = attempt(jobs, submit(jobs, storage, keyframes=3)).result
     assert result is not None
     assert result["motion"] == {"trusted": 0.25, "dissolved": dissolved, "largest": 3.5, "says": report.says}
-    assert result["warnings"] == ([report.says] if dissolved > 0.5 else [])
+    told = [f"Keyframes 1 and 2: {report.says}", f"Keyframes 2 and 3: {report.says}"]
+    assert result["warnings"] == (told if dissolved > 0.5 else [])
 
 
 def test_an_attempt_sits_out_an_outage_of_storage(jobs: Jobs, storage: Away) -> None:

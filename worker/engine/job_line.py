@@ -287,8 +287,8 @@ def _send_take(client: _JobClient, take: Take) -> None:
     bits = 8 * take.frames.dtype.itemsize
     frames = take.frames if take.matte is None else np.concatenate([take.frames, take.matte[..., None]], -1)
     values = {"index": take.index, "seed": take.seed, "fps": take.fps, "shape": frames.shape, "bits": bits}
-    motion = asdict(take.motion) if take.motion is not None else None
-    client.send("take", {**values, "motion": motion, "interpolator": take.interpolator}, *frames)
+    motions = [asdict(one) if one is not None else None for one in take.motions]
+    client.send("take", {**values, "motions": motions, "interpolator": take.interpolator}, *frames)
 
 
 def _is_cuda(error: Exception) -> bool:

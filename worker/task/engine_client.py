@@ -161,14 +161,14 @@ def _event(message: protocol.Message) -> EngineReport | Take:
         case "take":
             frames = protocol.frames(message.parts, values["shape"], values["bits"])
             matte = frames[..., 3] if frames.shape[3] == 4 else None
-            motion = MotionReport(**values["motion"]) if values["motion"] is not None else None
+            motions = tuple(MotionReport(**one) if one is not None else None for one in values["motions"])
             return Take(
                 values["index"],
                 values["seed"],
                 frames[..., :3],
                 values["fps"],
                 matte,
-                motion=motion,
+                motions=motions,
                 interpolator=values["interpolator"],
             )
         case "canceled":
