@@ -20,7 +20,7 @@ from mpd.flow.rendering import IntermediateFlows, intermediate, render
 from mpd.flow.stillness import stillness
 from mpd.flow.trust import report
 from mpd.progress import Frames, MotionReport, Pictures
-from mpd.rife import blending
+from mpd.rife import blending, container
 from mpd.rife.interpolator import Interpolator, Rendered
 from mpd.vector_fields import Field, ramp, reached
 
@@ -62,8 +62,9 @@ class Maker:
 
 
 def cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Count the cores that this process may use: those that it is bound to, and no more than its container's share."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(bound, container.cores() or bound)
 
 
 class _Pair:
