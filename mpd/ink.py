@@ -1,7 +1,8 @@
-"""Drawings in one ink on transparency: what moves is the matte, the same for every ink over every background.
+"""Drawings on transparency, whose motion is the same over every background.
 
-Over a background, dark ink shows as little motion as its contrast, and none at all where the two are one colour. The
-matte says all there is to see; frames are laid anew from it, the ink and the background. Loads no torch.
+Over a background, dark ink shows as little motion as its contrast, and none at all where the two are one colour. Of a
+drawing in one ink the matte says all there is to see: frames are laid anew from it, the ink and the background. One in
+several colours is moved over a ground that differs from them, and laid over its background again. Loads no torch.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ _APART, _EVER = 6.0, 24.0
 """Levels by which nearly all visible samples may differ from those of one ink, as rounding and scaling make them, and
 by which none may."""
 _NEARLY_ALL = 0.995
+_CONTRAST = 0.1 * 255 * 3**0.5
+"""Mean distance of visible colours from their background below which they are moved over another."""
 _OPAQUE, _SHARPENED = 0.97, 1.12
 
 
@@ -68,18 +71,54 @@ def _contrast(colours: NDArray[Any], share: NDArray[Any], counts: NDArray[Any]) 
 
 
 def aware(between: Between) -> Between:
-    """Make frames as `between` does, but of drawings in one ink by their mattes."""
+    """Make frames as `between` does, but of drawings on transparency whatever their background."""
 
     def made(start: Pictures, end: Pictures, times: Sequence[float], tell: Tell) -> Generator[Frames, None, None]:
-        found = of(start, end) if start.shape[2] == 4 else None
-        if found is None:
+        if start.shape[2] == 3:
             yield from between(start, end, times, tell)
             return
-        with closing(between(_shown(start), _shown(end), times, tell)) as mattes:
-            for matte in mattes:
-                yield found.laid(255 - matte.mean(-1).clip(0, 255) if matte.dtype != np.uint8 else 255 - matte[..., 0])
+        found = of(start, end)
+        if found is not None:
+            with closing(between(_shown(start), _shown(end), times, tell)) as mattes:
+                for matte in mattes:
+                    level = 255 - (matte.mean(-1).clip(0, 255) if matte.dtype != np.uint8 else matte[..., 0])
+                    yield found.laid(level)
+            return
+        change = ground_of(start, end)
+        with closing(between(_over(start, change), _over(end, change), times, tell)) as frames:
+            for frame in frames:
+                yield _over(frame, -change)
 
     return made
+
+
+def ground_of(*pictures: Pictures) -> NDArray[np.float32]:
+    """Give what to add to the background of pictures (H, W, 4) so that all visible colours differ from it: (3,).
+
+    Nothing where nothing is wholly clear, so that no background is known, or where the background differs enough.
+    """
+    samples = np.concatenate([picture.reshape(-1, 4) for picture in pictures])
+    clear = samples[samples[:, 3] == 0, :3]
+    seen = samples[samples[:, 3] == 255, :3].astype(np.float32)
+    if not len(clear) or not len(seen):
+        return np.zeros(3, np.float32)
+    codes, counts = np.unique(clear @ np.array([65536, 256, 1]), return_counts=True)
+    background = np.frombuffer(int(codes[counts.argmax()]).to_bytes(3), np.uint8).astype(np.float32)
+    grounds = [background, *(np.full(3, level, np.float32) for level in (0, 255, 128))]
+    contrasts = [float(np.linalg.norm(seen - ground, axis=-1).mean()) for ground in grounds]
+    if contrasts[0] >= _CONTRAST:
+        return np.zeros(3, np.float32)
+    chosen: NDArray[np.float32] = grounds[int(np.argmax(contrasts))] - background
+    return chosen
+
+
+def _over(picture: Any, change: NDArray[np.float32]) -> Any:
+    """Change the background of a picture (H, W, 4), in its kind of numbers."""
+    if not change.any():
+        return picture
+    clear = 1 - picture[..., 3:].astype(np.float32) / 255
+    changed = np.dstack([picture[..., :3] + clear * change, picture[..., 3]])
+    return np.rint(changed.clip(0, 255)).astype(np.uint8) if picture.dtype == np.uint8 else changed
 
 
 def _shown(picture: Pictures) -> Pictures:

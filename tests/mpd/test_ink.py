@@ -153,6 +153,35 @@ def test_pictures_in_colours_are_moved_as_they_are() -> None:
     assert seen == [(160, 256, 3), (160, 256, 4), (160, 256, 3)]
 
 
+def spotted(x: int, background: str) -> Pictures:
+    """A face in black with a dark red nose, over a background: (H, W, 4)."""
+    image = Image.new("RGBA", SIZE, "#000000")
+    image.paste("#5a0a0a", (x - 4, 74, x + 4, 82))
+    image.putalpha(Image.fromarray(np.maximum(face(x), np.array(_nose(x)))))
+    return np.dstack([keyframes.fit(image, image.size, "cover", background)[0], np.array(image.getchannel("A"))])
+
+
+def _nose(x: int) -> Image.Image:
+    matte = Image.new("L", SIZE)
+    matte.paste(255, (x - 4, 74, x + 4, 82))
+    return matte
+
+
+@pytest.mark.parametrize("background", ["#000000", "#ffffff", "#200000"])
+def test_several_dark_colours_move_over_whatever_they_are_laid(background: str) -> None:
+    start, truth, end = (spotted(x, background) for x in (90, 115, 140))
+    _, middle, _ = flow_frames(start, end, 3)
+    assert error(middle[..., 3], truth[..., 3]) < 0.5
+    assert error(middle[..., :3], truth[..., :3]) < 0.5
+
+
+def test_where_nothing_is_clear_nothing_is_known_to_be_background() -> None:
+    opaque = over(np.full((8, 8), 255, np.uint8), "#101010", "#000000")
+    assert not ink.ground_of(opaque, opaque).any()
+    half = over(np.full((8, 8), 128, np.uint8), "#101010", "#000000")
+    assert not ink.ground_of(half, half).any()
+
+
 @pytest.mark.parametrize("method", ["flow", "rife"])
 def test_black_lines_move_in_a_job(method: str) -> None:
     images = []
