@@ -76,7 +76,10 @@ def test_flow_carries_the_matte_with_the_picture(bits: int) -> None:
 def test_16_bits_hold_what_8_bits_round_off() -> None:
     images = [Image.fromarray(data.coffee()[40:136, 40:200]), Image.fromarray(data.coffee()[44:140, 48:208])]
     fine, coarse = take_of(images, 16).frames, take_of(images, 8).frames
-    assert np.abs(fine / 257 - coarse).max() < 2.5
+    apart = np.abs(fine / 257 - coarse)
+    # Near black and white 8 bits clip what bicubic sampling overshoots before the samples are blended.
+    assert apart[(coarse > 16) & (coarse < 239)].max() < 1.5
+    assert apart.max() < 4
     assert len(np.unique(fine[4])) > 5 * len(np.unique(coarse[4]))
     assert (fine[0] == np.asarray(images[0]).astype(np.uint16) * 257).all()
 
