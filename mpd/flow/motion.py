@@ -103,7 +103,7 @@ def _dense(grey: Pictures, other_grey: Pictures, look: Field, other_look: Field,
         turn, shift = motion[:, :2].T.astype(np.float32), motion[:, 2].astype(np.float32)
         brought_near = vector_fields.sample(other_grey, grid @ turn + shift)
         candidate = (grid + search.calc(grey, brought_near, None)) @ turn + shift - grid
-        # A small handicap keeps flat regions, where every motion fits, with the plainest one.
+        # Where every motion fits, as in flat regions, the search from a standing start is kept.
         apart = mismatch(look, other_look, candidate) + 0.004
         better = apart < lowest
         best[better], lowest[better] = candidate[better], apart[better]
@@ -132,9 +132,9 @@ def _agreement(motion: Field, back: Field) -> Field:
     return agree
 
 
-def _seen_share(sure: Field, texture: Field) -> float:
-    """Tell how much of what can be seen to move is sure: where nothing is seen, nothing can be unlike."""
-    return float((sure * texture).sum() / texture.sum())
+def _seen_share(sure: Field, seen: Field) -> float:
+    """Tell how much is sure (h, w) of what is seen (h, w): flat ground, where any motion fits, says little."""
+    return float((sure * seen).sum() / seen.sum())
 
 
 def _likeness(look: Field, other_look: Field, motion: Field) -> Field:

@@ -134,7 +134,7 @@ class Storage(Protocol):
         ...
 
     def check(self) -> None:
-        """Raise `StorageUnavailable`, quickly and with what to do about it, unless files can be kept here."""
+        """Raise `StorageUnavailable`, soon and with what to do about it, unless files can be kept here."""
         ...
 
 
