@@ -11,8 +11,6 @@ from mpd.methods import Settings
 from mpd.output.formats import FORMATS
 from mpd.progress import MotionReport
 
-LEAST_CONTRAST = 0.1
-"""Mean difference of what is visible from the background, of that of black from white, below which it is lost in it."""
 MOSTLY_DISSOLVED = 0.5
 """Share of dissolved pixels from which a video shows no motion to speak of."""
 MOST_PAIRS = 5
@@ -28,7 +26,7 @@ def doubts(
     """
     found = _lost_motion(motions, len(keyframes))
     contrast = pictures.contrast(keyframes, background)
-    if contrast is not None and contrast < LEAST_CONTRAST:
+    if contrast is not None and contrast < pictures.LEAST_CONTRAST:
         chosen = pictures.background_for(keyframes, Settings(method="flow"))
         better = f"left out, it would be {chosen}" if chosen != background else "no other colour is far from it"
         found.append(f"What is visible of the keyframes hardly differs from the background {background}: {better}.")

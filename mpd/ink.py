@@ -14,15 +14,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ImageColor
 
 from mpd.between import Between, Tell
+from mpd.keyframes import BACKGROUNDS, LEAST_CONTRAST
 from mpd.progress import Frames, Pictures
 
 _APART, _EVER = 6.0, 24.0
 """Levels by which nearly all visible samples may differ from those of one ink, as rounding and scaling make them, and
 by which none may."""
 _NEARLY_ALL = 0.995
-_CONTRAST = 0.1 * 255 * 3**0.5
+_CONTRAST = LEAST_CONTRAST * 255 * 3**0.5
 """Mean distance of visible colours from their background below which they are moved over another."""
 _OPAQUE, _SHARPENED = 0.97, 1.12
 
@@ -43,9 +45,7 @@ class Ink:
 
 def of(*pictures: Pictures) -> Ink | None:
     """Find the one ink of pictures (H, W, 4) over one background; None where there are more, or nothing is clear."""
-    samples = np.concatenate([picture.reshape(-1, 4) for picture in pictures])
-    codes, counts = np.unique(np.ascontiguousarray(samples).view(np.uint32), return_counts=True)
-    samples = codes.view(np.uint8).reshape(-1, 4).astype(np.float32)  # a drawing has few, which makes the rest cheap
+    samples, counts = _kinds(pictures)
     colours, share = samples[:, :3], samples[:, 3:] / 255
     seen = share[:, 0] > 0
     if seen.all() or not seen.any():
@@ -61,6 +61,13 @@ def of(*pictures: Pictures) -> Ink | None:
     if counts[apart <= _APART].sum() < _NEARLY_ALL * counts.sum() or apart.max() > _EVER:
         return None
     return Ink((background + contrast).clip(0, 255).astype(np.float32), background)
+
+
+def _kinds(pictures: Sequence[Pictures]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Give the different samples (n, 4) of pictures, and how many there are of each: a drawing has few."""
+    samples = np.ascontiguousarray(np.concatenate([picture.reshape(-1, 4) for picture in pictures]))
+    codes, counts = np.unique(samples.view(np.uint32), return_counts=True)
+    return codes.view(np.uint8).reshape(-1, 4).astype(np.float32), counts
 
 
 def _contrast(colours: NDArray[Any], share: NDArray[Any], counts: NDArray[Any]) -> NDArray[Any]:
@@ -97,15 +104,16 @@ def ground_of(*pictures: Pictures) -> NDArray[np.float32]:
 
     Nothing where nothing is wholly clear, so that no background is known, or where the background differs enough.
     """
-    samples = np.concatenate([picture.reshape(-1, 4) for picture in pictures])
-    clear = samples[samples[:, 3] == 0, :3]
-    seen = samples[samples[:, 3] == 255, :3].astype(np.float32)
-    if not len(clear) or not len(seen):
+    samples, counts = _kinds(pictures)
+    clear, opaque = samples[:, 3] == 0, samples[:, 3] == 255
+    if not clear.any() or not opaque.any():
         return np.zeros(3, np.float32)
-    codes, counts = np.unique(clear @ np.array([65536, 256, 1]), return_counts=True)
-    background = np.frombuffer(int(codes[counts.argmax()]).to_bytes(3), np.uint8).astype(np.float32)
-    grounds = [background, *(np.full(3, level, np.float32) for level in (0, 255, 128))]
-    contrasts = [float(np.linalg.norm(seen - ground, axis=-1).mean()) for ground in grounds]
+    background = samples[clear, :3][counts[clear].argmax()]
+    grounds = [background, *(np.array(ImageColor.getrgb(one), np.float32) for one in BACKGROUNDS)]
+    contrasts = [
+        float(np.average(np.linalg.norm(samples[opaque, :3] - ground, axis=-1), weights=counts[opaque]))
+        for ground in grounds
+    ]
     if contrasts[0] >= _CONTRAST:
         return np.zeros(3, np.float32)
     chosen: NDArray[np.float32] = grounds[int(np.argmax(contrasts))] - background

@@ -22,7 +22,9 @@ Look = Callable[[Image.Image], Image.Image]
 LONGEST_OUT = 4096
 """Longest side of a video that `stretch` brings back to its source's aspect: as far as H.264's levels go."""
 
-_BACKGROUNDS = ("#000000", "#ffffff", "#808080")
+LEAST_CONTRAST = 0.1
+"""Mean difference of what is visible from the background, of that of black from white, below which it is lost in it."""
+BACKGROUNDS = ("#000000", "#ffffff", "#808080")
 """What is chosen from where no background is asked for; of equals the first."""
 _SAMPLED = 512
 """Pixels of each side that are looked at for it."""
@@ -142,10 +144,10 @@ def background_for(keyframes: Sequence[Image.Image], settings: Settings) -> str:
     """
     if settings.background is not None:
         return settings.background
-    contrasts = np.zeros(len(_BACKGROUNDS))
+    contrasts = np.zeros(len(BACKGROUNDS))
     for index in range(len(keyframes)):
         contrasts += _contrasts(keyframes[index])
-    return _BACKGROUNDS[int(contrasts.argmax())]
+    return BACKGROUNDS[int(contrasts.argmax())]
 
 
 def contrast(keyframes: Sequence[Image.Image], background: str) -> float | None:
@@ -178,14 +180,14 @@ def _samples(image: Image.Image) -> NDArray[np.float32]:
 def _contrasts(image: Image.Image) -> NDArray[np.float64]:
     """Measure how much the visible pixels differ from each of the backgrounds; nothing where all are opaque."""
     if not _is_transparent(image):
-        return np.zeros(len(_BACKGROUNDS))
+        return np.zeros(len(BACKGROUNDS))
     samples = _samples(image)
     colours, alpha = samples[..., :3], samples[..., 3]
     # The root, because a few pixels that vanish are worse than many that differ less.
     return np.array(
         [
             np.sqrt(np.linalg.norm(colours - ImageColor.getrgb(background), axis=-1)).ravel() @ alpha.ravel()
-            for background in _BACKGROUNDS
+            for background in BACKGROUNDS
         ]
     )
 

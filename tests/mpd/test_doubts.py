@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mpd.doubts import LEAST_CONTRAST, doubts
-from mpd.keyframes import background_for, contrast, have_mattes
+from mpd.doubts import doubts
+from mpd.keyframes import LEAST_CONTRAST, background_for, contrast, have_mattes
 from mpd.methods import Settings
 from mpd.progress import MotionReport
 
