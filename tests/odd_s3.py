@@ -35,7 +35,7 @@ class OddS3(ThreadingHTTPServer):
 
     @property
     def settings(self) -> dict[str, str]:
-        """As `Settings` takes them."""
+        """As `ServiceSettings` takes them."""
         keys = {"storage_access_key": "a", "storage_secret_key": "b"}
         return {"storage_url": "s3://bucket", "storage_endpoint": self.endpoint, **keys}
 

@@ -223,3 +223,22 @@ def test_a_server_that_wants_the_other_addressing_is_told_of(server: OddS3) -> N
     server.odd = lambda method, key, headers: refusal(403, "SecondLevelDomainForbidden")
     with pytest.raises(StorageUnavailable, match="STORAGE_ADDRESSING=virtual"):
         home(server).check()
+
+
+def test_a_start_asks_a_busy_storage_twice(server: OddS3) -> None:
+    """One that is away is told after that."""
+    busy = ["HEAD", "LIST"]
+
+    def once(action: str, key: str, headers: dict[str, str]) -> Answer | None:
+        if action not in busy:
+            return None
+        busy.remove(action)
+        return refusal(503, "SlowDown")
+
+    server.odd = once
+    storage = S3Storage("bucket", endpoint=server.endpoint, credentials=("a", "b"))
+    storage.check()
+    assert server.seen == ["HEAD", "HEAD", "LIST", "LIST"]
+    server.odd = lambda action, key, headers: refusal(503, "SlowDown")
+    with pytest.raises(StorageUnavailable):
+        storage.check()
