@@ -195,12 +195,15 @@ class TestRows:
     def case(self) -> Case:
         return Case("k", "w", frame(0), frame(8), self.TIMES, [frame(number) for number in (2, 4, 6)], 8)
 
-    @pytest.mark.parametrize("name", rows.ROWS)
+    @pytest.mark.parametrize(
+        "name",
+        [pytest.param(one, marks=pytest.mark.needs("ffmpeg")) if one == "minterpolate" else one for one in rows.ROWS],
+    )
     def test_each_makes_a_frame_for_each_time(self, name: str) -> None:
         made = rows.ROWS[name](self.case()).frames
         assert [(one.shape, one.dtype) for one in made] == [((64, 96, 3), np.uint8)] * 3
 
-    @pytest.mark.parametrize("name", ["minterpolate", "flow", "rife"])
+    @pytest.mark.parametrize("name", [pytest.param("minterpolate", marks=pytest.mark.needs("ffmpeg")), "flow", "rife"])
     def test_those_that_move_are_nearer_than_the_dissolve_and_in_order(self, name: str) -> None:
         made = rows.ROWS[name](self.case()).frames
         plain = rows.dissolve(frame(0), frame(8), self.TIMES)

@@ -136,6 +136,7 @@ def test_what_is_the_truth_is_at_no_distance(
     assert all(value > 0.01 for value in tools.measure(tool, python, far, truth).values())
 
 
+@pytest.mark.needs("ffmpeg")
 def test_vbench_is_a_mean_and_its_image_to_video_part_sees_both_keyframes(
     python: str, folders: tuple[Path, Path, Path]
 ) -> None:
@@ -178,6 +179,7 @@ def test_every_program_says_what_it_measures(tool: str, capfd: pytest.CaptureFix
     assert "The paper" in " ".join(told.split()) or "the paper" in told, "what it left open"
 
 
+@pytest.mark.needs("ffmpeg")
 def test_the_table_of_the_paper_by_one_command(python: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, first in (("davis", 0), ("pexels", 12)):
         clip = tmp_path / name
