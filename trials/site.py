@@ -76,7 +76,7 @@ class Site(Processes):
         return self.jobs.submit(NewJob("local", wanted, keyframes, lane, result_ttl=600, id=job_id))
 
     def events(self, job: Job) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the job's event stream from its beginning."""
+        """Yield the job's event stream from its beginning, as long as it goes on."""
         last = b"0"
         deadline = time.monotonic() + LONGEST_WAIT
         while time.monotonic() < deadline:
@@ -84,6 +84,7 @@ class Site(Processes):
             for _, entries in read:
                 for entry, fields in entries:
                     last = entry
+                    deadline = time.monotonic() + LONGEST_WAIT
                     yield fields[b"type"].decode(), json.loads(fields[b"data"])
         raise AssertionError(f"{self.jobs.get(job.id)} went no further:\n{self.log()}")
 

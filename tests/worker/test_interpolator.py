@@ -100,7 +100,7 @@ def test_another_rate_and_where_each_keyframe_is_shown(site: Site) -> None:
 
 
 def test_an_engine_that_dies_costs_its_job_one_death(site: Site) -> None:
-    job = site.submit("rife", [(640, 384)] * 2, frames=60)
+    job = site.submit("rife", [(640, 384)] * 2, frames=24)
     site.stepping(job)
     site.process(site.launcher, "worker.engine.main").send_signal(signal.SIGKILL)
     ended = site.ended(job)
