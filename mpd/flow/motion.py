@@ -28,25 +28,34 @@ RELATED = (0.1, 0.35)
 
 _UNLIKE = (0.08, 0.14)
 """Mismatch of two places up to which one may be the other, and from which not."""
+_DEPARTS = (1.0, 2.0)
+"""Pixels from the rigid motion up to which another is the same, and from which not."""
 _STILL = (4 / 255, 12 / 255)
 """Difference of colour up to which a place stands still, and from which not."""
 
 
 @dataclass(frozen=True)
 class Motion:
-    """Motion between two keyframes at working size: `forward` from the start keyframe's pixels, `backward` from the
-    end keyframe's, with the weight (h, w) that each pixel's motion deserves. `rigid` (2, 3) is the one motion that
-    says most about the whole picture, `gain` (3,) the change of exposure. `sure` is for each picture how much (h, w)
-    the opposite motion agrees and the places look alike, in 0…1: not at all where the pictures have nothing to do with
-    each other, which `related` tells, in 0…1."""
+    """Motion between two keyframes at working size."""
 
+    #: (h, w, 2), from the start keyframe's pixels.
     forward: Field
+    #: (h, w, 2), from the end keyframe's pixels.
     backward: Field
+    #: (h, w), the weight that each pixel's motion deserves.
     forward_weight: Field
     backward_weight: Field
+    #: (h, w) for each keyframe: the weight of the motion that departs from the rigid one.
+    departing: tuple[Field, Field]
+    #: (2, 3), the one motion that says most about the whole picture.
     rigid: NDArray[np.float64]
+    #: (3,), the change of exposure from the start to the end.
     gain: Field
+    #: (h, w, 5) each: how both keyframes look at the end's exposure.
+    looks: tuple[Field, Field]
+    #: (h, w) for each keyframe, in 0…1: how far the opposite motion agrees and the places look alike.
     sure: tuple[Field, Field]
+    #: In 0…1; where the keyframes have nothing to do with each other, nothing is sure.
     related: float
 
 
@@ -63,23 +72,34 @@ def estimate(start: Pictures, end: Pictures) -> Motion:
     backward = _dense(grey_end, grey_start, look_end, look_start, inverses)
     sure_forward, sure_backward = _agreement(forward, backward), _agreement(backward, forward)
     gain = _gain(look_start, look_end, forward, sure_forward)
-    sure_forward = sure_forward * _likeness(_exposed(look_start, gain), look_end, forward)
-    sure_backward = sure_backward * _likeness(look_end, _exposed(look_start, gain), backward)
+    look_exposed = _exposed(look_start, gain)
+    sure_forward = sure_forward * _likeness(look_exposed, look_end, forward)
+    sure_backward = sure_backward * _likeness(look_end, look_exposed, backward)
     texture_start, texture_end = texture(look_start), texture(look_end)
     related = min(_seen_share(sure_forward, texture_start), _seen_share(sure_backward, texture_end))
     related = ramp(np.float32(related), *RELATED)
     sure_forward, sure_backward = sure_forward * related, sure_backward * related
     rigid = motions[0] if motions and related > 0 else np.eye(2, 3)
+    ways = rigid_field(rigid, forward.shape[:2]), -rigid_field(rigid, forward.shape[:2], 1.0)
+    forward, backward = filled(forward, sure_forward, ways[0]), filled(backward, sure_backward, ways[1])
+    weights = sure_forward * texture_start + GUESS, sure_backward * texture_end + GUESS
     return Motion(
-        filled(forward, sure_forward, rigid_field(rigid, forward.shape[:2])),
-        filled(backward, sure_backward, -rigid_field(rigid, forward.shape[:2], 1.0)),
-        sure_forward * texture_start + GUESS,
-        sure_backward * texture_end + GUESS,
+        forward,
+        backward,
+        *weights,
+        (weights[0] * _departs(forward, ways[0]), weights[1] * _departs(backward, ways[1])),
         rigid,
         gain if related > 0 else np.ones(3, np.float32),
+        (look_exposed, look_end),
         (sure_forward, sure_backward),
         float(related),
     )
+
+
+def _departs(motion: Field, rigid: Field) -> Field:
+    """Tell in 0…1, (h, w), where a motion is another than the rigid one."""
+    departs: Field = ramp(np.linalg.norm(motion - rigid, axis=-1), *_DEPARTS)
+    return departs
 
 
 def appearance(picture: Pictures) -> Field:
@@ -113,8 +133,23 @@ def _dense(grey: Pictures, other_grey: Pictures, look: Field, other_look: Field,
 def mismatch(look: Field, other_look: Field, motion: Field) -> Field:
     """Measure how much the appearance changes along the motion, averaged over a small neighbourhood: (h, w)."""
     target = vector_fields.grid(*motion.shape[:2]) + motion
-    change = np.abs(look - vector_fields.sample(other_look, target)).mean(-1)
-    blurred: Field = cv2.GaussianBlur(np.minimum(change, 0.25) + np.float32(0.1) * (1 - inside(target)), (0, 0), 3)
+    return _unlike(look, vector_fields.sample(other_look, target), inside(target))
+
+
+def mismatch_between(look_start: Field, look_end: Field, to_start: Field, to_end: Field) -> Field:
+    """Measure how unlike the two places are that a frame's pixels come from, averaged over a small neighbourhood.
+
+    to_start, to_end: (h, w, 2), from the frame to the two pictures. Gives (h, w).
+    """
+    grid = vector_fields.grid(*to_start.shape[:2])
+    places = grid + to_start, grid + to_end
+    shown = vector_fields.sample(look_start, places[0]), vector_fields.sample(look_end, places[1])
+    return _unlike(*shown, inside(places[0]) * inside(places[1]))
+
+
+def _unlike(look: Field, other_look: Field, within: Field) -> Field:
+    change = cv2.absdiff(look, other_look) @ np.full(look.shape[-1], 1 / look.shape[-1], np.float32)
+    blurred: Field = cv2.GaussianBlur(np.minimum(change, np.float32(0.25)) + np.float32(0.1) * (1 - within), (0, 0), 3)
     return blurred
 
 

@@ -13,10 +13,14 @@ import cv2
 import numpy as np
 
 from mpd import vector_fields
-from mpd.flow.motion import Motion, filled, rigid_field
+from mpd.flow.motion import Motion, filled, mismatch_between, rigid_field
 from mpd.vector_fields import Field, inside
 
 _SEAM = 4.0  # pixels over which a keyframe fades in from its edge, so that no line shows where it begins
+_LEAST_GAIN = 0.002
+"""Of likeness, for which one of the motions that arrive is taken, and not what they merge to."""
+_LEAST_WEIGHT = 0.01
+"""Weight that must have arrived of it."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +38,28 @@ class IntermediateFlows:
 
 
 def intermediate(motion: Motion, time: np.float32) -> IntermediateFlows:
-    """Carry the motion of both pictures to `time` (0 start … 1 end) and merge it."""
-    from_start, seen_start = _carried(motion.forward, motion.forward_weight, time)
-    from_end, seen_end = _carried(motion.backward, motion.backward_weight, 1 - time)
-    # The backward motion points the other way.
-    total = (1 - time) * from_start - time * from_end
-    weight = (1 - time) * seen_start + time * seen_end
-    mean = (total / np.maximum(weight, np.float32(1e-6))[..., None]).astype(np.float32, copy=False)
-    rigid = rigid_field(motion.rigid, weight.shape, float(time))
-    merged = filled(mean, np.minimum(1, 2 * weight).astype(np.float32, copy=False), rigid)
+    """Carry the motion of both pictures to `time` (0 start … 1 end) and merge it.
+
+    Where several motions arrive, as where a figure passes over a ground that stands, their mean may be a motion that
+    nobody has seen: there the motion of what departs from the rigid one, or of what follows it, is taken in its place
+    if the pictures are more alike along it.
+    """
+    every = _arrivals(motion, time, (motion.forward_weight, motion.backward_weight))
+    rigid = rigid_field(motion.rigid, every.weight.shape, float(time))
+    merged = filled(every.mean, np.minimum(1, 2 * every.weight).astype(np.float32, copy=False), rigid)
+    departing = _arrivals(motion, time, motion.departing)
+    following = every.less(departing)
+    unlike = _unlike(motion, merged, time)
+    for part in (departing, following):
+        unlike_along = _unlike(motion, part.mean, time) + _LEAST_GAIN
+        better = (unlike_along < unlike) & (part.weight > _LEAST_WEIGHT)
+        merged[better], unlike[better] = part.mean[better], unlike_along[better]
     to_start, to_end = -time * merged, (1 - time) * merged
-    grid = vector_fields.grid(*weight.shape)
+    grid = vector_fields.grid(*every.weight.shape)
     within = [np.maximum(inside(grid + flow, _SEAM), 1e-3) for flow in (to_start, to_end)]
-    count_start = (1 - time) * within[0] * (seen_start**2 + np.float32(3e-6))
-    count_end = time * within[1] * (seen_end**2 + np.float32(3e-6))
-    return IntermediateFlows(to_start, to_end, count_end / (count_start + count_end), np.minimum(weight, 1))
+    count_start = (1 - time) * within[0] * (every.seen[0] ** 2 + np.float32(3e-6))
+    count_end = time * within[1] * (every.seen[1] ** 2 + np.float32(3e-6))
+    return IntermediateFlows(to_start, to_end, count_end / (count_start + count_end), np.minimum(every.weight, 1))
 
 
 def render(start: Any, end: Any, flows: IntermediateFlows, gain: Field, time: np.float32) -> Any:
@@ -65,6 +76,42 @@ def render(start: Any, end: Any, flows: IntermediateFlows, gain: Field, time: np
     return cv2.blendLinear(shown_start, shown_end, 1 - share, share)
 
 
+@dataclass(frozen=True)
+class _Arrivals:
+    """Motion of both pictures that arrives at the pixels of one moment."""
+
+    #: (h, w, 2): the sum of the motions from the start picture to the end picture, each times its weight.
+    total: Field
+    #: (h, w): the sum of the weights.
+    weight: Field
+    #: (h, w) each: the weight that arrives from the start picture, and from the end picture.
+    seen: tuple[Field, Field]
+
+    @property
+    def mean(self) -> Field:
+        """Give the mean of the motions (h, w, 2)."""
+        return (self.total / np.maximum(self.weight, np.float32(1e-6))[..., None]).astype(np.float32, copy=False)
+
+    def less(self, some: _Arrivals) -> _Arrivals:
+        """Give what is left without some of them."""
+        first, last = (all_seen - seen for all_seen, seen in zip(self.seen, some.seen, strict=True))
+        return _Arrivals(self.total - some.total, self.weight - some.weight, (first, last))
+
+
+def _arrivals(motion: Motion, time: np.float32, weights: tuple[Field, Field]) -> _Arrivals:
+    """Carry the motion of both pictures, with its weights (h, w) in each, to `time`."""
+    from_start, seen_start = _carried(motion.forward, weights[0], time)
+    from_end, seen_end = _carried(motion.backward, weights[1], 1 - time)
+    # The backward motion points the other way.
+    total = (1 - time) * from_start - time * from_end
+    weight = (1 - time) * seen_start + time * seen_end
+    return _Arrivals(total, weight, (seen_start, seen_end))
+
+
+def _unlike(motion: Motion, merged: Field, time: np.float32) -> Field:
+    return mismatch_between(*motion.looks, -time * merged, (1 - time) * merged)
+
+
 def _carried(motion: Field, weight: Field, share: np.float32) -> tuple[Field, Field]:
     """Move every pixel's motion along `share` of itself.
 
@@ -73,7 +120,7 @@ def _carried(motion: Field, weight: Field, share: np.float32) -> tuple[Field, Fi
     """
     height, width = weight.shape
     target = np.rint(vector_fields.grid(height, width) + share * motion).astype(np.int64)
-    arrives = (target >= 0).all(-1) & (target[..., 0] < width) & (target[..., 1] < height)
+    arrives = (weight > 0) & (target >= 0).all(-1) & (target[..., 0] < width) & (target[..., 1] < height)
     place = (target[..., 1] * width + target[..., 0])[arrives]
     mass = weight[arrives]
     parts = (mass, *(mass * motion[..., axis][arrives] for axis in (0, 1)))

@@ -24,9 +24,6 @@ from mpd.rife import blending, container
 from mpd.rife.interpolator import Interpolator, Rendered
 from mpd.vector_fields import Field, ramp, reached
 
-_UNLIKE = (0.02, 0.1)
-"""Mismatch of the two places that a pixel comes from up to which its motion is believed, and from which not."""
-
 _STANDS = 0.5
 """Stillness, in 0…1, from which a pixel says nothing of whether two pictures are related."""
 
@@ -120,7 +117,7 @@ class _Pair:
         return float(ramp(np.float32(min(shown)), *RELATED))
 
     def _sure(self, ways: tuple[Field, Field]) -> NDArray[np.float32]:
-        sure: NDArray[np.float32] = 1 - ramp(self._looks.mismatch(*ways), *_UNLIKE)
+        sure: NDArray[np.float32] = 1 - ramp(self._looks.mismatch(*ways), *blending.UNLIKE)
         return sure
 
     def frame(self, time: float) -> Frames:

@@ -116,6 +116,15 @@ def test_a_figure_passes_and_the_drawing_around_it_stands(number: int, most: flo
     assert psnr(made, truth) > psnr(dissolve(start, end, 0.5), truth) + 3
 
 
+@pytest.mark.parametrize(("number", "least"), [(1025, 3.5), (1030, 7.9), (1042, 3.7)])
+def test_a_figure_that_goes_far_before_another_shape_is_whole(number: int, least: float) -> None:
+    """Two motions arrive where it passes; their mean is nobody's."""
+    scene = drawings.scene(number)
+    start, truth, end = (drawings.picture(scene, time) for time in (0, 0.5, 1))
+    made = list(flow_frames(start, end, 3))[1]
+    assert psnr(made, truth) > psnr(dissolve(start, end, 0.5), truth) + least
+
+
 @pytest.mark.parametrize("level", [0, 1, 127, 254, 255])
 def test_grey_levels_stay(level: int) -> None:
     flat = np.full((64, 96, 3), level, np.uint8)
