@@ -15,7 +15,7 @@ import torch
 from benchmarks.clips.rows import Interpolate, by_flow, by_rife, interpolator
 from mpd import photographs
 from mpd.progress import Pictures
-from mpd.rife.pair import cores
+from mpd.rife import cores
 
 _EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "keyframes"
 
@@ -33,7 +33,7 @@ class Speed:
 def unrefined(start: Pictures, end: Pictures, times: Sequence[float]) -> list[Pictures]:
     """Make frames by the network without its refinement, one thread of torch's for each frame at work."""
     pair = interpolator().pair(start, end, refined=False)
-    with ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ThreadPoolExecutor(cores.usable(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         return [np.rint(one.frame).astype(np.uint8) for one in pool.map(pair.at, times)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +19,7 @@ from mpd.flow.rendering import IntermediateFlows, intermediate, render
 from mpd.flow.stillness import stillness
 from mpd.flow.trust import report
 from mpd.progress import Frames, MotionReport, Pictures
-from mpd.rife import blending, container
+from mpd.rife import blending, cores
 from mpd.rife.interpolator import Interpolator, Rendered
 from mpd.vector_fields import Field, ramp, reached
 
@@ -42,7 +41,7 @@ class Maker:
     def __call__(
         self, start: Pictures, end: Pictures, times: Sequence[float], tell: Tell
     ) -> Generator[Frames, None, None]:
-        workers = cores() if self._interpolator.device.type == "cpu" else 2
+        workers = cores.usable() if self._interpolator.device.type == "cpu" else 2
         waiting: deque[Future[Frames]] = deque()
         left = deque(times)
         with ThreadPoolExecutor(workers, "frames", initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -56,12 +55,6 @@ class Maker:
             finally:
                 for one in waiting:
                     one.cancel()
-
-
-def cores() -> int:
-    """Count the cores that this process may use: those that it is bound to, and no more than its container's share."""
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(bound, container.cores() or bound)
 
 
 class _Pair:

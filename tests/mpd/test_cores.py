@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mpd.rife import container, pair
+from mpd.rife import cores
 
 V2 = "cpu.max"
 QUOTA, PERIOD = "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"
@@ -21,7 +21,7 @@ def written(folder: Path, files: dict[str, str]) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("files", "cores"),
+    ("files", "found"),
     [
         ({V2: "100000 100000\n"}, 1),
         ({V2: "150000 100000\n"}, 2),
@@ -33,14 +33,12 @@ def written(folder: Path, files: dict[str, str]) -> Path:
         ({}, None),
     ],
 )
-def test_the_share_is_rounded_up(tmp_path: Path, files: dict[str, str], cores: int | None) -> None:
-    assert container.cores(written(tmp_path, files)) == cores
+def test_the_share_is_rounded_up(tmp_path: Path, files: dict[str, str], found: int | None) -> None:
+    assert cores.of_container(written(tmp_path, files)) == found
 
 
-@pytest.mark.parametrize(("share", "cores"), [(None, 64), (1, 1), (3, 3), (100, 64)])
-def test_frames_are_made_by_no_more_threads_than_the_share(
-    monkeypatch: pytest.MonkeyPatch, share: int | None, cores: int
-) -> None:
+@pytest.mark.parametrize(("share", "usable"), [(None, 64), (1, 1), (3, 3), (100, 64)])
+def test_no_more_cores_are_used_than_the_share(monkeypatch: pytest.MonkeyPatch, share: int | None, usable: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
-    monkeypatch.setattr(container, "cores", lambda: share)
-    assert pair.cores() == cores
+    monkeypatch.setattr(cores, "of_container", lambda: share)
+    assert cores.usable() == usable

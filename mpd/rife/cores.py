@@ -1,7 +1,8 @@
-"""What a container's limit leaves to its processes of the machine's cores, which their affinity does not tell."""
+"""The cores that this process may use: those it is bound to, as far as its container's limit leaves them to it."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -11,7 +12,13 @@ _FILES = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 _NO_LIMIT = ("max", "-1")
 
 
-def cores(cgroup: Path = CGROUP) -> int | None:
+def usable() -> int:
+    """Count the cores that this process may use."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(bound, of_container() or bound)
+
+
+def of_container(cgroup: Path = CGROUP) -> int | None:
     """Give the cores that the limit comes to, rounded up; None where there is no limit, or none that can be read."""
     for names in _FILES:
         try:
