@@ -1,8 +1,10 @@
-"""What a method that interpolates is: a maker of the frames between two pictures. Knows nothing of jobs."""
+"""What a method that interpolates is: a maker of the frames between two pictures. Knows nothing of jobs or methods."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 from mpd.progress import Frames, MotionReport, Pictures
@@ -20,3 +22,23 @@ class Between(Protocol):
     def __call__(
         self, start: Pictures, end: Pictures, times: Sequence[float], tell: Tell, /
     ) -> Generator[Frames, None, None]: ...
+
+
+def abreast(
+    pool: ThreadPoolExecutor, workers: int, make: Callable[[float], Frames], times: Sequence[float]
+) -> Generator[Frames, None, None]:
+    """Make the frames at some times by the threads of a pool, and give them in order.
+
+    No more than one frame beyond those that are made waits to be taken; closing the generator cancels what has not
+    begun. Raises what `make` raises.
+    """
+    waiting: deque[Future[Frames]] = deque()
+    left = deque(times)
+    try:
+        while left or waiting:
+            while left and len(waiting) <= workers:
+                waiting.append(pool.submit(make, left.popleft()))
+            yield waiting.popleft().result()
+    finally:
+        for one in waiting:
+            one.cancel()

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 
 from benchmarks.clips.rows import Interpolate, by_flow, by_rife, interpolator
-from mpd import photographs
+from mpd import cores, photographs
 from mpd.progress import Pictures
-from mpd.rife import cores
 
 _EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "keyframes"
 

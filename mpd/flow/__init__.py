@@ -8,12 +8,13 @@ Knows nothing of models or torch. Pictures are uint8 RGB, with a matte as a four
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 
-from mpd import interpolation, vector_fields
-from mpd.between import Tell
+from mpd import cores, interpolation, vector_fields
+from mpd.between import Tell, abreast
 from mpd.flow.motion import estimate
 from mpd.flow.rendering import intermediate, render
 from mpd.flow.stillness import stillness
@@ -51,8 +52,14 @@ def between(
     tell(report((motion.forward, motion.backward), motion.sure, still, (height, width)))
     first: Frames = start if bits == 8 else start.astype(np.float32)
     last: Frames = end if bits == 8 else end.astype(np.float32)
-    for time in map(np.float32, times):
-        flows = intermediate(motion, time)
-        frame = render(first, last, flows, motion.gain, time)
+
+    def made(time: float) -> Frames:
+        moment = np.float32(time)
+        flows = intermediate(motion, moment)
+        frame = render(first, last, flows, motion.gain, moment)
         to_start, to_end = (vector_fields.resized(flow, width, height) for flow in (flows.to_start, flows.to_end))
-        yield still.keep(frame, first, last, to_start, to_end, float(time))
+        return still.keep(frame, first, last, to_start, to_end, float(moment))
+
+    workers = cores.usable()
+    with ThreadPoolExecutor(workers, "frames") as pool:
+        yield from abreast(pool, workers, made, times)

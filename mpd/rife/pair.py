@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 import cv2
@@ -12,14 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mpd import vector_fields
-from mpd.between import Tell
+from mpd import cores, vector_fields
+from mpd.between import Tell, abreast
 from mpd.flow.motion import RELATED, estimate, texture
 from mpd.flow.rendering import IntermediateFlows, intermediate, render
 from mpd.flow.stillness import stillness
 from mpd.flow.trust import report
 from mpd.progress import Frames, MotionReport, Pictures
-from mpd.rife import blending, cores
+from mpd.rife import blending
 from mpd.rife.interpolator import Interpolator, Rendered
 from mpd.vector_fields import Field, ramp, reached
 
@@ -42,19 +41,10 @@ class Maker:
         self, start: Pictures, end: Pictures, times: Sequence[float], tell: Tell
     ) -> Generator[Frames, None, None]:
         workers = cores.usable() if self._interpolator.device.type == "cpu" else 2
-        waiting: deque[Future[Frames]] = deque()
-        left = deque(times)
         with ThreadPoolExecutor(workers, "frames", initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            try:
-                pair = _Pair(self._interpolator, self._source, start, end, pool)
-                tell(pair.report())
-                while left or waiting:
-                    while left and len(waiting) <= workers:
-                        waiting.append(pool.submit(pair.frame, left.popleft()))
-                    yield waiting.popleft().result()
-            finally:
-                for one in waiting:
-                    one.cancel()
+            pair = _Pair(self._interpolator, self._source, start, end, pool)
+            tell(pair.report())
+            yield from abreast(pool, workers, pair.frame, times)
 
 
 class _Pair:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mpd.rife import cores
+from mpd import cores
 
 V2 = "cpu.max"
 QUOTA, PERIOD = "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -160,9 +161,20 @@ def test_a_flat_figure_that_is_one_moves() -> None:
     assert psnr(made, truth) > psnr(dissolve(start, end, 0.5), truth) + 3
 
 
-def test_the_same_twice() -> None:
-    one, two = (list(flow_frames(passing(0), passing(1), 3)) for _ in range(2))
-    assert all((a == b).all() for a, b in zip(one, two, strict=True))
+def test_the_same_twice_and_however_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    for cores in (1, 3):
+        monkeypatch.setattr("mpd.cores.usable", lambda cores=cores: cores)
+        made.append(list(flow_frames(passing(0), passing(1), 7)))
+    assert all((a == b).all() for a, b in zip(*made, strict=True))
+
+
+def test_whoever_closes_it_ends_its_threads() -> None:
+    running = generate([passing(0), passing(1)], Settings(method="flow", frames=40))
+    for _ in range(3):
+        next(running)
+    running.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("frames")]
 
 
 @given(height=st.integers(1, 40), width=st.integers(1, 40), seed=st.integers(0, 10))

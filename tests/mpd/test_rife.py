@@ -171,7 +171,7 @@ class TestFrames:
         self, interpolator: Interpolator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         once, _ = frames(interpolator, cup(0), cup(1), 7)
-        monkeypatch.setattr("mpd.rife.cores.usable", lambda: 1)
+        monkeypatch.setattr("mpd.cores.usable", lambda: 1)
         np.testing.assert_array_equal(once, frames(interpolator, cup(0), cup(1), 7)[0])
 
     def test_16_bits_are_finer(self, interpolator: Interpolator) -> None:
