@@ -29,7 +29,7 @@ def abreast(
 ) -> Generator[Frames, None, None]:
     """Make the frames at some times by the threads of a pool, and give them in order.
 
-    No more than one frame beyond those that are made waits to be taken; closing the generator cancels what has not
+    At most one more than there are workers is begun and not yet taken; closing the generator cancels what has not
     begun. Raises what `make` raises.
     """
     waiting: deque[Future[Frames]] = deque()

@@ -25,6 +25,9 @@ from mpd.progress import Frames, Pictures, Progress, Take
 
 __all__ = ["FLOW_FRAMES", "flow_frames", "flow_size", "generate"]
 
+_ABREAST = 2
+"""Frames made at a time, each with its pictures in memory: a machine runs many such jobs, each a process."""
+
 
 def generate(pictures: Sequence[Pictures], settings: Settings, bits: int = 8) -> Iterator[Progress | Take]:
     """Make all segments between the pictures (H, W, 3 or 4): one `Progress` per frame, then a `Take` per seed.
@@ -60,6 +63,6 @@ def between(
         to_start, to_end = (vector_fields.resized(flow, width, height) for flow in (flows.to_start, flows.to_end))
         return still.keep(frame, first, last, to_start, to_end, float(moment))
 
-    workers = cores.usable()
+    workers = min(_ABREAST, cores.usable())
     with ThreadPoolExecutor(workers, "frames") as pool:
         yield from abreast(pool, workers, made, times)

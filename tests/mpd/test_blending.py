@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.clips import drawings
+from benchmarks.clips import drawings, measures
 from mpd import rife
 from mpd.flow.rendering import IntermediateFlows
 from mpd.methods import Motion, Settings
@@ -34,10 +34,6 @@ def halfway(interpolator: Interpolator, start: Pictures, end: Pictures, motion: 
     return take.frames[1]
 
 
-def psnr(one: Any, other: Any) -> float:
-    return float(10 * np.log10(255**2 / ((one.astype(np.float64) - other) ** 2).mean()))
-
-
 @pytest.mark.parametrize(("number", "better"), [(1010, "rife"), (1025, "dis")])
 def test_a_drawing_is_shown_by_the_motion_that_finds_its_figure(
     interpolator: Interpolator, number: int, better: str
@@ -45,7 +41,9 @@ def test_a_drawing_is_shown_by_the_motion_that_finds_its_figure(
     """One of the two is far better in each, and not the same one."""
     scene = drawings.scene(number)
     start, truth, end = (drawings.picture(scene, time) for time in (0, 0.5, 1))
-    likeness = {motion: psnr(halfway(interpolator, start, end, motion), truth) for motion in ("auto", "dis", "rife")}
+    likeness = {
+        motion: measures.psnr(halfway(interpolator, start, end, motion), truth) for motion in ("auto", "dis", "rife")
+    }
     worse = {"rife": "dis", "dis": "rife"}[better]
     assert likeness[better] > likeness[worse] + 2, likeness
     assert likeness["auto"] > likeness[better] - 0.7, likeness
