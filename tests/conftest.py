@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
+import botocore.session
 import hypothesis
 import pytest
 import redis
@@ -24,6 +27,9 @@ pytest_plugins = ["tests.needs"]
 hypothesis.settings.register_profile("any speed", deadline=None)
 hypothesis.settings.load_profile("any speed")
 
+# A session of boto3 reads the whole model of S3, a fifth of a second. All of this process share what one has read.
+botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+
 # Whoever runs in the background may have been told to ignore it, and so would every process that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -32,6 +38,17 @@ if TYPE_CHECKING:
 
 _FIRST = ("benchmarks", "chaos", "worker")
 """Folders whose files take long: begun last, one of them would be waited for alone."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None]:
+    """Collect no garbage while tests are collected, nor ever after of what they have imported: most of it lasts."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
