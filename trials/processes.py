@@ -100,7 +100,7 @@ class Processes:
 
 @contextmanager
 def stack(area: Path, **environment: str) -> Iterator[Stack]:
-    """Start the whole service as `make up` does, without keys and on a port of its own."""
+    """Start the whole service as `make up` does, without keys, on a port of its own and with few workers."""
     settings = ServiceSettings(_env_file=None, host="127.0.0.1", port=free_port(), drain_grace=0)
     given = {
         "AUTH": "off",
@@ -108,6 +108,8 @@ def stack(area: Path, **environment: str) -> Iterator[Stack]:
         "MODEL": "",
         "RIFE": "off",
         "OMP_NUM_THREADS": "1",
+        "WORKERS_PER_ENGINE": "1",
+        "WEBHOOK_WORKERS": "1",
         "STORAGE_URL": str(area / "storage"),
         **environment,
     }

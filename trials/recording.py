@@ -87,6 +87,7 @@ def _record(url: str, area: Path) -> Recording:
         "RIFE": "off",
         "OMP_NUM_THREADS": "1",
         "WORKERS_PER_ENGINE": "1",
+        "WEBHOOK_WORKERS": "1",
         "FETCH_ALLOW_HOSTS": "127.0.0.1",
     }
     settings = ServiceSettings.model_validate({name.lower(): value for name, value in variables.items()})

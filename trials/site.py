@@ -37,6 +37,7 @@ class Site(Processes):
             "STORAGE_URL": str(area / "storage"),
             "LEASE_TTL": "2",
             "WORKERS_PER_ENGINE": "2",
+            "WEBHOOK_WORKERS": "1",
             "OMP_NUM_THREADS": "1",
             "RIFE": "off",
             **variables,

@@ -161,6 +161,9 @@ def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, Any]:
 def log_of_the_test() -> None:
     """Our log lines go where pytest keeps them, and are shown with a failed test."""
     structlog.stdlib.recreate_defaults(log_level=None)
+    # Those with the values of all variables take seconds.
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
 
 
 @pytest.fixture

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mpd.tiny import build
 from trials.site import Site
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    subprocess.run([sys.executable, "-m", "mpd.tiny", str(folder)], check=True, capture_output=True)
-    return folder
+    return build(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ from trials.servers import free_port
 APIS = ("api-1", "api-2")
 STEPS = (*APIS, *KEEPERS, "webhooks", *LAUNCHERS, "redis", "s3")
 """The order of docs/operate.md: whoever is behind the balancer first, what everybody needs last."""
-SETTINGS = {"LEASE_TTL": "5", "DRAIN_GRACE": "30"}
+SETTINGS = {"LEASE_TTL": "5", "DRAIN_GRACE": "30", "WEBHOOK_WORKERS": "2"}
 PAUSE_SECONDS = 0.4
 AT_ONCE = 4
 """Jobs of one caller on their way."""
