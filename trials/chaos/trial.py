@@ -31,14 +31,15 @@ QUIET_SECONDS = 120.0
 """Without a fault, no order takes as long: who still waits after this time has been forgotten."""
 
 SETTINGS = {
-    "LEASE_TTL": "3",
+    "LEASE_TTL": "5",
     "DRAIN_GRACE": "1",
-    "STALL_SECONDS": "4",
+    "STALL_SECONDS": "8",
     "WORKERS_PER_ENGINE": "2",
     "WEBHOOK_WORKERS": "2",
     "MAX_DEATHS": "5",
 }
-"""Impatient, so that in the time of one trial every wait runs out many times; with as few of each kind as may be."""
+"""Impatient, so that in the time of one trial every wait runs out many times, but not with a machine that is slow: what
+gets no processor for so long looks dead. With as few processes of each kind as may be."""
 
 WELL, ILL = "well", "ill"
 """Two owners: the webhook receivers of one take everything, that of the other falls ill."""
