@@ -325,6 +325,17 @@ def test_a_large_jpeg_may_have_fewer_scans(monkeypatch: pytest.MonkeyPatch) -> N
     assert "progressive with about ten scans" in str(problem.remedy)
 
 
+@pytest.mark.parametrize("factors", [0x00, 0x01, 0x10])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_of_several_scans_whose_layers_have_no_samples(mode: str, factors: int) -> None:
+    data = bytearray(saved(picture().convert(mode), "jpeg", progressive=True))
+    header = data.index(b"\xff\xc2")
+    for layer in range(data[header + 9]):
+        data[header + 11 + 3 * layer] = factors
+    problem = refused(bytes(data))
+    assert (problem.status, problem.slug) == (422, "invalid-image")
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [("jpeg", {}), ("jpeg", {"progressive": True, "subsampling": 0}), ("heic", QUICK["heic"]), ("png", {})],

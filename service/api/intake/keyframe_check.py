@@ -146,9 +146,10 @@ def _held(image: Image.Image, data: bytes, field: str) -> float:
     if scans > MOST_SCANS or scans * pixels > MOST_SCANNED:
         detail = f"The JPEG has {scans} scans; at most {min(MOST_SCANS, MOST_SCANNED // pixels)} are taken at its size."
         _refuse(field, detail, "Save it again as an ordinary JPEG: baseline, or progressive with about ten scans.")
-    if scans > 1:
+    across, down = (max(layer[side] for layer in image.layer) for side in (1, 2))
+    # A damaged file may say that its layers have no samples, which the decoder refuses.
+    if scans > 1 and across and down:
         # All coefficients, of two bytes each, are kept until the last scan has come.
-        across, down = (max(layer[side] for layer in image.layer) for side in (1, 2))
         held += 2 * sum(layer[1] * layer[2] for layer in image.layer) / (across * down)
     return held
 
