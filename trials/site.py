@@ -23,6 +23,8 @@ from service.settings import ServiceSettings
 from service.storage import Storage, open_storage
 from trials.processes import LONGEST_WAIT, Processes
 
+PATIENT_LEASE = "6"
+"""Seconds. What gets no processor for so long looks dead, and a busy machine lets a process wait for two or three."""
 LARGE = [(1200, 800), (1200, 800)]
 """Sizes of keyframes that keep `flow` busy for a while."""
 
@@ -35,7 +37,7 @@ class Site(Processes):
             "REDIS_URL": redis_url,
             "NAMESPACE": f"site-{new_id()[-8:]}",
             "STORAGE_URL": str(area / "storage"),
-            "LEASE_TTL": "2",
+            "LEASE_TTL": PATIENT_LEASE,
             "WORKERS_PER_ENGINE": "2",
             "WEBHOOK_WORKERS": "1",
             "OMP_NUM_THREADS": "1",

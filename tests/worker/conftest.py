@@ -20,7 +20,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def site(redis_server: str, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site with an engine that is ready, workers and a keeper."""
-    site = Site(redis_server, tmp_path_factory.mktemp("site"), MODEL=str(tiny), STALL_SECONDS="3", DRAIN_GRACE="0")
+    site = Site(redis_server, tmp_path_factory.mktemp("site"), MODEL=str(tiny), STALL_SECONDS="8", DRAIN_GRACE="0")
     site.launcher = site.start("worker")
     site.start("keeper")
     site.engine()

@@ -130,7 +130,7 @@ def test_a_lease_that_nobody_renews_is_taken_back_and_an_event_on_its_way_arrive
         "NAMESPACE": settings.namespace,
         "STORAGE_URL": settings.storage_url,
         "FETCH_ALLOW_HOSTS": "127.0.0.1",
-        "LEASE_TTL": "2",
+        "LEASE_TTL": "6",
         "MODEL": "",
         "RIFE": "off",
     }
