@@ -159,7 +159,12 @@ def _shown(job: dict[str, Any]) -> dict[str, Any]:
     0.1.0 shows options as the record states them, so they are compared as what they stand for.
     """
     files = [(file["name"], file["sha256"]) for file in (job.get("result") or {}).get("files", ())]
-    return {"state": job["state"], "attempt": job["attempt"], "options": complete(job["options"]), "files": files}
+    return {
+        "state": job["state"],
+        "attempt": job["attempt"],
+        "options": complete(job["options"], len(job["keyframes"])),
+        "files": files,
+    }
 
 
 def _seen(side: Side, name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, Required, TypedDict
 MethodName = Literal["flow", "rife", "film", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"]
 Fit = Literal["cover", "contain", "stretch"]
 Motion = Literal["auto", "dis", "rife"]
+Segments = Literal["joint", "alone", "chained"]
 Anchor = Literal["pin", "rigid", "closure"]
 Format = Literal["mp4", "webm", "gif", "apng", "webp", "png", "png16", "prores", "prores4444"]
 Priority = Literal["high", "default", "low"]
@@ -65,6 +66,8 @@ class Options(TypedDict, total=False):
     """Show the keyframes' own pixels at their frames, where a model has made its own of them."""
     motion: Motion | None
     """Where motion is taken from: the better of both at each pixel, classical flow (dis) or the network alone."""
+    segments: Segments | None
+    """How more than two keyframes are sampled: neighbours as one latent where they fit it, or each pair alone."""
     steps: int | None
     """Sampling steps. More take longer; past 25 little changes."""
     motion_bucket_id: int | None
@@ -180,6 +183,13 @@ FLAGS = (
         "Where motion is taken from: the better of both at each pixel, classical flow (dis) or the network alone. "
         "(default: the method's own)",
         ("auto", "dis", "rife"),
+    ),
+    Flag(
+        "segments",
+        "choice",
+        "How more than two keyframes are sampled: neighbours as one latent where they fit it, or each pair alone. "
+        "(default: the method's own)",
+        ("joint", "alone", "chained"),
     ),
     Flag(
         "steps",

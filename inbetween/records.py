@@ -73,6 +73,8 @@ class Result:
     warnings: list[str] = field(default_factory=list)
     #: In the order of the request: each one's `sha256`, and the `frame` that shows it, None where none does.
     keyframes: list[dict[str, Any]] = field(default_factory=list)
+    #: The keyframes that were sampled as one, by their numbers from 0, for each latent; empty without a model.
+    groups: list[list[int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

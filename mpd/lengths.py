@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from mpd.methods import KEYFRAMES, METHODS, Settings, SettingsError
@@ -16,6 +17,63 @@ FLOW_LONGEST_SIDE = 1280
 """Longest side of a `flow` video when the settings leave its size open."""
 FLOW_SIZE_MULTIPLE = 2
 """Video codecs halve both sides for colour."""
+JOINT_SEGMENTS = 4
+"""Of a group whose length the settings leave open, at most."""
+JOINT_FRAMES = 6
+"""Of each of its segments, both ends included, at least."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Neighbouring segments that are sampled as one latent; one that is sampled alone is such a group too."""
+
+    #: The first segment's number, from 0.
+    first: int
+    #: Of each segment, both ends included.
+    frames: tuple[int, ...]
+    #: Whether the last one is the first again, so that a loop moves through its seam; it is dropped from the video.
+    passes_seam: bool = False
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Give the frame of the latent that stands at each keyframe."""
+        return tuple(itertools.accumulate((frames - 1 for frames in self.frames), initial=0))
+
+    @property
+    def length(self) -> int:
+        """Count the frames of the latent."""
+        return self.places[-1] + 1
+
+    @property
+    def shown(self) -> int:
+        """Count the frames of the latent that are in the video, up to the seam where it is passed."""
+        return self.places[-2 if self.passes_seam else -1] + 1
+
+    def keyframes(self, count: int) -> tuple[int, ...]:
+        """Give its keyframes' numbers, from 0, of `count` in the video; those of a loop come again."""
+        last = self.first + len(self.frames) if count > 1 else 0
+        return tuple(number % count for number in range(self.first, last + 1))
+
+
+def groups(settings: Settings, segments: Sequence[int], most: int) -> tuple[Group, ...]:
+    """Group neighbouring segments that are sampled as one latent: as many as fit, from the left.
+
+    segments: frames of each, both ends included. most: frames of a latent, such as the model's native ones. A loop that
+    fits with its first segment once more is one group, which passes the seam.
+    """
+    if not settings.joins:
+        return tuple(Group(number, (frames,)) for number, frames in enumerate(segments))
+    whole = Group(0, (*segments, segments[0]), passes_seam=True)
+    if settings.loop and whole.length <= most:
+        return (whole,)
+    made: list[Group] = []
+    for number, frames in enumerate(segments):
+        longer = replace(made[-1], frames=(*made[-1].frames, frames)) if made else None
+        if longer is not None and longer.length <= most:
+            made[-1] = longer
+        else:
+            made.append(Group(number, (frames,)))
+    return tuple(made)
 
 
 def early_steps(share: float, steps: int) -> int:
@@ -34,8 +92,11 @@ def shown_keyframes(settings: Settings, segments: Sequence[int]) -> tuple[int, .
     return tuple(frames if last_is_shown else frames[:-1])
 
 
-def denoiser_calls(settings: Settings, segments: int = 1) -> int:
-    """Count the denoiser calls of one take. A call is a conditional and an unconditional estimate."""
+def denoiser_calls(settings: Settings, latents: int = 1) -> int:
+    """Count the denoiser calls of one take. A call is a conditional and an unconditional estimate.
+
+    latents: how many are sampled, which is how many `groups` there are.
+    """
     method = METHODS[settings.method]
     calls = method.calls_per_step * settings.steps
     distillation = settings.distillation
@@ -44,14 +105,14 @@ def denoiser_calls(settings: Settings, segments: int = 1) -> int:
         calls -= (method.calls_per_step - 1) * early_steps(distillation.handover, settings.steps)
     elif distillation is not None:
         calls += distillation.k * early_steps(distillation.gamma, settings.steps)
-    return calls * segments
+    return calls * latents
 
 
 def segment_frames(settings: Settings, keyframes: int, native_frames: int) -> tuple[int, ...]:
     """Give the frames that a model makes of each segment, both ends included, for `keyframes` keyframes.
 
-    `native_frames` stands in for an unset `frames`. Raises `SettingsError` when the keyframes do not fit the
-    method, the loop or the positions.
+    An unset `frames` is the model's `native_frames`; where segments are joined, these are spread over as many as are
+    sampled as one. Raises `SettingsError` when the keyframes do not fit the method, the loop or the positions.
     """
     method = METHODS[settings.method]
     if keyframes < method.min_keyframes:
@@ -66,6 +127,8 @@ def segment_frames(settings: Settings, keyframes: int, native_frames: int) -> tu
     if settings.loop and keyframes < 2:
         raise SettingsError("loop", "needs at least two keyframes", "Send a second keyframe or turn loop off")
     segments = keyframes if settings.loop else max(1, keyframes - 1)
+    if settings.positions is None and settings.frames is None and settings.joins:
+        return _spread(segments, settings.loop, native_frames)
     if settings.positions is None:
         return (settings.frames or native_frames,) * segments
     if len(settings.positions) != segments + 1:
@@ -76,6 +139,22 @@ def segment_frames(settings: Settings, keyframes: int, native_frames: int) -> tu
         )
     steps = (b - a for a, b in itertools.pairwise(settings.positions))
     return tuple(max(1, _at_rate(step, settings.rate, settings.fps)) + 1 for step in steps)
+
+
+def _spread(segments: int, loop: bool, native_frames: int) -> tuple[int, ...]:
+    """Spread a model's native frames over the segments of each group, groups as equal as they can be.
+
+    There are at most `JOINT_SEGMENTS` in a group, of `JOINT_FRAMES` or more; a loop that is one group holds its first
+    segment once more.
+    """
+    steps = native_frames - 1
+    most = max(1, min(JOINT_SEGMENTS, steps // (JOINT_FRAMES - 1)))
+    if loop and segments + 1 <= most:
+        return (steps // (segments + 1) + 1,) * segments
+    each = math.ceil(segments / math.ceil(segments / most))
+    places = [math.floor(Fraction(place * steps, each) + Fraction(1, 2)) for place in range(each + 1)]
+    frames = [b - a + 1 for a, b in itertools.pairwise(places)]
+    return tuple(itertools.islice(itertools.cycle(frames), segments))
 
 
 def delivered_frames(settings: Settings, keyframes: int, native_frames: int) -> tuple[int, ...]:

@@ -19,9 +19,11 @@ from mpd.options import SettingsError as SettingsError
 Anchor = Literal["pin", "rigid", "closure"]
 Fit = Literal["cover", "contain", "stretch"]
 Motion = Literal["auto", "dis", "rife"]
+Segments = Literal["joint", "alone", "chained"]
 ANCHORS: tuple[str, ...] = get_args(Anchor)
 FITS: tuple[str, ...] = get_args(Fit)
 MOTIONS: tuple[str, ...] = get_args(Motion)
+SEGMENTS: tuple[str, ...] = get_args(Segments)
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Method:
     interpolator: str | None = None
     #: The default source of motion, None where there is but one.
     motion: Motion | None = None
+    #: How the segments between several keyframes are sampled by default.
+    segments: Segments = "alone"
 
     @property
     def host_free(self) -> bool:
@@ -87,6 +91,8 @@ class Method:
             return self.guidance is not None
         if trait == "motion":
             return self.motion is not None
+        if trait == "model":
+            return self.needs_model
         if trait == "host":
             return self.distillation is not None and not self.host_free
         return trait is None or self.distillation is not None
@@ -178,6 +184,7 @@ _METHODS = (
         host="mpd",
         calls_per_step=1,
         distillation=Distillation(gamma=0.0, k=0, lam=1.0, anchor="closure"),
+        segments="joint",
     ),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
@@ -312,6 +319,19 @@ class Settings:
         unset=_METHODS_OWN,
         trait="motion",
     )
+    segments: Segments | None = option(  # noqa: RUF009 - a field
+        None,
+        "choice",
+        "Several keyframes",
+        "How more than two keyframes are sampled: neighbours as one latent where they fit it, or each pair alone.",
+        "sampling",
+        choices=SEGMENTS,
+        alias="Segments",
+        unset=_METHODS_OWN,
+        trait="model",
+        more="`joint` moves through its keyframes: of `mpd` with the anchor `closure`, else it is `alone`, in which "
+        "each pair has noise of its own; `chained` draws it on from pair to pair, as releases before 0.2 did.",
+    )
     steps: int = option(
         25,
         "integer",
@@ -421,10 +441,23 @@ class Settings:
             return None
         return replace(base, **{name: value for name in vars(base) if (value := getattr(self, name)) is not None})
 
+    @property
+    def joins(self) -> bool:
+        """Tell whether neighbouring segments are sampled as one latent where they fit the model.
+
+        That is for a path of MPD steps alone, whose errors at several keyframes spread as `closure` spreads one.
+        """
+        method, distillation = METHODS[self.method], self.distillation
+        asked = (self.segments or method.segments) == "joint"
+        return asked and method.host_free and distillation is not None and distillation.anchor == "closure"
+
     def spelled_out(self) -> dict[str, Any]:
         """Give each option by its name, with the method's own value where that is what counts."""
         own = METHODS[self.method].defaults
-        return {name: own.get(name) if value is None else value for name, value in asdict(self).items()}
+        values = {name: own.get(name) if value is None else value for name, value in asdict(self).items()}
+        if values["segments"] == "joint" and not self.joins:
+            values["segments"] = "alone"
+        return values
 
     @property
     def rate(self) -> int:

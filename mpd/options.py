@@ -14,7 +14,7 @@ OptionKind = Literal[
     "integer", "number", "boolean", "text", "colour", "choice", "integers", "numbers", "choices", "webhook"
 ]
 Group = Literal["basics", "video", "interpolation", "sampling", "distillation", "timeline", "delivery"]
-Trait = Literal["distillation", "host", "guidance", "motion"]
+Trait = Literal["distillation", "host", "guidance", "motion", "model"]
 GROUPS: dict[Group, str] = {
     "basics": "What to make",
     "video": "The picture",

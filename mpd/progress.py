@@ -21,7 +21,7 @@ class Progress:
     #: Zero-based.
     take: int
     takes: int
-    #: Zero-based.
+    #: Zero-based, of the parts that are made one after the other: segments, or groups that are sampled as one.
     segment: int
     segments: int
     #: One-based.
@@ -66,6 +66,8 @@ class Take:
     motions: tuple[MotionReport | None, ...] = ()
     #: What made frames between those of a model (`facts` of the interpolator), None where nothing did.
     interpolator: dict[str, Any] | None = None
+    #: The keyframes that were sampled as one latent, by their numbers, for each latent; empty where nothing is sampled.
+    groups: tuple[tuple[int, ...], ...] = ()
 
     @property
     def motion(self) -> MotionReport | None:

@@ -8,6 +8,9 @@ Knows nothing of samplers or denoisers.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -23,6 +26,25 @@ def distill(x: Tensor, x0: Tensor, z_end: Tensor, sigma: float, lam: float, anch
     if anchor == "rigid":
         return (1 - lam) * x0 + lam * flip(backward_estimate(x, x0, z_end, sigma)).to(x0.dtype)
     return x0 + lam * gains(anchor, x0) * (z_end - x0[-1])
+
+
+def distill_through(x0: Tensor, keyframes: Sequence[tuple[int, Tensor]], lam: float) -> Tensor:
+    """Distil the motion prior through several keyframes: the error at each, spread over the frames up to the next.
+
+    x̃0⁽ⁱ⁾ = x̂0⁽ⁱ⁾ + λ [(1−t) e_j + t e_{j+1}], with e_j = z_j − x̂0⁽ᵏʲ⁾ at the keyframe in frame k_j, 0 at the first one,
+    and t = (i−k_j)/(k_{j+1}−k_j): the conditional mean of a Brownian motion given all keyframes. Two of them are
+    `closure`.
+
+    x0: (N, C, H, W). keyframes: the frame of each, from 0 and rising, and its scaled latent, (C, H, W).
+    """
+    distilled = x0.clone()
+    error = torch.zeros_like(x0[0])
+    for (begin, _), (end, z) in itertools.pairwise(keyframes):
+        following = z - x0[end]
+        t = ramp(0.0, 1.0, x0[begin : end + 1])
+        distilled[begin : end + 1] = x0[begin : end + 1] + lam * ((1 - t) * error + t * following)
+        error = following
+    return distilled
 
 
 def backward_estimate(x: Tensor, x0: Tensor, z_end: Tensor, sigma: float) -> Tensor:

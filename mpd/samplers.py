@@ -21,7 +21,7 @@ from mpd.base import Denoiser
 from mpd.lengths import early_steps
 from mpd.methods import METHODS, Anchor, Distillation
 from mpd.operators import euler, flip, fuse, guide, pin, ramp, renoise
-from mpd.residual import distill
+from mpd.residual import distill, distill_through
 
 T = TypeVar("T")
 Noise = Callable[[Tensor], Tensor]
@@ -40,6 +40,8 @@ class Paths:
     z_start: Tensor
     #: The end keyframe's scaled latent, (C, H, W); `svd` alone needs none.
     z_end: Tensor | None
+    #: Keyframes in between, which a joint latent has: the frame and the scaled latent of each.
+    inner: tuple[tuple[int, Tensor], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,18 @@ def vibid_step(paths: Paths, x: Tensor, sigma: float, sigma_next: float, noise: 
 def mpd_step(
     paths: Paths, x: Tensor, sigma: float, sigma_next: float, lam: float, anchor: Anchor
 ) -> tuple[Tensor, Tensor]:
-    """Take a step of Motion Prior Distillation: Eq. 13–18, the start keyframe pinned to the first frame, Eq. 19."""
+    """Take a step of Motion Prior Distillation: Eq. 13–18, the start keyframe pinned to the first frame, Eq. 19.
+
+    With keyframes in between, the errors at all of them are spread, and all are pinned.
+    """
     x0_c, x0_u = paths.start(x, sigma, sigma_next > 0)
-    x0 = distill(x, x0_c, _needed(paths.z_end), sigma, lam, anchor)
+    if paths.inner:
+        ends = (0, paths.z_start), (len(x) - 1, _needed(paths.z_end))
+        x0 = distill_through(x0_c, (ends[0], *paths.inner, ends[1]), lam)
+        for frame, z in (*paths.inner, ends[1]):
+            x0 = pin(x0, frame, z)
+    else:
+        x0 = distill(x, x0_c, _needed(paths.z_end), sigma, lam, anchor)
     x0 = pin(x0, 0, paths.z_start)
     return euler(x, x0, x0_u, sigma, sigma_next), x0
 

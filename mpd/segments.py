@@ -5,7 +5,6 @@ Knows nothing of image files, fitting or video formats, nor of what a sampler do
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mpd.base import Base, Denoiser, EncodedKeyframe
-from mpd.lengths import segment_frames
+from mpd.lengths import Group, groups, segment_frames
 from mpd.methods import METHODS, Settings, SettingsError
 from mpd.progress import Frames, Pictures, Progress, Take
 from mpd.samplers import Paths, Step, sample
@@ -48,9 +47,12 @@ def generate(
     if max(frames) > model.max_frames:
         problem = f"{max(frames)} are too many for a segment of {model.name}"
         raise SettingsError(_length(settings), problem, f"Use at most {model.max_frames}")
-    for height, width, _ in shapes:
-        _check_room(model, settings, max(frames), width, height)
-    return _takes(model, pictures, settings, frames, bits)
+    [(height, width, _)] = shapes
+    _check_room(model, settings, max(frames), width, height)
+    most = model.native_frames
+    if model.room is not None:
+        most = min(most, model.room.volume // (width * height))
+    return _takes(model, pictures, settings, groups(settings, frames, most), bits)
 
 
 def methods(model: Base) -> tuple[str, ...]:
@@ -79,19 +81,28 @@ def _length(settings: Settings) -> str:
 
 
 @dataclass(frozen=True)
-class Segment:
-    """`frames` frames from one keyframe to the next, both included; `end` is None where the start stands alone."""
+class Latent:
+    """What one latent is sampled between, `frames` frames from the first keyframe to the last, both included."""
 
     frames: int
     start: EncodedKeyframe
+    #: None where the start stands alone.
     end: EncodedKeyframe | None
+    #: Keyframes in between, with the frame of each.
+    inner: tuple[tuple[int, EncodedKeyframe], ...] = ()
 
 
 class SeededNoise:
-    """Standard normal noise from one seeded generator, on the CPU: so a seed means the same on every device."""
+    """Standard normal noise from one seeded generator, on the CPU: so a seed means the same on every device.
 
-    def __init__(self, seed: int, device: torch.device) -> None:
-        self._generator = torch.Generator("cpu").manual_seed(seed)
+    group: of a take's latents, from 0, so that each can be made again without the others; the first has the seed's own
+    numbers.
+    """
+
+    def __init__(self, seed: int, device: torch.device, group: int = 0) -> None:
+        # The CPU's generator heeds no more than 32 bits.
+        mixed = seed if group == 0 else int(np.random.SeedSequence((seed, group)).generate_state(1)[0])
+        self._generator = torch.Generator("cpu").manual_seed(mixed)
         self._device = device
 
     def __call__(self, like: Tensor) -> Tensor:
@@ -103,36 +114,39 @@ class SeededNoise:
 
 @torch.inference_mode()
 def _takes(
-    model: Base, pictures: Sequence[Pictures], settings: Settings, frames: tuple[int, ...], bits: int
+    model: Base, pictures: Sequence[Pictures], settings: Settings, parts: tuple[Group, ...], bits: int
 ) -> Generator[Progress | Take, None, None]:
-    stops: list[EncodedKeyframe | None] = [model.keyframe(picture) for picture in pictures]
-    if settings.loop or len(stops) == 1:
-        stops.append(stops[0] if settings.loop else None)
-    segments = [
-        Segment(count, start, end)
-        for count, (start, end) in zip(frames, itertools.pairwise(stops), strict=True)
-        if start is not None
-    ]
-    jobs = len(settings.seeds) * len(segments) * settings.steps
+    keyframes = [model.keyframe(picture) for picture in pictures]
+    numbers = tuple(part.keyframes(len(keyframes)) for part in parts)
+    latents = [_latent(part, [keyframes[number] for number in own]) for part, own in zip(parts, numbers, strict=True)]
+    jobs = len(settings.seeds) * len(parts) * settings.steps
     for take, seed in enumerate(settings.seeds):
-        noise = SeededNoise(seed, model.device)
+        chained = SeededNoise(seed, model.device)
         shots = []
-        for index, segment in enumerate(segments):
-            for step in _sample(model, segment, settings, noise):
-                done = (take * len(segments) + index) * settings.steps + step.index + 1
+        for index, (part, latent) in enumerate(zip(parts, latents, strict=True)):
+            noise = chained if settings.segments == "chained" else SeededNoise(seed, model.device, index)
+            for step in _sample(model, latent, settings, noise):
+                done = (take * len(parts) + index) * settings.steps + step.index + 1
                 yield Progress(
                     take=take,
                     takes=len(settings.seeds),
                     segment=index,
-                    segments=len(segments),
+                    segments=len(parts),
                     step=step.index + 1,
                     steps=step.total,
                     fraction=done / jobs,
                     sigma=step.sigma,
                     preview=partial(model.preview, step.x0),
                 )
-            shots.append(model.decode(step.x, bits=bits))
-        yield Take(take, seed, _join(shots, settings.loop), settings.fps)
+            shots.append(model.decode(step.x, bits=bits)[: part.shown])
+        yield Take(take, seed, _join(shots, settings.loop), settings.fps, groups=numbers)
+
+
+def _latent(part: Group, keyframes: Sequence[EncodedKeyframe]) -> Latent:
+    """Give a latent its keyframes."""
+    start, *others = keyframes
+    inner = tuple(zip(part.places[1:-1], others, strict=False))
+    return Latent(part.length, start, others[-1] if others else None, inner)
 
 
 @dataclass(frozen=True)
@@ -144,8 +158,8 @@ class Beginning:
     x: Tensor
 
 
-def begin(model: Base, segment: Segment, settings: Settings, noise: SeededNoise) -> Beginning:
-    """Condition a segment and draw the noise that its sampling begins with.
+def begin(model: Base, latent: Latent, settings: Settings, noise: SeededNoise) -> Beginning:
+    """Condition a latent and draw the noise that its sampling begins with.
 
     Noise is drawn in this order: the start keyframe's augmentation, x_T, the end keyframe's; then the sampler's.
     """
@@ -155,17 +169,18 @@ def begin(model: Base, segment: Segment, settings: Settings, noise: SeededNoise)
         condition = model.condition(keyframe, augmentation, strength)
         return model.denoiser(condition, settings.fps, settings.motion_bucket_id, strength)
 
-    start, end = segment.start, segment.end
+    start, end = latent.start, latent.end
     sigmas = model.sigmas(settings.steps)
     _, height, width = start.pixels.shape
     forward = denoiser(start, noise(start.pixels))
-    x = math.sqrt(1 + sigmas[0] ** 2) * noise.draw(model.latent_shape(segment.frames, width, height))
+    x = math.sqrt(1 + sigmas[0] ** 2) * noise.draw(model.latent_shape(latent.frames, width, height))
     backward = denoiser(end, noise(end.pixels)) if end is not None else None
-    return Beginning(Paths(forward, backward, start.z, end.z if end is not None else None), sigmas, x)
+    inner = tuple((frame, keyframe.z) for frame, keyframe in latent.inner)
+    return Beginning(Paths(forward, backward, start.z, end.z if end is not None else None, inner), sigmas, x)
 
 
-def _sample(model: Base, segment: Segment, settings: Settings, noise: SeededNoise) -> Iterator[Step]:
-    begun = begin(model, segment, settings, noise)
+def _sample(model: Base, latent: Latent, settings: Settings, noise: SeededNoise) -> Iterator[Step]:
+    begun = begin(model, latent, settings, noise)
     return sample(
         settings.method,
         begun.paths,
@@ -178,6 +193,6 @@ def _sample(model: Base, segment: Segment, settings: Settings, noise: SeededNois
 
 
 def _join(shots: Sequence[Frames], loop: bool) -> Frames:
-    """Join the segments to one video, each shared keyframe once: its frame is that of the segment it starts."""
+    """Join the latents' frames to one video, each shared keyframe once: its frame is that of the one it starts."""
     parts = [shot[:-1] for shot in shots]
     return np.concatenate(parts if loop else [*parts, shots[-1][-1:]])

@@ -203,6 +203,7 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
     report.stage("fetching")
     # All that takes tell is equal in all of them.
     motion = interpolator = None
+    groups: tuple[tuple[int, ...], ...] = ()
     motions: tuple[MotionReport | None, ...] = ()
     settings = _settings(job)
     if fitness.worker_name() in job.refusals and _others_can(job, jobs, settings):
@@ -225,6 +226,7 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
                     report.stage("encoding")
                     take = finish(event, lease.check)
                     motion, motions, interpolator = take.motion, take.motions, take.interpolator
+                    groups = take.groups
                     files.encode(take.index, take.seed, clip.of(take), job.options["formats"])
                     report.stage("uploading")
                     files.store()
@@ -248,6 +250,7 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
             motion=asdict(motion) if motion is not None else None,
             warnings=doubts.doubts(motions, job.options["formats"], pictures, str(over.background)),
             keyframes=_shown(job, finish),
+            groups=groups,
             timings=report.seconds(),
             gpu_seconds=round(report.gpu_seconds(), 3),
         )

@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.sprites import commands
 from benchmarks.sprites.rows import RunError
+from benchmarks.sprites.storyboards import BOARDS
 from benchmarks.sprites.variants import ABLATIONS, CONTROLS, KNOWN, VARIANTS
 from mpd.base import ModelError
 from mpd.sprites import PATH
@@ -44,9 +45,12 @@ def parser() -> argparse.ArgumentParser:
     prior = _part(parts, "prior", commands.prior, 24, "what the trained model knows of time's direction")
     ideal = _part(parts, "ideal", commands.ideal, 24, "every method in the world of known answers")
     dials = _part(parts, "dials", commands.dials, 12, "there: forwardness, displacement, the negative control")
-    for part in (table, ablate, prior):
+    boards = _part(parts, "storyboards", commands.boards, 48, "several keyframes of a clip, as one latent and apart")
+    for part in (table, ablate, prior, boards):
         part.add_argument("--model", type=Path, default=PATH, help="model folder (default: the one that ships)")
-    for part in (table, ablate):
+    boards.add_argument("--first", type=int, default=6000, help="the first clip's number (default: 6000)")
+    boards.add_argument("--boards", nargs="+", choices=list(BOARDS), default=list(BOARDS), help="default: all")
+    for part in (table, ablate, boards):
         part.add_argument("--abreast", type=int, default=16, help="clips that a process samples at once (default: 16)")
         part.add_argument("--bf16", action="store_true", help="UNet in bfloat16: twice as fast with AVX-512 BF16")
     for part in (ideal, dials):

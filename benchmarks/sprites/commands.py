@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.sprites import ideal as perfect
-from benchmarks.sprites import pictures, report, tables
+from benchmarks.sprites import pictures, report, storyboards, tables
 from benchmarks.sprites import prior as direction
 from benchmarks.sprites.rows import Row, Task, collect
 from benchmarks.sprites.trained import Trained, distance, fingerprint, make, shared
@@ -78,6 +78,23 @@ def _ablate_ideal(arguments: argparse.Namespace) -> str:
             made[f"{name}: {group}"] = tables.table(rows, claims)
     head = f"{arguments.clips} questions, 4 samples each, {arguments.steps} steps; differences are to the sweep's own."
     return report.write(folder, identity, made, _sweeps(head, made, tables.IDEAL[:-1], arguments.steps))
+
+
+def boards(arguments: argparse.Namespace) -> str:
+    seeds = world.seeds("held-out", arguments.clips, first=arguments.first)
+    folder, identity = arguments.out / "storyboards", _identity(arguments, "held-out")
+    todo = [Task(board, way, seed) for board in arguments.boards for seed in seeds for way in storyboards.WAYS]
+    work = storyboards.Storyboards(str(arguments.model), arguments.steps, arguments.bf16)
+    made = _by_group(collect(folder, identity, todo, work, arguments.jobs, arguments.abreast), storyboards.CLAIMS)
+
+    def lines() -> Iterator[str]:
+        yield f"{len(seeds)} held-out clips from {arguments.first} on, {arguments.steps} steps. Mean [95 % interval].\n"
+        for board, part in made.items():
+            yield f"**{board[0].upper()}{board[1:]}**\n"
+            calls = {way: float(storyboards.calls(board, way, arguments.steps)) for way in storyboards.WAYS}
+            yield from tables.markdown(part, storyboards.COLUMNS, calls)
+
+    return report.write(folder, identity, made, lines())
 
 
 def prior(arguments: argparse.Namespace) -> str:

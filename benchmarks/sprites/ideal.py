@@ -88,8 +88,8 @@ class Perfect:
         variant = KNOWN[name]
         settings = variant.settings(steps=self.steps)
         sigmas = karras(settings.steps, SIGMA_MIN, SIGMA_MAX)
-        ends = (asked.truth[frame].repeat(self.samples, 1, 1) for frame in (0, -1))
-        paths = Paths(asked.start, asked.end, *ends)
+        z_start, z_end = (asked.truth[frame].repeat(self.samples, 1, 1) for frame in (0, -1))
+        paths = Paths(asked.start, asked.end, z_start, z_end)
         x = math.sqrt(1 + SIGMA_MAX**2) * noise(asked.truth.repeat(1, self.samples, 1, 1))
         steps = walk(variant, settings, paths, x, sigmas, noise, ideal.CHANNELS)
         visited = [x, *(step.x for step in steps)]

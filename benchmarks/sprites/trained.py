@@ -26,7 +26,7 @@ from mpd import flow
 from mpd.lengths import early_steps
 from mpd.methods import Settings
 from mpd.progress import Pictures, Take
-from mpd.segments import Beginning, SeededNoise, Segment, begin
+from mpd.segments import Beginning, Latent, SeededNoise, begin
 from mpd.sprites import gate, world
 from mpd.sprites.measures import judge
 from mpd.svd.model import Model, load
@@ -117,8 +117,8 @@ Sampled = tuple[Beginning, tuple[Tensor, ...], Tensor]
 def _sampled(model: Model, variant: Variant, settings: Settings, truth: NDArray[np.uint8], seed: int) -> Sampled:
     """Sample a clip; give what it began with, the sample before every step, and the last one."""
     noise = SeededNoise(seed, model.device)
-    segment = Segment(len(truth), model.keyframe(truth[0]), model.keyframe(truth[-1]))
-    begun = begin(model, segment, settings, noise)
+    latent = Latent(len(truth), model.keyframe(truth[0]), model.keyframe(truth[-1]))
+    begun = begin(model, latent, settings, noise)
     if variant.begins == "flow":
         begun = _from_flow(model, begun, _flow(truth, settings), noise)
     steps = walk(variant, settings, begun.paths, begun.x, begun.sigmas, noise, model.latent_channels)

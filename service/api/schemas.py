@@ -143,6 +143,11 @@ class ResultView(BaseModel):
     motion: MotionView | None = Field(default=None, description="Null for sampled methods, which measure none.")
     warnings: list[str] = Field(default=[], description="What to know before trusting the video, in sentences.")
     keyframes: list[ShownKeyframe] = Field(default=[], description="In the order of the request.")
+    groups: list[list[int]] = Field(
+        default=[],
+        description="The keyframes, by their numbers from 0, that were sampled as one, for each latent; empty for "
+        "methods without a model.",
+    )
     timings: dict[str, Any] | None = Field(default=None, description="Seconds per stage.")
     gpu_seconds: float | None = Field(default=None, description="Of sampling on a GPU, as counted for the key's day.")
     files: list[FileView]
@@ -195,6 +200,10 @@ class CostView(BaseModel):
     steps: int = Field(description="Sampling steps.")
     denoiser_calls: int = Field(description="Each a conditional and an unconditional estimate.")
     frames: int | None = Field(description="Of each finished take; null while no model says its own number.")
+    groups: list[list[int]] | None = Field(
+        description="The keyframes, by their numbers from 0, that would be sampled as one, for each latent; null while "
+        "no model says how many frames it makes."
+    )
     gpu_seconds: float | None = Field(description="From the engines' measured speed; null when there is none.")
     reason: str | None = Field(description="Why a number is missing, or zero.")
 

@@ -33,11 +33,21 @@ OPTION_DEFAULTS: Mapping[str, Any] = {
     "positions": None,
     "reference": None,
     "seeds": [0],
+    "segments": None,
     "steps": 25,
     "width": None,
 }
 METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "flow": {"anchor": None, "gamma": None, "guidance": None, "handover": None, "k": None, "lam": None, "motion": None},
+    "flow": {
+        "anchor": None,
+        "gamma": None,
+        "guidance": None,
+        "handover": None,
+        "k": None,
+        "lam": None,
+        "motion": None,
+        "segments": None,
+    },
     "svd": {
         "anchor": None,
         "gamma": None,
@@ -46,6 +56,7 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "k": None,
         "lam": None,
         "motion": None,
+        "segments": "chained",
     },
     "trf": {
         "anchor": None,
@@ -55,6 +66,7 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "k": None,
         "lam": None,
         "motion": None,
+        "segments": "chained",
     },
     "vibid": {
         "anchor": None,
@@ -64,6 +76,7 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "k": None,
         "lam": None,
         "motion": None,
+        "segments": "chained",
     },
     "mpd-trf": {
         "anchor": "rigid",
@@ -73,6 +86,7 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "k": 2,
         "lam": 0.5,
         "motion": None,
+        "segments": "chained",
     },
     "mpd-vibid": {
         "anchor": "rigid",
@@ -82,8 +96,18 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "k": 3,
         "lam": 1.0,
         "motion": None,
+        "segments": "chained",
     },
-    "mpd": {"anchor": "closure", "gamma": 0.0, "guidance": None, "handover": None, "k": 0, "lam": 1.0, "motion": None},
+    "mpd": {
+        "anchor": "closure",
+        "gamma": 0.0,
+        "guidance": None,
+        "handover": None,
+        "k": 0,
+        "lam": 1.0,
+        "motion": None,
+        "segments": "chained",
+    },
     "rife": {
         "anchor": None,
         "gamma": None,
@@ -92,7 +116,17 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "k": None,
         "lam": None,
         "motion": "auto",
+        "segments": None,
     },
-    "film": {"anchor": None, "gamma": None, "guidance": None, "handover": None, "k": None, "lam": None, "motion": None},
+    "film": {
+        "anchor": None,
+        "gamma": None,
+        "guidance": None,
+        "handover": None,
+        "k": None,
+        "lam": None,
+        "motion": None,
+        "segments": None,
+    },
 }
 """The methods' own values where an option is None."""

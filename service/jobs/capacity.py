@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import cast
 
-from mpd.lengths import FLOW_SIZE_MULTIPLE, delivered_frames, flow_size, segment_frames, total_frames
+from mpd.lengths import FLOW_SIZE_MULTIPLE, Group, delivered_frames, flow_size, groups, segment_frames, total_frames
 from mpd.methods import DEFAULT_METHOD, FLOW_FRAMES, METHODS, Settings, SettingsError
 from mpd.output.formats import sample_bits
 from service.fleet.engines import Engine, EngineState
@@ -45,6 +45,15 @@ def frame_size(settings: Settings, engine: Engine | None, picture: tuple[int, in
 def segments_on(settings: Settings, keyframes: int, engine: Engine | None) -> tuple[int, ...]:
     """Return the frames of each segment as an engine makes them, both ends included. `flow` needs none."""
     return segment_frames(settings, keyframes, _native_frames(settings, engine))
+
+
+def groups_on(settings: Settings, keyframes: int, engine: Engine) -> tuple[Group, ...]:
+    """Return which segments an engine samples as one."""
+    size = size_on(settings, engine)
+    most = _native_frames(settings, engine)
+    if engine.max_volume and size:
+        most = min(most, engine.max_volume // (size[0] * size[1]))
+    return groups(settings, segments_on(settings, keyframes, engine), most)
 
 
 def delivered_on(settings: Settings, keyframes: int, engine: Engine | None) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from service.jobs.strict import Strict, Webhook
 
 MethodName = Literal["flow", "rife", "film", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"]
 Motion = Literal["auto", "dis", "rife"]
+Segments = Literal["joint", "alone", "chained"]
 Format = Literal["mp4", "webm", "gif", "apng", "webp", "png", "png16", "prores", "prores4444"]
 
 
@@ -99,6 +100,13 @@ class OptionFields(Strict):
         default=None,
         description="Where motion is taken from: the better of both at each pixel, classical flow (dis) or the "
         "network alone. Default: the method's own.",
+    )
+    segments: Segments | None = Field(
+        default=None,
+        description="How more than two keyframes are sampled: neighbours as one latent where they fit it, or each "
+        "pair alone. `joint` moves through its keyframes: of `mpd` with the anchor `closure`, else it is `alone`, in "
+        "which each pair has noise of its own; `chained` draws it on from pair to pair, as releases before 0.2 did. "
+        "Default: the method's own.",
     )
     steps: int = Field(
         default=25,

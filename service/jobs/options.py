@@ -8,11 +8,11 @@ show (a parameter that the method does not have, positions that do not rise) is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mpd.methods import LIMITS, OPTIONS, Settings, SettingsError
+from mpd.methods import LIMITS, METHODS, OPTIONS, Settings, SettingsError
 from service.jobs import baseline
 from service.jobs.option_fields import OptionFields
 from service.jobs.strict import Strict
@@ -130,6 +130,17 @@ class InbetweenRequest(Strict):
         default=None,
         description="Ignored. `metadata.json` says here what came of the request, and can be sent again as it is.",
     )
+
+    @model_validator(mode="after")
+    def _as_it_was(self) -> Self:
+        """Keep the picture of a `metadata.json` from before segments could be joined, which says nothing of them."""
+        of_old = self.result is not None and "groups" not in self.result
+        several = self.options.loop or len(self.keyframes or ()) > 2
+        if of_old and several and self.options.segments is None:
+            method = self.options.method
+            if method is not None and METHODS[method].needs_model:
+                self.options.segments = "chained"
+        return self
 
 
 class UploadRequest(Strict):

@@ -217,7 +217,7 @@ def encode(job: NewJob) -> dict[str, str]:
         "owner": job.owner,
         "priority": job.priority,
         "lane": job.lane,
-        "options": json.dumps(stored_options.stored(job.options)),
+        "options": json.dumps(stored_options.stored(job.options, len(job.keyframes))),
         "keyframes": json.dumps(job.keyframes),
         "result_ttl": str(job.result_ttl),
     }
@@ -257,6 +257,7 @@ def decode(fields: Mapping[bytes, bytes]) -> Job:
     def value(name: str) -> Any:
         return json.loads(text[name]) if name in text else None
 
+    keyframes = value("keyframes") or []
     return Job(
         id=text["id"],
         owner=text["owner"],
@@ -266,8 +267,8 @@ def decode(fields: Mapping[bytes, bytes]) -> Job:
         errors=int(text["errors"]),
         priority=text["priority"],  # type: ignore[arg-type]
         lane=text["lane"],  # type: ignore[arg-type]
-        options=stored_options.complete(value("options")) if "options" in text else {},
-        keyframes=value("keyframes") or [],
+        options=stored_options.complete(value("options"), len(keyframes)) if "options" in text else {},
+        keyframes=keyframes,
         webhook=value("webhook"),
         created_at=float(text["created_at"]),
         queued_at=moment("queued_at"),

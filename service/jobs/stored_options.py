@@ -19,9 +19,13 @@ UNSET = "unset"
 default, where it would refuse an option without a value."""
 
 
-def stored(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out of a job's options what version `baseline.VERSION` means anyhow."""
-    values = {**dict(_moved(options, now=True)), **options}
+OF_SEVERAL = frozenset(("segments",))
+"""Options that mean something only where there is more than one segment."""
+
+
+def stored(options: Mapping[str, Any], keyframes: int) -> dict[str, Any]:
+    """Leave out of a job's options what version `baseline.VERSION` means anyhow, or nothing for so many keyframes."""
+    values = {**dict(_moved(options, keyframes, now=True)), **options}
     unset = sorted(name for name, value in values.items() if value is None and _means_something(name))
     kept = {
         name: value
@@ -31,7 +35,7 @@ def stored(options: Mapping[str, Any]) -> dict[str, Any]:
     return {"version": baseline.VERSION, **kept, **({UNSET: unset} if unset else {})}
 
 
-def complete(record: Mapping[str, Any]) -> dict[str, Any]:
+def complete(record: Mapping[str, Any], keyframes: int) -> dict[str, Any]:
     """Read a job's options in full: an option that is not there is None, and was when the job was written down.
 
     A record of a version that this release does not know stays as it is, version and all.
@@ -41,7 +45,7 @@ def complete(record: Mapping[str, Any]) -> dict[str, Any]:
     values = {**baseline.OPTION_DEFAULTS, **record}
     values.pop("version", None)
     values |= dict.fromkeys(values.pop(UNSET, ()))
-    values |= dict(_moved(values, now=False))
+    values |= dict(_moved(values, keyframes, now=False))
     return {name: values[name] for name in sorted(values) if values[name] is not None or _means_something(name)}
 
 
@@ -50,13 +54,16 @@ def _means_something(name: str) -> bool:
     return baseline.OPTION_DEFAULTS.get(name) is not None
 
 
-def _moved(options: Mapping[str, Any], now: bool) -> Iterator[tuple[str, Any]]:
+def _moved(options: Mapping[str, Any], keyframes: int, now: bool) -> Iterator[tuple[str, Any]]:
     """Give the options left to the method whose own value has changed, with today's value or the first one."""
     name = options.get("method", baseline.OPTION_DEFAULTS["method"])
     if name not in METHODS or name not in baseline.METHOD_DEFAULTS:
         return
     today = METHODS[name].defaults
+    several = keyframes > 2 or bool(options.get("loop"))
     for option, first in baseline.METHOD_DEFAULTS[name].items():
+        if option in OF_SEVERAL and not several:
+            continue
         present = list(today[option]) if isinstance(today[option], tuple) else today[option]
         if options.get(option) is None and first != present:
             yield option, present if now else first

@@ -20,7 +20,7 @@ from tests.client.conftest import Live
 from trials.servers import free_port
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-CLIENTS = ("batch", "image_sequence", "storyboard", "webhook_receiver")
+CLIENTS = ("batch", "bridge", "image_sequence", "storyboard", "webhook_receiver")
 
 
 def environment(live: Live) -> dict[str, str]:
@@ -143,6 +143,33 @@ def test_a_sequence_gets_its_in_betweens(live: Live, tmp_path: Path) -> None:
     for pattern, words in (("shot.png", "no #"), ("none.##.png", "0 pictures")):
         done = run(live, "image_sequence", tmp_path / pattern)
         assert (done.returncode, words in done.stderr) == (1, True)
+
+
+def clip(path: Path, first: int) -> Path:
+    """Eight frames, each a little brighter than the one before."""
+    with av.open(str(path), "w") as film:
+        stream = film.add_stream("mpeg4", rate=8, options={"qscale": "1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(first, first + 8):
+            grey = Image.new("RGB", (64, 48), (8 * number,) * 3)
+            film.mux(stream.encode(av.VideoFrame.from_image(grey)))
+        film.mux(stream.encode())
+    return path
+
+
+def test_two_clips_are_bridged(live: Live, tmp_path: Path) -> None:
+    before, after = clip(tmp_path / "before.mp4", 0), clip(tmp_path / "after.mp4", 20)
+    output = tmp_path / "bridge.mp4"
+    asked = (before, after, output, "--method", "flow", "--seen", "2", "--gap", "5")
+    done = run(live, "bridge", *asked)
+    assert (done.returncode, done.stdout) == (0, f"{output}: 5 new frames, interpolated\n"), done.stderr
+    with av.open(str(output)) as film:
+        greys = [frame.to_ndarray(format="gray").mean() for frame in film.decode(video=0)]
+    assert len(greys) == 2 + 5 + 2
+    expected = [8 * 6, 8 * 7, *(8 * 7 + (8 * 20 - 8 * 7) * step / 6 for step in range(1, 6)), 8 * 20, 8 * 21]
+    assert greys == pytest.approx(expected, abs=8)
+    done = run(live, "bridge", before, after, output, "--seen", "9")
+    assert (done.returncode, done.stderr) == (1, f"{before} has 8 frames, and 9 are asked for\n")
 
 
 def test_a_receiver_fetches_the_video_it_hears_of(live: Live, board: Path, tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ def final(method: str, paths: Paths, like: Tensor, seed: int, anchor: Anchor | N
 
 def samples(method: str, asked: Question, count: int, seed: int = 0) -> Tensor:
     """(count, N, C, H, W), sampled side by side."""
-    ends = (asked.truth[frame].repeat(count, 1, 1) for frame in (0, -1))
-    found: Any = final(method, Paths(asked.start, asked.end, *ends), asked.truth.repeat(1, count, 1, 1), seed)
+    z_start, z_end = (asked.truth[frame].repeat(count, 1, 1) for frame in (0, -1))
+    found: Any = final(method, Paths(asked.start, asked.end, z_start, z_end), asked.truth.repeat(1, count, 1, 1), seed)
     return found.unflatten(1, (count, -1)).transpose(0, 1)
 
 

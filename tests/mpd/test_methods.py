@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpd.lengths import denoiser_calls, early_steps, segment_frames, total_frames
+from mpd.lengths import denoiser_calls, early_steps, groups, segment_frames, total_frames
 from mpd.methods import LIMITS, METHODS, Distillation, Settings, SettingsError
 
 
@@ -121,7 +121,7 @@ def test_every_limit_says_why(name: str) -> None:
 )
 def test_denoiser_calls_at_25_steps(method: str, calls: int) -> None:
     assert denoiser_calls(Settings(method=method)) == calls
-    assert denoiser_calls(Settings(method=method), segments=3) == 3 * calls
+    assert denoiser_calls(Settings(method=method), latents=3) == 3 * calls
 
 
 @given(st.integers(0, 100), st.integers(1, 100))
@@ -138,11 +138,73 @@ def test_early_steps_are_those_below_the_exact_share(percent: int, steps: int) -
         (Settings(method="svd"), 1, (25,), 25),
         (Settings(positions=(0, 4, 6)), 3, (5, 3), 7),
         (Settings(positions=(0, 4, 6), loop=True), 2, (5, 3), 6),
+        (Settings(method="mpd"), 2, (25,), 25),
+        (Settings(method="mpd", frames=9), 3, (9, 9), 17),
+        (Settings(method="mpd"), 3, (13, 13), 25),
+        (Settings(method="mpd"), 4, (9, 9, 9), 25),
+        (Settings(method="mpd"), 5, (7, 7, 7, 7), 25),
+        (Settings(method="mpd"), 6, (9, 9, 9, 9, 9), 41),
+        (Settings(method="mpd"), 9, (7,) * 8, 49),
+        (Settings(method="mpd", loop=True), 3, (7, 7, 7), 18),
+        (Settings(method="mpd", loop=True), 4, (7, 7, 7, 7), 24),
+        (Settings(method="mpd", segments="alone"), 3, (25, 25), 49),
+        (Settings(method="mpd", anchor="pin"), 3, (25, 25), 49),
     ],
 )
 def test_frames(settings: Settings, keyframes: int, frames: tuple[int, ...], total: int) -> None:
     assert segment_frames(settings, keyframes, native_frames=25) == frames
     assert total_frames(frames, settings.loop) == total
+
+
+@pytest.mark.parametrize(("native", "frames"), [(12, (7, 6)), (14, (8, 7)), (8, (8, 8)), (81, (41, 41))])
+def test_a_default_storyboard_is_as_long_as_the_model(native: int, frames: tuple[int, ...]) -> None:
+    """Where each segment gets six frames; else they are sampled alone."""
+    assert segment_frames(Settings(method="mpd"), 3, native) == frames
+
+
+@given(st.integers(2, 32), st.integers(2, 90), st.booleans())
+def test_what_is_spread_is_joined(keyframes: int, native: int, loop: bool) -> None:
+    settings = Settings(method="mpd", loop=loop)
+    frames = segment_frames(settings, keyframes, native)
+    made = groups(settings, frames, native)
+    assert [number for group in made for number in group.keyframes(keyframes)[:-1]][: len(frames)] == [
+        number % keyframes for number in range(len(frames))
+    ]
+    assert all(group.length <= native for group in made)
+    if not loop and keyframes > 2 and native >= 11:
+        assert all(2 <= len(group.frames) <= 4 for group in made[:-1])
+        assert all(count >= 6 for group in made for count in group.frames)
+        assert made[0].length == native, "as long as the model makes them"
+
+
+@pytest.mark.parametrize(
+    ("settings", "segments", "shown"),
+    [
+        (Settings(method="mpd"), (25,), [(0, 1)]),
+        (Settings(method="mpd"), (9, 9, 9), [(0, 1, 2, 3)]),
+        (Settings(method="mpd"), (9, 9, 10), [(0, 1, 2), (2, 3)]),
+        (Settings(method="mpd"), (2, 2, 20, 2, 2), [(0, 1, 2, 3, 4, 5)]),
+        (Settings(method="mpd"), (40, 3, 3), [(0, 1), (1, 2, 3)]),
+        (Settings(method="mpd", loop=True), (7, 7, 7), [(0, 1, 2, 0, 1)]),
+        (Settings(method="mpd", loop=True), (9, 9, 8), [(0, 1, 2, 0)]),
+        (Settings(method="mpd", loop=True), (9, 9, 10), [(0, 1, 2), (2, 0)]),
+        (Settings(method="mpd", loop=True), (12, 2), [(0, 1, 0, 1)]),
+        (Settings(method="mpd", segments="alone"), (9, 9), [(0, 1), (1, 2)]),
+        (Settings(method="mpd", segments="chained"), (9, 9), [(0, 1), (1, 2)]),
+        (Settings(method="mpd", anchor="rigid"), (9, 9), [(0, 1), (1, 2)]),
+        (Settings(method="mpd-vibid"), (9, 9), [(0, 1), (1, 2)]),
+        (Settings(method="mpd-vibid", segments="joint"), (9, 9), [(0, 1), (1, 2)]),
+    ],
+)
+def test_neighbours_that_fit_are_one_latent(
+    settings: Settings, segments: tuple[int, ...], shown: list[tuple[int, ...]]
+) -> None:
+    keyframes = len(segments) + (not settings.loop)
+    assert [group.keyframes(keyframes) for group in groups(settings, segments, 25)] == shown
+    told = settings.spelled_out()["segments"]
+    assert told == ("joint" if settings.joins else settings.segments if settings.segments != "joint" else "alone") or (
+        settings.segments is None and told == "alone"
+    )
 
 
 @pytest.mark.parametrize(

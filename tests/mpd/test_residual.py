@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mpd.methods import Anchor
 from mpd.operators import flip
-from mpd.residual import backward_estimate, distill, gains
+from mpd.residual import backward_estimate, distill, distill_through, gains
 
 
 def latents(seed: int, frames: int = 7) -> tuple[Tensor, Tensor, Tensor]:
@@ -62,3 +62,27 @@ def test_closure_changes_every_motion_residual_by_the_same_amount_and_ends_at_th
     torch.testing.assert_close(change, change[:1].expand_as(change), rtol=0, atol=1e-12)
     torch.testing.assert_close(closed[0], x0[0])
     torch.testing.assert_close(closed[-1], z_end)
+
+
+def test_two_keyframes_are_gone_through_as_closure_does() -> None:
+    x0, n, z_end = latents(6)
+    gone = distill_through(x0, [(0, n[0]), (6, z_end)], 0.7)
+    torch.testing.assert_close(gone, distill(x0 + n, x0, z_end, 1.0, 0.7, "closure"), rtol=0, atol=1e-12)
+
+
+def test_the_errors_at_several_keyframes_are_spread_between_them() -> None:
+    """The formula frame by frame; and with λ = 1 every keyframe but the first, whose error counts nothing, is met."""
+    x0, n, z_end = latents(7, frames=9)
+    keyframes = [(0, n[0]), (1, n[1]), (5, n[5]), (8, z_end)]
+    errors = {frame: z - x0[frame] for frame, z in keyframes} | {0: torch.zeros_like(z_end)}
+    for lam in (1.0, 0.4):
+        gone = distill_through(x0, keyframes, lam)
+        for i in range(9):
+            before = max(frame for frame in errors if frame <= i)
+            after = min(frame for frame in errors if frame >= i)
+            t = (i - before) / (after - before) if after > before else 0.0
+            literal = x0[i] + lam * ((1 - t) * errors[before] + t * errors[after])
+            torch.testing.assert_close(gone[i], literal, rtol=0, atol=1e-12)
+    met = distill_through(x0, keyframes, 1.0)
+    for frame, z in keyframes[1:]:
+        torch.testing.assert_close(met[frame], z, rtol=0, atol=1e-12)

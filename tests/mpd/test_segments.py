@@ -63,13 +63,14 @@ def test_segments_share_their_keyframe_and_loops_drop_the_return(
 
 
 class Still(Model):
-    """Gives back what a segment was conditioned on: frame i of n is grey level start + (end - start) * i / (n - 1)."""
+    """Gives back what a latent was conditioned on: grey levels that go straight from keyframe to keyframe."""
 
     def decode(self, latents: torch.Tensor, chunk: int | None = None, bits: int = 8) -> Pictures:
-        ends = [latents[0], latents[-1]]
-        levels = [min((float((z - known).abs().max()), level) for level, known in self.seen)[1] for z in ends]
-        ramp = np.linspace(levels[0], levels[1], len(latents)).round().astype(np.uint8)
-        return np.broadcast_to(ramp[:, None, None, None], (len(latents), 64, 64, 3))
+        nearest = [min((float((z - known).abs().max()), level) for level, known in self.seen) for z in latents]
+        places = [place for place, (apart, _) in enumerate(nearest) if apart < 1e-4]
+        assert {0, len(latents) - 1} <= {*places}, "the ends are pinned"
+        levels = np.interp(range(len(latents)), places, [nearest[place][1] for place in places])
+        return np.broadcast_to(levels.round().astype(np.uint8)[:, None, None, None], (len(latents), 64, 64, 3))
 
     def keyframe(self, picture: Pictures) -> Any:
         keyframe = super().keyframe(picture)
@@ -85,15 +86,47 @@ def still(tiny_model: Model) -> Still:
     return model
 
 
+@pytest.mark.parametrize("how", ["joint", "alone", "chained"])
 @pytest.mark.parametrize(
-    ("loop", "expected"),
-    [(False, [10, 20, 30, 40, 50, 140, 230]), (True, [10, 20, 30, 40, 50, 140, 230, 157, 83])],
+    ("positions", "loop", "expected", "groups"),
+    [
+        ((0, 4, 6), False, [10, 20, 30, 40, 50, 140, 230], ((0, 1, 2),)),
+        ((0, 4, 6, 9), True, [10, 20, 30, 40, 50, 140, 230, 157, 83], ((0, 1, 2), (2, 0))),
+        ((0, 1, 2), False, [10, 50, 230], ((0, 1, 2),)),
+        ((0, 4, 9), False, [10, 20, 30, 40, 50, 86, 122, 158, 194, 230], ((0, 1), (1, 2))),
+        ((0, 2, 3, 5), True, [10, 30, 50, 230, 120], ((0, 1, 2, 0, 1),)),
+    ],
 )
-def test_the_timeline_passes_each_keyframe_once_in_order(still: Still, loop: bool, expected: list[int]) -> None:
+def test_the_timeline_passes_each_keyframe_once_in_order(
+    still: Still,
+    how: Any,
+    positions: tuple[int, ...],
+    loop: bool,
+    expected: list[int],
+    groups: tuple[tuple[int, ...], ...],
+) -> None:
+    """The tiny model has 8 frames: a loop that fits with its first segment once more passes its seam."""
     pictures = [np.full((64, 64, 3), level, np.uint8) for level in (10, 50, 230)]
-    positions = (0, 4, 6, 9) if loop else (0, 4, 6)
-    (take,) = takes(still, pictures, method="mpd", steps=1, frames=None, positions=positions, loop=loop)
+    settings = {"method": "mpd", "steps": 1, "frames": None, "positions": positions, "loop": loop, "segments": how}
+    (take,) = takes(still, pictures, **settings)
     assert take.frames[:, 0, 0, 0].tolist() == expected
+    assert take.groups == (groups if how == "joint" else ((0, 1), (1, 2), (2, 0))[: 3 if loop else 2])
+
+
+@pytest.mark.parametrize(
+    ("method", "how", "same"),
+    [("vibid", "alone", True), ("vibid", None, True), ("mpd", "joint", True), ("vibid", "chained", False)],
+)
+def test_a_group_can_be_made_again_without_the_others(
+    tiny_model: Model, pictures: list[Pictures], method: str, how: Any, same: bool
+) -> None:
+    """Its noise is its own, where that of `chained` depends on how much was drawn before it."""
+    asked = {"method": method, "segments": how, "frames": None, "seeds": (5,)}
+    (one,) = takes(tiny_model, pictures, **asked, positions=(0, 5, 8))
+    (other,) = takes(tiny_model, pictures, **asked, positions=(0, 6, 9))
+    assert np.array_equal(one.frames[5:], other.frames[6:]) == same
+    (first,) = takes(tiny_model, pictures[:2], **asked, positions=(0, 5))
+    assert np.array_equal(one.frames[:5], first.frames[:5]), "the first has the seed's own numbers"
 
 
 def test_the_same_seed_gives_the_same_bits_whatever_else_drew_noise(
@@ -148,11 +181,11 @@ def test_denoiser_calls_are_those_announced(
     monkeypatch.setattr(SvdDenoiser, "__call__", counting)
     settings = Settings(method=method, frames=2, seeds=(0, 1))
     list(generate(tiny_model, pictures, settings))
-    assert calls == 2 * denoiser_calls(settings, segments=2)
+    assert calls == 2 * denoiser_calls(settings, latents=1 if settings.joins else 2)
 
 
 def test_progress_counts_every_step_of_the_whole_job(tiny_model: Model, pictures: list[Pictures]) -> None:
-    settings = Settings(method="mpd", steps=2, frames=2, seeds=(0, 1))
+    settings = Settings(method="mpd", steps=2, frames=2, seeds=(0, 1), segments="alone")
     reports = list(generate(tiny_model, pictures, settings))
     steps = [report for report in reports if isinstance(report, Progress)]
     assert [(p.take, p.segment, p.step) for p in steps] == [

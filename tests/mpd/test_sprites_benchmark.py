@@ -44,9 +44,9 @@ def model() -> Model:
 def asked(seed: int, law: Law | None = None, count: int = 1) -> tuple[Paths, Tensor]:
     """Paths for `count` samples side by side, and standard normal noise for them."""
     question = ideal.question(seed, law)
-    ends = (question.truth[frame].repeat(count, 1, 1) for frame in (0, -1))
+    z_start, z_end = (question.truth[frame].repeat(count, 1, 1) for frame in (0, -1))
     noise = torch.randn((9, 2 * count, 16, 16), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return Paths(question.start, question.end, *ends), noise
+    return Paths(question.start, question.end, z_start, z_end), noise
 
 
 @pytest.mark.parametrize("name", ["svd", "trf", "mpd-vibid", "mpd (closure)"])

@@ -67,6 +67,29 @@ def test_a_timeline_is_counted_by_its_segments(api: Api) -> None:
     assert cost["gpu_seconds"] == pytest.approx(25 * 0.01 * (1024 * 576 / 1e6) * (11 + 21), abs=0.001)
 
 
+def test_keyframes_that_are_sampled_as_one_cost_one(api: Api) -> None:
+    engine = replace(ENGINE, methods=(*ENGINE.methods, "mpd"))
+    engines.publish(api.services.redis, api.settings, engine)
+
+    def cost(**options: Any) -> Any:
+        files = [("keyframes", photo()) for _ in range(4)]
+        data = {"options": json.dumps({"method": "mpd", **options})}
+        return api.client.post("/inbetween/estimate", files=files, data=data).raise_for_status().json()["cost"]
+
+    per_frame = 25 * 0.01 * (1024 * 576 / 1e6)
+    joint, alone = cost(), cost(segments="alone", frames=9)
+    assert (joint["groups"], joint["frames"], joint["denoiser_calls"]) == ([[0, 1, 2, 3]], 25, 25)
+    assert joint["gpu_seconds"] == pytest.approx(per_frame * 25, abs=0.001)
+    assert (alone["groups"], alone["frames"], alone["denoiser_calls"]) == ([[0, 1], [1, 2], [2, 3]], 25, 75)
+    assert alone["gpu_seconds"] == pytest.approx(per_frame * 27, abs=0.001)
+    engines.publish(
+        api.services.redis,
+        api.settings,
+        replace(ENGINE, methods=(*ENGINE.methods, "mpd"), max_volume=20 * 1024 * 576),
+    )
+    assert cost(frames=9)["groups"] == [[0, 1, 2], [2, 3]], "what the memory holds"
+
+
 def test_the_wait_is_the_work_ahead(api: Api) -> None:
     engines.publish(api.services.redis, api.settings, ENGINE)
     one = ask(api)["cost"]["gpu_seconds"]

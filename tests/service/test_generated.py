@@ -123,4 +123,8 @@ def test_only_methods_that_have_an_option_take_it() -> None:
         for method in METHODS.values():
             assert (method.defaults.get(name) is None) or method.has(one.trait)
     assert [m.name for m in METHODS.values() if m.has("host")] == ["mpd-trf", "mpd-vibid"]
-    assert METHODS["mpd"].defaults == dict(baseline.METHOD_DEFAULTS["mpd"]) | {"anchor": "closure", "handover": None}
+    assert METHODS["mpd"].defaults == dict(baseline.METHOD_DEFAULTS["mpd"]) | {
+        "anchor": "closure",
+        "handover": None,
+        "segments": "joint",
+    }

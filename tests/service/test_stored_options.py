@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, create_model
 
 from mpd.methods import METHODS, Settings, SettingsError
 from service.jobs import baseline
-from service.jobs.options import Options, settings_of
+from service.jobs.options import InbetweenRequest, Options, settings_of
 from service.jobs.record import NewJob, decode, encode
 from service.jobs.replay import request_of
 from service.jobs.stored_options import complete
@@ -45,9 +45,10 @@ FIRST: dict[str, Any] = {
     "guidance": None,
 }
 """The defaults of the releases before records had a version: they fill a record's gaps with these."""
-FIRST_METHODS = {
+FIRST_METHODS: dict[str, dict[str, Any]] = {
     "svd": {"guidance": [1.0, 3.0]},
     "trf": {"guidance": [1.0, 3.0]},
+    "vibid": {},
     "mpd-trf": {"gamma": 0.3, "k": 2, "lam": 0.5, "anchor": "rigid", "handover": 0.0, "guidance": [1.0, 3.0]},
     "mpd-vibid": {"gamma": 0.2, "k": 3, "lam": 1.0, "anchor": "rigid", "handover": 0.0},
     "mpd": {"gamma": 0.0, "k": 0, "lam": 1.0, "anchor": "closure"},
@@ -89,16 +90,16 @@ BEFORE: list[dict[str, Any]] = [
 """Options as the releases before wrote them: all that has a value, and no version."""
 
 
-def written(options: dict[str, Any]) -> dict[str, Any]:
+def written(options: dict[str, Any], keyframes: int = 2) -> dict[str, Any]:
     """What stands in the record of a job with these options."""
-    job = NewJob("ann", options, [], "gpu", result_ttl=600)
+    job = NewJob("ann", options, [{}] * keyframes, "gpu", result_ttl=600)
     found: dict[str, Any] = json.loads(encode(job)["options"])
     return found
 
 
-def read(options: dict[str, Any]) -> dict[str, Any]:
+def read(options: dict[str, Any], keyframes: int = 2) -> dict[str, Any]:
     """The options of a job whose record holds these."""
-    texts = encode(NewJob("ann", {}, [], "gpu", result_ttl=600))
+    texts = encode(NewJob("ann", {}, [{}] * keyframes, "gpu", result_ttl=600))
     texts |= {"options": json.dumps(options), "state": "queued", "attempt": "1", "deaths": "0", "errors": "0"}
     return decode({name.encode(): value.encode() for name, value in {**texts, "created_at": "0"}.items()}).options
 
@@ -126,9 +127,9 @@ def test_what_silence_means_never_changes() -> None:
     assert baseline.OPTION_DEFAULTS["formats"] == ["mp4"]
     assert baseline.OPTION_DEFAULTS["reference"] is None
     for name in ("flow", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"):
-        assert {one: v for one, v in baseline.METHOD_DEFAULTS[name].items() if v is not None} == FIRST_METHODS.get(
-            name, {}
-        )
+        chained = {"segments": "chained"} if name in FIRST_METHODS else {}
+        found = {one: value for one, value in baseline.METHOD_DEFAULTS[name].items() if value is not None}
+        assert found == FIRST_METHODS.get(name, {}) | chained
 
 
 @thorough
@@ -141,8 +142,11 @@ def test_a_record_keeps_what_differs_and_reads_as_it_was_asked(values: dict[str,
         return
     record = written(options.normalised())
     assert record.pop("version") == 1
-    assert read(record) == read({**record, "version": 1}) == options.normalised()
-    assert settings_of(read(record)) == settings
+    method = METHODS[settings.method]
+    several = settings.loop and method.needs_model
+    asked = {**options.normalised(), **({"segments": settings.segments or method.segments} if several else {})}
+    assert read(record) == read({**record, "version": 1}) == asked
+    assert settings_of(read(record)).spelled_out() == settings.spelled_out()
     assert before(record) == known(settings), "as a worker of the releases before reads it"
     stated = {name: value for name, value in record.items() if name in FIRST.keys() - ALWAYS}
     assert all(value != baseline.OPTION_DEFAULTS[name] for name, value in stated.items())
@@ -157,9 +161,9 @@ def test_what_has_no_value_where_it_once_had_one_is_told_beside_the_options() ->
         record = written(Options(method="flow", background=background).normalised())
         assert record.get("background") == (background if background == "#ff8800" else None)
         assert record.get("unset", []) == ([] if background else ["background"])
-        assert settings_of(complete(record)).background == background
+        assert settings_of(complete(record, 2)).background == background
     before = {name: value for name, value in record.items() if name != "background"}
-    assert settings_of(complete(before)).background == "#000000", "a record that says nothing of it"
+    assert settings_of(complete(before, 2)).background == "#000000", "a record that says nothing of it"
 
 
 def test_an_ordinary_record_is_short() -> None:
@@ -170,8 +174,38 @@ def test_an_ordinary_record_is_short() -> None:
 
 @pytest.mark.parametrize("record", BEFORE, ids=["plain", "full"])
 def test_a_record_without_a_version_is_what_it_says(record: dict[str, Any]) -> None:
-    assert read(record) == {**since(), **record}
+    several = {"segments": "chained"} if record["loop"] else {}
+    assert read(record) == {**since(), **record, **several}
     assert known(settings_of(read(record))) == before(record)
+
+
+@pytest.mark.parametrize(("method", "today"), [("mpd", "joint"), ("vibid", "alone"), ("flow", None)])
+def test_several_keyframes_are_sampled_as_they_were(method: str, today: str | None) -> None:
+    """A record says how where it means something; silence means what releases before 0.2 did."""
+    options = Options.model_validate({"method": method}).normalised()
+    pair, several = written(options), written(options, 3)
+    assert "segments" not in pair, "which workers of the releases before can read"
+    assert several.get("segments") == today
+    assert read(several, 3).get("segments") == today
+    assert settings_of(read(several, 3)).spelled_out()["segments"] == today
+    assert read(pair, 3).get("segments") == (today and "chained")
+    assert written({**options, "loop": True}).get("segments") == today
+    asked = Options.model_validate({"method": method, **({"segments": "chained"} if today else {})})
+    assert read(written(asked.normalised(), 3), 3).get("segments") == (today and "chained")
+
+
+def test_metadata_of_releases_before_keeps_its_picture() -> None:
+    three: list[dict[str, Any]] = [{"image": "job:x/0"}] * 3
+    before: dict[str, Any] = {"keyframes": three, "options": {"method": "mpd"}, "result": {"frames": 49}}
+    assert InbetweenRequest.model_validate(before).options.segments == "chained"
+    for other in (
+        {**before, "result": {"groups": [[0, 1, 2]]}},
+        {**before, "result": None},
+        {**before, "keyframes": three[:2]},
+        {**before, "options": {"method": "flow"}},
+        {**before, "options": {"method": "mpd", "segments": "alone"}},
+    ):
+        assert InbetweenRequest.model_validate(other).options.segments in (None, "alone")
 
 
 @pytest.fixture

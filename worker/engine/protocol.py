@@ -14,7 +14,7 @@ engine → client
   started   sampling has begun: from here on the engine's death is this job's
   progress  the numbers of mpd.progress.Progress                         none, or a small preview JPEG
   take      index, seed, fps, shape ([n, h, w, 3 or 4]), bits,           one raw frame each, 16 bits in this
-            motions, interpolator (of mpd.progress.Take)                   machine's order of bytes
+            motions, interpolator, groups (of mpd.progress.Take)           machine's order of bytes
   done      seconds
   canceled
   error     kind (`bad-input`, `cuda`, `internal`), detail, field, remedy

@@ -170,6 +170,7 @@ def _event(message: protocol.Message) -> EngineReport | Take:
                 matte,
                 motions=motions,
                 interpolator=values["interpolator"],
+                groups=tuple(tuple(group) for group in values["groups"]),
             )
         case "canceled":
             # Not by us, who would have closed the connection: the engine was told to end.

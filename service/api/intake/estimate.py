@@ -30,6 +30,8 @@ class Cost:
     denoiser_calls: int
     #: Of one take.
     frames: int | None
+    #: The keyframes that are sampled as one, by their numbers, for each latent.
+    groups: Sequence[Sequence[int]] | None
     gpu_seconds: float | None
     reason: str | None
 
@@ -50,11 +52,7 @@ class Queue:
 
 def cost(settings: Settings, keyframes: int, engine: Engine | None) -> Cost:
     """Estimate the cost of a job on the engine that would run it; None when none is ready. Raises `SettingsError`."""
-    segments = keyframes if settings.loop else max(1, keyframes - 1)
-    takes = len(settings.seeds)
     needs_model = METHODS[settings.method].needs_model
-    steps = settings.steps * segments * takes if needs_model else 0
-    calls = denoiser_calls(settings, segments) * takes
     known = capacity.segments_on(settings, keyframes, engine) if engine or not needs_model else None
     delivered = capacity.delivered_on(settings, keyframes, engine) if known else None
     if known is None and (settings.frames or settings.positions):
@@ -62,15 +60,21 @@ def cost(settings: Settings, keyframes: int, engine: Engine | None) -> Cost:
         delivered = delivered_frames(settings, keyframes, settings.frames or 2)
     frames = total_frames(delivered, settings.loop) if delivered else None
     if not needs_model:
-        return Cost(0, 0, frames, 0.0, f"{settings.method} uses no base model: it costs no GPU-seconds.")
-    if engine is None:
-        return Cost(steps, calls, frames, None, "No engine is ready, so no speed is known.")
+        return Cost(0, 0, frames, [], 0.0, f"{settings.method} uses no base model: it costs no GPU-seconds.")
+    groups = capacity.groups_on(settings, keyframes, engine) if engine else None
+    # Until a model says what it joins, each segment counts alone.
+    latents = len(groups) if groups else keyframes if settings.loop else max(1, keyframes - 1)
+    steps = settings.steps * latents * len(settings.seeds)
+    calls = denoiser_calls(settings, latents) * len(settings.seeds)
+    if engine is None or groups is None:
+        return Cost(steps, calls, frames, None, None, "No engine is ready, so no speed is known.")
+    joined = [part.keyframes(keyframes) for part in groups]
     size = capacity.size_on(settings, engine)
-    if engine.seconds_per_call is None or size is None or known is None:
-        return Cost(steps, calls, frames, None, "The engine has not measured its speed yet.")
+    if engine.seconds_per_call is None or size is None:
+        return Cost(steps, calls, frames, joined, None, "The engine has not measured its speed yet.")
     megapixels = size[0] * size[1] / 1e6
-    per_segment = calls / segments * engine.seconds_per_call * megapixels
-    return Cost(steps, calls, frames, round(per_segment * sum(known), 3), None)
+    per_latent = calls / latents * engine.seconds_per_call * megapixels
+    return Cost(steps, calls, frames, joined, round(per_latent * sum(part.length for part in groups), 3), None)
 
 
 def queue(jobs: Jobs, lane: str, priority: str, engines: Sequence[Engine]) -> Queue:
