@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 
 import torch
 
-from mpd.methods import METHODS, Anchor
+from mpd.methods import METHODS, FixedAnchor
 from mpd.residual import distill
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "pictures" / "method.svg"
@@ -36,7 +36,7 @@ def picture() -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">\n{body}\n</svg>\n'
 
 
-def positions(anchor: Anchor) -> list[float]:
+def positions(anchor: FixedAnchor) -> list[float]:
     """Place the dot of each frame once the end error is taken in (λ = 1). It moves by one unit a frame."""
     x0 = torch.arange(FRAMES, dtype=torch.float64).reshape(-1, 1, 1, 1)
     z_end = x0[-1] + MISSED
@@ -51,7 +51,7 @@ def _spread() -> Iterator[str]:
     for frame in range(FRAMES):
         yield _text(_across(frame) - 3, TOP + UP + 16, str(frame + 1), small=True)
     yield _line([float(n) for n in range(FRAMES)], "#222", "forward estimate x̂0", dashes="5 4")
-    for number, anchor in enumerate(get_args(Anchor)):
+    for number, anchor in enumerate(get_args(FixedAnchor)):
         yield _line(positions(anchor), COLOURS[anchor], anchor, nudge=3 * (number - 1))
     for frame, place, name in ((0, 0.0, "start"), (FRAMES - 1, FRAMES - 1 + MISSED, "end")):
         yield f'<circle cx="{_across(frame)}" cy="{_up(place):.1f}" r="6" fill="none" stroke="#222" stroke-width="2"/>'

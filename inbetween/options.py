@@ -11,7 +11,7 @@ MethodName = Literal["flow", "rife", "film", "svd", "trf", "vibid", "mpd-trf", "
 Fit = Literal["cover", "contain", "stretch"]
 Motion = Literal["auto", "dis", "rife"]
 Segments = Literal["joint", "alone", "chained"]
-Anchor = Literal["pin", "rigid", "closure"]
+Anchor = Literal["pin", "rigid", "closure", "field"]
 Format = Literal["mp4", "webm", "gif", "apng", "webp", "png", "png16", "prores", "prores4444"]
 Priority = Literal["high", "default", "low"]
 EventType = Literal["inbetween.succeeded", "inbetween.failed", "inbetween.canceled"]
@@ -231,7 +231,7 @@ FLAGS = (
         "anchor",
         "choice",
         "How the end keyframe's error is spread over the frames. (default: the method's own)",
-        ("pin", "rigid", "closure"),
+        ("pin", "rigid", "closure", "field"),
     ),
     Flag(
         "handover",

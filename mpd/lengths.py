@@ -100,11 +100,13 @@ def denoiser_calls(settings: Settings, latents: int = 1) -> int:
     method = METHODS[settings.method]
     calls = method.calls_per_step * settings.steps
     distillation = settings.distillation
-    if distillation is not None and not method.host_free:
-        calls += distillation.k * early_steps(distillation.gamma, settings.steps)
-        calls -= (method.calls_per_step - 1) * early_steps(distillation.handover, settings.steps)
-    elif distillation is not None:
-        calls += distillation.k * early_steps(distillation.gamma, settings.steps)
+    if distillation is not None:
+        rounds = distillation.k * early_steps(distillation.gamma, settings.steps)
+        instead = settings.steps if method.host_free else early_steps(distillation.handover, settings.steps)
+        calls += rounds - (method.calls_per_step - 1) * instead
+        if distillation.anchor == "field":
+            # One more estimate for each MPD step, without the unconditional one.
+            calls += math.ceil((rounds + instead) / 2)
     return calls * latents
 
 

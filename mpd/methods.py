@@ -16,7 +16,9 @@ from mpd.options import Limit as Limit
 from mpd.options import Option, Trait, option, options_of
 from mpd.options import SettingsError as SettingsError
 
-Anchor = Literal["pin", "rigid", "closure"]
+FixedAnchor = Literal["pin", "rigid", "closure"]
+"""How the end error is spread whatever the model says."""
+Anchor = Literal["pin", "rigid", "closure", "field"]
 Fit = Literal["cover", "contain", "stretch"]
 Motion = Literal["auto", "dis", "rife"]
 Segments = Literal["joint", "alone", "chained"]
@@ -37,7 +39,7 @@ class Distillation:
     #: Weight λ of the distilled estimate in Eq. 18.
     lam: float
     #: How the end error is spread over the frames: `rigid` is the paper's Eq. 13-17, `pin` moves the last frame alone,
-    #: `closure` grows linearly from the start frame to the end frame.
+    #: `closure` grows linearly from the start frame to the end frame, `field` asks the model, at half a call a step.
     anchor: Anchor
     #: Share of the steps in which an MPD step *is* the host's step.
     handover: float = 0.0
@@ -408,7 +410,8 @@ class Settings:
         alias="Anchor",
         unset=_METHODS_OWN,
         trait="distillation",
-        more="`rigid` as in the paper, `pin` at the last frame alone, `closure` growing from the start to the end.",
+        more="`rigid` as in the paper, `pin` at the last frame alone, `closure` growing from the start to the end, "
+        "`field` as the model lets each place follow the last frame, for half a call more a step.",
     )
     handover: float | None = option(
         None,

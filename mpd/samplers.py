@@ -21,7 +21,7 @@ from mpd.base import Denoiser
 from mpd.lengths import early_steps
 from mpd.methods import METHODS, Anchor, Distillation
 from mpd.operators import euler, flip, fuse, guide, pin, ramp, renoise
-from mpd.residual import distill, distill_through
+from mpd.residual import distill, distill_field, distill_through, push
 
 T = TypeVar("T")
 Noise = Callable[[Tensor], Tensor]
@@ -95,7 +95,8 @@ def mpd_step(
 ) -> tuple[Tensor, Tensor]:
     """Take a step of Motion Prior Distillation: Eq. 13–18, the start keyframe pinned to the first frame, Eq. 19.
 
-    With keyframes in between, the errors at all of them are spread, and all are pinned.
+    With keyframes in between, the errors at all of them are spread, and all are pinned. `field` makes one more
+    conditional estimate, and pins the end keyframe too.
     """
     x0_c, x0_u = paths.start(x, sigma, sigma_next > 0)
     if paths.inner:
@@ -103,6 +104,10 @@ def mpd_step(
         x0 = distill_through(x0_c, (ends[0], *paths.inner, ends[1]), lam)
         for frame, z in (*paths.inner, ends[1]):
             x0 = pin(x0, frame, z)
+    elif anchor == "field":
+        z_end = _needed(paths.z_end)
+        response = paths.start(push(x, x0_c, z_end, sigma), sigma, False)[0] - x0_c
+        x0 = pin(distill_field(x0_c, response, z_end, lam), -1, z_end)
     else:
         x0 = distill(x, x0_c, _needed(paths.z_end), sigma, lam, anchor)
     x0 = pin(x0, 0, paths.z_start)

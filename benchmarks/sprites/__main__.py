@@ -48,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
     boards = _part(parts, "storyboards", commands.boards, 48, "several keyframes of a clip, as one latent and apart")
     for part in (table, ablate, prior, boards):
         part.add_argument("--model", type=Path, default=PATH, help="model folder (default: the one that ships)")
-    boards.add_argument("--first", type=int, default=6000, help="the first clip's number (default: 6000)")
+    for part, first in ((table, 0), (boards, 6000)):
+        part.add_argument("--first", type=int, default=first, help=f"the first clip's number (default: {first})")
     boards.add_argument("--boards", nargs="+", choices=list(BOARDS), default=list(BOARDS), help="default: all")
     for part in (table, ablate, boards):
         part.add_argument("--abreast", type=int, default=16, help="clips that a process samples at once (default: 16)")

@@ -24,7 +24,7 @@ BY_WAY = (tables.TRAINED[0], tables.TRAINED[4], tables.TRAINED[5])
 
 def table(arguments: argparse.Namespace) -> str:
     names = list(dict.fromkeys([*arguments.methods, *arguments.also]))
-    seeds = world.seeds(arguments.split, arguments.clips)
+    seeds = world.seeds(arguments.split, arguments.clips, first=arguments.first)
     identity = _identity(arguments, arguments.split)
     work = Trained(str(arguments.model), arguments.steps, seeds[0] + arguments.probed, arguments.bf16)
     folder = arguments.out / ("table" if arguments.split == "held-out" else f"table-{arguments.split}")

@@ -13,7 +13,7 @@ from functools import partial
 
 from torch import Tensor
 
-from mpd.methods import Anchor
+from mpd.methods import FixedAnchor
 from mpd.operators import euler, pin
 from mpd.residual import gains
 from mpd.samplers import HostStep, Paths
@@ -63,7 +63,7 @@ def own_gain(paths: Paths, x: Tensor, x0: Tensor, sigma: float, channels: int, *
 
 
 def by_end_error(
-    paths: Paths, x: Tensor, x0: Tensor, sigma: float, channels: int, *, scale: float, when: str, anchor: Anchor
+    paths: Paths, x: Tensor, x0: Tensor, sigma: float, channels: int, *, scale: float, when: str, anchor: FixedAnchor
 ) -> Tensor:
     """Correct with λ from the end error's root mean square e.
 
@@ -76,7 +76,9 @@ def by_end_error(
     return (near if when == "near" else 1 - near) * gains(anchor, x0) * error
 
 
-def till(paths: Paths, x: Tensor, x0: Tensor, sigma: float, channels: int, *, level: float, anchor: Anchor) -> Tensor:
+def till(
+    paths: Paths, x: Tensor, x0: Tensor, sigma: float, channels: int, *, level: float, anchor: FixedAnchor
+) -> Tensor:
     """Correct as the anchor does while σ > level; below it the keyframes are pinned and nothing else is moved."""
     return gains(anchor if sigma > level else "pin", x0) * missed(paths, x0)
 

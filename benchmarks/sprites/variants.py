@@ -65,11 +65,13 @@ VARIANTS: dict[str, Variant] = {
     "mpd (pin)": Variant("mpd", {"anchor": "pin"}),
     "mpd (rigid)": Variant("mpd", {"anchor": "rigid"}),
     "mpd (closure)": Variant("mpd", {"anchor": "closure"}),
+    "mpd (field)": Variant("mpd", {"anchor": "field"}),
 }
 """The table's rows."""
 CONTROLS: dict[str, Variant] = {
     "svd, best of 2": Variant("svd", tries=2),
     "flow, re-noised": Variant("mpd", {"anchor": "pin"}, begins="flow"),
+    "mpd (closure), 1.5 × steps": Variant("mpd", {"anchor": "closure"}, longer=1.5),
 }
 """What any method has to beat at as many calls or fewer."""
 CLAIMS = (
@@ -78,6 +80,8 @@ CLAIMS = (
     ("mpd (rigid)", "mpd (pin)"),
     ("mpd (closure)", "mpd (pin)"),
     ("mpd (closure)", "mpd (rigid)"),
+    ("mpd (field)", "mpd (closure)"),
+    ("mpd (field)", "mpd (closure), 1.5 × steps"),
     ("mpd (closure)", "mpd-vibid"),
     ("mpd (closure)", "flow"),
 )

@@ -160,7 +160,8 @@ class OptionFields(Strict):
     anchor: Anchor | None = Field(
         default=None,
         description="How the end keyframe's error is spread over the frames. `rigid` as in the paper, `pin` at the "
-        "last frame alone, `closure` growing from the start to the end. Default: the method's own.",
+        "last frame alone, `closure` growing from the start to the end, `field` as the model lets each place follow "
+        "the last frame, for half a call more a step. Default: the method's own.",
     )
     handover: float | None = Field(
         default=None,

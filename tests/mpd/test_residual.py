@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mpd.methods import Anchor
+from mpd.methods import FixedAnchor
 from mpd.operators import flip
-from mpd.residual import backward_estimate, distill, distill_through, gains
+from mpd.residual import PUSH, backward_estimate, distill, distill_field, distill_through, gains, push
 
 
 def latents(seed: int, frames: int = 7) -> tuple[Tensor, Tensor, Tensor]:
@@ -41,7 +41,7 @@ def test_rigid_survives_the_highest_noise_in_single_precision() -> None:
 
 def test_each_frame_moves_by_its_gain_times_the_end_error() -> None:
     x0, n, z_end = latents(3)
-    for anchor in get_args(Anchor):
+    for anchor in get_args(FixedAnchor):
         g = gains(anchor, x0)
         assert g.shape == (7, 1, 1, 1)
         literal = torch.stack([x0[i] + 0.7 * g[i] * (z_end - x0[-1]) for i in range(7)])
@@ -86,3 +86,35 @@ def test_the_errors_at_several_keyframes_are_spread_between_them() -> None:
     met = distill_through(x0, keyframes, 1.0)
     for frame, z in keyframes[1:]:
         torch.testing.assert_close(met[frame], z, rtol=0, atol=1e-12)
+
+
+def test_a_push_is_half_of_the_noise_along_the_end_error() -> None:
+    x0, n, z_end = latents(8)
+    pushed = push(x0 + 3 * n, x0, z_end, 3.0) - (x0 + 3 * n)
+    assert not pushed[:-1].any()
+    assert pushed[-1].square().mean().sqrt() == pytest.approx(3 * PUSH)
+    error = z_end - x0[-1]
+    torch.testing.assert_close(pushed[-1] / pushed[-1].norm(), error / error.norm())
+
+
+def test_the_field_is_the_posterior_mean_of_a_gaussian_given_the_end() -> None:
+    """Frames that follow the last one by gains of their own: the denoiser of such clips finds them exactly."""
+    generator = torch.Generator().manual_seed(9)
+    mixing = torch.randn(5, 5, generator=generator, dtype=torch.float64)
+    covariance = mixing @ mixing.T + torch.eye(5, dtype=torch.float64)
+    sigma = 2.0
+    kept = covariance @ torch.linalg.inv(covariance + sigma**2 * torch.eye(5, dtype=torch.float64))
+
+    def denoised(x: Tensor) -> Tensor:
+        return torch.einsum("ij,jchw->ichw", kept, x)
+
+    x, z_end = torch.randn(2, 5, 4, 3, 5, generator=generator, dtype=torch.float64)[0], torch.ones(4, 3, 5).double()
+    x0 = denoised(x)
+    response = denoised(push(x, x0, z_end, sigma)) - x0
+    posterior = covariance - kept @ covariance
+    gain = (posterior[:, -1] / posterior[-1, -1]).reshape(-1, 1, 1, 1)
+    expected = x0 + gain * (z_end - x0[-1])
+    torch.testing.assert_close(distill_field(x0, response, z_end, 1.0), expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(distill_field(x0, response, z_end, 0.3), x0 + 0.3 * (expected - x0), rtol=0, atol=1e-10)
+    against = distill_field(x0, -response, z_end, 1.0)
+    assert torch.equal(against, x0), "a last frame that flees its push says nothing"

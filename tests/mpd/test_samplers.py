@@ -235,6 +235,31 @@ def test_denoiser_calls_as_announced(settings: Settings, x: Clip, z: tuple[Clip,
     assert len(start.needs) + len(end.needs) == denoiser_calls(settings)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(method="mpd", anchor="field", steps=6),
+        Settings(method="mpd", anchor="field", gamma=0.5, k=2, steps=5),
+        Settings(method="mpd-vibid", anchor="field", steps=10),
+        Settings(method="mpd-trf", anchor="field", handover=0.4, steps=10),
+    ],
+)
+def test_the_field_takes_half_a_call_more_for_each_mpd_step(settings: Settings, x: Clip, z: tuple[Clip, Clip]) -> None:
+    counted = []
+    for anchor in ("closure", settings.anchor):
+        asked = replace(settings, anchor=anchor)
+        start, end = Toy(START), Toy(END)
+        paths = Paths(start, end, torch.from_numpy(z[0]), torch.from_numpy(z[1]))
+        sigmas = karras(settings.steps, 0.002, 700.0)
+        plan = asked.distillation
+        list(sample(settings.method, paths, torch.from_numpy(x), sigmas, distillation=plan, noise=Tape()))
+        counted.append((len(start.needs) + len(end.needs), denoiser_calls(asked)))
+    (calls, announced), (with_field, announced_then) = counted
+    assert calls == announced
+    assert with_field > calls
+    assert announced_then == announced + math.ceil((with_field - calls) / 2)
+
+
 def test_the_unconditional_estimate_is_asked_for_only_where_it_counts(x: Clip, z: tuple[Clip, Clip]) -> None:
     def needs(method: str, guidance: tuple[float, float] | None = None) -> list[bool]:
         toy = Toy(START)
