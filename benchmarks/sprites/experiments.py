@@ -15,10 +15,9 @@ from torch import Tensor
 
 from mpd.methods import FixedAnchor
 from mpd.operators import euler, pin
-from mpd.residual import gains
+from mpd.residual import PUSH, gains
 from mpd.samplers import HostStep, Paths
 
-NUDGE = 0.5  # of σ: root mean square of the push on the last frame, within the noise that the denoiser is used to
 Correction = Callable[[Paths, Tensor, Tensor, float, int], Tensor]
 """(paths, x, x̂0_c, σ, channels) to what is added to x̂0_c; its last frame is overwritten by the pin."""
 
@@ -51,7 +50,7 @@ def own_gain(paths: Paths, x: Tensor, x0: Tensor, sigma: float, channels: int, *
     error = missed(paths, x0)
     size = _mean(error.square(), channels).sqrt()
     pushed = x.clone()
-    pushed[-1] += NUDGE * sigma * error / size.clamp_min(1e-12)
+    pushed[-1] += PUSH * sigma * error / size.clamp_min(1e-12)
     moved = paths.start(pushed, sigma, False)[0] - x0
     if field:
         along = _mean(moved[-1] * error, channels)

@@ -43,7 +43,6 @@ BOARDS: dict[str, Board] = {
     "keyframes at 0, 4, 8, 11": Board((0, 4, 8, 11)),
     "a loop of three, at 0, 3, 6 and again at 8": Board((0, 3, 6, 8), loop=True),
     "two clips bridged: frames 0 to 2 and 9 to 11": Board((0, 1, 2, 9, 10, 11)),
-    "keyframes at 0, 11, 22, beyond the model's frames": Board((0, 11, 22)),
 }
 WAYS = ("truth", "alone", "joint", "rife", "cross-fade")
 CLAIMS = (("joint", "alone"), ("joint", "rife"), ("joint", "cross-fade"))

@@ -24,7 +24,7 @@ OF_SEVERAL = frozenset(("segments",))
 
 
 def stored(options: Mapping[str, Any], keyframes: int) -> dict[str, Any]:
-    """Leave out of a job's options what version `baseline.VERSION` means anyhow, or nothing for so many keyframes."""
+    """Leave out of a job's options what version `baseline.VERSION` means anyhow, or what they cannot mean."""
     values = {**dict(_moved(options, keyframes, now=True)), **options}
     unset = sorted(name for name, value in values.items() if value is None and _means_something(name))
     kept = {

@@ -65,8 +65,8 @@ def test_a_loops_truth_comes_back() -> None:
 
 
 def test_one_latent_costs_one() -> None:
-    assert [calls(name, "joint", 25) for name in BOARDS] == [25, 25, 25, 25, 50]
-    assert [calls(name, "alone", 25) for name in BOARDS] == [50, 75, 75, 125, 50]
+    assert [calls(name, "joint", 25) for name in BOARDS] == [25, 25, 25, 25]
+    assert [calls(name, "alone", 25) for name in BOARDS] == [50, 75, 75, 125]
     assert calls("keyframes at 0, 6, 11", "rife", 25) == 0
 
 

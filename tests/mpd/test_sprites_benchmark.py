@@ -25,7 +25,7 @@ from benchmarks.sprites.variants import ABLATIONS, CLAIMS, CONTROLS, KNOWN, Vari
 from mpd.methods import ANCHORS
 from mpd.operators import flip
 from mpd.progress import Take
-from mpd.samplers import Paths
+from mpd.samplers import Paths, mpd_step
 from mpd.schedule import karras
 from mpd.segments import generate
 from mpd.sprites import ideal, world
@@ -202,6 +202,13 @@ def test_every_experiment_pins_both_keyframes_and_treats_clips_side_by_side_as_e
     alone = replace(paths, z_start=paths.z_start[:CHANNELS], z_end=paths.z_end[:CHANNELS])
     one, _ = experiments.named(name, CHANNELS)(alone, 5 * noise[:, :CHANNELS].contiguous(), 5.0, 2.0)
     torch.testing.assert_close(x[:, :CHANNELS], one)
+
+
+def test_the_field_is_the_experiment_that_it_comes_from() -> None:
+    paths, noise = asked(2, Law(between=True))
+    experiment = experiments.named("gain, field", CHANNELS)(paths, 5 * noise, 5.0, 2.0)
+    for step, made in zip(experiment, mpd_step(paths, 5 * noise, 5.0, 2.0, 1.0, "field"), strict=True):
+        torch.testing.assert_close(made, step)
 
 
 def test_a_strength_by_the_end_error_lies_between_pin_and_its_anchor() -> None:
