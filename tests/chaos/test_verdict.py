@@ -265,6 +265,16 @@ def test_who_was_struck_may_die_of_it(world: World) -> None:
     assert world.verdict().clean, world.verdict().told()
 
 
+def test_a_job_whose_keyframe_was_another_for_too_long_may_fail_for_it_alone(world: World) -> None:
+    _fail_for_the_storage(world)
+    failed = next(job for job in world.jobs.list("local", 10).jobs if job.error)
+    world.excuses.wronged.add(failed.id)
+    assert not world.verdict().breaches["charged"]
+    _charge_an_error(world)
+    world.excuses.wronged.update(job.id for job in world.jobs.list("local", 10).jobs)
+    assert world.verdict().breaches["charged"], "another error is another matter"
+
+
 def test_what_is_younger_than_a_restored_copy_is_not_there_and_keeps_its_files(world: World) -> None:
     key = "jobs/job_of_somebody/keyframes/0"
     world.storage.put(key, b"a picture", "image/png")

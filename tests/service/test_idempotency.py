@@ -159,3 +159,23 @@ def test_a_request_that_was_stopped_makes_no_second_job(
     assert [job["id"] for job in going.client.get("/inbetween").json()["jobs"]] == [made]
     assert connection.zscore(going.jobs.keys.erasures, left) <= going.jobs.now(), "its images are erased at once"
     assert stopped.submit({"method": "flow"}, headers=headers)["id"] == made
+
+
+def test_a_client_closed_under_a_renewal_matters_only_while_the_request_lasts(
+    claims: Idempotency, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(claims, "_stale", 0.0)
+
+    def closed(**_: object) -> None:
+        raise ValueError("I/O operation on closed file.")
+
+    def closed_after(**_: object) -> None:
+        over.set()
+        closed()
+
+    monkeypatch.setattr(claims, "_renew", closed)
+    with pytest.raises(ValueError, match="closed file"):
+        claims._keep_alive("name", "job", over)
+    monkeypatch.setattr(claims, "_renew", closed_after)
+    claims._keep_alive("name", "job", over)

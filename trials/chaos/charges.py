@@ -13,15 +13,21 @@ from trials.chaos.databases import Lost
 LOST = "keyframe-lost"
 
 
-def charged(jobs: Jobs, found: Iterable[Job], struck: Collection[tuple[str, int]], lost: Lost) -> Iterator[str]:
+def charged(
+    jobs: Jobs,
+    found: Iterable[Job],
+    struck: Collection[tuple[str, int]],
+    lost: Lost,
+    wronged: Collection[str] = (),
+) -> Iterator[str]:
     """Tell of jobs that failed, met an error of the application or died without having been struck.
 
     struck: attempts (job, number) that may have died. What a restored copy has of a job that went on after it is
-    charged to the copy.
+    charged to the copy, and to the storage that a job of `wronged` failed for its keyframe.
     """
     turned = lost.rewound | lost.revived
     for job in found:
-        if not _erased_before(job, lost):
+        if not _for_its_keyframe(job, lost.revived) and not _for_its_keyframe(job, wronged):
             if job.errors:
                 yield f"{job.id} met {job.errors} errors: {job.error}"
             if job.state is State.failed and not job.quarantined:
@@ -31,9 +37,12 @@ def charged(jobs: Jobs, found: Iterable[Job], struck: Collection[tuple[str, int]
                 yield f"{job.id} died at attempt {attempt}, and nothing was killed that ran it"
 
 
-def _erased_before(job: Job, lost: Lost) -> bool:
-    """Tell whether a job failed for its keyframes, which were erased with it before a copy brought it back."""
-    return job.id in lost.revived and job.error is not None and str(job.error.get("type", "")).endswith(LOST)
+def _for_its_keyframe(job: Job, due: Collection[str]) -> bool:
+    """Tell whether a job of which that was due failed for its keyframes.
+
+    Due: they were erased with it before a copy brought it back, or were others for too long.
+    """
+    return job.id in due and job.error is not None and str(job.error.get("type", "")).endswith(LOST)
 
 
 def _deaths(jobs: Jobs, job: Job) -> Iterator[int]:

@@ -26,6 +26,7 @@ from trials.chaos.proxy import Line
 from trials.chaos.receivers import Health, Ill
 from trials.chaos.refusals import REFUSALS
 from trials.chaos.schedule import InjectedFault
+from worker.task.retrying import DAMAGE_PATIENCE
 
 LOOK_SECONDS = 0.05
 AGAIN_SECONDS = 0.3
@@ -59,7 +60,8 @@ class Faults:
 
     done: faults by kind. missed: those that found nothing to hit. victims: in the order they were hit. struck: attempts
     that may have died of a fault. lost: what restored copies did not have. met: how many sick machines took no jobs.
-    ill: the webhook receiver of `ill_owner`, which falls ill.
+    wronged: jobs of which a keyframe was another for as long as a worker waits for the right one. ill: the webhook
+    receiver of `ill_owner`, which falls ill.
     """
 
     def __init__(self, house: House, ill: Ill, ill_owner: str) -> None:
@@ -75,6 +77,7 @@ class Faults:
         self.victims: list[Victim] = []
         self._due: list[tuple[float, Callable[[], None]]] = []
         self._stopped: set[int] = set()
+        self.wronged: set[str] = set()
         self._swapping = False
         self._database_in_use = False
         self._seen: list[tuple[str, int, int]] = []
@@ -150,10 +153,14 @@ class Faults:
         if swapped is None:
             return False
         self._swapping = True
+        began = time.monotonic()
 
         def put_back() -> None:
             swaps.put_back(self._house.hasty, self._house.hasty_storage, swapped)
             self._swapping = False
+            # Meant to be shorter, but a storage that is down or a busy machine puts back when it can.
+            if time.monotonic() - began >= DAMAGE_PATIENCE:
+                self.wronged.add(swapped.job)
 
         self._later(fault.seconds, put_back)
         return True

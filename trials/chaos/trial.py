@@ -141,7 +141,7 @@ def run(
         rested = await_rest(house.jobs, house.tend, REST_SECONDS, [ILL])
         rest_took = time.monotonic() - began - took
         metrics = reclaims(house.url, _secret(house, WELL, Scope.metrics))
-        excuses = Excuses(hit.struck, hit.lost, frozenset([ILL]))
+        excuses = Excuses(hit.struck, hit.lost, frozenset([ILL]), hit.wronged)
         verdict = judge(house.jobs, house.storage, customers.ledger, list(heard(ears)), excuses)
         if not rested:
             verdict.breaches["stuck"].append(f"not at rest, and nothing has ended for {REST_SECONDS:g} s")

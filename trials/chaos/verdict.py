@@ -74,6 +74,8 @@ class Excuses:
     lost: Lost = field(default_factory=Lost)
     #: Owners whose webhook receivers are not well.
     deaf: frozenset[str] = frozenset()
+    #: Jobs of which the storage had another keyframe for as long as it is waited for.
+    wronged: set[str] = field(default_factory=set)
 
 
 NONE = Excuses()
@@ -115,7 +117,7 @@ def judge(
         "stuck": lambda: _stuck(jobs, found),
         "torn": lambda: _torn(found, storage, lost),
         "forged": lambda: pictures.forged(found.values(), storage, ledger.sent, lost.revived),
-        "charged": lambda: charges.charged(jobs, found.values(), excuses.struck, lost),
+        "charged": lambda: charges.charged(jobs, found.values(), excuses.struck, lost, excuses.wronged),
         "unannounced": lambda: _unannounced(found, endings, heard, excuses),
         "orphaned": lambda: _orphaned(jobs, storage, found, lost),
         "erased": lambda: _erased(storage, found, lost),

@@ -122,6 +122,10 @@ class Idempotency:
                 self._renew(keys=[name, _life(name)], args=[job_id, self._life_ms])
             except RedisError as error:
                 log.info("claim not renewed, trying on", job=job_id, error=str(error))
+            except ValueError:
+                # Once the request is over nobody waits for this, and the client may be closed in the middle of it.
+                if not over.is_set():
+                    raise
 
     def _replay(self, first: dict[str, Any], fingerprint: Fingerprint) -> Replay:
         if not fingerprint.matches(first):
