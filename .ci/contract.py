@@ -161,6 +161,12 @@ def _told(where: str, old: Schema, new: Schema) -> Iterator[str]:
 
 def _narrower(where: str, old: Schema, new: Schema) -> Iterator[str]:
     """Tell which values were taken and are refused now."""
+    if "anyOf" in old or "anyOf" in new:
+        # Each kind of value that was taken has to be among those that are.
+        kinds = [kind for kind in new.get("anyOf", (new,)) if kind != {"type": "null"}]
+        for before in (kind for kind in old.get("anyOf", (old,)) if kind != {"type": "null"}):
+            yield from min((list(_narrower(where, before, kind)) for kind in kinds), key=len)
+        return
     if "type" in old and old["type"] != new.get("type") and (old["type"], new.get("type")) != ("integer", "number"):
         yield f"{where} was {old['type']} and is {new.get('type')}"
     for value in old.get("enum", ()):

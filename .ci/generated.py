@@ -48,7 +48,12 @@ def files() -> dict[str, str]:
     return {path: make() for path, make in MAKERS.items()}
 
 
-HOMES = {"Anchor": "mpd.methods", "Fit": "mpd.methods", "Priority": "service.jobs.record"}
+HOMES = {
+    "Anchor": "mpd.methods",
+    "Fit": "mpd.methods",
+    "MotionBucket": "mpd.methods",
+    "Priority": "service.jobs.record",
+}
 """Where choices have their type already, by its name; the client imports nothing of ours and has its own."""
 
 
@@ -81,6 +86,8 @@ def _field(one: Option) -> str:
     kind = _type(one)
     if one.kind in ITEMS and one.limit is not None:
         kind = f"list[Annotated[{ITEMS[one.kind]}, Field({', '.join(_bounds(one.limit))})]]"
+    elif one.kind == "integer" and one.choices:
+        kind = f"Annotated[int, Field({', '.join(_bounds(one.limit))})] | {one.alias}"
     else:
         facts += _bounds(one.limit)
     if one.size is not None:
@@ -152,9 +159,13 @@ def _flag(one: Option) -> str:
         facts.append(f"default: {_default(one)}".replace("`", ""))
     help = f"{one.hint} ({'; '.join(facts)})" if facts else one.hint
     parts = [f'"{one.name}"', f'"{one.kind}"', _text(8, "", help)]
-    parts += [f"({', '.join(_quoted(one.choices))})"] if one.choices else []
+    parts += [_tuple(one.choices)] if one.choices else []
     line = f"    Flag({', '.join(parts)}),\n"
     return line if len(line) <= WIDTH + 1 and "\n" not in line[:-1] else _exploded("Flag", parts)
+
+
+def _tuple(values: tuple[str, ...]) -> str:
+    return f"({', '.join(_quoted(values))}{',' if len(values) == 1 else ''})"
 
 
 def _exploded(name: str, parts: Iterable[str]) -> str:
@@ -237,12 +248,13 @@ def description(one: Option) -> str:
 
 
 def _takes(one: Option) -> str:
-    if one.choices:
+    if one.choices and one.kind != "integer":
         return " · ".join(one.choices)
     names = {"boolean": "true · false", "colour": "#rrggbb", "integer": "whole number", "integers": "whole numbers"}
     words = names.get(one.kind, "url, events" if one.kind == "webhook" else one.kind)
     many = f"{_range(one.size)} " if one.size is not None and one.kind != "text" else ""
-    return f"{many}{words}" + (f" from {_range(one.limit)}" if one.limit is not None else "")
+    number = f"{many}{words}" + (f" from {_range(one.limit)}" if one.limit is not None else "")
+    return " · ".join([number, *one.choices])
 
 
 def _default(one: Option) -> str:
@@ -273,7 +285,9 @@ def _type(one: Option) -> str:
         return f"list[{ITEMS[one.kind]}]"
     if one.kind == "choices":
         return f"list[{one.alias}]"
-    return one.alias if one.kind == "choice" else TYPES[one.kind]
+    if one.kind == "choice":
+        return one.alias
+    return f"{TYPES[one.kind]} | {one.alias}" if one.choices else TYPES[one.kind]
 
 
 def _bounds(limit: Limit | None) -> list[str]:

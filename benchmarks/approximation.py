@@ -148,7 +148,7 @@ def sampled(name: str, method: str, clips: Sequence[int], steps: int, reusing: I
 def ageing(method: str, clips: Sequence[int], steps: int) -> None:
     """Print, for each σ but the first, how far the clips go when features of the step before serve there alone."""
     exact = sampled("exact", method, clips, steps)
-    sigmas = load(sprites.PATH, device="cpu").sigmas(steps)[1:-1]
+    sigmas = load(sprites.PATH, device="cpu").schedule.sigmas(steps)[1:-1]
     print(f"{method}: σ, grey levels", flush=True)
     for sigma in sigmas:
         made = sampled("exact", method, clips, steps, Once(at=sigma))

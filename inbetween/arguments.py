@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -143,7 +144,16 @@ def _flag_kind(flag: Flag) -> dict[str, Any]:
     if flag.kind == "choice":
         # The server may know methods that this version does not.
         return {"metavar": "NAME"} if flag.name == "method" else {"choices": flag.choices}
+    if flag.kind == "integer" and flag.choices:
+        return {"type": partial(_whole_or, flag.choices), "metavar": f"N|{'|'.join(flag.choices)}"}
     return _KINDS[flag.kind]
+
+
+def _whole_or(words: Sequence[str], text: str) -> int | str:
+    try:
+        return text if text in words else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor {' or '.join(words)}") from None
 
 
 def _common() -> _Parser:

@@ -11,6 +11,8 @@ MethodName = Literal["flow", "rife", "film", "svd", "trf", "vibid", "mpd-trf", "
 Fit = Literal["cover", "contain", "stretch"]
 Motion = Literal["auto", "dis", "rife"]
 Segments = Literal["joint", "alone", "chained"]
+MotionBucket = Literal["auto"]
+GammaIn = Literal["steps", "noise"]
 Anchor = Literal["pin", "rigid", "closure", "field"]
 Format = Literal["mp4", "webm", "gif", "apng", "webp", "png", "png16", "prores", "prores4444"]
 Priority = Literal["high", "default", "low"]
@@ -70,14 +72,16 @@ class Options(TypedDict, total=False):
     """How more than two keyframes are sampled: neighbours as one latent where they fit it, or each pair alone."""
     steps: int | None
     """Sampling steps. More take longer; past 25 little changes."""
-    motion_bucket_id: int | None
-    """How much motion the model is asked for."""
+    motion_bucket_id: int | MotionBucket | None
+    """How much motion the model is asked for; auto is what the keyframes' distance takes."""
     noise_aug_strength: float | None
     """Noise on the keyframe as the model sees it: more leaves it more freedom."""
     guidance: list[float] | None
     """Guidance scale at the first and at the last frame."""
     gamma: float | None
     """How much of the beginning is distilled: a share of the steps."""
+    gamma_in: GammaIn | None
+    """Whether γ is a share of the steps, as in the paper, or of the noise that latents of this size can tell."""
     k: int | None
     """Rounds of distillation at each of the early steps."""
     lam: float | None
@@ -194,12 +198,15 @@ FLAGS = (
     Flag(
         "steps",
         "integer",
-        "Sampling steps. More take longer; past 25 little changes. (whole number from 1 to 100; default: 25)",
+        "Sampling steps. More take longer; past 25 little changes. (whole number from 1 to 100; default: the model's "
+        "own schedule; 25 where its card names none)",
     ),
     Flag(
         "motion_bucket_id",
         "integer",
-        "How much motion the model is asked for. (whole number from 0 to 255; default: 127)",
+        "How much motion the model is asked for; auto is what the keyframes' distance takes. (whole number from 0 to "
+        "255 · auto; default: auto for a model with a calibration, 127 for others)",
+        ("auto",),
     ),
     Flag(
         "noise_aug_strength",
@@ -215,6 +222,13 @@ FLAGS = (
         "gamma",
         "number",
         "How much of the beginning is distilled: a share of the steps. (number from 0 to 1; default: the method's own)",
+    ),
+    Flag(
+        "gamma_in",
+        "choice",
+        "Whether γ is a share of the steps, as in the paper, or of the noise that latents of this size can tell. "
+        "(default: the method's own)",
+        ("steps", "noise"),
     ),
     Flag(
         "k",

@@ -75,6 +75,8 @@ class Result:
     keyframes: list[dict[str, Any]] = field(default_factory=list)
     #: The keyframes that were sampled as one, by their numbers from 0, for each latent; empty without a model.
     groups: list[list[int]] = field(default_factory=list)
+    #: The motion bucket that each of these latents was asked for.
+    motion_bucket_ids: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

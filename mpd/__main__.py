@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import mpd
-from mpd import fetch
+from mpd import calibrate, fetch
 from mpd.doubts import doubts
 from mpd.lengths import denoiser_calls, segment_frames
 from mpd.methods import DEFAULT_METHOD, METHODS, OPTIONS, Settings
@@ -38,6 +38,7 @@ examples:
   mpd a.jpg b.jpg --model DIR --method mpd --seeds 1,2,3 -o out.mp4
                                                three takes: out-take-1.mp4, out-take-2.mp4, out-take-3.mp4
   mpd fetch --help                             a model's files once from the hub, its licence accepted
+  mpd calibrate --help                         how fast a model moves things, for --motion-bucket-id auto
 
 exit status: 0 done, 2 something cannot be used as given (one line says what), 130 interrupted.
 An interrupted or failed run leaves no half-written file; a file that is there is replaced.
@@ -64,12 +65,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given[:1] == ["fetch"]:
             fetch.run(fetch.parser(_CommandParser).parse_args(given[1:]))
+        elif given[:1] == ["calibrate"]:
+            calibrate.run(calibrate.parser(_CommandParser).parse_args(given[1:]))
         else:
             _run(_parser().parse_args(given))
     except KeyboardInterrupt:
         print("\nmpd: interrupted", file=sys.stderr)
         return 130
-    except (_BadUsage, fetch.CannotFetch, mpd.SettingsError, mpd.KeyframeError, OSError) as error:
+    except (
+        _BadUsage,
+        fetch.CannotFetch,
+        calibrate.CannotCalibrate,
+        mpd.SettingsError,
+        mpd.KeyframeError,
+        OSError,
+    ) as error:
         print(f"mpd: error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -211,7 +221,7 @@ def _model(options: argparse.Namespace, settings: Settings, console: _Console) -
     except mpd.ModelError as error:
         raise _BadUsage(str(error)) from error
     licence = f", licence {model.license}" if model.license else ""
-    console.say(f"on {model.device}{licence}; {denoiser_calls(settings)} denoiser calls a segment")
+    console.say(f"on {model.device}{licence}; {denoiser_calls(settings, model.schedule)} denoiser calls a segment")
     return model
 
 
@@ -284,6 +294,13 @@ def _list_of(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
 
     parse.__name__ = f"comma-separated {kind.__name__}"
     return parse
+
+
+def _whole_or(words: Sequence[str], text: str) -> int | str:
+    try:
+        return text if text in words else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor {' or '.join(words)}") from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -376,6 +393,8 @@ def _flag(option: Option) -> dict[str, Any]:
     if option.kind == "choice":
         # The library refuses an unknown method in its own words.
         return {"metavar": "NAME"} if option.name == "method" else {"choices": option.choices}
+    if option.kind == "integer" and option.choices:
+        return {"type": partial(_whole_or, option.choices), "metavar": f"N|{'|'.join(option.choices)}"}
     return _FLAGS[option.kind]
 
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from mpd.calibration import Calibration
     from mpd.progress import Frames, Pictures
+    from mpd.schedule import NoiseLevels
 
 
 class ModelError(Exception):
@@ -78,6 +80,16 @@ class Base(Protocol):
     reversible: bool
 
     @property
+    def schedule(self) -> NoiseLevels:
+        """Give the noise levels that it is sampled at."""
+        ...
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Tell how fast it moves things by motion bucket; None where that was not measured."""
+        ...
+
+    @property
     def acceleration(self) -> str:
         """Name how it is accelerated: off, exact or max, which approximates."""
         ...
@@ -89,10 +101,6 @@ class Base(Protocol):
 
     def warming_up(self) -> AbstractContextManager[None]:
         """Compile for the sizes that are sampled and decoded within the block."""
-        ...
-
-    def sigmas(self, steps: int) -> list[float]:
-        """Give the noise levels of so many steps, from the highest to the lowest, then 0."""
         ...
 
     def latent_shape(self, frames: int, width: int, height: int) -> tuple[int, int, int, int]:

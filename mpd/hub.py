@@ -23,6 +23,9 @@ CONFIGS = {
 WEIGHTS = ("unet", "vae", "image_encoder")
 """The parts that have weights."""
 
+OWN_FILES = ("model_index.json", "README.md", "motion_bucket.json")
+"""What is read of no part: the index, the card and the calibration, of which only the first has to be there."""
+
 
 _MARKED = 65_536
 """Bytes of each end of a file that tell it from another of the same size."""
@@ -61,7 +64,7 @@ def snapshot(source: str, revision: str | None, variant: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     files = ["*.json", f"*.{variant}*.safetensors" if variant else "*.safetensors"]
-    wanted = ["model_index.json", "README.md", *(f"{part}/{file}" for part in CONFIGS for file in files)]
+    wanted = [*OWN_FILES, *(f"{part}/{file}" for part in CONFIGS for file in files)]
     unwanted = None if variant else ["*.fp16*"]
     try:
         folder = snapshot_download(source, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted)
@@ -111,6 +114,20 @@ def licence(card: Path) -> Licence | None:
 def default_method(card: Path) -> str | None:
     """Give the method that a model card names as `inbetween_default_method`, for requests that name none."""
     return _front_matter(card).get("inbetween_default_method")
+
+
+def own_schedule(card: Path) -> tuple[int, float] | None:
+    """Give the steps and the noise level to begin from that a model card names, `inbetween_schedule: 15 from 40`.
+
+    Raises ValueError where that is not what it says.
+    """
+    named = _front_matter(card).get("inbetween_schedule")
+    if named is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d*) from (\d+(?:\.\d+)?)", named)
+    if found is None:
+        raise ValueError(f"inbetween_schedule has to read like `15 from 40`, not {named!r}")
+    return int(found[1]), float(found[2])
 
 
 def mark(folder: Path) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from mpd.methods import KEYFRAMES, METHODS, Settings, SettingsError
+from mpd.schedule import NUMBERS, SVD_XT, NoiseLevels, early_steps, share_of_steps
 
 FLOW_LONGEST_SIDE = 1280
 """Longest side of a `flow` video when the settings leave its size open."""
@@ -76,11 +77,6 @@ def groups(settings: Settings, segments: Sequence[int], most: int) -> tuple[Grou
     return tuple(made)
 
 
-def early_steps(share: float, steps: int) -> int:
-    """Count the i in 0 … steps-1 that satisfy i < share·steps, in exact decimal arithmetic (0.28 · 25 is 7)."""
-    return min(steps, math.ceil(Fraction(str(share)) * steps))
-
-
 def shown_keyframes(settings: Settings, segments: Sequence[int]) -> tuple[int, ...]:
     """Find the frame of the finished video that shows each keyframe.
 
@@ -92,22 +88,27 @@ def shown_keyframes(settings: Settings, segments: Sequence[int]) -> tuple[int, .
     return tuple(frames if last_is_shown else frames[:-1])
 
 
-def denoiser_calls(settings: Settings, latents: int = 1) -> int:
+def denoiser_calls(settings: Settings, schedule: NoiseLevels = SVD_XT, numbers: Sequence[float] = (NUMBERS,)) -> int:
     """Count the denoiser calls of one take. A call is a conditional and an unconditional estimate.
 
-    latents: how many are sampled, which is how many `groups` there are.
+    numbers: D of each latent that is sampled, which are as many as there are `groups`; it matters where γ is by noise.
     """
-    method = METHODS[settings.method]
-    calls = method.calls_per_step * settings.steps
+    sigmas = schedule.sigmas(settings.steps)
+    return sum(_calls(settings, sigmas, each) for each in numbers)
+
+
+def _calls(settings: Settings, sigmas: Sequence[float], numbers: float) -> int:
+    method, steps = METHODS[settings.method], len(sigmas) - 1
+    calls = method.calls_per_step * steps
     distillation = settings.distillation
     if distillation is not None:
-        rounds = distillation.k * early_steps(distillation.gamma, settings.steps)
-        instead = settings.steps if method.host_free else early_steps(distillation.handover, settings.steps)
+        rounds = distillation.k * early_steps(distillation, sigmas, numbers)
+        instead = steps if method.host_free else share_of_steps(distillation.handover, steps)
         calls += rounds - (method.calls_per_step - 1) * instead
         if distillation.anchor == "field":
             # One more estimate for each MPD step, without the unconditional one.
             calls += math.ceil((rounds + instead) / 2)
-    return calls * latents
+    return calls
 
 
 def segment_frames(settings: Settings, keyframes: int, native_frames: int) -> tuple[int, ...]:

@@ -22,10 +22,16 @@ Anchor = Literal["pin", "rigid", "closure", "field"]
 Fit = Literal["cover", "contain", "stretch"]
 Motion = Literal["auto", "dis", "rife"]
 Segments = Literal["joint", "alone", "chained"]
+GammaIn = Literal["steps", "noise"]
+MotionBucket = Literal["auto"]
 ANCHORS: tuple[str, ...] = get_args(Anchor)
 FITS: tuple[str, ...] = get_args(Fit)
 MOTIONS: tuple[str, ...] = get_args(Motion)
 SEGMENTS: tuple[str, ...] = get_args(Segments)
+STEPS = 25
+"""Steps where neither the settings nor the model's card say how many."""
+MOTION_BUCKET = 127
+"""Asked of a model where neither the settings say it nor the model is calibrated: SVD's own default."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Distillation:
     anchor: Anchor
     #: Share of the steps in which an MPD step *is* the host's step.
     handover: float = 0.0
+    #: Whether γ is a share of the steps, or says at which noise level early steps end, by the size of the latents.
+    gamma_in: GammaIn = "steps"
 
 
 @dataclass(frozen=True)
@@ -334,21 +342,27 @@ class Settings:
         more="`joint` moves through its keyframes: of `mpd` with the anchor `closure`, else it is `alone`, in which "
         "each pair has noise of its own; `chained` draws it on from pair to pair, as releases before 0.2 did.",
     )
-    steps: int = option(
-        25,
+    steps: int | None = option(
+        None,
         "integer",
         "Steps",
         "Sampling steps. More take longer; past 25 little changes.",
         "sampling",
         limit=Limit(1, 100, "25 is the methods' default; past 100 nothing visible changes"),
+        unset=f"the model's own schedule; {STEPS} where its card names none",
+        example=25,
     )
-    motion_bucket_id: int = option(
-        127,
+    motion_bucket_id: int | MotionBucket | None = option(  # noqa: RUF009 - a field
+        None,
         "integer",
         "Motion",
-        "How much motion the model is asked for.",
+        "How much motion the model is asked for; auto is what the keyframes' distance takes.",
         "sampling",
         limit=Limit(0, 255, "the range of the training data's motion scores"),
+        choices=get_args(MotionBucket),
+        alias="MotionBucket",
+        unset=f"auto for a model with a calibration, {MOTION_BUCKET} for others",
+        example=127,
     )
     noise_aug_strength: float = option(
         0.02,
@@ -379,6 +393,19 @@ class Settings:
         limit=_SHARE,
         unset=_METHODS_OWN,
         trait="distillation",
+    )
+    gamma_in: GammaIn | None = option(  # noqa: RUF009 - a field
+        None,
+        "choice",
+        "γ counts",
+        "Whether γ is a share of the steps, as in the paper, or of the noise that latents of this size can tell.",
+        "distillation",
+        choices=get_args(GammaIn),
+        alias="GammaIn",
+        unset=_METHODS_OWN,
+        trait="distillation",
+        more="By `noise`, small sizes and few frames have rounds at the lower noise levels at which they are decided; "
+        "at 1024x576 and 25 frames both are the same.",
     )
     k: int | None = option(
         None,
@@ -454,13 +481,16 @@ class Settings:
         asked = (self.segments or method.segments) == "joint"
         return asked and method.host_free and distillation is not None and distillation.anchor == "closure"
 
-    def spelled_out(self) -> dict[str, Any]:
-        """Give each option by its name, with the method's own value where that is what counts."""
+    def spelled_out(self, steps: int | None = None) -> dict[str, Any]:
+        """Give each option by its name, with the method's own value where that is what counts.
+
+        steps: the model's own.
+        """
         own = METHODS[self.method].defaults
         values = {name: own.get(name) if value is None else value for name, value in asdict(self).items()}
         if values["segments"] == "joint" and not self.joins:
             values["segments"] = "alone"
-        return values
+        return {**values, "steps": self.steps or steps}
 
     @property
     def rate(self) -> int:

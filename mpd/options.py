@@ -84,6 +84,7 @@ class Option:
     limit: Limit | None = None
     #: How many values a list has, how many characters a text.
     size: Limit | None = None
+    #: Names that a value is one of; of a number, names that may stand for one.
     choices: tuple[str, ...] = ()
     #: The name that the choices have as a type.
     alias: str = ""
@@ -101,7 +102,8 @@ class Option:
                 raise SettingsError(self.name, "has no value", "Leave it out for its default")
             return
         if self.kind in ("integer", "number"):
-            self._check_number(value)
+            if value not in self.choices:
+                self._check_number(value)
             return
         noun = _NOUNS.get(self.kind, "a text")
         if not isinstance(value, _TYPES.get(self.kind, str)):
@@ -131,7 +133,7 @@ class Option:
 
     def _check_number(self, value: object) -> None:
         whole = self.kind in ("integer", "integers")
-        noun = "a whole number" if whole else "a number"
+        noun = " or ".join(["a whole number" if whole else "a number", *self.choices])
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
             raise SettingsError(self.name, f"{value!r} is not {noun}", self._remedy(noun))
         if self.limit is not None and not self.limit.low <= value <= self.limit.high:
@@ -140,7 +142,9 @@ class Option:
     def _remedy(self, noun: str) -> str:
         if self.limit is None:
             return f"Send {noun}"
-        return f"Send {noun} from {self.limit.low} to {self.limit.high}: {self.limit.why}"
+        named, *words = noun.split(" or ")
+        noun = " or ".join([f"{named} from {self.limit.low} to {self.limit.high}", *words])
+        return f"Send {noun}: {self.limit.why}"
 
 
 def option(default: Any, kind: OptionKind, label: str, hint: str, group: Group, **told: Any) -> Any:

@@ -68,6 +68,8 @@ class Take:
     interpolator: dict[str, Any] | None = None
     #: The keyframes that were sampled as one latent, by their numbers, for each latent; empty where nothing is sampled.
     groups: tuple[tuple[int, ...], ...] = ()
+    #: The motion bucket that each of these latents was asked for.
+    motion_bucket_ids: tuple[int, ...] = ()
 
     @property
     def motion(self) -> MotionReport | None:

@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from mpd.base import Denoiser
-from mpd.lengths import early_steps
 from mpd.methods import METHODS, Anchor, Distillation
 from mpd.operators import euler, flip, fuse, guide, pin, ramp, renoise
 from mpd.residual import distill, distill_field, distill_through, push
+from mpd.schedule import early_steps, share_of_steps
 
 T = TypeVar("T")
 Noise = Callable[[Tensor], Tensor]
@@ -141,11 +141,13 @@ def sample(
     distillation: Distillation | None = None,
     guidance: tuple[float, float] | None = None,
     noise: Noise,
+    early: range | None = None,
 ) -> Iterator[Step]:
     """Take x from noise level sigmas[0] to sigmas[-1], one `Step` at a time (Algorithm 1 over the method's host).
 
-    While i < γ·steps, `k` MPD steps come before the host's, each re-noised to the σ it started from; while
-    i < handover·steps an MPD step is itself the host's. `distillation` and `guidance` default to the method's own.
+    In early steps (`mpd.schedule.early_steps`), `k` MPD steps come before the host's, each re-noised to the σ it
+    started from; while i < handover·steps an MPD step is itself the host's. `distillation` and `guidance` default to
+    the method's own, `early` to the steps that γ names.
     """
     spec = METHODS[method]
     if spec.host is None:
@@ -157,7 +159,9 @@ def sample(
         "lam": plan.lam,
         "anchor": plan.anchor,
     }
-    return algorithm(paths, x, sigmas, plan, bound(mpd_step, given), bound(HOSTS[spec.host], given), noise)
+    if early is None:
+        early = range(early_steps(plan, sigmas, x.numel()))
+    return algorithm(paths, x, sigmas, plan, bound(mpd_step, given), bound(HOSTS[spec.host], given), noise, early)
 
 
 def bound(host: Host, given: Mapping[str, Any]) -> HostStep:
@@ -166,17 +170,23 @@ def bound(host: Host, given: Mapping[str, Any]) -> HostStep:
 
 
 def algorithm(
-    paths: Paths, x: Tensor, sigmas: Sequence[float], plan: Distillation, mpd: HostStep, host: HostStep, noise: Noise
+    paths: Paths,
+    x: Tensor,
+    sigmas: Sequence[float],
+    plan: Distillation,
+    mpd: HostStep,
+    host: HostStep,
+    noise: Noise,
+    early: range,
 ) -> Iterator[Step]:
     """Run Algorithm 1 with any MPD step over any host's.
 
-    There are `k` rounds while i < γ·steps, and a handover while i < handover·steps. Of `plan`, λ and the anchor are the
-    MPD step's own affair.
+    early: the steps that begin with `k` rounds. Of `plan`, γ, λ and the anchor are the callers' own affair.
     """
     total = len(sigmas) - 1
-    early, handed = early_steps(plan.gamma, total), early_steps(plan.handover, total)
+    handed = share_of_steps(plan.handover, total)
     for i, (sigma, sigma_next) in enumerate(itertools.pairwise(sigmas)):
-        for _ in range(plan.k if i < early else 0):
+        for _ in range(plan.k if i in early else 0):
             x, _x0 = mpd(paths, x, sigma, sigma_next)
             x = renoise(x, sigma_next, sigma, noise(x))
         x, x0 = (mpd if i < handed else host)(paths, x, sigma, sigma_next)

@@ -5,6 +5,7 @@ Knows nothing of image files, fitting or video formats, nor of what a sampler do
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ import torch
 from torch import Tensor
 
 from mpd.base import Base, Denoiser, EncodedKeyframe
+from mpd.calibration import speed_between
+from mpd.displacement import displacement
 from mpd.lengths import Group, groups, segment_frames
-from mpd.methods import METHODS, Settings, SettingsError
+from mpd.methods import METHODS, MOTION_BUCKET, Settings, SettingsError
 from mpd.progress import Frames, Pictures, Progress, Take
 from mpd.samplers import Paths, Step, sample
 
@@ -47,6 +50,10 @@ def generate(
     if max(frames) > model.max_frames:
         problem = f"{max(frames)} are too many for a segment of {model.name}"
         raise SettingsError(_length(settings), problem, f"Use at most {model.max_frames}")
+    if settings.motion_bucket_id == "auto" and model.calibration is None:
+        problem = f"{model.name} has no calibration that says what auto is"
+        remedy = f"Send a number, such as {MOTION_BUCKET}, or make one with mpd calibrate"
+        raise SettingsError("motion_bucket_id", problem, remedy)
     [(height, width, _)] = shapes
     _check_room(model, settings, max(frames), width, height)
     most = model.native_frames
@@ -119,14 +126,16 @@ def _takes(
     keyframes = [model.keyframe(picture) for picture in pictures]
     numbers = tuple(part.keyframes(len(keyframes)) for part in parts)
     latents = [_latent(part, [keyframes[number] for number in own]) for part, own in zip(parts, numbers, strict=True)]
-    jobs = len(settings.seeds) * len(parts) * settings.steps
+    steps = settings.steps or model.schedule.own_steps
+    jobs = len(settings.seeds) * len(parts) * steps
+    buckets = tuple(motion_bucket(model, latent, settings) for latent in latents)
     for take, seed in enumerate(settings.seeds):
         chained = SeededNoise(seed, model.device)
         shots = []
         for index, (part, latent) in enumerate(zip(parts, latents, strict=True)):
             noise = chained if settings.segments == "chained" else SeededNoise(seed, model.device, index)
             for step in _sample(model, latent, settings, noise):
-                done = (take * len(parts) + index) * settings.steps + step.index + 1
+                done = (take * len(parts) + index) * steps + step.index + 1
                 yield Progress(
                     take=take,
                     takes=len(settings.seeds),
@@ -139,7 +148,7 @@ def _takes(
                     preview=partial(model.preview, step.x0),
                 )
             shots.append(model.decode(step.x, bits=bits)[: part.shown])
-        yield Take(take, seed, _join(shots, settings.loop), settings.fps, groups=numbers)
+        yield Take(take, seed, _join(shots, settings.loop), settings.fps, groups=numbers, motion_bucket_ids=buckets)
 
 
 def _latent(part: Group, keyframes: Sequence[EncodedKeyframe]) -> Latent:
@@ -147,6 +156,28 @@ def _latent(part: Group, keyframes: Sequence[EncodedKeyframe]) -> Latent:
     start, *others = keyframes
     inner = tuple(zip(part.places[1:-1], others, strict=False))
     return Latent(part.length, start, others[-1] if others else None, inner)
+
+
+def motion_bucket(model: Base, latent: Latent, settings: Settings) -> int:
+    """Give the motion bucket that a latent is asked for: the settings', or by how far its keyframes are apart.
+
+    `MOTION_BUCKET` where the model is not calibrated, where the method uses one keyframe, and where no motion is found.
+    """
+    asked = settings.motion_bucket_id
+    if isinstance(asked, int):
+        return asked
+    if model.calibration is None or latent.end is None or not METHODS[settings.method].uses_end:
+        return MOTION_BUCKET
+    pictures = [_picture(one) for one in (latent.start, *(keyframe for _, keyframe in latent.inner), latent.end)]
+    apart = [displacement(a, b) for a, b in itertools.pairwise(pictures)]
+    speed = speed_between(apart, latent.frames)
+    return MOTION_BUCKET if speed is None else model.calibration.bucket(speed, settings.fps)
+
+
+def _picture(keyframe: EncodedKeyframe) -> Pictures:
+    levels = ((keyframe.pixels.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255)
+    picture: Pictures = levels.to(torch.uint8).cpu().numpy()
+    return picture
 
 
 @dataclass(frozen=True)
@@ -164,13 +195,15 @@ def begin(model: Base, latent: Latent, settings: Settings, noise: SeededNoise) -
     Noise is drawn in this order: the start keyframe's augmentation, x_T, the end keyframe's; then the sampler's.
     """
 
+    bucket = motion_bucket(model, latent, settings)
+
     def denoiser(keyframe: EncodedKeyframe, augmentation: Tensor) -> Denoiser:
         strength = settings.noise_aug_strength
         condition = model.condition(keyframe, augmentation, strength)
-        return model.denoiser(condition, settings.fps, settings.motion_bucket_id, strength)
+        return model.denoiser(condition, settings.fps, bucket, strength)
 
     start, end = latent.start, latent.end
-    sigmas = model.sigmas(settings.steps)
+    sigmas = model.schedule.sigmas(settings.steps)
     _, height, width = start.pixels.shape
     forward = denoiser(start, noise(start.pixels))
     x = math.sqrt(1 + sigmas[0] ** 2) * noise.draw(model.latent_shape(latent.frames, width, height))

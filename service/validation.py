@@ -13,12 +13,14 @@ from pydantic import BaseModel
 
 from mpd.methods import LIMITS, METHODS, SettingsError
 from service.jobs.options import Keyframe, Options
+from service.jobs.request_options import REQUEST_OPTIONS
 from service.jobs.strict import Webhook
 from service.problems import Problem
 
 _PLACES = ("body", "query", "path", "header", "cookie")
 _KNOWN: dict[str, type[BaseModel]] = {"options": Options, "webhook": Webhook, "keyframes": Keyframe}
 
+_OF_SEVERAL_KINDS = frozenset(name for name, one in REQUEST_OPTIONS.items() if one.kind == "integer" and one.choices)
 _BOUNDS = {"greater_than_equal": ("at least", "ge"), "less_than_equal": ("at most", "le")}
 _NOUNS = {
     "int": "a whole number",
@@ -64,11 +66,17 @@ def from_pydantic(
     errors: Iterable[Mapping[str, Any]], prefix: str = "", model: type[BaseModel] | None = None
 ) -> Problem:
     """Make the problem of `ValidationError.errors()`, or the framework's own. `prefix` comes before each path."""
-    return refused([_fault(error, prefix, model) for error in islice(errors, MOST_FAULTS)])
+    faults: dict[str, FieldFault] = {}
+    for fault in (_fault(error, prefix, model) for error in islice(errors, MOST_FAULTS)):
+        faults.setdefault(fault.field, fault)
+    return refused(list(faults.values()))
 
 
 def _fault(error: Mapping[str, Any], prefix: str, model: type[BaseModel] | None) -> FieldFault:
     parts = [part for part in error["loc"] if part not in _PLACES or part != error["loc"][0]]
+    if len(parts) > 1 and parts[-2] in _OF_SEVERAL_KINDS:
+        # pydantic names the kind that it tried last; each kind that the value is not is a fault of its own.
+        parts.pop()
     field = _path(([prefix] if prefix else []) + parts)
     kind, context = error["type"], error.get("ctx", {})
     if kind in ("missing", "missing_argument"):

@@ -204,6 +204,7 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
     # All that takes tell is equal in all of them.
     motion = interpolator = None
     groups: tuple[tuple[int, ...], ...] = ()
+    buckets: tuple[int, ...] = ()
     motions: tuple[MotionReport | None, ...] = ()
     settings = _settings(job)
     if fitness.worker_name() in job.refusals and _others_can(job, jobs, settings):
@@ -226,7 +227,7 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
                     report.stage("encoding")
                     take = finish(event, lease.check)
                     motion, motions, interpolator = take.motion, take.motions, take.interpolator
-                    groups = take.groups
+                    groups, buckets = take.groups, take.motion_bucket_ids
                     files.encode(take.index, take.seed, clip.of(take), job.options["formats"])
                     report.stage("uploading")
                     files.store()
@@ -243,7 +244,7 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
             request_of(job.id, job.options, job.keyframes),
             job=job.id,
             attempt=job.attempt,
-            settings=settings.spelled_out(),
+            settings=settings.spelled_out((model or {}).get("own_steps")),
             model=model,
             interpolator=interpolator,
             background=over.background,
@@ -251,6 +252,7 @@ def _made(job: Job, jobs: Jobs, lease: Lease, storage: Storage, report: Reporter
             warnings=doubts.doubts(motions, job.options["formats"], pictures, str(over.background)),
             keyframes=_shown(job, finish),
             groups=groups,
+            motion_bucket_ids=buckets,
             timings=report.seconds(),
             gpu_seconds=round(report.gpu_seconds(), 3),
         )

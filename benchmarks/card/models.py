@@ -13,6 +13,7 @@ from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionM
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from mpd.schedule import SVD_XT
 from mpd.svd.weights import Parts
 from mpd.tiny import CLIP_MEAN, CLIP_STD
 
@@ -113,8 +114,8 @@ def parts(size: ModelSize, device: torch.device, dtype: torch.dtype, unet_size: 
         unet(unet_size or size, device, dtype),
         vae(size, device),
         image_encoder(unet_size or size, device, dtype),
-        sigma_min=0.002,
-        sigma_max=700.0,
+        schedule=SVD_XT,
+        calibration=None,
         image_mean=tuple(CLIP_MEAN),
         image_std=tuple(CLIP_STD),
         revision=None,

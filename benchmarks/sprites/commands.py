@@ -13,13 +13,26 @@ from benchmarks.sprites import pictures, report, storyboards, tables
 from benchmarks.sprites import prior as direction
 from benchmarks.sprites.rows import Row, Task, collect
 from benchmarks.sprites.trained import Trained, distance, fingerprint, make, shared
-from benchmarks.sprites.variants import ABLATIONS, CLAIMS, KNOWN, VARIANTS, Variant
+from benchmarks.sprites.variants import (
+    ABLATIONS,
+    CLAIMS,
+    CONTROLS,
+    IDEAL_WHERE,
+    IDEAL_WHERE_CLAIMS,
+    KNOWN,
+    TOLD,
+    VARIANTS,
+    WHERE,
+    WHERE_CLAIMS,
+    Variant,
+)
 from mpd.progress import Pictures
 from mpd.sprites import world
 
 Command = Callable[[argparse.Namespace], str]
 IN_STRIPS = 3
-BY_WAY = (tables.TRAINED[0], tables.TRAINED[4], tables.TRAINED[5])
+IDEAL_STEPS = 25
+BY_WAY = tuple(column for column in tables.TRAINED if column.measure in ("psnr", "path", "reverse"))
 
 
 def table(arguments: argparse.Namespace) -> str:
@@ -30,7 +43,7 @@ def table(arguments: argparse.Namespace) -> str:
     folder = arguments.out / ("table" if arguments.split == "held-out" else f"table-{arguments.split}")
     todo = [Task("", name, seed) for seed in seeds for name in names]
     rows = collect(folder, identity, todo, work, arguments.jobs, arguments.abreast)
-    claims = [*CLAIMS, *((name, "mpd (pin)") for name in arguments.also)]
+    claims = [*CLAIMS, *((name, "mpd (pin)") for name in arguments.also if name in CONTROLS), *TOLD]
     whole = {"": tables.table(rows, claims)}
     ways = _by_way(rows, claims)
     _strips(arguments, folder, seeds[:IN_STRIPS], [name for name in names if name in VARIANTS])
@@ -40,14 +53,53 @@ def table(arguments: argparse.Namespace) -> str:
     probed = sum(1 for row in rows if row.mismatch and row.task.variant == next(iter(curves), ""))
 
     def lines() -> Iterator[str]:
-        yield f"{len(seeds)} {arguments.split} clips, {arguments.steps} steps. Mean [95 % interval over clips]."
+        yield f"{len(seeds)} {arguments.split} clips, {_told(arguments)}. Mean [95 % interval over clips]."
         yield f"Mismatch: {probed} of the clips.\n"
         yield from tables.markdown(whole[""], tables.TRAINED, _calls(names, arguments.steps))
         for title, part in ways.items():
             yield f"**{title}**\n"
             yield from tables.markdown(part, BY_WAY, _calls(names, arguments.steps))
 
-    return report.write(folder, identity, whole | ways, lines())
+    head = f"{len(seeds)} {arguments.split} clips, {_told(arguments)}. Mean [95 % interval over clips].\n"
+    brief = [head, *tables.briefly(whole[""], _calls(names, arguments.steps))]
+    return report.write(folder, identity, whole | ways, lines(), brief)
+
+
+def where(arguments: argparse.Namespace) -> str:
+    if arguments.world == "ideal":
+        return _where_ideal(arguments)
+    seeds = world.seeds("held-out", arguments.clips, first=arguments.first)
+    folder, identity = arguments.out / "where", _identity(arguments, "held-out")
+    todo = [Task("", name, seed) for seed in seeds for name in WHERE]
+    work = Trained(str(arguments.model), arguments.steps, bf16=arguments.bf16)
+    made = tables.table(collect(folder, identity, todo, work, arguments.jobs, arguments.abreast), WHERE_CLAIMS)
+
+    def lines() -> Iterator[str]:
+        yield f"{len(seeds)} held-out clips from {arguments.first} on, {_told(arguments)} unless a row says."
+        yield "Mean [95 % interval over clips].\n"
+        yield from tables.markdown(made, tables.TRAINED[:-1], _calls(list(WHERE), arguments.steps))
+
+    head = f"{len(seeds)} held-out clips from {arguments.first} on. Mean [95 % interval over clips].\n"
+    brief = [head, *tables.claims(made, tables.TRAINED)]
+    return report.write(folder, identity, {"": made}, lines(), brief)
+
+
+def _where_ideal(arguments: argparse.Namespace) -> str:
+    steps = arguments.steps or IDEAL_STEPS
+    folder = arguments.out / "where-ideal"
+    identity: dict[str, object] = {"world": "ideal", "steps": steps, "samples": 8}
+    groups = ("the motion is known, ±2 frames seen", "between known motions, ±2 frames seen")
+    todo = _questions(groups, list(IDEAL_WHERE), arguments.clips)
+    rows = collect(folder, identity, todo, perfect.Perfect(steps, 8, probed=False), arguments.jobs)
+    made = _by_group(rows, IDEAL_WHERE_CLAIMS)
+
+    def lines() -> Iterator[str]:
+        yield f"{arguments.clips} questions, 8 samples each, {steps} steps. Mean [95 % interval].\n"
+        for group, part in made.items():
+            yield f"**{group[0].upper()}{group[1:]}**\n"
+            yield from tables.markdown(part, tables.IDEAL[:-1], {})
+
+    return report.write(folder, identity, made, lines(), _differences(made, tables.IDEAL))
 
 
 def ablate(arguments: argparse.Namespace) -> str:
@@ -62,22 +114,28 @@ def ablate(arguments: argparse.Namespace) -> str:
         work = Trained(str(arguments.model), arguments.steps, bf16=arguments.bf16)
         rows = collect(folder, identity, todo, work, arguments.jobs, arguments.abreast)
         made[name] = tables.table(rows, [(variant, _own(name)) for variant in variants if variant != _own(name)])
-    head = f"{len(seeds)} development clips, {arguments.steps} steps; differences are to the sweep's own settings."
-    return report.write(folder, identity, made, _sweeps(head, made, tables.TRAINED[:-1], arguments.steps))
+    head = f"{len(seeds)} development clips, {_told(arguments)}; differences are to the sweep's own settings."
+    return report.write(
+        folder,
+        identity,
+        made,
+        _sweeps(head, made, tables.TRAINED[:-1], arguments.steps),
+        _differences(made, tables.TRAINED),
+    )
 
 
 def _ablate_ideal(arguments: argparse.Namespace) -> str:
-    folder = arguments.out / "ablate-ideal"
-    identity: dict[str, object] = {"world": "ideal", "steps": arguments.steps, "samples": 4}
+    folder, steps = arguments.out / "ablate-ideal", arguments.steps or IDEAL_STEPS
+    identity: dict[str, object] = {"world": "ideal", "steps": steps, "samples": 4}
     made = {}
     for name in arguments.sweep:
         for group in ("the motion is known, all frames seen", "between known motions, ±2 frames seen"):
             todo = [Task(group, variant, seed) for seed in range(arguments.clips) for variant in ABLATIONS[name]]
-            rows = collect(folder, identity, todo, perfect.Perfect(arguments.steps, 4, probed=False), arguments.jobs)
+            rows = collect(folder, identity, todo, perfect.Perfect(steps, 4, probed=False), arguments.jobs)
             claims = [(variant, _own(name)) for variant in ABLATIONS[name] if variant != _own(name)]
             made[f"{name}: {group}"] = tables.table(rows, claims)
-    head = f"{arguments.clips} questions, 4 samples each, {arguments.steps} steps; differences are to the sweep's own."
-    return report.write(folder, identity, made, _sweeps(head, made, tables.IDEAL[:-1], arguments.steps))
+    head = f"{arguments.clips} questions, 4 samples each, {steps} steps; differences are to the sweep's own."
+    return report.write(folder, identity, made, _sweeps(head, made, tables.IDEAL[:-1], steps))
 
 
 def boards(arguments: argparse.Namespace) -> str:
@@ -88,7 +146,7 @@ def boards(arguments: argparse.Namespace) -> str:
     made = _by_group(collect(folder, identity, todo, work, arguments.jobs, arguments.abreast), storyboards.CLAIMS)
 
     def lines() -> Iterator[str]:
-        yield f"{len(seeds)} held-out clips from {arguments.first} on, {arguments.steps} steps. Mean [95 % interval].\n"
+        yield f"{len(seeds)} held-out clips from {arguments.first} on, {_told(arguments)}. Mean [95 % interval].\n"
         for board, part in made.items():
             yield f"**{board[0].upper()}{board[1:]}**\n"
             calls = {way: float(storyboards.calls(board, way, arguments.steps)) for way in storyboards.WAYS}
@@ -111,9 +169,10 @@ def prior(arguments: argparse.Namespace) -> str:
 
 
 def ideal(arguments: argparse.Namespace) -> str:
+    steps = arguments.steps or IDEAL_STEPS
     folder, identity = arguments.out / "ideal", _ideal_identity(arguments)
     todo = _questions(list(perfect.TABLE), perfect.ROWS, arguments.clips)
-    rows = collect(folder, identity, todo, perfect.Perfect(arguments.steps, arguments.samples), arguments.jobs)
+    rows = collect(folder, identity, todo, perfect.Perfect(steps, arguments.samples), arguments.jobs)
     made = _by_group(rows, perfect.IDEAL_CLAIMS)
     parts = []
     for group in list(perfect.TABLE)[0::3]:
@@ -122,21 +181,20 @@ def ideal(arguments: argparse.Namespace) -> str:
     report.picture(folder, "mismatch", pictures.plots(parts))
 
     def lines() -> Iterator[str]:
-        yield f"{arguments.clips} questions per world, {arguments.samples} samples of each, {arguments.steps} steps.\n"
+        yield f"{arguments.clips} questions per world, {arguments.samples} samples of each, {steps} steps.\n"
         for group, part in made.items():
             yield f"**{group[0].upper()}{group[1:]}**\n"
-            yield from tables.markdown(part, tables.IDEAL, _calls(perfect.ROWS, arguments.steps))
+            yield from tables.markdown(part, tables.IDEAL, _calls(perfect.ROWS, steps))
 
-    return report.write(folder, identity, made, lines())
+    return report.write(folder, identity, made, lines(), _differences(made, tables.IDEAL))
 
 
 def dials(arguments: argparse.Namespace) -> str:
+    steps = arguments.steps or IDEAL_STEPS
     folder, identity = arguments.out / "dials", _ideal_identity(arguments)
     groups = [group for dial in perfect.DIALS.values() for group in dial]
     todo = _questions(groups, perfect.IN_DIALS, arguments.clips)
-    rows = collect(
-        folder, identity, todo, perfect.Perfect(arguments.steps, arguments.samples, probed=False), arguments.jobs
-    )
+    rows = collect(folder, identity, todo, perfect.Perfect(steps, arguments.samples, probed=False), arguments.jobs)
     made = _by_group(rows, perfect.IDEAL_CLAIMS)
     shown = (("nearest", "nearest dB", 1.0), ("reverse", "reverse %", 100.0), ("energy", "energy distance", 1.0))
     parts = []
@@ -150,16 +208,23 @@ def dials(arguments: argparse.Namespace) -> str:
     report.picture(folder, "curves", pictures.plots(parts))
 
     def lines() -> Iterator[str]:
-        yield f"{arguments.clips} questions per setting, {arguments.samples} samples each, {arguments.steps} steps.\n"
+        yield f"{arguments.clips} questions per setting, {arguments.samples} samples each, {steps} steps.\n"
         for title, dial in perfect.DIALS.items():
             yield f"**{title[0].upper()}{title[1:]}**\n"
             yield from _dial({group: made[group] for group in dial})
 
-    return report.write(folder, identity, made, lines())
+    return report.write(folder, identity, made, lines(), [f"{arguments.clips} questions per setting."])
 
 
 def docs(arguments: argparse.Namespace) -> str:
     return f"published: {', '.join(report.publish(arguments.out)) or 'nothing'}"
+
+
+def _differences(made: dict[str, tables.Table], columns: Sequence[tables.Column]) -> Iterator[str]:
+    yield "Differences, mean [95 % interval].\n"
+    for title, part in made.items():
+        yield f"**{title[0].upper()}{title[1:]}**\n"
+        yield from tables.claims(part, columns)
 
 
 def _dial(made: dict[str, tables.Table]) -> Iterator[str]:
@@ -192,7 +257,9 @@ def _by_way(rows: Sequence[Row], claims: Sequence[tuple[str, str]]) -> dict[str,
     return {title: tables.table(part, claims) for title, part in parts.items() if part}
 
 
-def _sweeps(head: str, made: dict[str, tables.Table], columns: Sequence[tables.Column], steps: int) -> Iterator[str]:
+def _sweeps(
+    head: str, made: dict[str, tables.Table], columns: Sequence[tables.Column], steps: int | None
+) -> Iterator[str]:
     yield f"{head} Mean [95 % interval].\n"
     for title, part in made.items():
         yield f"**{title}**\n"
@@ -225,7 +292,14 @@ def _strips(arguments: argparse.Namespace, folder: Path, seeds: Sequence[int], n
     report.picture(folder, "strips", pictures.strips(clips))
 
 
-def _calls(names: Sequence[str], steps: int) -> dict[str, float]:
+def _told(arguments: argparse.Namespace) -> str:
+    if arguments.steps is not None:
+        return f"{arguments.steps} steps from the published top"
+    own = shared(str(arguments.model), getattr(arguments, "bf16", False)).schedule
+    return f"the model's own {own.own_steps} steps from σ = {own.sigmas(None)[0]:g}"
+
+
+def _calls(names: Sequence[str], steps: int | None) -> dict[str, float]:
     return {name: KNOWN[name].calls(steps) for name in names if name in KNOWN}
 
 
@@ -237,4 +311,4 @@ def _identity(arguments: argparse.Namespace, split: str) -> dict[str, object]:
 
 
 def _ideal_identity(arguments: argparse.Namespace) -> dict[str, object]:
-    return {"world": "ideal", "steps": arguments.steps, "samples": arguments.samples}
+    return {"world": "ideal", "steps": arguments.steps or IDEAL_STEPS, "samples": arguments.samples}

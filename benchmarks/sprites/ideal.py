@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.sprites.rows import Row, Task
 from benchmarks.sprites.sampling import mismatch, walk
-from benchmarks.sprites.variants import KNOWN, VARIANTS
+from benchmarks.sprites.variants import DRAWN, KNOWN, VARIANTS
 from mpd.samplers import Paths
 from mpd.schedule import karras
 from mpd.sprites import ideal
@@ -25,7 +25,7 @@ SIGMA_MIN, SIGMA_MAX = 0.002, 300.0
 BEST = 60.0  # dB that stand for all above: σ_min itself is at 54
 ROWS = (
     "exact",
-    *(name for name in VARIANTS if name not in ("truth", "flow")),
+    *(name for name, variant in VARIANTS.items() if variant.method not in DRAWN),
     "mpd (gain)",
     "mpd (gain, field)",
     "mpd (pin), 1.5 × steps",
@@ -86,11 +86,12 @@ class Perfect:
             return torch.randn(x.shape, generator=generator, dtype=x.dtype)
 
         variant = KNOWN[name]
-        settings = variant.settings(steps=self.steps)
-        sigmas = karras(settings.steps, SIGMA_MIN, SIGMA_MAX)
+        settings = variant.settings(self.steps)
+        top = variant.top or SIGMA_MAX
+        sigmas = karras(settings.steps or self.steps, SIGMA_MIN, top)
         z_start, z_end = (asked.truth[frame].repeat(self.samples, 1, 1) for frame in (0, -1))
         paths = Paths(asked.start, asked.end, z_start, z_end)
-        x = math.sqrt(1 + SIGMA_MAX**2) * noise(asked.truth.repeat(1, self.samples, 1, 1))
+        x = math.sqrt(1 + top**2) * noise(asked.truth.repeat(1, self.samples, 1, 1))
         steps = walk(variant, settings, paths, x, sigmas, noise, ideal.CHANNELS)
         visited = [x, *(step.x for step in steps)]
         clips = visited[-1].reshape(len(x), self.samples, -1, *x.shape[2:]).transpose(0, 1)

@@ -19,7 +19,7 @@ from mpd.segments import SeededNoise
 from mpd.sprites import world
 from mpd.svd.model import Model, load
 
-LEVELS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 700.0)
+LEVELS = (0.1, 0.3, 1.0, 3.0, 10.0, 15.0, 30.0, 70.0, 180.0, 700.0)
 COLUMNS = (
     Column("forward", "forward", 3),
     Column("reversed", "reversed", 3),
@@ -76,11 +76,14 @@ def _figures(model: Model, seed: int, sigma: float) -> dict[str, float]:
 
 
 def markdown(tables: dict[str, Table]) -> Iterator[str]:
-    yield f"| σ | {' | '.join(column.title for column in COLUMNS)} |"
-    yield "|" + "---|" * (len(COLUMNS) + 1)
+    """Write the table by noise level, with how much of a clip is decided: 1 − e²(σ)/e²(σ_max), e being `forward`."""
+    yield f"| σ | decided % | {' | '.join(column.title for column in COLUMNS)} |"
+    yield "|" + "---|" * (len(COLUMNS) + 2)
+    top = next(iter(tables[max(tables, key=float)].values()))["forward"][0]
     for level, table in tables.items():
         figures = next(iter(table.values()))
-        yield f"| {level} | {' | '.join(cell(column, figures[column.measure]) for column in COLUMNS)} |"
+        decided = 100 * (1 - (figures["forward"][0] / top) ** 2)
+        yield f"| {level} | {decided:.0f} | {' | '.join(cell(column, figures[column.measure]) for column in COLUMNS)} |"
 
 
 def tasks(seeds: Sequence[int]) -> list[Task]:

@@ -17,6 +17,7 @@ from mpd.base import Denoiser
 from mpd.methods import METHODS, Distillation, Settings
 from mpd.operators import flip
 from mpd.samplers import HostStep, Noise, Paths, Step, algorithm, sample, trf_step, vibid_step
+from mpd.schedule import early_steps
 
 
 class Conditional:
@@ -46,17 +47,19 @@ def walk(
     if not variant.unconditional:
         end = None if paths.end is None else Conditional(paths.end)
         paths = replace(paths, start=Conditional(paths.start), end=end)
+    plan = settings.distillation or Distillation(gamma=0.0, k=0, lam=0.0, anchor="pin")
+    clip = x.numel() * channels / x.shape[1]
+    early = range(early_steps(plan, sigmas, clip)) if variant.window is None else variant.window
     if variant.experiment is None:
-        plan, ramp = settings.distillation, settings.guidance_ramp
-        return sample(variant.method, paths, x, sigmas, distillation=plan, guidance=ramp, noise=noise)
+        ramp = settings.guidance_ramp
+        return sample(variant.method, paths, x, sigmas, distillation=plan, guidance=ramp, noise=noise, early=early)
     mpd = experiments.named(variant.experiment, channels)
     hosts: dict[str | None, HostStep] = {
         "mpd": mpd,
         "vibid": partial(vibid_step, noise=noise),
         "trf": partial(trf_step, guidance=settings.guidance_ramp or (1.0, 1.0)),
     }
-    plan = settings.distillation or Distillation(gamma=0.0, k=0, lam=0.0, anchor="pin")
-    return algorithm(paths, x, sigmas, plan, mpd, hosts[METHODS[variant.method].host], noise)
+    return algorithm(paths, x, sigmas, plan, mpd, hosts[METHODS[variant.method].host], noise, early)
 
 
 def mismatch(paths: Paths, visited: Sequence[Tensor], sigmas: Sequence[float]) -> list[float]:

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from benchmarks.sprites.rows import Row, Task
 from benchmarks.sprites.tables import Column
 from benchmarks.sprites.trained import shared
+from benchmarks.sprites.variants import CLIP, SPRITES
 from mpd import rife
 from mpd.lengths import denoiser_calls, groups, segment_frames
 from mpd.methods import Settings
 from mpd.progress import Pictures, Take
 from mpd.segments import generate
 from mpd.sprites import gate, track, world
-from mpd.sprites.measures import decibels
+from mpd.sprites.measures import decibels, off_path
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class Storyboards:
 
     #: A folder.
     model: str
-    steps: int
+    #: None is the model's own schedule.
+    steps: int | None
     bf16: bool = False
 
     def __call__(self, task: Task) -> Row:
@@ -87,7 +89,7 @@ class Storyboards:
         if task.variant == "rife":
             reports = rife.generate(rife.load(), keyframes, asked)
         else:
-            asked = replace(asked, steps=self.steps, motion_bucket_id=scene.motion_bucket_id)
+            asked = replace(asked, steps=self.steps)
             reports = generate(model, keyframes, asked)
         return next(report.frames for report in reports if isinstance(report, Take))
 
@@ -129,21 +131,22 @@ def cross_fade(keyframes: Sequence[Pictures], board: Board) -> Pictures:
 def judged(made: Pictures, truth: Pictures, scene: world.Scene, board: Board) -> dict[str, float]:
     """Measure a clip: PSNR over the frames that were made, the path, and the velocity at the inner keyframes.
 
-    jump: pixels per frame by which the velocity changes there; speed before and after: over the true ones.
+    jump: pixels per frame by which the velocity changes there; speed before and after: over the true ones. Where the
+    arrow is not found it counts as standing, and as far off as it could be.
     """
     between = [frame for frame in range(board.frames) if frame not in board.places]
     found = _closed(track.track(made, scene.hue).places[:, :2], board)
     true = _closed(world.trajectory(scene, board.frames)[:, :2], board)
-    steps, right = np.diff(found, axis=0), np.diff(true, axis=0)
+    steps, right = np.nan_to_num(np.diff(found, axis=0)), np.diff(true, axis=0)
     inner = [place for place in board.places[1:] if place < len(steps)]
     speed, due = np.hypot(*steps.T), np.hypot(*right.T)
     headed = track.along_heading(track.track(made, scene.hue).places)
     return {
         "psnr": decibels(made[between], truth[between]),
-        "path": float(np.nanmean(np.hypot(*(found - true).T))),
-        "jump": float(np.nanmean([np.hypot(*(steps[place] - steps[place - 1])) for place in inner])),
-        "before": float(np.nanmean([speed[place - 1] / due[place - 1] for place in inner])),
-        "after": float(np.nanmean([speed[place] / due[place] for place in inner])),
+        "path": off_path(found, true),
+        "jump": float(np.mean([np.hypot(*(steps[place] - steps[place - 1])) for place in inner])),
+        "before": float(np.mean([speed[place - 1] / due[place - 1] for place in inner])),
+        "after": float(np.mean([speed[place] / due[place] for place in inner])),
         "reverse": float(np.mean(~(headed > 0))),
     }
 
@@ -153,11 +156,11 @@ def _closed(places: NDArray[np.float64], board: Board) -> NDArray[np.float64]:
     return np.concatenate([places, places[: board.places[1] + 1]]) if board.loop else places
 
 
-def calls(name: str, way: str, steps: int) -> int:
+def calls(name: str, way: str, steps: int | None) -> int:
     """Count the denoiser calls of one clip of a board."""
     if way not in ("joint", "alone"):
         return 0
     board = BOARDS[name]
     asked = replace(settings(way, board), steps=steps)
     segments = segment_frames(asked, len(board.places) - board.loop, world.FRAMES)
-    return denoiser_calls(asked, len(groups(asked, segments, world.FRAMES)))
+    return denoiser_calls(asked, SPRITES, [CLIP] * len(groups(asked, segments, world.FRAMES)))

@@ -29,6 +29,7 @@ class Column:
 
 TRAINED = (
     Column("psnr", "PSNR dB", 1),
+    Column("region", "on the arrow dB", 1),
     Column("ssim", "SSIM", 3),
     Column("first", "first dB", 1),
     Column("last", "last dB", 1),
@@ -39,6 +40,8 @@ TRAINED = (
     Column("drift", "drift ΔE"),
     Column("mismatch", "mismatch"),
 )
+BRIEF = ("psnr", "region", "path", "reverse", "ghosts", "arrival", "nearest", "mass", "energy")
+"""Of these and of the ideal world's, what the page shows."""
 IDEAL = (
     Column("nearest", "nearest dB", 1),
     Column("last", "last dB", 1),
@@ -73,9 +76,9 @@ def measured(row: Row) -> dict[str, float]:
     return row.figures | {"mismatch": mean}
 
 
-def markdown(made: Table, columns: Sequence[Column], calls: dict[str, float]) -> Iterator[str]:
+def markdown(made: Table, columns: Sequence[Column], calls: dict[str, float], *, timed: bool = True) -> Iterator[str]:
     """Write two tables: the variants', and the claims' if there are any. `seconds` is shown where it was measured."""
-    timed = any("seconds" in figures for figures in made.values())
+    timed = timed and any("seconds" in figures for figures in made.values())
     columns = (*columns, Column("seconds", "CPU s", 1)) if timed else columns
     for title, gaps in (("method", False), ("difference", True)):
         some = {name: figures for name, figures in made.items() if (GAP in name) == gaps}
@@ -86,6 +89,17 @@ def markdown(made: Table, columns: Sequence[Column], calls: dict[str, float]) ->
                 cells = [cell(column, figures[column.measure]) for column in columns]
                 yield f"| {name} | {_calls(name, calls)} | {' | '.join(cells)} |"
             yield ""
+
+
+def briefly(made: Table, calls: dict[str, float]) -> Iterator[str]:
+    """Write the measures that the page shows."""
+    yield from markdown(made, [column for column in TRAINED if column.measure in BRIEF], calls, timed=False)
+
+
+def claims(made: Table, columns: Sequence[Column]) -> Iterator[str]:
+    """Write the differences alone, by what the page shows of their measures."""
+    some = {name: figures for name, figures in made.items() if GAP in name}
+    yield from markdown(some, [column for column in columns if column.measure in BRIEF], {}, timed=False)
 
 
 def cell(column: Column, figure: Figure) -> str:

@@ -1,7 +1,8 @@
 """Clips of the sprite world by the model that ships: one variant, one seed, one row.
 
-Each clip's first and last frame go in as keyframes, told the clip's own fps and motion bucket, with one seed per clip
-that is the same for every variant. `truth` is the clip through the VAE and back, the best a sampler could do.
+Each clip's first and last frame go in as keyframes, told the clip's own fps and what a caller gets for a motion bucket,
+with one seed per clip that is the same for every variant. `truth` is the clip through the VAE and back, the best a
+sampler could do.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.sprites.abreast import Abreast
+from benchmarks.sprites.floor import FLOOR
 from benchmarks.sprites.rows import Row, Task
 from benchmarks.sprites.sampling import mismatch, walk
 from benchmarks.sprites.variants import KNOWN, SKIPPED, Variant
 from mpd import flow
-from mpd.lengths import early_steps
 from mpd.methods import Settings
 from mpd.progress import Pictures, Take
+from mpd.schedule import share_of_steps
 from mpd.segments import Beginning, Latent, SeededNoise, begin
 from mpd.sprites import gate, world
 from mpd.sprites.measures import judge
@@ -50,7 +52,8 @@ class Trained:
 
     #: A folder.
     model: str
-    steps: int
+    #: None is the model's own schedule.
+    steps: int | None
     #: Of seeds below this, Eq. 11's mismatch is taken along.
     probed_below: int = 0
     #: The UNet's products are in bfloat16.
@@ -61,29 +64,25 @@ class Trained:
         truth = world.render(scene)
         model = shared(self.model, self.bf16)
         with torch.inference_mode(), model.unet.member():
-            made = make(model, KNOWN[task.variant], scene, truth, task.seed, self.steps)
-            curve = self._curve(made) if task.seed < self.probed_below else []
+            variant = KNOWN[task.variant]
+            made = make(model, variant, scene, truth, task.seed, self.steps)
+            curve = _curve(made) if task.seed < self.probed_below and variant.begins == "noise" else []
         figures = asdict(judge(made.frames, truth, scene)) | {"seconds": round(made.seconds, 3)}
         return Row(task, figures, [round(value, 5) for value in curve])
 
-    def _curve(self, made: MadeTake) -> list[float]:
-        if made.beginning is None or len(made.visited) < self.steps:
-            return []
-        return mismatch(made.beginning.paths, made.visited, made.beginning.sigmas)
+
+def _curve(made: MadeTake) -> list[float]:
+    return [] if made.beginning is None else mismatch(made.beginning.paths, made.visited, made.beginning.sigmas)
 
 
 def make(
-    model: Model, variant: Variant, scene: world.Scene, truth: NDArray[np.uint8], seed: int, steps: int
+    model: Model, variant: Variant, scene: world.Scene, truth: NDArray[np.uint8], seed: int, steps: int | None
 ) -> MadeTake:
     """Make a variant's clip of the first and the last true frame. model: `shared`, by a member."""
+    if variant.method in FLOOR:
+        return MadeTake(FLOOR[variant.method](truth, scene), 0.0)
     told = variant.settings if variant.method != "truth" else Variant("flow").settings
-    settings = told(
-        frames=len(truth),
-        steps=steps,
-        seeds=(seed % (1 << 32),),
-        fps=scene.fps,
-        motion_bucket_id=scene.motion_bucket_id,
-    )
+    settings = told(steps, scene.motion_bucket_id, frames=len(truth), seeds=(seed % (1 << 32),), fps=scene.fps)
     began = model.unet.seconds()
     if variant.method == "truth":
         return MadeTake(gate.round_trip(model, truth), model.unet.seconds() - began)
@@ -127,7 +126,7 @@ def _sampled(model: Model, variant: Variant, settings: Settings, truth: NDArray[
 
 
 def _from_flow(model: Model, begun: Beginning, frames: Pictures, noise: SeededNoise) -> Beginning:
-    sigmas = begun.sigmas[early_steps(SKIPPED, len(begun.sigmas) - 1) :]
+    sigmas = begun.sigmas[share_of_steps(SKIPPED, len(begun.sigmas) - 1) :]
     z = torch.stack([model.keyframe(frame).z for frame in frames])
     return Beginning(begun.paths, sigmas, z + sigmas[0] * noise(z))
 

@@ -1,6 +1,7 @@
 """What an inbetween of two sprite keyframes is judged by, and how sure the averages are.
 
-Every measure compares a made clip with the true one of the same scene; pictures are (N, H, W, 3) uint8.
+Every measure compares a made clip with the true one of the same scene; pictures are (N, H, W, 3) uint8. Where the arrow
+is not found in a frame, that frame has the worst value, so that nothing is gained by showing none.
 Knows nothing of how a clip was made.
 """
 
@@ -18,6 +19,9 @@ from mpd.sprites import track, world
 
 GHOST_MASS = (0.6, 1.5)  # coloured area over an arrow's beyond which a frame holds less or more than one
 GHOST_SPREAD = 1.5  # of a colour's pixels, over an arrow's, beyond which it is in two places
+REGION_LEVELS = 8  # of 255, beyond which a pixel of the true clip is the arrow's
+REGION_MARGIN = 5  # pixels across of the square by which the arrow's region is widened
+UNSEEN_ARRIVAL = -1.0  # as if the arrow came backwards
 
 
 @dataclass(frozen=True)
@@ -26,19 +30,21 @@ class Judged:
 
     #: dB over all frames between the keyframes.
     psnr: float
+    #: dB there, over the pixels of the true arrow and two around it.
+    region: float
     #: Mean over the frames between the keyframes.
     ssim: float
     #: dB of the first frame.
     first: float
     #: dB of the last frame.
     last: float
-    #: Mean distance in pixels of the arrow found from the true one, where one was found; NaN if in no frame.
+    #: Mean distance in pixels of the arrow found from the true one; where none is found, as far as one could be.
     path: float
-    #: 1 if the arrow moves against its heading somewhere (`track.plays_reversed`), else 0.
+    #: Pixels moved against the heading, step by step, over the length of the true way; a step unseen counts whole.
     reverse: float
     #: Share of frames with no arrow, more than one blob, or colours of an area or spread unlike one arrow's.
     ghosts: float
-    #: Distance moved over the last quarter, over the true one; 1 is right, 0 a freeze; NaN if unseen.
+    #: Way over the last quarter, along the true one and over it: 1 is right, 0 a freeze, below 0 backwards or unseen.
     arrival: float
     #: ΔE (CIE76) between the mean colours of the frames beside the keyframes and the keyframes themselves.
     drift: float
@@ -52,18 +58,18 @@ def judge(made: Pictures, truth: Pictures, scene: world.Scene) -> Judged:
     if made.shape != truth.shape or len(made) < 4:
         raise ValueError(f"clips of {made.shape} and {truth.shape} cannot be compared")
     found, places = track.track(made, scene.hue), world.trajectory(scene, len(made))
-    apart = np.hypot(*(found.places[:, :2] - places[:, :2]).T)
     low, high = GHOST_MASS
     odd = (found.sprites != 1) | (found.mass < low) | (found.mass > high) | ~(found.spread < GHOST_SPREAD)
     return Judged(
         psnr=decibels(made[1:-1], truth[1:-1]),
+        region=_region(made[1:-1], truth[1:-1]),
         ssim=float(np.mean([ssim(a, b) for a, b in zip(made[1:-1], truth[1:-1], strict=True)])),
         first=decibels(made[0], truth[0]),
         last=decibels(made[-1], truth[-1]),
-        path=float(np.nanmean(apart)) if np.isfinite(apart).any() else float("nan"),
-        reverse=float(track.plays_reversed(found.places)),
+        path=off_path(found.places, places),
+        reverse=against_heading(found.places, places),
         ghosts=float(odd.mean()),
-        arrival=_late(found.places) / _late(places),
+        arrival=_arrival(found.places, places),
         drift=(_colour_gap(made[1], truth[0]) + _colour_gap(made[-2], truth[-1])) / 2,
     )
 
@@ -91,10 +97,40 @@ def ssim(a: Pictures, b: Pictures) -> float:
     return float(score[5:-5, 5:-5].mean())
 
 
-def _late(places: NDArray[np.float64]) -> float:
-    """Measure how many pixels the last place is from the one at three quarters of the clip."""
-    step = places[-1, :2] - places[-1 - (len(places) - 1) // 4, :2]
-    return float(np.hypot(*step))
+def off_path(found: NDArray[np.float64], places: NDArray[np.float64]) -> float:
+    """Measure how many pixels the arrow is off its true places, the mean over frames.
+
+    Where it is not found, as many as the farthest place that a clip's arrow can be at.
+    """
+    far = np.linalg.norm(np.abs(places[:, :2] - world.SIZE / 2) + world.SIZE / 2 - world.MARGIN, axis=1)
+    apart = np.linalg.norm(found[:, :2] - places[:, :2], axis=1)
+    return float(np.mean(np.where(np.isfinite(apart), apart, far)))
+
+
+def against_heading(found: NDArray[np.float64], places: NDArray[np.float64]) -> float:
+    """Measure the way moved against the heading, as a share of the true way's length.
+
+    1 is a whole clip in reverse. A step of which one end is not found counts with its true length.
+    """
+    moved = track.along_heading(found)
+    true = np.linalg.norm(np.diff(places[:, :2], axis=0), axis=1)
+    return float(np.where(np.isfinite(moved), np.maximum(0, -moved), true).sum() / true.sum())
+
+
+def _arrival(found: NDArray[np.float64], places: NDArray[np.float64]) -> float:
+    quarter = (len(places) - 1) // 4
+    way, true = found[-1, :2] - found[-1 - quarter, :2], places[-1, :2] - places[-1 - quarter, :2]
+    along = float(way @ true / (true @ true))
+    return along if np.isfinite(along) else UNSEEN_ARRIVAL
+
+
+def _region(made: Pictures, truth: Pictures) -> float:
+    """Measure the PSNR over the pixels of the true arrow, widened; those of all frames together."""
+    apart = np.abs(truth.astype(np.int16) - round(255 * world.GROUND))
+    arrow = apart.max(axis=3) > REGION_LEVELS
+    square = np.ones((REGION_MARGIN, REGION_MARGIN), np.uint8)
+    region = np.stack([cv2.dilate(one.astype(np.uint8), square) for one in arrow]).astype(bool)
+    return decibels(made[region], truth[region])
 
 
 def _colour_gap(a: Pictures, b: Pictures) -> float:

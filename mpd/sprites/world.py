@@ -131,7 +131,11 @@ def render(scene: Scene, frames: int = FRAMES, *, first: int = 0, count: int | N
 
     All of them, if no count is given. Antialiased by `_SUPERSAMPLING` squared samples per pixel.
     """
-    places = trajectory(scene, frames)[first:][:count]
+    return drawn(scene, trajectory(scene, frames)[first:][:count])
+
+
+def drawn(scene: Scene, places: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Draw a scene's arrow at any places, (N, 3) as `trajectory` gives them: (N, SIZE, SIZE, 3) uint8 RGB."""
     return np.stack([_picture(scene, place) for place in places])
 
 

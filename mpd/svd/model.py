@@ -26,7 +26,6 @@ from torch import Tensor
 from mpd.base import ModelError, Room
 from mpd.methods import LIMITS
 from mpd.progress import Frames, Pictures
-from mpd.schedule import karras
 from mpd.svd import memory, weights
 from mpd.svd.accelerate import ACCELERATIONS, Acceleration
 from mpd.svd.denoiser import Condition, Plain, SvdDenoiser
@@ -93,7 +92,8 @@ class Model:
         if acceleration != "off":
             self._accelerate()
         self._image_mean, self._image_std = parts.image_mean, parts.image_std
-        self._sigma_min, self._sigma_max = parts.sigma_min, parts.sigma_max
+        self.schedule = parts.schedule
+        self.calibration = parts.calibration
         self._scale = float(self.vae.config.scaling_factor)
         self.size_multiple = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.latent_channels = int(self.vae.config.latent_channels)
@@ -130,10 +130,6 @@ class Model:
             if self.compiles:
                 stack.enter_context(self.vae.decoder.forward.warming_up())
             yield
-
-    def sigmas(self, steps: int) -> list[float]:
-        """Give the schedule the model was published with: Karras from σ_max to σ_min, then 0."""
-        return karras(steps, self._sigma_min, self._sigma_max)
 
     @torch.inference_mode()
     def keyframe(self, picture: Pictures) -> SvdKeyframe:

@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 
-from mpd import hub
+from mpd import calibration, hub
 from mpd.base import ModelError
+from mpd.calibration import Calibration
 from mpd.hub import CONFIGS, first_line
+from mpd.schedule import Schedule
 
 PIPELINE = "StableVideoDiffusionPipeline"
 
@@ -26,8 +28,8 @@ class Parts:
     unet: Any
     vae: Any
     image_encoder: Any
-    sigma_min: float
-    sigma_max: float
+    schedule: Schedule
+    calibration: Calibration | None
     image_mean: tuple[float, ...]
     image_std: tuple[float, ...]
     revision: str | None
@@ -47,13 +49,32 @@ def read(source: str, revision: str | None, variant: str | None, dtype: torch.dt
         unet,
         vae,
         image_encoder,
-        sigma_min=float(scheduler["sigma_min"]),
-        sigma_max=float(scheduler["sigma_max"]),
+        schedule=Schedule(float(scheduler["sigma_min"]), float(scheduler["sigma_max"]), **_own(source, folder)),
+        calibration=_calibration(source, folder),
         image_mean=tuple(extractor["image_mean"]),
         image_std=tuple(extractor["image_std"]),
         revision=folder.resolve().name if hub.is_commit(folder.resolve().name) else None,
         license=licence.name if licence else None,
     )
+
+
+def _own(source: str, folder: Path) -> dict[str, Any]:
+    """Read the schedule that a model's card names for requests that leave the steps open; nothing where it names none.
+
+    Raises `ModelError`.
+    """
+    try:
+        own = hub.own_schedule(folder / "README.md")
+    except ValueError as error:
+        raise ModelError(f"{source}: README.md: {error}") from error
+    return {} if own is None else {"own_steps": own[0], "own_sigma_max": own[1]}
+
+
+def _calibration(source: str, folder: Path) -> Calibration | None:
+    try:
+        return calibration.read(folder)
+    except ValueError as error:
+        raise ModelError(f"{source}: {error}") from error
 
 
 def _fetch(source: str, revision: str | None, variant: str | None) -> Path:

@@ -148,6 +148,9 @@ class ResultView(BaseModel):
         description="The keyframes, by their numbers from 0, that were sampled as one, for each latent; empty for "
         "methods without a model.",
     )
+    motion_bucket_ids: list[int] = Field(
+        default=[], description="The motion bucket that each of these latents was asked for."
+    )
     timings: dict[str, Any] | None = Field(default=None, description="Seconds per stage.")
     gpu_seconds: float | None = Field(default=None, description="Of sampling on a GPU, as counted for the key's day.")
     files: list[FileView]
@@ -249,6 +252,9 @@ class EngineView(BaseModel):
     max_pixels: int | None = Field(description="Width × height of one frame.")
     max_volume: int | None = Field(description="Pixels of all frames of one segment: width × height × frames.")
     seconds_per_call: float | None = Field(description="Measured, per megapixel of one frame.")
+    calibrated: bool | None = Field(
+        default=None, description="Whether `motion_bucket_id` can be `auto`, and is unless the request says."
+    )
     error: str | None
 
 
@@ -262,7 +268,7 @@ class MethodView(BaseModel):
     uses_end: bool = Field(description="Whether the end keyframe has a part in the frames.")
     min_keyframes: int
     native_frames: int | None = Field(description="Of a segment, unless the request says; null: the model's own.")
-    denoiser_calls: int = Field(description="Of one segment of one take at the default steps.")
+    denoiser_calls: int = Field(description="Of one segment of one take at 25 steps.")
     defaults: dict[str, float | str | list[float] | None] = Field(
         description="The method's own values of the options that not all methods have; null where it has none."
     )

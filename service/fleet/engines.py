@@ -15,6 +15,7 @@ from typing import Any
 import redis
 import structlog
 
+from mpd.schedule import Schedule
 from service.redis_keys import RedisKeys
 from service.settings import ServiceSettings
 
@@ -69,6 +70,12 @@ class Engine:
     seconds_per_call: float | None = None
     #: The one for requests that name none, as the model's card has it; None where it says nothing.
     default_method: str | None = None
+    #: The noise levels that its model is sampled at; None where they are of another kind.
+    schedule: Schedule | None = None
+    #: Numbers of a latent for each pixel of its frames.
+    latent_share: float | None = None
+    #: Whether its model has a calibration of motion by motion bucket; None where it does not say.
+    calibrated: bool | None = None
     #: The ticket being sampled.
     busy_with: str | None = None
     error: str | None = None
@@ -146,6 +153,8 @@ def _decode(value: bytes | str) -> Engine:
     read["state"] = EngineState(read["state"])
     read["methods"] = tuple(read["methods"])
     read["native_size"] = tuple(read["native_size"]) if read["native_size"] else None
+    if read.get("schedule") is not None:
+        read["schedule"] = Schedule(**read["schedule"])
     return Engine(**read)
 
 

@@ -19,6 +19,7 @@ OPTION_DEFAULTS: Mapping[str, Any] = {
     "fps": 7,
     "frames": None,
     "gamma": None,
+    "gamma_in": None,
     "guidance": None,
     "handover": None,
     "height": None,
@@ -41,6 +42,7 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "flow": {
         "anchor": None,
         "gamma": None,
+        "gamma_in": None,
         "guidance": None,
         "handover": None,
         "k": None,
@@ -51,6 +53,7 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "svd": {
         "anchor": None,
         "gamma": None,
+        "gamma_in": None,
         "guidance": [1.0, 3.0],
         "handover": None,
         "k": None,
@@ -61,6 +64,7 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "trf": {
         "anchor": None,
         "gamma": None,
+        "gamma_in": None,
         "guidance": [1.0, 3.0],
         "handover": None,
         "k": None,
@@ -71,6 +75,7 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "vibid": {
         "anchor": None,
         "gamma": None,
+        "gamma_in": None,
         "guidance": None,
         "handover": None,
         "k": None,
@@ -81,6 +86,7 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "mpd-trf": {
         "anchor": "rigid",
         "gamma": 0.3,
+        "gamma_in": "steps",
         "guidance": [1.0, 3.0],
         "handover": 0.0,
         "k": 2,
@@ -91,6 +97,7 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "mpd-vibid": {
         "anchor": "rigid",
         "gamma": 0.2,
+        "gamma_in": "steps",
         "guidance": None,
         "handover": 0.0,
         "k": 3,
@@ -101,6 +108,7 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "mpd": {
         "anchor": "closure",
         "gamma": 0.0,
+        "gamma_in": "steps",
         "guidance": None,
         "handover": None,
         "k": 0,
@@ -111,6 +119,7 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "rife": {
         "anchor": None,
         "gamma": None,
+        "gamma_in": None,
         "guidance": None,
         "handover": None,
         "k": None,
@@ -121,6 +130,7 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "film": {
         "anchor": None,
         "gamma": None,
+        "gamma_in": None,
         "guidance": None,
         "handover": None,
         "k": None,

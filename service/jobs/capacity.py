@@ -10,8 +10,9 @@ from collections.abc import Collection, Sequence
 from typing import cast
 
 from mpd.lengths import FLOW_SIZE_MULTIPLE, Group, delivered_frames, flow_size, groups, segment_frames, total_frames
-from mpd.methods import DEFAULT_METHOD, FLOW_FRAMES, METHODS, Settings, SettingsError
+from mpd.methods import DEFAULT_METHOD, FLOW_FRAMES, METHODS, MOTION_BUCKET, Settings, SettingsError
 from mpd.output.formats import sample_bits
+from mpd.schedule import NUMBERS, SVD_XT, NoiseLevels
 from service.fleet.engines import Engine, EngineState
 from service.jobs.option_fields import MethodName
 from service.problems import Problem
@@ -54,6 +55,23 @@ def groups_on(settings: Settings, keyframes: int, engine: Engine) -> tuple[Group
     if engine.max_volume and size:
         most = min(most, engine.max_volume // (size[0] * size[1]))
     return groups(settings, segments_on(settings, keyframes, engine), most)
+
+
+def latents_on(
+    settings: Settings, keyframes: int, engine: Engine | None, groups: Sequence[Group] | None
+) -> tuple[NoiseLevels, list[float]]:
+    """Return the noise levels that a job is sampled at, and the numbers of each latent.
+
+    Until a model says what it joins each segment counts alone, and where it does not say them levels and sizes count as
+    SVD-XT's.
+    """
+    schedule = (engine.schedule if engine is not None else None) or SVD_XT
+    size = size_on(settings, engine)
+    if groups is None:
+        return schedule, [NUMBERS] * (keyframes if settings.loop else max(1, keyframes - 1))
+    if engine is None or engine.latent_share is None or size is None:
+        return schedule, [NUMBERS] * len(groups)
+    return schedule, [engine.latent_share * size[0] * size[1] * part.length for part in groups]
 
 
 def delivered_on(settings: Settings, keyframes: int, engine: Engine | None) -> tuple[int, ...]:
@@ -176,6 +194,10 @@ def _refusal(settings: Settings, keyframes: int, engine: Engine) -> Problem | No
     """Say why this engine cannot run the job; None where it can."""
     if not METHODS[settings.method].needs_model:
         return None
+    if settings.motion_bucket_id == "auto" and engine.calibrated is False:
+        detail = f"{engine.model} has no calibration that says what motion_bucket_id auto is."
+        remedy = f"Send a number, such as {MOTION_BUCKET}."
+        return Problem(422, "beyond-capacity", detail, field="options.motion_bucket_id", remedy=remedy)
     if settings.retimed and not any(METHODS[name].interpolator for name in engine.methods if name in METHODS):
         detail = "No engine at work holds an interpolator beside its model, which brings its frames to another rate."
         remedy = f"Leave output_fps out: the video then has {settings.fps} frames a second."

@@ -9,13 +9,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mpd.methods import Anchor, Fit
+from mpd.methods import Anchor, Fit, MotionBucket
 from service.jobs.record import Priority
 from service.jobs.strict import Strict, Webhook
 
 MethodName = Literal["flow", "rife", "film", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"]
 Motion = Literal["auto", "dis", "rife"]
 Segments = Literal["joint", "alone", "chained"]
+GammaIn = Literal["steps", "noise"]
 Format = Literal["mp4", "webm", "gif", "apng", "webp", "png", "png16", "prores", "prores4444"]
 
 
@@ -108,18 +109,20 @@ class OptionFields(Strict):
         "which each pair has noise of its own; `chained` draws it on from pair to pair, as releases before 0.2 did. "
         "Default: the method's own.",
     )
-    steps: int = Field(
-        default=25,
+    steps: int | None = Field(
+        default=None,
         ge=1,
         le=100,
         description="Sampling steps. More take longer; past 25 little changes. 1 to 100: 25 is the methods' default; "
-        "past 100 nothing visible changes.",
+        "past 100 nothing visible changes. Default: the model's own schedule; 25 where its card names none.",
+        examples=[25],
     )
-    motion_bucket_id: int = Field(
-        default=127,
-        ge=0,
-        le=255,
-        description="How much motion the model is asked for. 0 to 255: the range of the training data's motion scores.",
+    motion_bucket_id: Annotated[int, Field(ge=0, le=255)] | MotionBucket | None = Field(
+        default=None,
+        description="How much motion the model is asked for; auto is what the keyframes' distance takes. 0 to 255: "
+        "the range of the training data's motion scores. Default: auto for a model with a calibration, 127 for "
+        "others.",
+        examples=[127],
     )
     noise_aug_strength: float = Field(
         default=0.02,
@@ -142,6 +145,12 @@ class OptionFields(Strict):
         le=1,
         description="How much of the beginning is distilled: a share of the steps. 0 to 1: none of the steps to all "
         "of them. Default: the method's own.",
+    )
+    gamma_in: GammaIn | None = Field(
+        default=None,
+        description="Whether γ is a share of the steps, as in the paper, or of the noise that latents of this size "
+        "can tell. By `noise`, small sizes and few frames have rounds at the lower noise levels at which they are "
+        "decided; at 1024x576 and 25 frames both are the same. Default: the method's own.",
     )
     k: int | None = Field(
         default=None,

@@ -133,13 +133,21 @@ class InbetweenRequest(Strict):
 
     @model_validator(mode="after")
     def _as_it_was(self) -> Self:
-        """Keep the picture of a `metadata.json` from before segments could be joined, which says nothing of them."""
-        of_old = self.result is not None and "groups" not in self.result
+        """Keep the picture of a `metadata.json` from before segments could be joined, which says nothing of them.
+
+        Nor does it say what steps and motion bucket are where they are left out.
+        """
+        method = self.options.method
+        if self.result is None or "groups" in self.result or method is None or not METHODS[method].needs_model:
+            return self
+        first = baseline.OPTION_DEFAULTS
+        if self.options.steps is None:
+            self.options.steps = first["steps"]
+        if self.options.motion_bucket_id is None:
+            self.options.motion_bucket_id = first["motion_bucket_id"]
         several = self.options.loop or len(self.keyframes or ()) > 2
-        if of_old and several and self.options.segments is None:
-            method = self.options.method
-            if method is not None and METHODS[method].needs_model:
-                self.options.segments = "chained"
+        if several and self.options.segments is None:
+            self.options.segments = "chained"
         return self
 
 

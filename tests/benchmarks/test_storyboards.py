@@ -52,6 +52,19 @@ def test_a_dissolve_is_no_motion() -> None:
     assert judged(faded, truth, SCENE, BOARD)["psnr"] < 30
 
 
+def test_nothing_is_gained_by_showing_no_arrow() -> None:
+    truth = world.render(SCENE)
+    hidden = truth.copy()
+    for place in range(12):
+        if place not in BOARD.places:
+            hidden[place] = round(255 * world.GROUND)
+    found, shown = (judged(clip, truth, SCENE, BOARD) for clip in (hidden, truth))
+    assert found["path"] > 20
+    assert found["before"] == found["after"] == 0
+    assert found["reverse"] > 0.9 > shown["reverse"]
+    assert found["psnr"] < 25 < shown["psnr"]
+
+
 def test_a_loops_truth_comes_back() -> None:
     board = BOARDS["a loop of three, at 0, 3, 6 and again at 8"]
     for seed in world.seeds("development", 4):

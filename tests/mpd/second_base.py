@@ -65,6 +65,17 @@ class Flow:
         return x0_c, x0_u if need_uncond else None
 
 
+class Times:
+    """Flow matching's times in equal steps, as noise levels."""
+
+    own_steps = 25
+
+    def sigmas(self, steps: int | None) -> list[float]:
+        count = steps or self.own_steps
+        times = [0.99 * (1 - i / count) for i in range(count)]
+        return [*(s / (1 - s) for s in times), 0.0]
+
+
 class RandomWalk:
     """The model. What stands for a causal VAE's latents, which are not those of the reversed video when reversed."""
 
@@ -78,6 +89,8 @@ class RandomWalk:
     size_multiple = SIDE
     max_frames = 33
     room: Room | None = None
+    schedule = Times()
+    calibration = None
     acceleration = "off"
     compiles = False
 
@@ -87,10 +100,6 @@ class RandomWalk:
     @contextmanager
     def warming_up(self) -> Iterator[None]:
         yield
-
-    def sigmas(self, steps: int) -> list[float]:
-        times = [0.99 * (1 - i / steps) for i in range(steps)]
-        return [*(s / (1 - s) for s in times), 0.0]
 
     def latent_shape(self, frames: int, width: int, height: int) -> tuple[int, int, int, int]:
         return frames, 3, height // SIDE, width // SIDE

@@ -58,8 +58,8 @@ def test_latents(pipeline: Any, tiny_model: Model, picture: Pictures) -> None:
     keyframe = tiny_model.keyframe(picture)
     augmentation = torch.randn(keyframe.pixels.shape, generator=generator)
     condition = tiny_model.condition(keyframe, augmentation, SETTINGS.noise_aug_strength)
-    denoiser = tiny_model.denoiser(condition, SETTINGS.fps, SETTINGS.motion_bucket_id, SETTINGS.noise_aug_strength)
-    sigmas = tiny_model.sigmas(SETTINGS.steps)
+    denoiser = tiny_model.denoiser(condition, SETTINGS.fps, 90, SETTINGS.noise_aug_strength)
+    sigmas = tiny_model.schedule.sigmas(SETTINGS.steps)
     x = torch.randn(tiny_model.latent_shape(5, 72, 40), generator=generator) * (1 + sigmas[0] ** 2) ** 0.5
     *_, step = sample("svd", Paths(denoiser, None, keyframe.z, None), x, sigmas, noise=torch.randn_like)
     torch.testing.assert_close(step.x, theirs(pipeline, picture, "latent"), rtol=1e-4, atol=1e-5)

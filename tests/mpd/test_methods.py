@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpd.lengths import denoiser_calls, early_steps, groups, segment_frames, total_frames
+from mpd.lengths import denoiser_calls, groups, segment_frames, total_frames
 from mpd.methods import LIMITS, METHODS, Distillation, Settings, SettingsError
+from mpd.schedule import NUMBERS, share_of_steps
 
 
 def test_the_defaults_are_the_papers() -> None:
@@ -30,7 +31,9 @@ def test_own_values_replace_the_methods() -> None:
 def test_what_is_spelled_out_has_the_methods_own_values() -> None:
     told = Settings(method="mpd-trf", k=1).spelled_out()
     assert (told["k"], told["gamma"], told["anchor"], told["guidance"]) == (1, 0.3, "rigid", (1.0, 3.0))
-    assert (told["motion"], told["frames"], told["steps"]) == (None, None, 25)
+    assert (told["motion"], told["frames"], told["steps"]) == (None, None, None)
+    assert Settings(method="mpd").spelled_out(15)["steps"] == 15
+    assert Settings(method="mpd", steps=3).spelled_out(15)["steps"] == 3
     assert Settings(method="rife").spelled_out()["motion"] == "auto"
     assert Settings(method="rife", motion="dis").spelled_out()["motion"] == "dis"
 
@@ -82,7 +85,6 @@ def test_what_is_spelled_out_has_the_methods_own_values() -> None:
         ({"method": "trf", "guidance": 2.0}, "guidance"),
         ({"background": 0}, "background"),
         ({"loop": "no"}, "loop"),
-        ({"steps": None}, "steps"),
         ({"fps": None}, "fps"),
         ({"noise_aug_strength": None}, "noise_aug_strength"),
     ],
@@ -121,12 +123,12 @@ def test_every_limit_says_why(name: str) -> None:
 )
 def test_denoiser_calls_at_25_steps(method: str, calls: int) -> None:
     assert denoiser_calls(Settings(method=method)) == calls
-    assert denoiser_calls(Settings(method=method), latents=3) == 3 * calls
+    assert denoiser_calls(Settings(method=method), numbers=[NUMBERS] * 3) == 3 * calls
 
 
 @given(st.integers(0, 100), st.integers(1, 100))
 def test_early_steps_are_those_below_the_exact_share(percent: int, steps: int) -> None:
-    assert early_steps(percent / 100, steps) == sum(100 * i < percent * steps for i in range(steps))
+    assert share_of_steps(percent / 100, steps) == sum(100 * i < percent * steps for i in range(steps))
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_what_a_caller_must_know_of_a_model(tiny_model: Model, tiny_folder: Path
     assert (tiny_model.native_frames, tiny_model.native_size, tiny_model.size_multiple) == (8, (64, 64), 8)
     assert (tiny_model.license, tiny_model.revision, tiny_model.reversible) == ("apache-2.0", None, True)
     assert (tiny_model.device.type, tiny_model.dtype) == ("cpu", torch.float32)
-    assert tiny_model.sigmas(25)[0] == pytest.approx(700)
+    assert tiny_model.schedule.sigmas(25)[0] == pytest.approx(700)
 
 
 def test_svds_own_configuration_means_1024x576(tiny_folder: Path, changed: Callable[..., Path]) -> None:

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpd.lengths import denoiser_calls, early_steps
+from mpd.lengths import denoiser_calls
 from mpd.methods import METHODS, Distillation, Settings
 from mpd.samplers import Paths, mpd_step, sample, svd_step, trf_step, vibid_step
-from mpd.schedule import karras
+from mpd.schedule import SVD_XT, karras, share_of_steps
 
 Clip = NDArray[np.float64]
 N = 6
@@ -229,7 +229,7 @@ def test_denoiser_calls_at_25_steps(method: str, calls: int, x: Clip, z: tuple[C
 def test_denoiser_calls_as_announced(settings: Settings, x: Clip, z: tuple[Clip, Clip]) -> None:
     start, end = Toy(START), Toy(END)
     paths = Paths(start, end, torch.from_numpy(z[0]), torch.from_numpy(z[1]))
-    sigmas = karras(settings.steps, 0.002, 700.0)
+    sigmas = SVD_XT.sigmas(settings.steps)
     plan = settings.distillation
     list(sample(settings.method, paths, torch.from_numpy(x), sigmas, distillation=plan, noise=Tape()))
     assert len(start.needs) + len(end.needs) == denoiser_calls(settings)
@@ -250,7 +250,7 @@ def test_the_field_takes_half_a_call_more_for_each_mpd_step(settings: Settings, 
         asked = replace(settings, anchor=anchor)
         start, end = Toy(START), Toy(END)
         paths = Paths(start, end, torch.from_numpy(z[0]), torch.from_numpy(z[1]))
-        sigmas = karras(settings.steps, 0.002, 700.0)
+        sigmas = SVD_XT.sigmas(settings.steps)
         plan = asked.distillation
         list(sample(settings.method, paths, torch.from_numpy(x), sigmas, distillation=plan, noise=Tape()))
         counted.append((len(start.needs) + len(end.needs), denoiser_calls(asked)))
@@ -275,7 +275,7 @@ def test_the_unconditional_estimate_is_asked_for_only_where_it_counts(x: Clip, z
 
 
 def test_which_steps_are_early_is_exact() -> None:
-    assert [early_steps(share, 25) for share in (0.0, 0.2, 0.28, 0.3, 1.0)] == [0, 5, 7, 8, 25]
+    assert [share_of_steps(share, 25) for share in (0.0, 0.2, 0.28, 0.3, 1.0)] == [0, 5, 7, 8, 25]
     assert 0.28 * 25 > 7  # what floating point would have said
 
 

@@ -17,6 +17,7 @@ from mpd.lengths import denoiser_calls
 from mpd.methods import METHODS, Settings, SettingsError
 from mpd.progress import Pictures, Progress, Take
 from mpd.samplers import Paths, Step
+from mpd.schedule import NUMBERS, Schedule
 from mpd.segments import generate
 from mpd.svd.denoiser import Condition, SvdDenoiser
 from mpd.svd.model import Model
@@ -160,7 +161,7 @@ def test_noise_is_drawn_in_the_documented_order(
 
     monkeypatch.setattr(torch, "randn", recording)
     monkeypatch.setattr(SvdDenoiser, "__call__", watched)
-    monkeypatch.setattr(tiny_model, "sigmas", lambda steps: [1.0, 0.0])
+    monkeypatch.setattr(tiny_model, "schedule", Schedule(1.0, 1.0, own_steps=1))
     takes(tiny_model, pictures[:2], method="vibid", steps=1)
     pixels, latents = (3, 64, 64), (3, 4, 8, 8)
     assert [tuple(noise.shape) for noise in drawn] == [pixels, latents, pixels, latents]
@@ -181,7 +182,7 @@ def test_denoiser_calls_are_those_announced(
     monkeypatch.setattr(SvdDenoiser, "__call__", counting)
     settings = Settings(method=method, frames=2, seeds=(0, 1))
     list(generate(tiny_model, pictures, settings))
-    assert calls == 2 * denoiser_calls(settings, latents=1 if settings.joins else 2)
+    assert calls == 2 * denoiser_calls(settings, numbers=[NUMBERS] * (1 if settings.joins else 2))
 
 
 def test_progress_counts_every_step_of_the_whole_job(tiny_model: Model, pictures: list[Pictures]) -> None:
@@ -193,7 +194,7 @@ def test_progress_counts_every_step_of_the_whole_job(tiny_model: Model, pictures
     ]
     assert [p.fraction for p in steps] == [n / 8 for n in range(1, 9)]
     assert {(p.takes, p.segments, p.steps) for p in steps} == {(2, 2, 2)}
-    assert [p.sigma for p in steps[:2]] == tiny_model.sigmas(2)[1:]
+    assert [p.sigma for p in steps[:2]] == tiny_model.schedule.sigmas(2)[1:]
     assert [type(report) for report in reports[4:5]] == [Take]
     preview = steps[0].preview()
     assert preview is not None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import mpd.sprites
-from benchmarks.sprites import experiments, pictures, prior, report, rows, tables, trained
+from benchmarks.sprites import experiments, pictures, prior, report, rows, tables, trained, variants
 from benchmarks.sprites import ideal as perfect
 from benchmarks.sprites.__main__ import main
 from benchmarks.sprites.ideal import TABLE, WORLDS, Perfect
@@ -52,8 +52,8 @@ def asked(seed: int, law: Law | None = None, count: int = 1) -> tuple[Paths, Ten
 @pytest.mark.parametrize("name", ["svd", "trf", "mpd-vibid", "mpd (closure)"])
 def test_a_variant_makes_what_the_library_makes(model: Model, name: str) -> None:
     scene = world.scene(SEED)
-    truth, settings = world.render(scene), KNOWN[name].settings(steps=2, frames=12, seeds=(SEED % (1 << 32),))
-    settings = replace(settings, fps=scene.fps, motion_bucket_id=scene.motion_bucket_id)
+    truth, settings = world.render(scene), KNOWN[name].settings(2, frames=12, seeds=(SEED % (1 << 32),))
+    settings = replace(settings, fps=scene.fps)
     given = [truth[0]] if name == "svd" else [truth[0], truth[-1]]
     whole = next(one for one in generate(model, given, settings) if isinstance(one, Take))
     alone = trained.shared(str(mpd.sprites.PATH))
@@ -105,8 +105,11 @@ def test_the_best_of_two_is_the_one_that_ends_nearer() -> None:
     truth = world.render(scene)
     model = trained.shared(str(mpd.sprites.PATH))
     with model.unet.member():
-        takes = [make(model, Variant("svd"), scene, truth, SEED + add, 2).frames for add in (0, trained.OTHER_TAKE)]
-        best = make(model, Variant("svd", tries=2), scene, truth, SEED, 2).frames
+        takes = [
+            make(model, Variant("svd", bucket="told"), scene, truth, SEED + add, 2).frames
+            for add in (0, trained.OTHER_TAKE)
+        ]
+        best = make(model, Variant("svd", tries=2, bucket="told"), scene, truth, SEED, 2).frames
     errors = [float(np.square(take[-1].astype(float) - truth[-1]).mean()) for take in takes]
     np.testing.assert_array_equal(best, takes[int(np.argmin(errors))])
 
@@ -226,11 +229,11 @@ def test_a_strength_by_the_end_error_lies_between_pin_and_its_anchor() -> None:
 def test_without_the_unconditional_estimate_a_step_is_eulers() -> None:
     paths, noise = asked(5)
     variant, sigmas = Variant("mpd", unconditional=False), karras(3, 0.1, 10.0)
-    *_, step = walk(variant, variant.settings(), paths, 10 * noise, sigmas, torch.zeros_like, CHANNELS)
+    *_, step = walk(variant, variant.settings(None), paths, 10 * noise, sigmas, torch.zeros_like, CHANNELS)
     start: Any = paths.start
     single = replace(start, all=start.conditional)
     expected = walk(
-        Variant("mpd"), variant.settings(), replace(paths, start=single), 10 * noise, sigmas, torch.zeros_like, 2
+        Variant("mpd"), variant.settings(None), replace(paths, start=single), 10 * noise, sigmas, torch.zeros_like, 2
     )
     *_, other = expected
     torch.testing.assert_close(step.x, other.x)
@@ -242,7 +245,8 @@ def test_an_experiment_over_a_host_changes_its_early_steps_alone() -> None:
     sigmas, anchor = karras(4, 0.1, 10.0), ANCHORS[0]
     own, till = Variant("mpd-vibid", {"anchor": anchor}), Variant("mpd-vibid", experiment="till 10")
     ends = [
-        [*walk(one, one.settings(), paths, 10 * noise, sigmas, torch.zeros_like, CHANNELS)][-1].x for one in (own, till)
+        [*walk(one, one.settings(None), paths, 10 * noise, sigmas, torch.zeros_like, CHANNELS)][-1].x
+        for one in (own, till)
     ]
     torch.testing.assert_close(*ends)  # `till 10` is `pin` from σ = 10 down
 
@@ -250,7 +254,7 @@ def test_an_experiment_over_a_host_changes_its_early_steps_alone() -> None:
 def test_sweeps_know_their_cost_and_change_one_thing_at_a_time() -> None:
     for name, sweep in ABLATIONS.items():
         assert all(variant.calls(25) > 0 for variant in sweep.values()), name
-    assert ABLATIONS["mpd-vibid"]["mpd-vibid, k = 5"].settings().k == 5
+    assert ABLATIONS["mpd-vibid"]["mpd-vibid, k = 5"].settings(None).k == 5
     assert KNOWN["mpd-vibid"].calls(25) == 65
     assert KNOWN["mpd (gain)"].calls(25) == 37.5
     assert KNOWN["flow, re-noised"].calls(25) == 10
@@ -304,3 +308,52 @@ def test_strips_show_the_last_frame_and_plots_survive_a_hole(tmp_path: Path) -> 
     curve = {"a": [(0.0, 1.0), (1.0, math.nan), (2.0, 3.0)], "flat": [(0.0, 2.0)]}
     pictures.save(pictures.plots([("t", "x", curve), ("u", "x", curve), ("v", "x", curve)]), tmp_path / "p.png")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_the_variants_know_of_the_model_that_ships_is_so(model: Model) -> None:
+    assert model.schedule == variants.SPRITES
+    assert math.prod(model.latent_shape(12, 64, 64)) == variants.CLIP
+    assert KNOWN["mpd (closure)"].calls(None) == 15
+    assert KNOWN["mpd-trf, window"].calls(None) == KNOWN["mpd-trf, γ by steps"].calls(None) == 66
+    assert KNOWN["mpd-trf, γ by noise"].calls(None) > 66
+    assert KNOWN["vibid, 25 from the top"].calls(None) == 50
+    assert KNOWN["empty"].calls(None) == 0
+
+
+@pytest.mark.parametrize(("world_name", "windows"), [("trained", variants.WINDOWS), ("ideal", variants.IDEAL_WINDOWS)])
+def test_a_window_begins_where_a_quarter_is_decided(model: Model, world_name: str, windows: dict[str, range]) -> None:
+    def error(level: float) -> float:
+        total = 0.0
+        for number in range(4):
+            if world_name == "ideal":
+                question = ideal.question(number, Law(window=2))
+                truth, start = question.truth, question.start
+                noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(number), dtype=truth.dtype)
+                total += float((start(truth + level * noise, level, False)[0] - truth).square().mean())
+            else:
+                forward = prior._figures(model, world.seeds("development", 4, first=50)[number], level)["forward"]
+                total += forward**2
+        return total
+
+    begins = windows["trf"].start
+    assert windows["vibid"].start == begins
+    sigmas = karras(25, 0.002, 700.0 if world_name == "trained" else perfect.SIGMA_MAX)
+    with torch.inference_mode():
+        top = error(sigmas[0])
+        assert 1 - error(sigmas[begins]) / top > 0.2 > 1 - error(sigmas[begins - 1]) / top
+
+
+def test_rounds_in_a_window_are_those_of_its_steps_alone() -> None:
+    paths, noise = asked(6)
+    sigmas = karras(6, 0.1, 10.0)
+    taken: list[float] = []
+
+    def counting(x: Tensor) -> Tensor:
+        taken.append(1.0)
+        return torch.zeros_like(x)
+
+    one = Variant("mpd-trf", window=range(2, 4))
+    plan = one.settings(None).distillation
+    assert plan is not None
+    [*walk(one, one.settings(None), paths, 10 * noise, sigmas, counting, CHANNELS)]
+    assert len(taken) == 2 * plan.k

@@ -173,7 +173,7 @@ def test_an_exported_model_loads_as_any_other(networks_untrained: dict[str, Any]
     assert model.native_frames == world.FRAMES
     assert model.native_size == (world.SIZE, world.SIZE)
     assert model.size_multiple == networks.FACTOR
-    assert model.sigmas(25)[0] == pytest.approx(700)
+    assert model.schedule.sigmas(25)[0] == pytest.approx(700)
 
 
 def test_psnr_of_a_known_error() -> None:

@@ -57,7 +57,7 @@ def test_from_a_sample_to_a_played_video(visitor: Visitor, tmp_path: Path) -> No
     take_sample(page, "Arrow")
     page.get_by_role("button", name="Make the video").click()
     page.wait_for_selector(".progress[data-step] .preview")
-    assert "of 25" in page.inner_text(".words")
+    assert "of 15" in page.inner_text(".words")
     assert page.get_attribute(".preview", "src").startswith("data:image/jpeg;base64,")  # type: ignore[union-attr]
     visitor.picture("progress")
     player = page.locator(".player")

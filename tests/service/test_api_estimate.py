@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mpd import flow
+from mpd.schedule import Schedule, early_level
 from service.fleet import engines
 from tests.service.conftest import Api, problem
 from tests.service.test_api_submit import ENGINE
@@ -88,6 +89,33 @@ def test_keyframes_that_are_sampled_as_one_cost_one(api: Api) -> None:
         replace(ENGINE, methods=(*ENGINE.methods, "mpd"), max_volume=20 * 1024 * 576),
     )
     assert cost(frames=9)["groups"] == [[0, 1, 2], [2, 3]], "what the memory holds"
+
+
+def test_steps_that_are_left_open_are_the_models_own_and_early_ones_by_its_noise(api: Api) -> None:
+    schedule = Schedule(0.002, 700.0, own_steps=15, own_sigma_max=40.0)
+    small = replace(ENGINE, schedule=schedule, latent_share=4 / 64, native_size=(64, 64), native_frames=12)
+    engines.publish(api.services.redis, api.settings, small)
+    cost = ask(api)["cost"]
+    assert (cost["steps"], cost["denoiser_calls"]) == (15, 2 * 15 + 3 * 3)
+    assert ask(api, {"steps": 25})["cost"]["denoiser_calls"] == CALLS
+    numbers = 12 * 4 * 8 * 8
+    early = sum(sigma > early_level(0.2, numbers) for sigma in schedule.sigmas(25)[:-1])
+    assert early > 5
+    assert ask(api, {"steps": 25, "gamma_in": "noise"})["cost"]["denoiser_calls"] == 50 + 3 * early
+    engines.publish(api.services.redis, api.settings, replace(small, schedule=None, latent_share=None))
+    assert ask(api, {"gamma_in": "noise"})["cost"]["denoiser_calls"] == CALLS, "as SVD-XT, where it does not say"
+
+
+def test_auto_is_refused_where_no_model_is_calibrated(api: Api) -> None:
+    for calibrated, accepted in ((False, False), (True, True), (None, True)):
+        engines.publish(api.services.redis, api.settings, replace(ENGINE, calibrated=calibrated))
+        estimate = ask(api, {"motion_bucket_id": "auto"})
+        assert estimate["accepted"] == accepted
+        if not accepted:
+            [refusal] = estimate["refusals"]
+            assert (refusal["field"], refusal["type"]) == ("options.motion_bucket_id", "/problems/beyond-capacity")
+            assert "127" in refusal["remedy"]
+        assert ask(api)["accepted"]
 
 
 def test_the_wait_is_the_work_ahead(api: Api) -> None:

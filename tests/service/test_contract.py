@@ -53,20 +53,28 @@ BREAKING: dict[str, tuple[Change, str]] = {
         "body.options.fps is required now",
     ),
     "a bound is narrower": (
-        lambda new: at(new, *OPTIONS, "properties", "steps").update(maximum=50),
-        "body.options.steps: maximum was 100 and is 50",
+        lambda new: at(new, *OPTIONS, "properties", "fps").update(maximum=30),
+        "body.options.fps: maximum was 60 and is 30",
     ),
     "a lower bound rises": (
-        lambda new: at(new, *OPTIONS, "properties", "steps").update(minimum=2),
-        "body.options.steps: minimum was 1 and is 2",
+        lambda new: at(new, *OPTIONS, "properties", "fps").update(minimum=2),
+        "body.options.fps: minimum was 1 and is 2",
+    ),
+    "a word beside numbers is gone": (
+        lambda new: at(new, *OPTIONS, "properties", "motion_bucket_id", "anyOf").pop(1),
+        "body.options.motion_bucket_id",
+    ),
+    "a bound beside words is narrower": (
+        lambda new: at(new, *OPTIONS, "properties", "motion_bucket_id", "anyOf")[0].update(maximum=127),
+        "body.options.motion_bucket_id: maximum was 255 and is 127",
     ),
     "a choice is gone": (
         lambda new: at(new, *OPTIONS, "properties", "fit", "enum").remove("contain"),
         "body.options.fit: 'contain' is refused now",
     ),
     "an option is of another type": (
-        lambda new: at(new, *OPTIONS, "properties", "steps").update(type="string"),
-        "body.options.steps was integer and is string",
+        lambda new: at(new, *OPTIONS, "properties", "fps").update(type="string"),
+        "body.options.fps was integer and is string",
     ),
     "a field of an answer is gone": (lambda new: at(new, *JOB, "properties").pop("result"), "200.result is gone"),
     "a field of an answer may be absent": (
@@ -102,13 +110,16 @@ def test_a_breaking_change_is_named(document: dict[str, Any], name: str) -> None
 
 
 HARMLESS: dict[str, Change] = {
+    "a word beside numbers": lambda new: at(new, *OPTIONS, "properties", "fps").update(
+        anyOf=[{"type": "integer", "minimum": 1, "maximum": 60}, {"const": "auto", "type": "string"}]
+    ),
     "nothing": lambda new: None,
     "an operation more": lambda new: new["paths"].update({"/new": new["paths"]["/votes"]}),
     "an option more": lambda new: at(new, *OPTIONS, "properties").update(new={"type": "string"}),
-    "a bound is wider": lambda new: at(new, *OPTIONS, "properties", "steps").update(maximum=200),
+    "a bound is wider": lambda new: at(new, *OPTIONS, "properties", "fps").update(maximum=200),
     "a choice more": lambda new: at(new, *OPTIONS, "properties", "fit", "enum").append("blur"),
     "a field of an answer more": lambda new: at(new, *JOB, "properties").update(new={"type": "string"}),
-    "other words": lambda new: at(new, *OPTIONS, "properties", "steps").update(description="Other words."),
+    "other words": lambda new: at(new, *OPTIONS, "properties", "fps").update(description="Other words."),
 }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from mpd.schedule import Schedule
 from service.fleet import engines
 from service.fleet.engines import Engine, EngineState
 from service.settings import ServiceSettings
@@ -25,6 +26,9 @@ ENGINE = Engine(
     native_size=(64, 32),
     seconds_per_call=0.25,
     busy_with="job_0-1",
+    schedule=Schedule(0.002, 700.0, own_steps=15, own_sigma_max=40.0),
+    latent_share=0.0625,
+    calibrated=True,
 )
 
 

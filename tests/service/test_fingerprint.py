@@ -62,6 +62,8 @@ def others(schema: dict[str, Any], definitions: dict[str, Any], default: Any) ->
         needed = {"url": HOOK}
         assert set(schema["required"]) == set(needed), "say here what the new member may be"
         yield needed
+    elif "const" in schema:
+        yield schema["const"]
     elif kind == "string":
         yield schema["pattern"] == r"^#[0-9a-fA-F]{6}$" and "#abcdef" if "pattern" in schema else HOOK
     elif kind != "null":
@@ -150,7 +152,7 @@ def test_how_a_picture_is_named_does_not_count() -> None:
     assert same(wanted(), wanted(pictures=named))
 
 
-@pytest.mark.parametrize("asked", [{}, {"fit": "cover"}, {"webhook": {"url": HOOK}, "steps": 25}], ids=str)
+@pytest.mark.parametrize("asked", [{}, {"fit": "cover"}, {"webhook": {"url": HOOK}, "fps": 7}], ids=str)
 def test_a_version_with_more_options_and_other_defaults_knows_the_request_again(asked: dict[str, Any]) -> None:
     fit: Any = (str | None, Field(default=None))
     newer = create_model("Newer", __base__=Options, fit=fit, tempo=(int, Field(default=3)))
@@ -160,7 +162,7 @@ def test_a_version_with_more_options_and_other_defaults_knows_the_request_again(
 
 
 def test_leaving_an_option_out_is_sending_its_default_as_long_as_that_is_the_default() -> None:
-    one, spelled = wanted(), wanted(Options(fit="cover", steps=25, reference=None))
+    one, spelled = wanted(), wanted(Options(fit="cover", fps=7, reference=None))
     assert same(one, spelled)
     assert same(spelled, one)
     newer = create_model("Newer", __base__=Options, fit=(str, Field(default="contain")))

@@ -45,6 +45,10 @@ def test_a_setting_is_annotated_as_what_it_is_told_to_be(name: str) -> None:
     annotation = get_type_hints(Settings)[name]
     nullable = type(None) in get_args(annotation)
     assert nullable == bool(one.unset)
+    if one.kind == "integer" and one.choices:
+        assert {int, *one.choices} == {int, *(word for part in get_args(annotation) for word in get_args(part))}
+        assert int in get_args(annotation)
+        return
     kind = next(part for part in get_args(annotation) if part is not type(None)) if nullable else annotation
     if one.choices:
         assert (kind, one.kind) == (str, "choice") if name == "method" else get_args(kind) == one.choices
@@ -62,7 +66,8 @@ def test_every_option_is_in_every_place(name: str) -> None:
     assert FLAGS[name].choices == one.choices
     assert f"| `{name}` |" in (ROOT / "docs" / "options.md").read_text()
     for limit, (low, high) in ((one.limit, ("ge", "le")), (one.size, ("min_length", "max_length"))):
-        if limit is not None and one.kind not in ("integers", "numbers"):
+        # Of a list, and of a number with a name beside it, the bounds are the inner type's.
+        if limit is not None and one.kind not in ("integers", "numbers") and not one.choices:
             told = {key: getattr(part, key) for part in field.metadata for key in (low, high) if hasattr(part, key)}
             assert told.get(low, 0) == limit.low
             assert told[high] == limit.high

@@ -128,6 +128,7 @@ def test_what_silence_means_never_changes() -> None:
     assert baseline.OPTION_DEFAULTS["reference"] is None
     for name in ("flow", "svd", "trf", "vibid", "mpd-trf", "mpd-vibid", "mpd"):
         chained = {"segments": "chained"} if name in FIRST_METHODS else {}
+        chained |= {"gamma_in": "steps"} if name.startswith("mpd") else {}
         found = {one: value for one, value in baseline.METHOD_DEFAULTS[name].items() if value is not None}
         assert found == FIRST_METHODS.get(name, {}) | chained
 
@@ -158,7 +159,8 @@ ALWAYS = {"method", "seeds", "loop", "formats"}
 
 def test_what_has_no_value_where_it_once_had_one_is_told_beside_the_options() -> None:
     for background in (None, "#000000", "#ff8800"):
-        record = written(Options(method="flow", background=background).normalised())
+        options = Options(method="flow", background=background, steps=25, motion_bucket_id=127)
+        record = written(options.normalised())
         assert record.get("background") == (background if background == "#ff8800" else None)
         assert record.get("unset", []) == ([] if background else ["background"])
         assert settings_of(complete(record, 2)).background == background
@@ -168,7 +170,13 @@ def test_what_has_no_value_where_it_once_had_one_is_told_beside_the_options() ->
 
 def test_an_ordinary_record_is_short() -> None:
     record = written(Options(method="flow", fps=24).normalised())
-    always = {"formats": ["mp4"], "loop": False, "method": "flow", "seeds": [0], "unset": ["background"]}
+    always = {
+        "formats": ["mp4"],
+        "loop": False,
+        "method": "flow",
+        "seeds": [0],
+        "unset": ["background", "motion_bucket_id", "steps"],
+    }
     assert record == {"version": 1, "fps": 24, **always}
 
 
@@ -247,7 +255,8 @@ def test_what_only_a_newer_release_knows_is_shown_and_not_run(record: dict[str, 
 
 def test_callers_see_all_options_and_the_record_does_not(api: Api) -> None:
     made = api.submit({"method": "flow", "fps": 9})
-    assert made["options"]["steps"] == 25
+    assert made["options"]["fps"] == 9
+    assert made["options"]["steps"] is None
     assert "version" not in made["options"]
     [listed] = api.client.get("/inbetween").json()["jobs"]
     assert listed["options"] == made["options"]

@@ -38,11 +38,12 @@ class Toy:
     def __call__(self, pictures: list[Pictures], options: Settings, bits: int) -> Iterator[Progress | Take]:
         self.begun.append(options)
         try:
-            for step in range(1, options.steps + 1):
+            steps = options.steps or 1
+            for step in range(1, steps + 1):
                 assert self.may_step.acquire(timeout=20)
                 if self.error is not None:
                     raise self.error
-                yield Progress(0, 1, 0, 1, step, options.steps, step / options.steps, 1.0, lambda: PICTURE)
+                yield Progress(0, 1, 0, 1, step, steps, step / steps, 1.0, lambda: PICTURE)
             made = to_bits(np.stack([picture[::-1] for picture in pictures]), bits)
             take = Take(0, options.seeds[0], made + (bits == 16), options.fps)
             yield replace(take, motions=self.motions, interpolator=self.interpolator)

@@ -76,7 +76,9 @@ def _plausible(one: Option) -> st.SearchStrategy[Any]:
     }
     if one.choices:
         choice = st.sampled_from(one.choices)
-        return st.lists(choice, min_size=least, max_size=most, unique=True) if one.kind == "choices" else choice
+        if one.kind == "choices":
+            return st.lists(choice, min_size=least, max_size=most, unique=True)
+        return by_kind[one.kind] | choice if one.kind in by_kind else choice
     return by_kind[one.kind] | st.none() if one.name == "frames" else by_kind[one.kind]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from mpd.lengths import delivered_frames, segment_frames
 from mpd.methods import METHODS, Settings, SettingsError
 from mpd.progress import Pictures, Progress, Take
 from mpd.rife import weights
+from mpd.schedule import Schedule
 from service.fleet import engines
 from service.settings import ServiceSettings
 
@@ -166,6 +168,7 @@ def model_facts(model: Base) -> dict[str, Any]:
         "native_frames": model.native_frames,
         "native_size": model.native_size,
         "size_multiple": model.size_multiple,
+        "own_steps": model.schedule.own_steps,
     }
 
 
@@ -175,7 +178,8 @@ def capabilities(held: Held) -> dict[str, Any]:
     if held.model is None:
         return {"methods": methods}
     facts = model_facts(held.model)
-    del facts["name"], facts["dtype"], facts["acceleration"]
+    del facts["name"], facts["dtype"], facts["acceleration"], facts["own_steps"]
+    width, height = held.model.native_size
     return {
         **facts,
         "model": engines.shown_name(held.model.name),
@@ -183,4 +187,7 @@ def capabilities(held: Held) -> dict[str, Any]:
         "max_frames": held.model.max_frames,
         "max_pixels": held.model.room.pixels if held.model.room else None,
         "max_volume": held.model.room.volume if held.model.room else None,
+        "schedule": held.model.schedule if isinstance(held.model.schedule, Schedule) else None,
+        "latent_share": math.prod(held.model.latent_shape(1, width, height)) / (width * height),
+        "calibrated": held.model.calibration is not None,
     }

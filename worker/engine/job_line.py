@@ -288,8 +288,9 @@ def _send_take(client: _JobClient, take: Take) -> None:
     frames = take.frames if take.matte is None else np.concatenate([take.frames, take.matte[..., None]], -1)
     values = {"index": take.index, "seed": take.seed, "fps": take.fps, "shape": frames.shape, "bits": bits}
     motions = [asdict(one) if one is not None else None for one in take.motions]
-    about = {"motions": motions, "interpolator": take.interpolator, "groups": take.groups}
-    client.send("take", {**values, **about}, *frames)
+    about = {"motions": motions, "interpolator": take.interpolator}
+    latents = {"groups": take.groups, "motion_bucket_ids": take.motion_bucket_ids}
+    client.send("take", {**values, **about, **latents}, *frames)
 
 
 def _is_cuda(error: Exception) -> bool:

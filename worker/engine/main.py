@@ -30,6 +30,7 @@ from mpd.lengths import denoiser_calls
 from mpd.methods import METHODS, Settings
 from mpd.progress import Progress, Take
 from mpd.rife.weights import INSTALL
+from mpd.schedule import SVD_XT, NoiseLevels
 from service.database.connections import connect
 from service.fleet import engines
 from service.fleet.engines import ENGINE_ID, EngineState
@@ -119,8 +120,10 @@ class Publisher:
 class Pace:
     """Seconds of one denoiser call per megapixel-frame: of the warm-up, then the median of the latest jobs."""
 
-    def __init__(self, first: float) -> None:
+    def __init__(self, first: float, schedule: NoiseLevels = SVD_XT, latent_share: float = 0.0) -> None:
+        """Begin with the seconds of the warm-up. latent_share: numbers of a latent for each pixel of its frames."""
         self._latest: deque[float] = deque([first], maxlen=9)
+        self._schedule, self._latent_share = schedule, latent_share
 
     @property
     def seconds_per_call(self) -> float:
@@ -131,8 +134,10 @@ class Pace:
 
         Its segments together have about as many frames as the take.
         """
-        volume = sum(take.frames.shape[0] * take.frames.shape[1] * take.frames.shape[2] for take in takes) / 1e6
-        self._latest.append(seconds / (denoiser_calls(settings) * volume))
+        volume = sum(take.frames.shape[0] * take.frames.shape[1] * take.frames.shape[2] for take in takes)
+        latents = sum(max(1, len(take.groups)) for take in takes)
+        calls = denoiser_calls(settings, self._schedule, [self._latent_share * volume / latents])
+        self._latest.append(seconds / (calls * volume / 1e6))
 
 
 def warm_up_size(model: Base) -> tuple[int, int]:
@@ -216,12 +221,13 @@ def _ready(settings: ServiceSettings, holds: Held, server: JobServer, publisher:
         publisher.say(state=EngineState.ready, **held.capabilities(holds))
         log.info("ready", methods=holds.methods)
         return None
-    pace = Pace(warm_up(model, holds.generate))
+    published = held.capabilities(holds)
+    pace = Pace(warm_up(model, holds.generate), model.schedule, published["latent_share"])
     server.model = held.model_facts(model)
     if model.device.type == "cuda":
         publisher.watch(_gpu(model))
     publisher.ask_for(_name(settings, model), partial(setattr, server, "refuses"))
-    publisher.say(state=EngineState.ready, **held.capabilities(holds), seconds_per_call=pace.seconds_per_call)
+    publisher.say(state=EngineState.ready, **published, seconds_per_call=pace.seconds_per_call)
     log.info("ready", model=model.name, device=str(model.device), seconds_per_call=round(pace.seconds_per_call, 4))
     return pace
 

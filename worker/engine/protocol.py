@@ -14,7 +14,8 @@ engine → client
   started   sampling has begun: from here on the engine's death is this job's
   progress  the numbers of mpd.progress.Progress                         none, or a small preview JPEG
   take      index, seed, fps, shape ([n, h, w, 3 or 4]), bits,           one raw frame each, 16 bits in this
-            motions, interpolator, groups (of mpd.progress.Take)           machine's order of bytes
+            motions, interpolator, groups, motion_bucket_ids               machine's order of bytes
+            (of mpd.progress.Take)
   done      seconds
   canceled
   error     kind (`bad-input`, `cuda`, `internal`), detail, field, remedy

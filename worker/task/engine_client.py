@@ -171,6 +171,7 @@ def _event(message: protocol.Message) -> EngineReport | Take:
                 motions=motions,
                 interpolator=values["interpolator"],
                 groups=tuple(tuple(group) for group in values["groups"]),
+                motion_bucket_ids=tuple(values["motion_bucket_ids"]),
             )
         case "canceled":
             # Not by us, who would have closed the connection: the engine was told to end.

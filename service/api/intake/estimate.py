@@ -62,10 +62,10 @@ def cost(settings: Settings, keyframes: int, engine: Engine | None) -> Cost:
     if not needs_model:
         return Cost(0, 0, frames, [], 0.0, f"{settings.method} uses no base model: it costs no GPU-seconds.")
     groups = capacity.groups_on(settings, keyframes, engine) if engine else None
-    # Until a model says what it joins, each segment counts alone.
-    latents = len(groups) if groups else keyframes if settings.loop else max(1, keyframes - 1)
-    steps = settings.steps * latents * len(settings.seeds)
-    calls = denoiser_calls(settings, latents) * len(settings.seeds)
+    schedule, numbers = capacity.latents_on(settings, keyframes, engine, groups)
+    latents = len(numbers)
+    steps = (settings.steps or schedule.own_steps) * latents * len(settings.seeds)
+    calls = denoiser_calls(settings, schedule, numbers) * len(settings.seeds)
     if engine is None or groups is None:
         return Cost(steps, calls, frames, None, None, "No engine is ready, so no speed is known.")
     joined = [part.keyframes(keyframes) for part in groups]
