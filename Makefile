@@ -67,8 +67,8 @@ tests-image: .venv-image/ready ## the tests of the service on the Python of the 
 
 JOBS ?= 2
 sprites: $(READY) ## methods compared on the sprite model: all of docs/sprites.md anew, hours on two cores
-	for part in ideal dials prior; do $(BIN)/python -m benchmarks.sprites $$part --jobs $(JOBS) || exit; done
-	for part in ablate table storyboards; do $(BIN)/python -m benchmarks.sprites $$part --bf16 --jobs $(JOBS) || exit; done
+	for part in ideal dials prior "where --world ideal"; do $(BIN)/python -m benchmarks.sprites $$part --jobs $(JOBS) || exit; done
+	for part in ablate table where storyboards; do $(BIN)/python -m benchmarks.sprites $$part --bf16 --jobs $(JOBS) || exit; done
 	$(BIN)/python -m benchmarks.sprites docs
 
 gpu: $(READY) ## measure the model on this machine's CUDA card, and put what it did into docs/performance.md

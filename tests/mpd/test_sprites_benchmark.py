@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import mpd.sprites
-from benchmarks.sprites import experiments, pictures, prior, report, rows, tables, trained, variants
+from benchmarks.sprites import commands, experiments, pictures, prior, report, rows, tables, trained, variants
 from benchmarks.sprites import ideal as perfect
 from benchmarks.sprites.__main__ import main
 from benchmarks.sprites.ideal import TABLE, WORLDS, Perfect
@@ -264,8 +264,8 @@ def test_sweeps_know_their_cost_and_change_one_thing_at_a_time() -> None:
 def test_the_ideal_commands_write_their_tables_and_the_page_takes_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(perfect, "ROWS", ("exact", "vibid", "mpd (closure)"))
-    monkeypatch.setattr(perfect, "IN_DIALS", ("vibid", "mpd (closure)"))
+    monkeypatch.setattr(perfect, "ROWS", ("exact", "mpd (pin)", "mpd (closure)"))
+    monkeypatch.setattr(perfect, "IN_DIALS", ("mpd (pin)", "mpd (closure)"))
     monkeypatch.setitem(ABLATIONS, "mpd", {name: ABLATIONS["mpd"][name] for name in ("mpd (closure)", "mpd (gain)")})
     few = ["--clips", "1", "--steps", "2", "--out", str(tmp_path / "runs")]
     assert main(["ideal", "--samples", "2", *few]) == 0
@@ -282,11 +282,31 @@ def test_the_ideal_commands_write_their_tables_and_the_page_takes_them(
     assert report.publish(tmp_path / "runs", page.parent) == ["ideal"]
     text = page.read_text()
     assert "old" not in text
-    assert "| mpd (closure) |" in text
+    assert f"| mpd (closure){tables.GAP}mpd (pin) |" in text
+    assert "| mpd (closure) |" not in text
+    assert "(figures/sprites-ideal.md)" in text
+    assert "| mpd (closure) |" in (page.parent / "figures" / "sprites-ideal.md").read_text()
     assert text.startswith("before")
     assert text.endswith("after\n<!-- run: table -->\nkept\n<!-- end -->\n")
     assert (page.parent / "pictures" / "sprites-ideal-mismatch.png").stat().st_size > 1000
     assert main(["ideal", "--samples", "3", *few]) == 2  # rows of another run are there
+
+
+@pytest.mark.parametrize("world_name", ["trained", "ideal"])
+def test_where_rounds_help_is_told_beside_the_same_rounds_with_pin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world_name: str
+) -> None:
+    few = [name for name in variants.IDEAL_WHERE if "trf" in name and "top" not in name]
+    for name in few:
+        short = replace(KNOWN[name], published=2, window=range(1) if KNOWN[name].window else None)
+        monkeypatch.setitem(KNOWN, name, short)
+    monkeypatch.setattr(commands, "WHERE" if world_name == "trained" else "IDEAL_WHERE", dict.fromkeys(few))
+    assert main(["where", "--world", world_name, "--clips", "1", "--steps", "2", "--out", str(tmp_path)]) == 0
+    folder = tmp_path / ("where" if world_name == "trained" else "where-ideal")
+    for way in ("γ by steps", "γ by noise", "window"):
+        line = f"| mpd-trf, {way}{tables.GAP}mpd-trf, {way}, rounds with pin |"
+        assert line in (folder / "table.md").read_text()
+        assert line in (folder / "brief.md").read_text()
 
 
 def test_the_prior_says_at_which_noise_the_model_tells_forward_from_backward(
