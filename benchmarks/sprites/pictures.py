@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mpd.progress import Pictures
 
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#17becf", "#7f7f7f", "#bcbd22", "#e377c2")
-LABEL = 104  # pixels at the left of a row of frames
+LABEL = 176  # pixels at the left of a row of frames
 GAP = 10  # pixels between two clips
 PLOT = (460, 320)  # of one plot, with its axes
 BOX = (58, 30, 446, 274)  # left, top, right, bottom of its frame
