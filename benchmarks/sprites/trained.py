@@ -23,11 +23,10 @@ from benchmarks.sprites.abreast import Abreast
 from benchmarks.sprites.floor import FLOOR
 from benchmarks.sprites.rows import Row, Task
 from benchmarks.sprites.sampling import mismatch, walk
-from benchmarks.sprites.variants import KNOWN, SKIPPED, Variant
+from benchmarks.sprites.variants import KNOWN, Variant, skipped
 from mpd import flow
 from mpd.methods import Settings
 from mpd.progress import Pictures, Take
-from mpd.schedule import share_of_steps
 from mpd.segments import Beginning, Latent, SeededNoise, begin
 from mpd.sprites import gate, world
 from mpd.sprites.measures import judge
@@ -126,7 +125,7 @@ def _sampled(model: Model, variant: Variant, settings: Settings, truth: NDArray[
 
 
 def _from_flow(model: Model, begun: Beginning, frames: Pictures, noise: SeededNoise) -> Beginning:
-    sigmas = begun.sigmas[share_of_steps(SKIPPED, len(begun.sigmas) - 1) :]
+    sigmas = begun.sigmas[skipped(begun.sigmas) :]
     z = torch.stack([model.keyframe(frame).z for frame in frames])
     return Beginning(begun.paths, sigmas, z + sigmas[0] * noise(z))
 

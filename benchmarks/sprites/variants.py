@@ -5,6 +5,7 @@ Knows nothing of the worlds that they are compared in.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from benchmarks.sprites.experiments import STEPS
 from benchmarks.sprites.floor import FLOOR
 from mpd.lengths import denoiser_calls
 from mpd.methods import MOTION_BUCKET, Settings
-from mpd.schedule import Schedule, early_steps, share_of_steps
+from mpd.schedule import Schedule, early_steps
 
 DRAWN = ("truth", "flow", *FLOOR)
 """What needs no denoiser."""
@@ -20,8 +21,13 @@ SPRITES = Schedule(0.002, 700.0, own_steps=15, own_sigma_max=40.0)
 """The schedule of the model that ships, as its card has it."""
 CLIP = 12 * 4 * 8 * 8
 """Numbers of its latents."""
-SKIPPED = 0.6
-"""Share of the steps that `flow, re-noised` leaves out: it begins from optical flow and the next one's noise, σ ≈ 0.4 of 15 steps from 40."""
+FLOW_LEVEL = 4.0
+"""Noise level down to which `flow, re-noised` leaves steps out: it begins from flow and the next level's noise."""
+
+
+def skipped(sigmas: Sequence[float]) -> int:
+    """Count the steps that `flow, re-noised` leaves out."""
+    return sum(sigma > FLOW_LEVEL for sigma in sigmas)
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class Variant:
             early = early_steps(settings.distillation, SPRITES.sigmas(settings.steps), CLIP)
             calls += settings.distillation.k * (len(self.window) - early)
         if self.begins == "flow":
-            calls -= share_of_steps(SKIPPED, taken)
+            calls -= skipped(SPRITES.sigmas(settings.steps))
         if self.experiment is not None and self.experiment.startswith("gain"):
             calls += taken / 2
         return self.tries * calls * (1 if self.unconditional else 0.5)
