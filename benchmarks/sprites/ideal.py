@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.sprites.rows import Row, Task
 from benchmarks.sprites.sampling import mismatch, walk
-from benchmarks.sprites.variants import DRAWN, KNOWN, VARIANTS
+from benchmarks.sprites.variants import DRAWN, IDEAL_KNOWN, VARIANTS
 from mpd.samplers import Paths
 from mpd.schedule import karras
 from mpd.sprites import ideal
@@ -85,7 +85,7 @@ class Perfect:
         def noise(x: Tensor) -> Tensor:
             return torch.randn(x.shape, generator=generator, dtype=x.dtype)
 
-        variant = KNOWN[name]
+        variant = IDEAL_KNOWN[name]
         settings = variant.settings(self.steps)
         top = variant.top or SIGMA_MAX
         sigmas = karras(settings.steps or self.steps, SIGMA_MIN, top)

@@ -255,3 +255,5 @@ ABLATIONS: dict[str, dict[str, Variant]] = {
 KNOWN: dict[str, Variant] = (
     VARIANTS | CONTROLS | BUCKETS | WHERE | {name: one for sweep in ABLATIONS.values() for name, one in sweep.items()}
 )
+IDEAL_KNOWN: dict[str, Variant] = KNOWN | IDEAL_WHERE
+"""In the ideal world, where clips are decided at other noise levels, so that a window is another."""

@@ -296,10 +296,12 @@ def test_the_ideal_commands_write_their_tables_and_the_page_takes_them(
 def test_where_rounds_help_is_told_beside_the_same_rounds_with_pin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world_name: str
 ) -> None:
-    few = [name for name in variants.IDEAL_WHERE if "trf" in name and "top" not in name]
+    known = KNOWN if world_name == "trained" else variants.IDEAL_KNOWN
+    lower = ["trf, top 3", "mpd-trf, top 3"] if world_name == "ideal" else []
+    few = [name for name in variants.IDEAL_WHERE if "trf" in name and "top " not in name] + lower
     for name in few:
-        short = replace(KNOWN[name], published=2, window=range(1) if KNOWN[name].window else None)
-        monkeypatch.setitem(KNOWN, name, short)
+        short = replace(known[name], published=2, window=range(1) if known[name].window else None)
+        monkeypatch.setitem(known, name, short)
     monkeypatch.setattr(commands, "WHERE" if world_name == "trained" else "IDEAL_WHERE", dict.fromkeys(few))
     assert main(["where", "--world", world_name, "--clips", "1", "--steps", "2", "--out", str(tmp_path)]) == 0
     folder = tmp_path / ("where" if world_name == "trained" else "where-ideal")
@@ -307,6 +309,14 @@ def test_where_rounds_help_is_told_beside_the_same_rounds_with_pin(
         line = f"| mpd-trf, {way}{tables.GAP}mpd-trf, {way}, rounds with pin |"
         assert line in (folder / "table.md").read_text()
         assert line in (folder / "brief.md").read_text()
+    assert (f"| mpd-trf, top 3{tables.GAP}trf, top 3 |" in (folder / "brief.md").read_text()) == bool(lower)
+
+
+def test_the_ideal_world_has_windows_of_its_own() -> None:
+    assert {name: variants.IDEAL_KNOWN[name] for name in variants.IDEAL_WHERE} == variants.IDEAL_WHERE
+    for host in ("trf", "vibid"):
+        name = f"mpd-{host}, window"
+        assert variants.IDEAL_KNOWN[name].window == variants.IDEAL_WINDOWS[host] != KNOWN[name].window
 
 
 def test_the_prior_says_at_which_noise_the_model_tells_forward_from_backward(
