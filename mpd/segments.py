@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -129,12 +129,13 @@ def _takes(
     steps = settings.steps or model.schedule.own_steps
     jobs = len(settings.seeds) * len(parts) * steps
     buckets = tuple(motion_bucket(model, latent, settings) for latent in latents)
+    told = [replace(settings, motion_bucket_id=bucket) for bucket in buckets]
     for take, seed in enumerate(settings.seeds):
         chained = SeededNoise(seed, model.device)
         shots = []
         for index, (part, latent) in enumerate(zip(parts, latents, strict=True)):
             noise = chained if settings.segments == "chained" else SeededNoise(seed, model.device, index)
-            for step in _sample(model, latent, settings, noise):
+            for step in _sample(model, latent, told[index], noise):
                 done = (take * len(parts) + index) * steps + step.index + 1
                 yield Progress(
                     take=take,
